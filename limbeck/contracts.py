@@ -1,0 +1,50 @@
+"""What travels between the parts: the one file that everybody imports.
+
+Shape legend, used in names, annotations and docstrings everywhere:
+
+    V  views of an image        B  images in a batch         D  width of an embedding
+    L  tapped layers            K  rows of a bank            N  rows of a store
+    C H W  channels, height and width of pixels or feature maps
+
+These are named tuples, because Fabric and DDP convert and scatter tuples by themselves.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Views of the same images; `views` holds V tensors [B C H W], float32, normalised (H and W may differ by view)."""
+
+    views: tuple[Tensor, ...]
+    rows: Tensor  # [B] int64, rows of the store
+    labels: Tensor | None = None  # [B] int64
+
+
+class Features(NamedTuple):
+    """What a backbone says of a batch. Taps count from 1 (the first block or stage) to the depth of the network."""
+
+    final: Tensor  # [B D]
+    taps: dict[int, Tensor]  # tap -> [B D_tap], pooled
+    maps: dict[int, Tensor]  # tap -> [B C H W]; empty unless asked for
+
+
+class Loss(NamedTuple):
+    """`total` is what is minimised; `terms` are its parts, for people; `memory` is what `after_step` has to remember."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    memory: dict[str, Tensor]
+
+
+class Clock(NamedTuple):
+    """Where the run is: optimiser step `step` (from 0) of `steps`."""
+
+    step: int
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, in [0, 1]."""
+        return self.step / self.steps

@@ -1,0 +1,1 @@
+"""Arithmetic only: tensors in, tensor out; no state, no collectives, no configuration."""
