@@ -1,0 +1,41 @@
+"""What stands between a backbone and a loss, and is thrown away afterwards."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+def mlp(widths: Sequence[int], *, trailing_norm: bool) -> nn.Sequential:
+    """Linear layers without bias of the given widths, each followed by BatchNorm and ReLU except the last.
+
+    Args:
+        widths: input width, hidden widths, output width.
+        trailing_norm: ends with a BatchNorm without scale and shift.
+
+    Source: the projectors and predictors of MoCo v3 and of hagiss/SDSSL bbd34fa.
+    """
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths[:-1]):
+        layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=False))
+    if trailing_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*layers)
+
+
+class Head(nn.Module):
+    """A projector and, for methods that predict, a predictor."""
+
+    def __init__(self, projector: nn.Module, predictor: nn.Module | None = None) -> None:
+        super().__init__()
+        self.projector = projector
+        self.predictor = predictor
+
+    def project(self, features: Tensor) -> Tensor:
+        """[B D_tap] -> [B D]."""
+        return self.projector(features)  # type: ignore[no-any-return]
+
+    def predict(self, z: Tensor) -> Tensor:
+        """[B D] -> [B D]; the identity without a predictor."""
+        return z if self.predictor is None else self.predictor(z)

@@ -1,0 +1,38 @@
+"""BYOL: predict the teacher's embedding of the other view; no negatives.
+
+Grill et al., *Bootstrap Your Own Latent*, NeurIPS 2020. Defaults are those of the BYOL host in hagiss/SDSSL bbd34fa: three-layer
+projector, no BatchNorm at the end of the heads, momentum 0.996 -> 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.distributed import rank
+from limbeck.losses.alignment import cosine_distance
+from limbeck.methods.base import MomentumConfig, MomentumHost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MomentumConfig):
+    """Predicts a moving average of itself; works with small batches, costs one more forward per view."""
+
+    name: ClassVar[str] = "byol"
+    trailing_norm: bool = False
+    """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
+
+    def build(self, backbone: Backbone) -> "BYOL":
+        """BYOL with fresh heads around `backbone`, whose teacher starts as a copy."""
+        return BYOL(backbone, self)
+
+
+class BYOL(MomentumHost):
+    """Mean over rows of 2 - 2 cos(prediction, teacher), summed over the two directions."""
+
+    cfg: Config
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Each query against the target of its own image."""
+        return cosine_distance(queries, targets.chunk(len(targets) // len(queries))[rank()])

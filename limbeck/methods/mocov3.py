@@ -1,0 +1,40 @@
+"""MoCo v3: find the teacher's embedding of the other view among those of the batch.
+
+Chen, Xie, He, *An Empirical Study of Training Self-Supervised Vision Transformers*, ICCV 2021. Defaults are those of the MoCo v3 host
+in hagiss/SDSSL bbd34fa: temperature 0.2, keys of all processes, momentum 0.996 -> 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.distributed import rank
+from limbeck.losses.contrastive import info_nce
+from limbeck.methods.base import MomentumConfig, MomentumHost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MomentumConfig):
+    """Contrast against a moving average of itself; the usual choice for ViTs, costs one more forward per view."""
+
+    name: ClassVar[str] = "mocov3"
+    temperature: float = 0.2
+    """Divides the cosines."""
+
+    def build(self, backbone: Backbone) -> "MoCoV3":
+        """MoCo v3 with fresh heads around `backbone`, whose teacher starts as a copy."""
+        return MoCoV3(backbone, self)
+
+
+class MoCoV3(MomentumHost):
+    """InfoNCE between predictions and teacher keys, times 2 * temperature, summed over the two directions."""
+
+    cfg: Config
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Each query against the keys of all images; its own image's is the positive."""
+        positives = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
+        return 2 * self.cfg.temperature * info_nce(queries, targets, positives, self.cfg.temperature)

@@ -1,0 +1,56 @@
+"""SimCLR: each view finds the other view of its image among the whole batch.
+
+Chen, Kornblith, Norouzi, Hinton, *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020.
+Defaults are those of the SimCLR host in hagiss/SDSSL bbd34fa: temperature 0.2, a projector of three layers that ends with a BatchNorm.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch
+from limbeck.distributed import gather, rank
+from limbeck.losses.contrastive import info_nce
+from limbeck.methods.base import Host, HostConfig, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(HostConfig):
+    """Contrastive learning within the batch; wants large batches, needs neither teacher nor queue."""
+
+    name: ClassVar[str] = "simclr"
+    temperature: float = 0.2
+    """Divides the cosines."""
+
+    def build(self, backbone: Backbone) -> "SimCLR":
+        """SimCLR with fresh heads around `backbone`."""
+        return SimCLR(backbone, self)
+
+
+class SimCLR(Host):
+    """NT-Xent over two views; both go through the network in one batch, so BatchNorm sees both."""
+
+    cfg: Config
+    has_predictor = False
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.head = self.make_head(backbone.dim)
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """One pass over the 2B rows [view 1; view 2]; the targets are the projections themselves, with their gradient."""
+        features = self.backbone(torch.cat(batch.views), taps)
+        z = self.head.project(features.final)
+        return Step((features,), (z,), (gather(z),), {})
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """NT-Xent of [2B D] against [W*2B D]; a row's own place among the targets is left out."""
+        rows = torch.arange(len(queries), device=queries.device)
+        offset = rank() * len(queries)
+        positives = rows.roll(len(queries) // 2) + offset
+        return info_nce(queries, targets, positives, self.cfg.temperature, exclude=rows + offset)

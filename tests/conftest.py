@@ -1,0 +1,31 @@
+"""Fixtures that every test may use. Tests run without network and on one thread, so that they give the same numbers everywhere."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+GOLDEN = Path(__file__).parent / "golden"
+Golden = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def golden() -> Callable[[str], Golden]:
+    """Reads tests/golden/<name>.npz (the authors' numbers; origins in tests/golden/README.md)."""
+
+    def read(name: str) -> Golden:
+        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return read

@@ -1,0 +1,92 @@
+"""InfoNCE against its definition as loops and against the authors' numbers: value and gradient."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor
+
+from limbeck.losses.contrastive import info_nce
+
+
+def loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor | None = None) -> Tensor:
+    total = queries.new_zeros(())
+    for i, q in enumerate(queries):
+        seen = [j for j in range(len(candidates)) if exclude is None or j != int(exclude[i])]
+        cos = {j: (q @ candidates[j]) / (q.norm() * candidates[j].norm()) for j in seen}
+        denominator = sum((torch.exp(cos[j] / t) for j in seen), start=queries.new_zeros(()))
+        total = total - torch.log(torch.exp(cos[int(positives[i])] / t) / denominator)
+    return total / len(queries)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("t", [0.1, 1.0])
+def test_equals_its_definition(own: bool, t: float) -> None:
+    queries, candidates = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
+    positives, exclude = torch.arange(8).roll(3), torch.arange(8) if own else None
+    fast = torch.autograd.grad(info_nce(queries, candidates, positives, t, exclude), (queries, candidates))
+    slow = torch.autograd.grad(loops(queries, candidates, positives, t, exclude), (queries, candidates))
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("queries", "loss"), [("q_final", "loss_final"), ("q_mid", "loss_mid"), ("q_all12", "loss_all12")]
+)
+def test_moco_v3_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], queries: str, loss: str) -> None:
+    """Rows are layer-major: the rows of a layer are matched with the keys of the same images."""
+    g = golden("sdssl_moco_loss")
+    q = torch.from_numpy(g[f"in/{queries}"]).requires_grad_(True)
+    k = torch.from_numpy(g["in/k"]).requires_grad_(True)
+    layers = [2 * 0.2 * info_nce(rows, k, torch.arange(5), 0.2) for rows in q.split(5)]
+    value = torch.stack(layers).mean()
+    value.backward()
+    assert_allclose(value.item(), g[f"out/{loss}"], rtol=1e-7)
+    assert q.grad is not None and k.grad is not None
+    assert_allclose(q.grad, g[f"out/grad_{queries}"], rtol=1e-7, atol=1e-9)
+    if queries == "q_final":
+        assert_allclose(k.grad, g["out/grad_k_from_final"], rtol=1e-7, atol=1e-9)
+
+
+def test_simclr_of_the_sdssl_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    """NT-Xent at the last layer, and the layers against the last layer without its gradient.
+
+    The golden gradients are with respect to rows of unit length without the normalisation; ours runs through it, which removes the
+    radial part, so the comparison removes it from theirs as well.
+    """
+    g = golden("sdssl_simclr_loss")
+    final, mid = (torch.from_numpy(g[f"in/z_{n}"]).requires_grad_(True) for n in ("final", "mid"))
+    rows = torch.arange(10)
+    own = info_nce(final, final, rows.roll(5), 0.2, rows)
+    layers = torch.stack([info_nce(z, final.detach(), rows.roll(5), 0.2, rows) for z in mid.split(10)]).mean()
+    (own + layers).backward()
+    assert_allclose(own.item(), g["out/loss_final"], rtol=1e-7)
+    assert_allclose(layers.item(), g["out/loss_mid"], rtol=1e-7)
+    for z, name in ((final, "final"), (mid, "mid")):
+        theirs, unit = g[f"out/grad_z_{name}"], z.detach().numpy()
+        tangent = theirs - (theirs * unit).sum(1, keepdims=True) * unit
+        assert_allclose(z.grad, tangent, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["norm_tau05", "norm_tau01"])
+def test_contrastive_of_the_wmse_authors(golden: Callable[[str], dict[str, np.ndarray]], case: str) -> None:
+    """Two views of 12 images, both directions."""
+    g = golden("wmse_contrastive")
+    x0, x1 = (torch.from_numpy(g[f"{case}/x{i}"]).requires_grad_(True) for i in (0, 1))
+    both, rows = torch.cat([x0, x1]), torch.arange(24)
+    value = info_nce(both, both, rows.roll(12), float(g[f"{case}/tau"]), rows)
+    value.backward()
+    assert_allclose(value.item(), g[f"{case}/loss"], rtol=1e-7)
+    assert_allclose(x0.grad, g[f"{case}/g0"], rtol=1e-7, atol=1e-9)
+    assert_allclose(x1.grad, g[f"{case}/g1"], rtol=1e-7, atol=1e-9)
+
+
+def test_autocast_changes_nothing() -> None:
+    queries, candidates, rows = torch.randn(6, 4), torch.randn(6, 4), torch.arange(6)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = info_nce(queries, candidates, rows, 0.2)
+    assert inside.dtype is torch.float32
+    assert math.isclose(inside.item(), info_nce(queries, candidates, rows, 0.2).item(), rel_tol=1e-7)
