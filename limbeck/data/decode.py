@@ -1,0 +1,164 @@
+"""One image, whatever it is, to S x S pixels of 8-bit RGB.
+
+Conventions, where a file leaves a choice:
+
+* EXIF rotation is applied; the width and height kept are those of the upright image.
+* Transparency is composited on white, which is what a page or a viewer shows.
+* 16-bit grey is divided by 257, so that 65535 becomes 255; floats span [0, 1].
+* CMYK is converted without its colour profile; of an animation the first frame is taken.
+* The aspect ratio is not kept: the image is squeezed with an antialiased bilinear filter.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+Method = Image.Transpose
+
+# An explicit list, because Pillow would hand PostScript to an interpreter; HEIF is there with its plug-in.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF", "ICO", "QOI")
+WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+# EXIF 2.3, table 4, tag 0x0112: what turns the stored rows and columns upright
+TURNS = {
+    2: Method.FLIP_LEFT_RIGHT,
+    3: Method.ROTATE_180,
+    4: Method.FLIP_TOP_BOTTOM,
+    5: Method.TRANSPOSE,
+    6: Method.ROTATE_270,
+    7: Method.TRANSVERSE,
+    8: Method.ROTATE_90,
+}
+SIDEWAYS = (Method.TRANSPOSE, Method.ROTATE_270, Method.TRANSVERSE, Method.ROTATE_90)
+
+
+class UndecodableError(ValueError):
+    """Why one row is not an image; the message becomes the reason in `skipped.csv`."""
+
+
+Content = Path | bytes | Image.Image | NDArray[Any] | UndecodableError
+
+
+class Decoded(NamedTuple):
+    """`pixels` [S S 3] uint8, with the `width` and `height` of the upright original."""
+
+    pixels: Pixels
+    width: int
+    height: int
+
+
+def decode(content: Content, size: int) -> Decoded:
+    """Convert an image to RGB and squeeze it to `size` x `size`; raises `UndecodableError` with the reason."""
+    with pillow_errors():
+        image = open_image(content)
+        width, height = image.size
+        turn = TURNS.get(orientation(image))
+        # libjpeg shrinks by 2, 4 or 8 while it decodes; twice the target is left for the antialiased filter
+        drafted = None if image is content else image.draft(None, (2 * size, 2 * size))
+        squeezed = squeeze(to_rgb(image), size, box=drafted[1] if drafted else None)
+        pixels = np.asarray(squeezed if turn is None else squeezed.transpose(turn))
+    return Decoded(pixels, *((height, width) if turn in SIDEWAYS else (width, height)))
+
+
+def original_size(content: Content) -> tuple[int, int]:
+    """Width and height as stored, from the header alone; raises `UndecodableError`."""
+    with pillow_errors():
+        return open_image(content).size
+
+
+def open_image(content: Content) -> Image.Image:
+    """The image behind `content`; files and bytes are only opened, their pixels are read later."""
+    if isinstance(content, UndecodableError):
+        raise content
+    if isinstance(content, Image.Image):
+        return content
+    if isinstance(content, np.ndarray):
+        return from_array(content)
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    if not data:
+        raise UndecodableError("empty file")
+    return Image.open(io.BytesIO(data), formats=readable_formats())
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def from_array(array: NDArray[Any]) -> Image.Image:
+    """[H W] or [H W C] with 1, 3 or 4 channels; 8-bit, 16-bit, boolean, or float in [0, 1]."""
+    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    if not grey and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels")
+    pixels = eight_bit(array)
+    return Image.fromarray(pixels.reshape(pixels.shape[:2]) if grey else pixels)
+
+
+def eight_bit(array: NDArray[Any]) -> Pixels:
+    """The same brightness in 0..255; raises `UndecodableError` where the range of the type says nothing."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return np.rint(array / 257).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise UndecodableError(f"pixels of type {array.dtype}, not uint8, uint16, bool or float in [0, 1]")
+    if not (array.min() >= 0 and array.max() <= 1):  # False for nan, too
+        raise UndecodableError(f"float pixels outside [0, 1]: from {array.min():.4g} to {array.max():.4g}")
+    return np.rint(array * 255).astype(np.uint8)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB of any mode of Pillow, see the conventions above."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I":  # how Pillow before 11 opened 16-bit PNG
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise UndecodableError(f"32-bit pixels outside 0..65535: from {wide.min()} to {wide.max()}")
+        return from_array(wide.astype(np.uint16)).convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I;16"):
+        return from_array(np.asarray(image)).convert("RGB")
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def squeeze(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """The part `box` of an image (all of it without), resized to `size` x `size` whatever its aspect ratio."""
+    if image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none or where the EXIF block is broken."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken metadata raises anything at all, and does not make the pixels unreadable
+        return 1
+
+
+@contextmanager
+def pillow_errors() -> Iterator[None]:
+    """Whatever Pillow's parsers raise on broken bytes, as `UndecodableError` with one line of reason."""
+    try:
+        yield
+    except UndecodableError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UndecodableError("not an image that Pillow can read") from error
+    except Exception as error:  # also struct.error, SyntaxError, IndexError, zlib.error ...
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise UndecodableError(" ".join(reason.split())) from error
