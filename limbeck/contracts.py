@@ -31,7 +31,7 @@ class Features(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """`total` is what is minimised; `terms` are its parts, for people; `memory` is what `after_step` has to remember."""
+    """`total` is what is minimised; `terms` are its parts, for people; `memory` is what `after_step` must remember."""
 
     total: Tensor
     terms: dict[str, Tensor]

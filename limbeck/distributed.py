@@ -1,7 +1,7 @@
 """Collectives between processes that keep gradients right; with one process each of them is the identity.
 
-A gathered tensor takes part in the loss of every process, so its gradient is the *sum* over processes of what each of them sends back.
-DDP then averages over processes, and N processes give the gradient of one with the joined batch.
+A gathered tensor takes part in the loss of every process, so its gradient is the *sum* over processes of what each of
+them sends back. DDP then averages over processes, and N processes give the gradient of one with the joined batch.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, [B D] -> [W*B D], process by process; differentiable. All processes must hold the same B."""
+    """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
     return x if world() == 1 else _Gather.apply(x)  # type: ignore[no-any-return]
 
 

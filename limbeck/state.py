@@ -1,25 +1,29 @@
 """All that remembers: parts of a method that change by rules of their own, after the optimiser's step."""
 
 import copy
-from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class Ema(nn.Module):
+
+class Ema(nn.Module, Generic[M]):
     """A copy of a module whose parameters are the exponential moving average of the original's.
 
-    Buffers are not averaged: the copy runs in training mode and its BatchNorms keep statistics of their own, as in BYOL, MoCo v3
-    and SDSSL (hagiss/SDSSL bbd34fa). Parameters never need a gradient. Starts equal to the original.
+    Buffers are not averaged: the copy runs in training mode and its BatchNorms keep their own statistics, as in BYOL,
+    MoCo v3 and SDSSL (hagiss/SDSSL bbd34fa). Parameters never get a gradient. Starts equal to the original.
     """
 
-    def __init__(self, source: nn.Module) -> None:
+    module: M
+
+    def __init__(self, source: M) -> None:
         super().__init__()
         self.module = copy.deepcopy(source).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, source: Iterable[nn.Parameter], momentum: float) -> None:
-        """theta <- momentum * theta + (1 - momentum) * source, for `source` in the order of the original's parameters."""
-        own = list(self.module.parameters())
-        torch._foreach_lerp_(own, [p.detach() for p in source], 1.0 - momentum)
+    def update(self, source: M, momentum: float) -> None:
+        """theta <- momentum * theta + (1 - momentum) * source."""
+        own, new = list(self.module.parameters()), [p.detach() for p in source.parameters()]
+        torch._foreach_lerp_(own, new, 1.0 - momentum)

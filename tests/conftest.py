@@ -1,4 +1,4 @@
-"""Fixtures that every test may use. Tests run without network and on one thread, so that they give the same numbers everywhere."""
+"""Fixtures for every test: no network, one thread, so that the numbers are the same everywhere."""
 
 import os
 from collections.abc import Callable

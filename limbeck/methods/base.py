@@ -1,7 +1,8 @@
 """What a method is, and what a method is that another can build on.
 
-A method owns what is learnt or remembered; arithmetic lives in `losses`. Asking is separate from telling: `forward` computes a loss and
-changes nothing (BatchNorm statistics excepted), `after_step` moves averages and queues, once per optimiser step.
+A method owns what is learnt or remembered; arithmetic lives in `losses`. Asking is separate from telling: `forward`
+computes a loss and changes nothing (BatchNorm statistics excepted), `after_step` moves averages and queues, once per
+optimiser step.
 """
 
 from abc import ABC, abstractmethod
@@ -52,7 +53,7 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, clock: Clock) -> Loss:
         """The loss of a batch; reads state, writes none (BatchNorm statistics excepted)."""
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:  # noqa: B027 - most methods remember nothing
+    def after_step(self, loss: Loss, clock: Clock) -> None:
         """Called once after each optimiser step, with the loss of that step and the clock it was computed at."""
 
     def encoder(self) -> Backbone:
@@ -95,7 +96,7 @@ class Host(Method):
     has_predictor: bool
 
     def make_head(self, dim: int, hidden: int | None = None, trailing_norm: bool | None = None) -> Head:
-        """A head as the host's own, for features of width `dim`; `hidden` is the projector's (the predictor keeps the host's)."""
+        """A head as the host's own for features of width `dim`; `hidden` is the projector's alone."""
         cfg = self.cfg
         norm = cfg.trailing_norm if trailing_norm is None else trailing_norm
         inner = [hidden or cfg.hidden] * (cfg.projector_layers - 1)
@@ -109,7 +110,10 @@ class Host(Method):
 
     @abstractmethod
     def match(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """How well the queries of one pass, [B D], find their targets, [W*B D]; a scalar. Called many times a step: remembers nothing."""
+        """How well the queries of one pass, [B D], find their targets, [W*B D]; a scalar.
+
+        Called many times a step, so it remembers nothing.
+        """
 
     def loss(self, step: Step) -> Tensor:
         """The host's own loss: its last layer's queries against their targets, summed over the passes."""
@@ -130,6 +134,19 @@ class MomentumConfig(HostConfig):
     """Momentum of the teacher at the start; it rises to 1 over the run along a half-cosine."""
 
 
+class Branch(nn.Module):
+    """A backbone and a projector: what a momentum teacher is made of."""
+
+    def __init__(self, backbone: Backbone, projector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+
+    def forward(self, view: Tensor) -> Tensor:
+        """[B C H W] -> [B D]."""
+        return self.projector(self.backbone(view).final)  # type: ignore[no-any-return]
+
+
 class MomentumHost(Host):
     """Two views; each is predicted from the other, the target being the teacher's: an EMA of backbone and projector."""
 
@@ -141,28 +158,25 @@ class MomentumHost(Host):
         self.cfg = cfg
         self.backbone = backbone
         self.head = self.make_head(backbone.dim)
-        self.teacher = Ema(self._student())
-
-    def _student(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"backbone": self.backbone, "projector": self.head.projector})
+        self.teacher = Ema(Branch(backbone, self.head.projector))
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
-        """Student(view 2) answers to teacher(view 1), then the other way round; one pass, and one BatchNorm scope, per view."""
+        """Student(view 2) answers to teacher(view 1), then the other way round.
+
+        One pass, and one scope of BatchNorm, per view.
+        """
         first, second = batch.views
         features = tuple(self.backbone(view, taps) for view in (second, first))
         projections = tuple(self.head.project(f.final) for f in features)
-        teacher = self.teacher.module
-        assert isinstance(teacher, nn.ModuleDict)
         with torch.no_grad():
-            targets = tuple(gather(teacher["projector"](teacher["backbone"](view).final)) for view in (first, second))
+            targets = tuple(gather(self.teacher.module(view)) for view in (first, second))
         return Step(features, projections, targets, {})
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         """Moves the teacher."""
-        self.teacher.update(self._student().parameters(), cosine(self.cfg.momentum, 1.0, clock.progress))
+        student = Branch(self.backbone, self.head.projector)
+        self.teacher.update(student, cosine(self.cfg.momentum, 1.0, clock.progress))
 
     def encoder(self) -> Backbone:
         """The teacher's backbone, as the authors evaluate it."""
-        teacher = self.teacher.module
-        assert isinstance(teacher, nn.ModuleDict) and isinstance(teacher["backbone"], Backbone)
-        return teacher["backbone"]
+        return self.teacher.module.backbone

@@ -1,7 +1,7 @@
 """BYOL: predict the teacher's embedding of the other view; no negatives.
 
-Grill et al., *Bootstrap Your Own Latent*, NeurIPS 2020. Defaults are those of the BYOL host in hagiss/SDSSL bbd34fa: three-layer
-projector, no BatchNorm at the end of the heads, momentum 0.996 -> 1.
+Grill et al., *Bootstrap Your Own Latent*, NeurIPS 2020. Defaults are those of the BYOL host in hagiss/SDSSL bbd34fa:
+three-layer projector, no BatchNorm at the end of the heads, momentum 0.996 -> 1.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """MoCo v3: find the teacher's embedding of the other view among those of the batch.
 
-Chen, Xie, He, *An Empirical Study of Training Self-Supervised Vision Transformers*, ICCV 2021. Defaults are those of the MoCo v3 host
-in hagiss/SDSSL bbd34fa: temperature 0.2, keys of all processes, momentum 0.996 -> 1.
+Chen, Xie, He, *An Empirical Study of Training Self-Supervised Vision Transformers*, ICCV 2021. Defaults are those of
+the MoCo v3 host in hagiss/SDSSL bbd34fa: temperature 0.2, keys of all processes, momentum 0.996 -> 1.
 """
 
 from dataclasses import dataclass

@@ -28,13 +28,14 @@ class Config(MethodConfig):
     host: HostConfig = field(default_factory=ByolConfig)
     """The method whose targets the layers learn from."""
     layers: tuple[int, ...] | None = None
-    """Layers that learn from the last one, counted from 1; by default all but the last. Empty: the control "host + predictor-only loss"."""
+    """Layers that learn from the last one, counted from 1; by default all but the last. None at all is the control
+    "host + predictor-only loss"."""
     alpha: float | None = None
     """Weight of the mean layer loss at the end of the run; by default the release's (0.8; 1.0 over MoCo v3)."""
     alpha_schedule: Literal["cosine", "constant"] = "cosine"
     """Rise from 0 along a half-cosine over the run, or the same weight from the start."""
     predictor_weight: float = 1.0
-    """Weight of the loss that trains the predictors alone, on detached projections (no effect on hosts without predictors)."""
+    """Weight of the loss that trains the predictors alone, on detached projections; for hosts with predictors."""
     hidden: int = 2048
     """Width of the hidden layers of the projectors of the layers (the host's own is `host.hidden`)."""
     trailing_norm: bool | None = None
@@ -50,7 +51,8 @@ class SDSSL(Method):
 
     With z_l the projection of layer l, q_l its predictor and t the host's target:
 
-        total = host + alpha / L * sum_l match(q_l(z_l), sg t) + predictor_weight * sum_{l and last} match(q_l(sg z_l), sg t)
+        total = host + alpha / L * sum_l match(q_l(z_l), sg t)
+                     + predictor_weight * (sum_l match(q_l(sg z_l), sg t) + match(q(sg z), sg t))
 
     The third sum rescales the gradients of the predictors and touches nothing else.
     """

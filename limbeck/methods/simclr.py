@@ -1,7 +1,8 @@
 """SimCLR: each view finds the other view of its image among the whole batch.
 
 Chen, Kornblith, Norouzi, Hinton, *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020.
-Defaults are those of the SimCLR host in hagiss/SDSSL bbd34fa: temperature 0.2, a projector of three layers that ends with a BatchNorm.
+Defaults are those of the SimCLR host in hagiss/SDSSL bbd34fa: temperature 0.2, a projector of three layers that ends
+with a BatchNorm.
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class SimCLR(Host):
         self.head = self.make_head(backbone.dim)
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
-        """One pass over the 2B rows [view 1; view 2]; the targets are the projections themselves, with their gradient."""
+        """One pass over the 2B rows [view 1; view 2]; the targets are the projections, with their gradient."""
         features = self.backbone(torch.cat(batch.views), taps)
         z = self.head.project(features.final)
         return Step((features,), (z,), (gather(z),), {})

@@ -1,0 +1,98 @@
+"""The laws that every method obeys, applied to every file in limbeck/methods without naming one."""
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck.config import from_json, to_json
+from limbeck.contracts import Batch, Clock
+from limbeck.methods import Method, MethodConfig
+from tests.tiny import batch, configs, tiny_vit
+
+CONFIGS = configs()
+CLOCK = Clock(step=3, steps=10)
+
+pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+
+
+def build(config: MethodConfig, dtype: torch.dtype = torch.float32) -> Method:
+    torch.manual_seed(0)
+    return config.build(tiny_vit()).to(dtype)
+
+
+def without_batchnorm_statistics(method: Method) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in method.state_dict().items() if "running_" not in k and "num_batches" not in k}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_loss_is_a_finite_float32_scalar(config: MethodConfig, half: bool) -> None:
+    method = build(config)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = method(batch(), CLOCK)
+    assert loss.total.shape == ()
+    assert loss.total.dtype is torch.float32
+    assert loss.total.isfinite()
+    assert all(not term.requires_grad for term in loss.terms.values())
+
+
+def test_gradient_reaches_what_learns_and_nothing_else(config: MethodConfig) -> None:
+    method = build(config)
+    method(batch(), CLOCK).total.backward()
+    first_block = method.backbone.model.blocks[0].attn.qkv.weight
+    assert first_block.grad is not None
+    assert first_block.grad.abs().sum() > 0
+    for name, parameter in method.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_asking_changes_nothing_and_telling_does(config: MethodConfig) -> None:
+    method = build(config)
+    before = without_batchnorm_statistics(method)
+    loss = method(batch(), CLOCK)
+    after = without_batchnorm_statistics(method)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+    loss.total.backward()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    learnt = {name for name, p in method.named_parameters() if p.requires_grad}
+    before = without_batchnorm_statistics(method)
+    method.after_step(loss, CLOCK)
+    after = without_batchnorm_statistics(method)
+    assert all(torch.equal(before[k], after[k]) for k in learnt)
+    teacher_moves = method.encoder() is not method.backbone
+    assert any(not torch.equal(before[k], after[k]) for k in before if k not in learnt) == teacher_moves
+
+
+def test_order_of_the_images_does_not_matter(config: MethodConfig) -> None:
+    method = build(config, torch.float64)
+    views, order = batch(dtype=torch.float64).views, torch.randperm(6)
+    shuffled = Batch(tuple(v[order] for v in views), order)
+    total = method(Batch(views, torch.arange(6)), CLOCK).total
+    torch.testing.assert_close(method(shuffled, CLOCK).total, total, rtol=1e-10, atol=1e-12)
+
+
+def test_configuration_survives_json(config: MethodConfig) -> None:
+    assert from_json(MethodConfig, json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_state_is_all_there_is(config: MethodConfig) -> None:
+    """A method rebuilt from its configuration and its state_dict gives the same loss and gradients, bit for bit."""
+    method = build(config)
+    with torch.no_grad():
+        for p in method.parameters():
+            p.add_(0.01 * torch.randn_like(p))
+    twin = config.build(tiny_vit())
+    twin.load_state_dict(method.state_dict())
+    losses = [m(batch(), CLOCK).total for m in (method, twin)]
+    assert torch.equal(*losses)
+    gradients = [torch.autograd.grad(loss, _learnable(m)) for loss, m in zip(losses, (method, twin), strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def _learnable(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]

@@ -1,0 +1,107 @@
+"""Every host, and SDSSL over every host, against a whole training step in float64 loops: loss, gradients, AdamW, EMA."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from limbeck.contracts import Clock
+from limbeck.methods import Method
+from limbeck.methods.base import MomentumHost
+from limbeck.methods.sdssl import SDSSL, Config
+from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.methods import loops
+from tests.methods.steps import MATCH, Reference
+from tests.tiny import batch, configs, tiny_vit
+
+CLOCK = Clock(step=7, steps=20)
+LR, DECAY = 1e-3, 0.1
+
+
+def jittered(config: Config) -> Method:
+    """A method in float64 whose norms, biases, tokens and teacher are nowhere trivial."""
+    torch.manual_seed(0)
+    method = config.build(tiny_vit(depth=4)).double()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return method
+
+
+def reference_of(method: Method) -> Reference:
+    if not isinstance(method, SDSSL):
+        return Reference(method, [], 0.0, 0.0)
+    alpha = loops.rise(1.0 if method.host.cfg.name == "mocov3" else 0.8, CLOCK.step, CLOCK.steps)
+    return Reference(method, [1, 2, 3], alpha, 1.0)
+
+
+@pytest.mark.parametrize("name", [*MATCH, *(f"sdssl-{host}" for host in MATCH)])
+def test_a_whole_step_equals_the_loops(name: str) -> None:
+    method = jittered(configs()[name])
+    reference = reference_of(method)
+    views = batch(dtype=torch.float64).views
+
+    loss = method(batch(dtype=torch.float64), CLOCK)
+    expected = reference.loss(views)
+    torch.testing.assert_close(loss.total, expected, rtol=1e-9, atol=1e-12)
+
+    loss.total.backward()
+    expected.backward()
+    theirs = dict(reference.method.named_parameters())
+    before = {k: p.detach().clone() for k, p in method.named_parameters()}
+    for key, parameter in method.named_parameters():
+        assert (parameter.grad is None) == (theirs[key].grad is None), key
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, theirs[key].grad, rtol=1e-7, atol=1e-11, msg=key)
+
+    optimizer = build_optimizer(method, OptimConfig(lr=LR, weight_decay=DECAY))
+    optimizer.step()
+    method.after_step(loss, CLOCK)
+    for key, parameter in method.named_parameters():
+        if parameter.grad is not None:
+            decay = DECAY if parameter.dim() > 1 else 0.0
+            stepped = loops.adamw(before[key], theirs[key].grad, LR, decay)
+            torch.testing.assert_close(parameter.detach(), stepped, rtol=1e-7, atol=1e-9, msg=key)
+    check_teacher(method, before)
+
+
+def check_teacher(method: Method, before: dict[str, torch.Tensor]) -> None:
+    host = method.host if isinstance(method, SDSSL) else method
+    if not isinstance(host, MomentumHost):
+        return
+    momentum = 1 - loops.rise(1 - 0.996, CLOCK.steps - CLOCK.step, CLOCK.steps)  # a half-cosine read backwards
+    prefix = "host." if isinstance(method, SDSSL) else ""
+    teacher, student = dict(host.teacher.module.named_parameters()), dict(host.named_parameters())
+    for key, value in teacher.items():
+        source = student[key if key.startswith("backbone") else f"head.{key}"].detach()
+        expected = momentum * before[f"{prefix}teacher.module.{key}"] + (1 - momentum) * source
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-9, atol=1e-12, msg=key)
+
+
+@pytest.mark.parametrize("host", MATCH)
+def test_without_alpha_and_predictor_loss_sdssl_is_its_host(host: str) -> None:
+    config = dataclasses.replace(configs()[f"sdssl-{host}"], alpha=0.0, predictor_weight=0.0)
+    method = jittered(config)
+    alone = method.host(batch(dtype=torch.float64), CLOCK).total
+    total = method(batch(dtype=torch.float64), CLOCK).total
+    torch.testing.assert_close(total, alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("host", ["byol", "mocov3"])
+def test_predictor_loss_only_rescales_the_gradients_of_predictors(host: str) -> None:
+    """By (1 + a) / a with a = alpha / L for the layers, by 2 for the last one; nothing else moves."""
+    grads = {}
+    for weight in (0.0, 1.0):
+        method = jittered(dataclasses.replace(configs()[f"sdssl-{host}"], predictor_weight=weight))
+        method(batch(dtype=torch.float64), CLOCK).total.backward()
+        grads[weight] = {k: p.grad for k, p in method.named_parameters() if p.grad is not None}
+    a = method.alpha(CLOCK) / 3
+    for key, grad in grads[0.0].items():
+        scale = 1.0 if "predictor" not in key else 2.0 if key.startswith("host.") else (1 + a) / a
+        torch.testing.assert_close(grads[1.0][key], scale * grad, rtol=1e-8, atol=1e-12, msg=key)
+
+
+def test_the_control_is_the_host_with_its_predictor_trained_twice() -> None:
+    method = jittered(dataclasses.replace(configs()["sdssl-byol"], layers=()))
+    total = method(batch(dtype=torch.float64), CLOCK).total
+    torch.testing.assert_close(total, 2 * method.host(batch(dtype=torch.float64), CLOCK).total, rtol=1e-12, atol=0)
