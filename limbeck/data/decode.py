@@ -56,7 +56,7 @@ class Decoded(NamedTuple):
 
 def decode(content: Content, size: int) -> Decoded:
     """Convert an image to RGB and squeeze it to `size` x `size`; raises `UndecodableError` with the reason."""
-    with pillow_errors():
+    with decoding():
         image = open_image(content)
         width, height = image.size
         turn = TURNS.get(orientation(image))
@@ -69,7 +69,7 @@ def decode(content: Content, size: int) -> Decoded:
 
 def original_size(content: Content) -> tuple[int, int]:
     """Width and height as stored, from the header alone; raises `UndecodableError`."""
-    with pillow_errors():
+    with decoding():
         return open_image(content).size
 
 
@@ -151,7 +151,7 @@ def orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def pillow_errors() -> Iterator[None]:
+def decoding() -> Iterator[None]:
     """Whatever Pillow's parsers raise on broken bytes, as `UndecodableError` with one line of reason."""
     try:
         yield

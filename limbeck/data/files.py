@@ -101,7 +101,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         self._images = (self._partial / IMAGES).open("wb")
         self._index = pq.ParquetWriter(self._partial / INDEX, INDEX_SCHEMA)
-        self._skips = (self._partial / SKIPPED).open("w", newline="", encoding="utf-8", errors="surrogateescape")
+        self._skips = (self._partial / SKIPPED).open("w", newline="", encoding="utf-8")
         self._write_header()
         csv.writer(self._skips).writerow(["path", "reason"])
         return self
@@ -119,14 +119,16 @@ class StoreWriter:
         labels = [max(label, -1) for label in labels]
         rows = range(self.rows, self.rows + len(images))
         self._images.write(pixels.data)
-        self._index.write_batch(pa.record_batch([rows, paths, labels, widths, heights], schema=INDEX_SCHEMA))
+        self._index.write_batch(
+            pa.record_batch([rows, [*map(printable, paths)], labels, widths, heights], schema=INDEX_SCHEMA)
+        )
         self._digest.update(pixels, labels, widths, heights)
         self._highest = max(self._highest, *labels)
         self.rows += len(images)
 
     def skip(self, path: str, reason: str) -> None:
         """Account for a row that is not an image."""
-        csv.writer(self._skips).writerow([path, reason])
+        csv.writer(self._skips).writerow([printable(path), reason])
         self.skipped += 1
 
     def finish(self, *, label_names: Sequence[str], source: str, fingerprint: str | None, ignored: int) -> None:
@@ -179,3 +181,8 @@ def replace_folder(new: Path, out: Path) -> None:
 def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
     """Labels as int64, with -1 for 'none'."""
     return np.maximum(np.asarray(labels, dtype=np.int64), -1)
+
+
+def printable(path: str) -> str:
+    """A path as text: bytes of a file name that are not UTF-8 become replacement characters."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,6 +1,7 @@
 """A store: N images of one size as one memory map, with their labels and original sizes."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from limbeck.data.build import write_store
 from limbeck.data.decode import Pixels, decode
-from limbeck.data.files import IMAGES, INDEX, ContentDigest, label_array, name_labels, read_manifest
+from limbeck.data.files import IMAGES, INDEX, ContentDigest, is_store, label_array, name_labels, read_manifest
+from limbeck.data.rows import Rows, fingerprint
+from limbeck.data.sources import Source, read_source
 from limbeck.errors import UserError
 
 
@@ -120,3 +124,53 @@ def check_images(images: Pixels) -> None:
 def damaged(folder: Path, reason: str) -> UserError:
     """The error of a store whose files disagree."""
     return UserError(f"the store '{folder}' is damaged ({reason}): delete it and build it again")
+
+
+def build_store(source: Source, out: str | Path, *, size: int | None = None, workers: int | None = None) -> Store:
+    """Decode every image of `source` into a new store folder `out`, which appears only when it is whole.
+
+    `size` is the side in pixels to which images are squeezed; None: the median short side when that is at most 128,
+    else 256. Rows that cannot be decoded are listed in `skipped.csv`. A store at `out` is replaced, anything else
+    refused. Raises UserError when the source is missing, empty, without image or of no known kind (see `read_source`).
+    """
+    write_store(read_source(source), Path(out), size, workers)
+    return Store.open(out)
+
+
+def open_store(source: Source, cache: str | Path | None = None, size: int | None = None) -> Store:
+    """The store of `source`: a store folder is opened; anything else is built once in the folder `cache` and reused.
+
+    It is built again when files of the source came, went or changed. Arrays and data sets in Python have no such mark
+    and are built each time. `cache` is ~/.cache/limbeck when not given.
+    """
+    if isinstance(source, str | Path) and is_store(Path(source)):
+        return sized(Store.open(source), size)
+    rows = read_source(source)
+    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, size)
+    if not is_current(out, rows):
+        write_store(rows, out, size, workers=None)
+    return Store.open(out)
+
+
+def sized(store: Store, size: int | None) -> Store:
+    """The store; UserError when another size was asked for."""
+    if size not in (None, store.size):
+        raise UserError(
+            f"the store '{store.path}' holds images of {store.size} pixels, not {size}: build one of that size"
+        )
+    return store
+
+
+def cache_name(rows: Rows, size: int | None) -> str:
+    """A readable folder name that tells sources and sizes apart."""
+    key = fingerprint([str(Path(rows.name).absolute()), str(size)])[:8]
+    return f"{Path(rows.name).stem}-{size or 'auto'}-{key}"
+
+
+def is_current(folder: Path, rows: Rows) -> bool:
+    """Whether `folder` is a sound store of these rows as they are now."""
+    if rows.fingerprint is None or not is_store(folder):
+        return False
+    with suppress(UserError):
+        return read_manifest(folder).fingerprint == rows.fingerprint
+    return False
