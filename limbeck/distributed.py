@@ -51,7 +51,7 @@ class _Sum(torch.autograd.Function):
 
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
-    return x if world() == 1 else _Gather.apply(x)  # type: ignore[no-any-return]
+    return x if world() == 1 else _Gather.apply(x)
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):

@@ -34,7 +34,7 @@ class Head(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """[B D_tap] -> [B D]."""
-        return self.projector(features)  # type: ignore[no-any-return]
+        return self.projector(features)
 
     def predict(self, z: Tensor) -> Tensor:
         """[B D] -> [B D]; the identity without a predictor."""

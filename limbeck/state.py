@@ -25,5 +25,5 @@ class Ema(nn.Module, Generic[M]):
     @torch.no_grad()
     def update(self, source: M, momentum: float) -> None:
         """theta <- momentum * theta + (1 - momentum) * source."""
-        own, new = list(self.module.parameters()), [p.detach() for p in source.parameters()]
+        own, new = ([p.detach() for p in module.parameters()] for module in (self.module, source))
         torch._foreach_lerp_(own, new, 1.0 - momentum)

@@ -24,10 +24,12 @@ from limbeck.state import Ema
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(Choice):
-    """What every method's configuration has: the preset of the views that it wants."""
+    """What every method's configuration answers: which views it wants, and the method itself."""
 
-    views: str = "byol"
-    """Preset of augmentations: simclr, mocov2, byol (asymmetric, also MoCo v3 and SDSSL), wmse, weak."""
+    @property
+    @abstractmethod
+    def views(self) -> str:
+        """Preset of augmentations (`limbeck.data.views.PRESETS`)."""
 
     @classmethod
     def choose(cls, name: str) -> type["MethodConfig"]:
@@ -74,6 +76,8 @@ class Step(NamedTuple):
 class HostConfig(MethodConfig):
     """A method whose targets other queries can be matched with; head widths are those of hagiss/SDSSL bbd34fa."""
 
+    views: str = "byol"
+    """Preset of augmentations: simclr, mocov2, byol (asymmetric, also MoCo v3 and SDSSL), wmse, weak."""
     dim: int = 256
     """Width of the embedding."""
     hidden: int = 4096
@@ -144,7 +148,7 @@ class Branch(nn.Module):
 
     def forward(self, view: Tensor) -> Tensor:
         """[B C H W] -> [B D]."""
-        return self.projector(self.backbone(view).final)  # type: ignore[no-any-return]
+        return self.projector(self.backbone(view).final)
 
 
 class MomentumHost(Host):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from limbeck.backbones import Backbone
 from limbeck.contracts import Batch, Clock, Loss
 from limbeck.errors import UserError
+from limbeck.heads import Head
 from limbeck.methods.base import Host, HostConfig, Method, MethodConfig, Step
 from limbeck.methods.byol import Config as ByolConfig
 from limbeck.schedule import cosine
@@ -40,6 +41,11 @@ class Config(MethodConfig):
     """Width of the hidden layers of the projectors of the layers (the host's own is `host.hidden`)."""
     trailing_norm: bool | None = None
     """End the layers' heads with a BatchNorm; by default as the host does."""
+
+    @property
+    def views(self) -> str:
+        """The host's."""
+        return self.host.views
 
     def build(self, backbone: Backbone) -> "SDSSL":
         """SDSSL with fresh heads over the host built around `backbone`."""
@@ -84,10 +90,10 @@ class SDSSL(Method):
         """Terms: `host` (the last layer alone), `layer<l>`, and `predictor` where the host has predictors."""
         step = self.host.encode(batch, self.layers)
         targets = tuple(t.detach() for t in step.targets)
-        projected = {t: tuple(self.heads[str(t)].project(f.taps[t]) for f in step.features) for t in self.layers}
+        projected = {t: tuple(self._head(t).project(f.taps[t]) for f in step.features) for t in self.layers}
         # Before the live passes: BatchNorm statistics of the predictors then move in the order of the release.
         predictor = self._predictor_only(step, projected, targets)
-        layers = {t: self._match(self.heads[str(t)], z, targets) for t, z in projected.items()}
+        layers = {t: self._match(self._head(t), z, targets) for t, z in projected.items()}
         host = self.host.loss(step)
         total = host + predictor * self.cfg.predictor_weight
         if layers:
@@ -97,16 +103,21 @@ class SDSSL(Method):
             terms["predictor"] = predictor
         return Loss(total, {name: value.detach() for name, value in terms.items()}, step.memory)
 
-    def _match(self, head: nn.Module, projections: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
+    def _head(self, layer: int) -> Head:
+        head = self.heads[str(layer)]
+        assert isinstance(head, Head)
+        return head
+
+    def _match(self, head: Head, projections: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
         pairs = zip(projections, targets, strict=True)
-        return torch.stack([self.host.match(head.predict(z), t) for z, t in pairs]).sum()  # type: ignore[operator]
+        return torch.stack([self.host.match(head.predict(z), t) for z, t in pairs]).sum()
 
     def _predictor_only(
         self, step: Step, projected: dict[int, tuple[Tensor, ...]], targets: tuple[Tensor, ...]
     ) -> Tensor:
         if not self.host.has_predictor or self.cfg.predictor_weight == 0:
             return torch.zeros((), device=targets[0].device)
-        every = [(self.heads[str(t)], z) for t, z in projected.items()] + [(self.host.head, step.projections)]
+        every = [(self._head(t), z) for t, z in projected.items()] + [(self.host.head, step.projections)]
         losses = [self._match(head, tuple(z.detach() for z in zs), targets) for head, zs in every]
         return torch.stack(losses).sum()
 

@@ -1,4 +1,4 @@
-"""Hosts and SDSSL once more, as the formulas read: rows, loops and float64. Independent of everything in limbeck but timm.
+"""Hosts and SDSSL once more, as the formulas read: rows, loops and float64; nothing of limbeck is used.
 
 Heads are given as the state of an `nn.Sequential` (Linear, BatchNorm, ReLU, ..., Linear [, BatchNorm without affine]).
 """

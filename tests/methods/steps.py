@@ -1,4 +1,4 @@
-"""Whole training steps of the hosts and of SDSSL over them, from a method's state alone: loss, gradients, AdamW, EMA."""
+"""The loss of a whole training step, of the hosts and of SDSSL over them, from a method's state alone."""
 
 import copy
 from collections.abc import Callable

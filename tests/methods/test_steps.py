@@ -1,4 +1,4 @@
-"""Every host, and SDSSL over every host, against a whole training step in float64 loops: loss, gradients, AdamW, EMA."""
+"""Hosts, and SDSSL over each, against a whole training step in float64 loops: loss, gradients, AdamW, EMA."""
 
 import dataclasses
 
