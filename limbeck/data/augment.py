@@ -59,8 +59,14 @@ def eval_view(images: Tensor, size: int, mean: Sequence[float], std: Sequence[fl
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of [B C H W] with `sigma` [B] in pixels, 2 * BLUR_RADIUS + 1 taps, borders reflected."""
-    return _blur_columns(_blur_columns(x, sigma), sigma)
+    """Gaussian blur of [B C S S] with `sigma` [B] in pixels, 2 * BLUR_RADIUS + 1 taps, borders reflected."""
+    batch, channels, _, size = x.shape
+    radius = min(BLUR_RADIUS, size - 1)
+    distance = torch.arange(-radius, radius + 1, device=x.device) / sigma[:, None]
+    taps = torch.softmax(-0.5 * distance.square(), dim=1)
+    across = _blur_last(x.view(batch, channels * size, size), taps)  # [B W C*H]
+    down = _blur_last(across.reshape(batch, size * channels, size), taps)  # [B H W*C]
+    return down.reshape(batch, size, size, channels).permute(0, 3, 1, 2).contiguous()
 
 
 def _view(images: Tensor, view: View, params: Params) -> Tensor:
@@ -98,26 +104,18 @@ def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -
     return scale, shift
 
 
-def _blur_columns(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur along the last axis, result transposed: [B C H W] -> [B C W H], so that two calls blur both ways.
+def _blur_last(x: Tensor, taps: Tensor) -> Tensor:
+    """Blur along the last axis and move it to the front: [B M W] -> [B W M].
 
     A product with a banded matrix, in tiles of the band: 0.15 ms a pass at 224 px on one core, where a depthwise
     convolution takes 0.8 to 1.0 ms and the dense matrix 0.44 ms.
     """
-    batch, channels, height, width = x.shape
-    radius = min(BLUR_RADIUS, width - 1)
+    batch, rows, width = x.shape
     tiles = math.ceil(width / _TILE)
     tile = math.ceil(width / tiles)
-    padded = F.pad(F.pad(x, (radius, radius, 0, 0), mode="reflect"), (0, tiles * tile - width))
-    windows = padded.view(batch, channels * height, -1).unfold(2, tile + 2 * radius, tile).transpose(1, 2)
-    blurred = windows @ _band(sigma, radius, tile)[:, None]  # [B tiles C*H tile]
-    blurred = blurred.view(batch, tiles, channels, height, tile).permute(0, 2, 1, 4, 3)
-    return blurred.reshape(batch, channels, tiles * tile, height)[:, :, :width]
-
-
-def _band(sigma: Tensor, radius: int, tile: int) -> Tensor:
-    """[B tile+2*radius tile]: column j holds the taps at rows j to j + 2 * radius."""
-    row = torch.arange(tile + 2 * radius, device=sigma.device)[:, None]
-    distance = row - torch.arange(tile, device=sigma.device) - radius
-    taps = torch.exp(-0.5 * (distance / sigma[:, None, None]).square()) * (distance.abs() <= radius)
-    return taps / taps.sum(dim=1, keepdim=True)
+    radius = taps.shape[1] // 2
+    padded = F.pad(F.pad(x, (radius, radius), mode="reflect"), (0, tiles * tile - width))
+    windows = padded.unfold(2, tile + 2 * radius, tile).permute(0, 2, 3, 1)  # [B tiles tile+2*radius M]
+    band = F.pad(taps, (tile - 1, tile - 1)).unfold(1, tile + 2 * radius, 1).flip(1)  # [B tile tile+2*radius]
+    blurred = torch.bmm(band.repeat_interleave(tiles, 0), windows.reshape(batch * tiles, -1, rows))
+    return blurred.view(batch, tiles * tile, rows)[:, :width]

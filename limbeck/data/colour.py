@@ -65,25 +65,25 @@ def luma(x: Tensor) -> Tensor:
 def shift_hue_(x: Tensor, shift: Tensor) -> Tensor:
     """Hue turned by `shift` [B] (in turns); value and saturation of HSV stay.
 
-    No trip through HSV: with h the hue in sextants, a channel is least + range * clamp(a + s |h - m|, 0, 1), where
-    (a, s, m) is (-1, 1, 3) for red, (2, -1, 2) for green and (2, -1, 4) for blue (Smith, SIGGRAPH 1978, unrolled).
+    No trip through HSV, no branch per sextant. With the channels scaled to r, g, b in [0, 1] by their least and their
+    span, the distance of a hue from red is 1 + g + b - r sextants, on green's side where g > b. A channel whose own hue
+    lies d sextants away from h is then most - span * clamp(d - 1, 0, 1).
     """
     red, green, blue = x.unbind(1)
-    least, most = torch.aminmax(x, dim=1)
+    least = torch.minimum(torch.minimum(red, green), blue)
+    most = torch.maximum(torch.maximum(red, green), blue)
     span = most - least
-    sextant = torch.where(
-        most == red,
-        green - blue,
-        torch.where(most == green, (blue - red).add_(span, alpha=2), (red - green).add_(span, alpha=4)),
-    )
-    sextant.div_(span.clamp(min=_TINY)).add_(6 * shift[:, None, None])
-    sextant.sub_((sextant / 6).floor_(), alpha=6)
-    for channel, (offset, sign, middle) in zip((red, green, blue), ((-1, 1, 3), (2, -1, 2), (2, -1, 4)), strict=True):
-        share = (sextant - middle).abs_().mul_(sign).add_(offset).clamp_(0, 1)
-        torch.addcmul(least, span, share, out=channel)
+    hue = (green + blue).sub_(red).sub_(least).div_(span.clamp(min=_TINY)).add_(1)
+    hue = torch.copysign(hue, green - blue).add_(6 * shift[:, None, None])
+    hue.sub_((hue / 6).floor_(), alpha=6)  # [0, 6)
+    for channel, distance in ((red, 3 - (hue - 3).abs_()), (green, (hue - 2).abs_()), (blue, (hue - 4).abs_())):
+        torch.addcmul(most, span, distance.sub_(1).clamp_(0, 1), value=-1, out=channel)
     return x
 
 
 def solarise_(x: Tensor) -> Tensor:
-    """Values of at least 128/255 inverted, as PIL's and torchvision's `solarize` with threshold 128."""
-    return torch.where(x >= 128 / 255, 1 - x, x, out=x)
+    """Values above one half inverted.
+
+    PIL's threshold of 128 lies between the levels 127 and 128, whose middle is one half, where x meets 1 - x.
+    """
+    return torch.minimum(x, 1 - x, out=x)

@@ -50,7 +50,7 @@ def reference(pixels: Tensor, view: View, params: Params, i: int) -> Tensor:
     if params.blur[i]:
         taps = 2 * min(11, view.size - 1) + 1
         x = tv.gaussian_blur(x, [taps, taps], [float(params.sigma[i])] * 2)
-    x = tv.solarize(x, 128 / 255) if params.solarise[i] else x
+    x = tv.solarize(x, 0.5) if params.solarise[i] else x
     return tv.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD))
 
 
