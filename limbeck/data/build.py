@@ -122,7 +122,7 @@ def summary(writer: StoreWriter, ignored: int) -> str:
     if writer.skipped:
         parts.append(f"{writer.skipped:,} skipped (see {writer.out / SKIPPED})")
     if ignored:
-        parts.append(f"{ignored:,} files that are not images ignored")
+        parts.append(f"{ignored:,} ignored (not images)")
     return ", ".join(parts)
 
 

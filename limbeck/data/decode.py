@@ -59,9 +59,10 @@ def decode(content: Content, size: int) -> Decoded:
     with decoding():
         image = open_image(content)
         width, height = image.size
-        turn = TURNS.get(orientation(image))
         # libjpeg shrinks by 2, 4 or 8 while it decodes; twice the target is left for the antialiased filter
         drafted = None if image is content else image.draft(None, (2 * size, 2 * size))
+        image.load()
+        turn = TURNS.get(orientation(image))  # after loading, which turns a TIFF upright by itself
         squeezed = squeeze(to_rgb(image), size, box=drafted[1] if drafted else None)
         pixels = np.asarray(squeezed if turn is None else squeezed.transpose(turn))
     return Decoded(pixels, *((height, width) if turn in SIDEWAYS else (width, height)))

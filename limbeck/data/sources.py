@@ -35,7 +35,7 @@ def read_source(source: Source) -> Rows:
         return read_path(source)
     if isinstance(source, np.ndarray):
         return array_rows(source, None, "array")
-    if isinstance(source, tuple) and isinstance(source[0], np.ndarray):
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray):
         return array_rows(source[0], source[1], "array")
     if isinstance(source, list | tuple) and source and all(isinstance(file, str | Path) for file in source):
         return read_files([Path(file) for file in source], name=" ".join(map(str, source)))
