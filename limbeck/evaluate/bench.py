@@ -1,0 +1,115 @@
+"""The two stores and the way to look at them: what every backbone is judged on."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from limbeck.backbones import Backbone
+from limbeck.data.store import Store
+from limbeck.data.views import preset
+from limbeck.errors import UserError
+from limbeck.evaluate.config import LBFGS_ROWS, EvaluateConfig
+from limbeck.evaluate.cost import Cost, cost
+from limbeck.evaluate.features import Look, augmented_look, extract, plain_look, use_bf16
+from limbeck.evaluate.geometry import Geometry, geometry
+from limbeck.evaluate.labels import matched_labels
+from limbeck.evaluate.progress import progress
+from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """Judges one backbone after the other, each on the same images."""
+
+    train: Store
+    test: Store
+    labels: Labels | None
+    probe: Probe
+    cfg: EvaluateConfig
+    device: torch.device
+
+    @classmethod
+    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> Self:
+        """Match the labels and choose the probe; UserError as `limbeck.evaluate.evaluate` says."""
+        if len(test) < 2:
+            raise UserError(f"the test store has {len(test)} image: its geometry needs at least 2")
+        labels = matched_labels(train, test) if train.labelled or test.labelled else None
+        return cls(
+            train=train,
+            test=test,
+            labels=labels,
+            probe=_choose_probe(cfg, len(train)) if labels else None,
+            cfg=cfg,
+            device=_device(cfg.device),
+        )
+
+    def scores(self, backbone: Backbone, name: str) -> dict[int, Scores]:
+        """The scores of every tap; `name` heads the progress bars."""
+        test = self._plain(backbone, self.test, f"{name}: test images")
+        if self.labels is None:
+            return unlabelled_scores(test, self.device)
+        train = self._plain(backbone, self.train, f"{name}: train images")
+        show = self._show(f"{name}: linear probe")
+        return labelled_scores(train, test, self.labels, self.cfg, self.probe, self.device, show)
+
+    def geometries(self, backbone: Backbone) -> dict[int, Geometry]:
+        """Geometry of every tap on a sample of the test images.
+
+        Both views are drawn from the second of BYOL's augmentations, as the authors of SDSSL do.
+        """
+        cfg = self.cfg
+        count = min(cfg.images_for_geometry, len(self.test))
+        rows = np.sort(np.random.default_rng(cfg.seed).permutation(len(self.test))[:count])
+        view = preset("byol", self._size(backbone))[1]
+        looks = [augmented_look(self.test, view, i, cfg.mean, cfg.std, self.device, cfg.seed) for i in (0, 1)]
+        a, b = (self._extract(backbone, look, rows, "two views") for look in looks)
+        last = backbone.taps[-1]
+        return {tap: geometry(a[tap], b[tap], a[last], b[last]) for tap in backbone.taps}
+
+    def costs(self, backbone: Backbone) -> dict[int, Cost]:
+        """Cost of the backbone cut at every tap."""
+        size = self._size(backbone)
+        image = torch.rand(1, 3, size, size, device=self.device)
+        taps = progress(backbone.taps, self._show("cost of each cut"))
+        return {tap: cost(backbone.cut(tap).eval(), image, latency=self.cfg.latency) for tap in taps}
+
+    def _plain(self, backbone: Backbone, store: Store, name: str) -> Bank:
+        look = plain_look(store, self._size(backbone), self.cfg.mean, self.cfg.std, self.device)
+        return self._extract(backbone, look, np.arange(len(store)), name)
+
+    def _extract(self, backbone: Backbone, look: Look, rows: np.ndarray, name: str) -> Bank:
+        return extract(
+            backbone,
+            look,
+            rows,
+            device=self.device,
+            batch_size=self.cfg.batch_size,
+            bf16=use_bf16(self.cfg.precision, self.device),
+            memory=int(self.cfg.memory_gib * 2**30),
+            show=self._show(name),
+        )
+
+    def _size(self, backbone: Backbone) -> int:
+        return self.cfg.size or backbone.cfg.img_size or 224
+
+    def _show(self, text: str) -> str:
+        return text if self.cfg.progress else ""
+
+
+def _choose_probe(cfg: EvaluateConfig, rows: int) -> Probe:
+    if cfg.linear == "auto":
+        return "lbfgs" if rows <= LBFGS_ROWS else "sgd"
+    return None if cfg.linear == "none" else cfg.linear
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here: choose auto, cpu or cuda") from error
+    return device

@@ -1,0 +1,55 @@
+"""A result as a table for people."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.table import Table
+
+from limbeck.evaluate.result import Result, Row
+
+
+class _Column(NamedTuple):
+    head: str
+    value: Callable[[Row], float | None]
+    show: Callable[[float], str]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+_COLUMNS = (
+    _Column("layer", lambda row: row.tap, str),
+    _Column("parameters", lambda row: row.parameters, lambda count: f"{count / 1e6:.2f} M"),
+    _Column("GFLOPs", lambda row: row.gflops, "{:.3f}".format),
+    _Column("latency ms", lambda row: row.latency_ms, "{:.2f}".format),
+    _Column("k-NN %", lambda row: row.knn, _percent),
+    _Column("(random)", lambda row: row.random_knn, _percent),
+    _Column("5-nn %", lambda row: row.five_nn, _percent),
+    _Column("linear %", lambda row: row.linear, _percent),
+    _Column("(random)", lambda row: row.random_linear, _percent),
+    _Column("positive", lambda row: row.positive, "{:.3f}".format),
+    _Column("negative", lambda row: row.negative, "{:.3f}".format),
+    _Column("ratio", lambda row: row.ratio, "{:.2f}".format),
+    _Column("uniformity", lambda row: row.uniformity, "{:.2f}".format),
+    _Column("rank", lambda row: row.effective_rank, "{:.1f}".format),
+)
+
+
+def table(result: Result) -> Table:
+    """A line per layer; columns that nothing was measured for are left out, "-" stands for a single missing number."""
+    found = Table(title=_title(result), header_style="bold")
+    columns = [column for column in _COLUMNS if any(column.value(row) is not None for row in result.rows)]
+    for column in columns:
+        found.add_column(column.head, justify="right", no_wrap=True)
+    for row in result.rows:
+        values = [(column, column.value(row)) for column in columns]
+        found.add_row(*("-" if value is None else column.show(value) for column, value in values))
+    return found
+
+
+def _title(result: Result) -> str:
+    if not result.classes:
+        return f"{result.test.images} images without labels"
+    probe = f", linear by {result.probe}" if result.probe else ""
+    return f"{result.train.images} + {result.test.images} images, {len(result.classes)} classes{probe}"

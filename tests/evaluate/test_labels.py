@@ -1,0 +1,47 @@
+"""Labels of two stores on one scale, or one sentence that says why not."""
+
+import numpy as np
+import pytest
+
+from limbeck.data.store import Store
+from limbeck.errors import UserError
+from limbeck.evaluate.labels import matched_labels
+
+
+def store(labels: list[int] | None, names: list[str]) -> Store:
+    """Black images with these labels."""
+    count = 4 if labels is None else len(labels)
+    return Store.from_arrays(np.zeros((count, 8, 8, 3), np.uint8), labels, names)
+
+
+def test_names_decide_not_their_order() -> None:
+    labels = matched_labels(store([0, 1, 2, 2], ["ant", "bee", "cow"]), store([0, 0, 1, 2], ["cow", "ant", "bee"]))
+    assert labels.classes == 3
+    assert labels.train.tolist() == [0, 1, 2, 2]
+    assert labels.test.tolist() == [2, 2, 0, 1]
+
+
+def test_a_difference_names_the_labels_of_either_side() -> None:
+    with pytest.raises(UserError, match="only train has 'bee' and only test has 'cow', 'dog'"):
+        matched_labels(store([0, 1], ["ant", "bee"]), store([0, 1, 2], ["ant", "cow", "dog"]))
+    with pytest.raises(UserError, match=r"but only test has 'cow'$"):
+        matched_labels(store([0, 1], ["ant", "bee"]), store([0, 1, 2], ["ant", "bee", "cow"]))
+
+
+def test_a_long_difference_is_cut_short() -> None:
+    names = [f"n{i:02}" for i in range(15)]
+    with pytest.raises(UserError, match=r"'n11' and 3 more$"):
+        matched_labels(store([0, 1], names[:2]), store(list(range(15)), names))
+
+
+def test_one_unlabelled_store_is_a_mistake() -> None:
+    labelled, unlabelled = store([0, 1], ["ant", "bee"]), store(None, [])
+    with pytest.raises(UserError, match="the test images are not all labelled"):
+        matched_labels(labelled, unlabelled)
+    with pytest.raises(UserError, match="the train images are not all labelled"):
+        matched_labels(unlabelled, labelled)
+
+
+def test_one_class_cannot_be_probed() -> None:
+    with pytest.raises(UserError, match="the only label is 'ant'"):
+        matched_labels(store([0, 0], ["ant"]), store([0], ["ant"]))
