@@ -15,7 +15,7 @@ def cosine(start: float, end: float, progress: float) -> float:
 def warmup_cosine(step: int, steps: int, warmup_steps: int, base: float, final: float = 0.0) -> float:
     """Linear warm-up from 0, then half a cosine from `base` down to `final` (the learning rate of SDSSL and MoCo v3).
 
-    The warm-up takes the steps 0 .. `warmup_steps` - 1 and reaches `base` on the last of them, and the cosine starts, at
+    The warm-up takes the steps 0 .. `warmup_steps` - 1 and reaches `base` on the last of them; the cosine starts, at
     `base`, on the next: the convention of DINO, and of the SDSSL authors, whose learning rates this reproduces.
     """
     if step < warmup_steps:

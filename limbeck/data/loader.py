@@ -1,0 +1,167 @@
+"""Batches of views in a seeded order; what a step sees follows from the seed and its number, so a run resumes anywhere.
+
+One thread reads raw uint8 rows ahead; views are drawn and computed by the caller, on the compute device. With CUDA the
+rows travel through pinned memory, and a store that fits in a quarter of the device's free memory is kept there whole.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.contracts import Batch
+from limbeck.data.augment import augment
+from limbeck.data.draw import draw
+from limbeck.data.store import Store
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.errors import UserError
+
+T = TypeVar("T")
+RESIDENT_SHARE = 0.25  # of the free device memory: the rest is for weights and activations
+
+
+class Raw(NamedTuple):
+    """What the reading thread hands over for one batch."""
+
+    epoch: int
+    rows: Tensor  # [B] int64
+    images: Tensor | None  # [B S S 3] uint8; None when the whole store is on the device
+
+
+def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
+    """The same items, computed by one thread up to `depth` ahead; their exceptions are raised here, in their turn.
+
+    Closing the generator waits for the items under way (at most `depth`) and ends the thread.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="limbeck-prefetch") as pool:
+        ahead = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not None:
+            ahead.append(pool.submit(next, items, None))
+            yield item
+
+
+@lru_cache(maxsize=2)
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits `count` rows, int64 [count]."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+class Loader:
+    """Epochs of `Batch` from a store; the incomplete last batch of an epoch is dropped.
+
+    Args:
+        store: where the images are.
+        views: what to make of each image, in the order of `Batch.views`.
+        batch_size: images per optimiser step, over all processes and micro-batches.
+        seed: of the order and of every augmentation.
+        device: where views are computed.
+        rank, world: this process and their number; of the rows of a step it takes `rank::world`.
+        accumulate: micro-batches per optimiser step.
+        mean, std: of the normalisation, per channel, for pixels in [0, 1].
+
+    Raises:
+        UserError: the store holds less than one batch, or a batch does not divide among processes and micro-batches.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        views: tuple[View, ...],
+        batch_size: int,
+        *,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        _check_batch(batch_size, len(store), world, accumulate)
+        self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
+        self.rank, self.world, self.accumulate, self.mean, self.std = rank, world, accumulate, mean, std
+        self.steps_per_epoch = len(store) // batch_size
+        self.waited = 0.0
+        """Seconds that the caller has waited for rows so far."""
+        self._labels = torch.from_numpy(np.array(store.labels)) if store.labelled else None
+        self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
+        self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
+
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+        """The batches of the optimiser steps `start` to `stop` (exclusive): `accumulate` of them for each step."""
+        with closing(prefetch(self._raw(start, stop))) as ahead:
+            while True:
+                asked = time.perf_counter()
+                raw = next(ahead, None)
+                self.waited += time.perf_counter() - asked
+                if raw is None:
+                    return
+                yield self._batch(raw)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of the store that this process sees in an optimiser step, int64 [batch_size / world]."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = epoch_order(len(self.store), self.seed, epoch)
+        return order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world]
+
+    def _raw(self, start: int, stop: int) -> Iterator[Raw]:
+        pin = self.device.type == "cuda"
+        for step in range(start, stop):
+            for rows in np.split(self.rows(step), self.accumulate):
+                images = _gather(self.store.images, rows, pin) if self._resident is None else None
+                kept = torch.from_numpy(rows).contiguous()
+                yield Raw(step // self.steps_per_epoch, kept.pin_memory() if pin else kept, images)
+
+    def _batch(self, raw: Raw) -> Batch:
+        rows = raw.rows.to(self.device, non_blocking=True)
+        if raw.images is None:
+            assert self._resident is not None
+            images = self._resident[rows]
+        else:
+            images = raw.images.to(self.device, non_blocking=True)
+        views = tuple(self._view(index, view, raw, images) for index, view in enumerate(self.views))
+        labels = None if self._labels is None else self._labels[raw.rows].to(self.device, non_blocking=True)
+        return Batch(views, rows, labels)
+
+    def _view(self, index: int, view: View, raw: Raw, images: Tensor) -> Tensor:
+        widths, heights = self._widths[raw.rows], self._heights[raw.rows]
+        params = draw(view, index, raw.rows, widths, heights, self.store.size, self.seed, raw.epoch)
+        return augment(images, view, params, self.mean, self.std)
+
+
+def _check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:
+    parts = world * accumulate
+    if count < batch_size:
+        largest = count - count % parts
+        remedy = f"the largest batch that would do is {largest}" if largest else "add images"
+        raise UserError(f"a batch of {batch_size} needs as many images and the store has {count}; {remedy}")
+    if batch_size % parts:
+        raise UserError(
+            f"a batch of {batch_size} does not divide into {world} process(es) x {accumulate} micro-batch(es); "
+            f"take {max(parts, batch_size - batch_size % parts)}"
+        )
+
+
+def _gather(images: np.ndarray, rows: np.ndarray, pin: bool) -> Tensor:
+    """Rows of the memory map as a tensor [B S S 3], uint8, in pinned memory if asked."""
+    out = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, pin_memory=pin)
+    np.take(images, rows, axis=0, out=out.numpy(), mode="clip")  # "raise" would go through a second buffer
+    return out
+
+
+def _fits(images: np.ndarray, device: torch.device) -> bool:
+    return device.type == "cuda" and images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _on_device(images: np.ndarray, device: torch.device, block: int = 4096) -> Tensor:
+    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), block):
+        out[start : start + block] = torch.from_numpy(np.array(images[start : start + block])).to(device)
+    return out

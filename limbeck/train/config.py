@@ -1,0 +1,48 @@
+"""What a user can say about a training run, apart from the method, the backbone and the optimiser."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, on what, and how often to look."""
+
+    epochs: int = 100
+    """Passes over the images."""
+    batch_size: int = 256
+    """Images per optimiser step, over all devices and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches per optimiser step, for batches beyond the memory; negatives come from the same micro-batch."""
+    warmup_epochs: float | None = None
+    """Epochs of linear warm-up of the learning rate; a tenth of the epochs if not given."""
+    seed: int = 0
+    """Of the order of the images, the augmentations and whatever a method draws."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the networks; auto takes bf16 where the hardware has it. Weights are float32 either way."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes CUDA if there is any."""
+    devices: int = 1
+    """Processes per machine, each with its own device."""
+    num_nodes: int = 1
+    """Machines."""
+    compile: bool = False
+    """Compile the backbones with torch.compile: a minute or more at the start, faster steps on GPUs."""
+    knn_every: int = 10
+    """Epochs between k-NN scores, if the images have labels; 0 for none."""
+    save_minutes: float = 10.0
+    """Minutes between checkpoints; 0 writes one after every epoch."""
+    log_every: int = 20
+    """Optimiser steps between rows of metrics.csv, which also gets one after every epoch; each waits for the device."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a number that makes no run."""
+        for field in ("epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field} is {getattr(self, field)}: it must be at least 1")
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs} epochs"
+            )

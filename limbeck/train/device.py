@@ -1,0 +1,87 @@
+"""Where and how precisely to compute: Fabric's settings, chosen from the configuration and the machine."""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.distributed import sync_batchnorm
+from limbeck.errors import UserError
+from limbeck.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+Precision = Literal["bf16", "fp32"]
+
+
+def choose_accelerator(cfg: TrainConfig) -> Literal["cpu", "cuda"]:
+    """CUDA if there is any, unless the configuration says which."""
+    if cfg.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if cfg.accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError("accelerator is 'cuda' and torch finds no CUDA device here; take 'auto' or 'cpu'")
+    return cfg.accelerator
+
+
+def choose_precision(cfg: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> Precision:
+    """bf16 where the hardware computes in it (not where it is emulated), unless the configuration says which."""
+    if cfg.precision != "auto":
+        return cfg.precision
+    if accelerator == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def launch(cfg: TrainConfig) -> "Fabric":
+    """The processes of the run, started and connected; every one of them returns from here with its own Fabric."""
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
+    accelerator = choose_accelerator(cfg)
+    several = cfg.devices * cfg.num_nodes > 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=cfg.devices,
+        num_nodes=cfg.num_nodes,
+        # Averages and queues are buffers, equal everywhere by construction: nothing to broadcast at each step.
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        precision="bf16-mixed" if choose_precision(cfg, accelerator) == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def prepare(method: nn.Module, fabric: "Fabric", cfg: TrainConfig) -> None:
+    """In place: BatchNorms joined over processes, weights on the device in channels-last order, backbones compiled."""
+    sync_batchnorm(method, fabric.device)
+    method.to(fabric.device).to(memory_format=torch.channels_last)
+    if fabric.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes never change within a run
+    if cfg.compile:
+        for backbone in [module for module in method.modules() if isinstance(module, Backbone)]:
+            backbone.compile()
+
+
+def describe(fabric: "Fabric") -> str:
+    """Where the run computes, and how precisely, as in `2 x cuda, bf16-mixed`."""
+    return f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
+
+
+def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:
+    """Elementwise; waits for every process."""
+    mean = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def seed_step(seed: int, step: int, fabric: "Fabric") -> None:
+    """Makes torch's random numbers a function of seed, step and process: there is no generator's state to save."""
+    word = int(np.random.SeedSequence((seed, step, fabric.global_rank)).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(word)
+    if fabric.device.type == "cuda":
+        torch.cuda.manual_seed(word)

@@ -1,0 +1,148 @@
+"""Order, partition, prefetching and resumption of batches."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.contracts import Batch
+from limbeck.data.loader import Loader, prefetch
+from limbeck.data.store import Store
+from limbeck.data.views import View
+from limbeck.errors import UserError
+
+VIEWS = (View(size=8, flip=0.5), View(size=6, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8))
+CPU = torch.device("cpu")
+
+
+def numbered(count: int, labels: bool = True) -> Store:
+    """Noise, as many images as asked."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return Store.from_arrays(images, np.arange(count) % 4 if labels else None)
+
+
+def loader(
+    count: int = 22, batch_size: int = 8, seed: int = 0, rank: int = 0, world: int = 1, accumulate: int = 1
+) -> Loader:
+    """A loader of two views on the CPU."""
+    return Loader(
+        numbered(count), VIEWS, batch_size, seed=seed, device=CPU, rank=rank, world=world, accumulate=accumulate
+    )
+
+
+def rows(batches: Iterator[Batch]) -> list[int]:
+    """Of all batches, in order."""
+    return [int(row) for batch in batches for row in batch.rows]
+
+
+def by_row(batches: Iterator[Batch]) -> dict[int, torch.Tensor]:
+    """The first view of each row."""
+    return {int(row): view for batch in batches for row, view in zip(batch.rows, batch.views[0], strict=True)}
+
+
+def test_a_batch_has_what_the_contract_says() -> None:
+    batch = next(loader().batches(0, 1))
+    assert [view.shape for view in batch.views] == [(8, 3, 8, 8), (8, 3, 6, 6)]
+    assert all(view.dtype == torch.float32 for view in batch.views)
+    assert batch.rows.dtype == torch.int64
+    assert batch.labels is not None
+    assert torch.equal(batch.labels, batch.rows % 4)
+
+
+def test_unlabelled_stores_give_no_labels() -> None:
+    batches = Loader(numbered(8, labels=False), VIEWS, 8, seed=0, device=CPU).batches(0, 1)
+    assert next(batches).labels is None
+
+
+def test_an_epoch_shows_each_row_at_most_once_in_another_order_each_time() -> None:
+    source = loader()
+    epochs = [rows(source.batches(start, start + 2)) for start in (0, 2)]
+    assert source.steps_per_epoch == 2  # 22 images: the last 6 of the order are left out
+    assert all(len(set(epoch)) == len(epoch) == 16 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert rows(loader(seed=1).batches(0, 2)) != epochs[0]
+
+
+def test_starting_in_the_middle_gives_the_same_batches() -> None:
+    whole, tail = list(loader().batches(0, 5)), list(loader().batches(3, 5))
+    for expected, got in zip(whole[3:], tail, strict=True):
+        assert torch.equal(expected.rows, got.rows)
+        assert all(torch.equal(a, b) for a, b in zip(expected.views, got.views, strict=True))
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 2)])
+def test_processes_and_micro_batches_share_out_a_batch(world: int, accumulate: int) -> None:
+    whole = rows(loader().batches(1, 2))
+    parts = [rows(loader(rank=rank, world=world, accumulate=accumulate).batches(1, 2)) for rank in range(world)]
+    assert sorted(row for part in parts for row in part) == sorted(whole)
+    assert all(part == whole[rank::world] for rank, part in enumerate(parts))
+
+
+def test_views_depend_neither_on_batch_size_nor_on_micro_batches() -> None:
+    whole, small = (
+        by_row(loader(count=16).batches(0, 2)),
+        by_row(loader(count=16, batch_size=4, accumulate=2).batches(0, 4)),
+    )
+    assert whole.keys() == small.keys()
+    assert all(torch.equal(whole[row], small[row]) for row in whole)
+
+
+def test_a_memory_map_and_memory_give_the_same(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    mapped = Store.from_arrays(np.load(tmp_path / "images.npy", mmap_mode="r"))
+    first, second = (
+        next(Loader(s, VIEWS, 8, seed=0, device=CPU).batches(0, 1)) for s in (Store.from_arrays(images), mapped)
+    )
+    assert torch.equal(first.views[0], second.views[0])
+
+
+def test_too_few_images_names_both_numbers_and_the_largest_batch() -> None:
+    with pytest.raises(UserError, match=r"batch of 64 .* store has 23; .* would do is 22"):
+        loader(count=23, batch_size=64, accumulate=2)
+
+
+def test_fewer_images_than_parts_cannot_be_helped_by_a_smaller_batch() -> None:
+    with pytest.raises(UserError, match=r"batch of 8 .* has 3; add images"):
+        loader(count=3, batch_size=8, world=2, accumulate=2)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_one_that_does() -> None:
+    with pytest.raises(UserError, match=r"batch of 9 does not divide .*; take 8"):
+        loader(batch_size=9, world=2)
+
+
+def test_prefetching_keeps_order_and_forwards_errors_in_their_turn() -> None:
+    def failing() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("disk gone")
+
+    items = prefetch(failing())
+    assert [next(items) for _ in range(5)] == list(range(5))
+    with pytest.raises(OSError, match="disk gone"):
+        next(items)
+
+
+def test_closing_ends_the_thread_and_reads_no_further_than_the_queue() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[int]:
+        while True:
+            taken.append(len(taken))
+            yield taken[-1]
+
+    items = prefetch(endless(), depth=2)
+    assert next(items) == 0
+    items.close()
+    assert len(taken) <= 3
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("limbeck-prefetch")]
+
+
+def test_waiting_is_measured() -> None:
+    source = loader()
+    assert source.waited == 0
+    list(source.batches(0, 2))
+    assert source.waited > 0

@@ -1,0 +1,38 @@
+"""Settings that make no run, and the choice of precision."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from limbeck.errors import UserError
+from limbeck.train.config import TrainConfig
+from limbeck.train.device import choose_accelerator, choose_precision
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"])
+def test_counts_are_at_least_one(field: str) -> None:
+    settings: dict[str, Any] = {field: 0}
+    with pytest.raises(UserError, match=f"{field} is 0"):
+        TrainConfig(**settings)
+
+
+@pytest.mark.parametrize("warmup", [-1.0, 5.0])
+def test_warm_up_is_shorter_than_the_run(warmup: float) -> None:
+    with pytest.raises(UserError, match=f"warmup_epochs is {warmup}"):
+        TrainConfig(epochs=5, warmup_epochs=warmup)
+
+
+def test_cuda_without_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="finds no CUDA device"):
+        choose_accelerator(TrainConfig(accelerator="cuda"))
+    assert choose_accelerator(TrainConfig()) == "cpu"
+
+
+@pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert choose_precision(TrainConfig(), "cpu") == expected
+    assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"

@@ -1,0 +1,183 @@
+"""The loop, with a toy: what a step does, what is written, and that stopping anywhere changes nothing."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss
+from limbeck.data.loader import Loader
+from limbeck.errors import UserError
+from limbeck.schedule import warmup_cosine
+from limbeck.train.interrupt import Interrupted
+from limbeck.train.optim import OptimConfig
+from tests.train.toy import VIEWS, Toy, fit, noise, toy
+
+ADAMW = OptimConfig(lr=0.1, clip=1.0)
+OPTIMS = [ADAMW, OptimConfig(name="lars", lr=2.0, weight_decay=1e-6), OptimConfig(name="sgd", lr=0.5)]
+
+
+class Stopping(Toy):
+    """Sends its own process a signal in the step `at`."""
+
+    at = 4
+    number = signal.SIGTERM
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        super().after_step(loss, clock)
+        if clock.step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """Of metrics.csv, without what depends on the time of day."""
+    with (run / "metrics.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in found]
+
+
+def stop_and_resume(run: Path, **settings: object) -> Toy:
+    """Five of the ten steps, a signal, and the other five by an object that starts elsewhere."""
+    with pytest.raises(Interrupted):
+        fit(run, toy(kind=Stopping), **settings)
+    return fit(run, toy(seed=1), resume=True, **settings)
+
+
+@pytest.mark.parametrize("optim", OPTIMS, ids=lambda optim: optim.name)
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
+def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, object]) -> None:
+    whole = fit(tmp_path / "whole", toy(), optim=optim, log_every=1, **settings)
+    parts = stop_and_resume(tmp_path / "parts", optim=optim, log_every=1, **settings)
+    expected, got = whole.state_dict(), parts.state_dict()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+    assert len(parts.clocks) == 5
+
+
+def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole", toy(), log_every=1, save_minutes=0)
+
+    class Killed(Toy):
+        def after_step(self, loss: Loss, clock: Clock) -> None:
+            super().after_step(loss, clock)
+            if clock.step == 7:
+                raise OSError("power cut")
+
+    with pytest.raises(OSError, match="power cut"):
+        fit(tmp_path / "killed", toy(kind=Killed), log_every=1, save_minutes=0)
+    resumed = fit(tmp_path / "killed", toy(seed=1), log_every=1, save_minutes=0, resume=True)
+    assert [clock.step for clock in resumed.clocks] == [5, 6, 7, 8, 9]  # the checkpoint is that of the first epoch
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+    assert torch.equal(whole.average[1].weight, resumed.average[1].weight)
+
+
+def test_a_run_equals_a_plain_loop(tmp_path: Path) -> None:
+    """Two micro-batches, warm-up, weight decay, clipping and the average, written out with torch alone."""
+    optim = OptimConfig(lr=3.2, weight_decay=0.1, clip=0.5)
+    ours = fit(tmp_path, toy(norm=False, noise=0.0), optim=optim, accumulate=2, warmup_epochs=1)
+    plain = toy(norm=False)
+    weight, bias = plain.backbone[1].weight, plain.backbone[1].bias
+    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0)
+    batches = Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu"), accumulate=2).batches(0, 10)
+    for step in range(10):
+        for group in optimizer.param_groups:
+            group["lr"] = warmup_cosine(step, 10, 5, 3.2 * 8 / 256)
+        for _ in range(2):
+            first, second = next(batches).views
+            target = plain.average(first)
+            loss = (plain.backbone(first) - target).square().mean() + (plain.backbone(second) - target).square().mean()
+            (loss / 2).backward()
+        nn.utils.clip_grad_norm_([weight, bias], 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for average, live in zip(plain.average.parameters(), plain.backbone.parameters(), strict=True):
+                average.lerp_(live, 0.1)
+    torch.testing.assert_close(ours.state_dict()["backbone.1.weight"], weight.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.state_dict()["average.1.bias"], plain.average[1].bias, rtol=1e-4, atol=1e-5)
+
+
+def test_after_step_comes_once_per_step_with_the_rows_of_all_micro_batches(tmp_path: Path) -> None:
+    method = fit(tmp_path, toy(), accumulate=4)
+    assert method.clocks == [Clock(step, 10) for step in range(10)]
+    assert sorted(method.seen[:40].tolist()) == list(range(40))  # the second epoch: each row once
+
+
+def test_metrics_hold_every_term_and_a_row_per_epoch(tmp_path: Path) -> None:
+    fit(tmp_path, toy(), log_every=3, optim=OptimConfig(lr=3.2))
+    found = rows(tmp_path)
+    assert [int(row["step"]) for row in found] == [3, 5, 6, 9, 10]
+    assert [float(row["epoch"]) for row in found] == [0.6, 1.0, 1.2, 1.8, 2.0]
+    assert all(float(row["loss"]) == pytest.approx(float(row["near"]) + float(row["far"])) for row in found)
+    assert all(float(row["grad_norm"]) > 0 for row in found)
+    assert float(found[0]["lr"]) == pytest.approx(warmup_cosine(2, 10, 1, 0.1))
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_the_probe_sees_the_encoder_in_evaluation_mode_every_few_epochs(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def probe(encoder: Backbone) -> dict[str, float]:
+        seen.append(any(module.training for module in encoder.modules()) or torch.is_grad_enabled())
+        return {"knn": 0.25 * len(seen)}
+
+    method = toy()
+    frozen = method.backbone[2].eval()
+    fit(tmp_path, method, probe=probe, epochs=5, knn_every=2)
+    assert seen == [False, False]
+    assert method.backbone.training
+    assert not frozen.training
+    assert {int(row["step"]): row["knn"] for row in rows(tmp_path) if row["knn"]} == {10: "0.25", 20: "0.5"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    method = toy(kind=Stopping)
+    assert isinstance(method, Stopping)
+    method.number = number
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"after step 5 of 10; resume .* to go on") as caught:
+        fit(tmp_path, method)
+    assert caught.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert (tmp_path / "checkpoint.ckpt").exists()
+
+
+def test_a_finished_run_is_left_alone_when_resumed(tmp_path: Path) -> None:
+    fit(tmp_path, toy())
+    before = rows(tmp_path)
+    assert fit(tmp_path, toy(), resume=True).clocks == []
+    assert rows(tmp_path) == before
+
+
+def test_a_run_folder_is_not_overwritten(tmp_path: Path) -> None:
+    fit(tmp_path, toy())
+    with pytest.raises(UserError, match="holds a run already"):
+        fit(tmp_path, toy())
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_without_a_checkpoint(tmp_path: Path) -> None:
+    class Exploding(Toy):
+        def forward(self, batch: Batch, clock: Clock) -> Loss:
+            loss = super().forward(batch, clock)
+            return loss._replace(total=loss.total / (clock.step < 2))
+
+    with pytest.raises(UserError, match=r"loss is (inf|nan) at step 5"):
+        fit(tmp_path, toy(kind=Exploding), save_minutes=0)
+    assert not (tmp_path / "checkpoint.ckpt").exists()
+
+
+def test_without_a_terminal_there_is_one_plain_line_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, toy())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "training on 1 x cpu, 32-true: 2 epochs of 5 steps of 8 images" in err
+    assert "step 10/10  epoch 2.0  loss" in err

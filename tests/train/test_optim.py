@@ -1,0 +1,88 @@
+"""Which parameters decay, and that the names give the optimisers that they say."""
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, parameter_groups, set_learning_rate
+
+
+class Net(nn.Module):
+    """A CLS token, a layer, a norm, and something frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.ones(1, 1, 4))
+        self.layer = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.gate_bias = nn.Parameter(torch.ones(2, 2))
+        self.frozen = nn.Parameter(torch.ones(4, 4), requires_grad=False)
+
+
+def test_tensors_of_two_dimensions_decay_except_biases() -> None:
+    net = Net()
+    decayed, rest = parameter_groups(net.named_parameters(), 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(net.cls_token), id(net.layer.weight)]
+    assert {id(p) for p in rest["params"]} == {
+        id(net.layer.bias),
+        id(net.norm.weight),
+        id(net.norm.bias),
+        id(net.gate_bias),
+    }
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
+def one_step(cfg: OptimConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [2 2] and bias [2] after one step of lr 0.5 from ones, the gradients being 2 and 3 everywhere."""
+    layer = nn.Linear(2, 2)
+    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.bias)
+    optimizer = build_optimizer(layer, cfg)
+    layer.weight.grad, layer.bias.grad = torch.full((2, 2), 2.0), torch.full((2,), 3.0)
+    optimizer.step()
+    return layer.weight.detach(), layer.bias.detach()
+
+
+@pytest.mark.parametrize(
+    ("cfg", "weight", "bias"),
+    [
+        (OptimConfig(name="adamw", lr=0.5, weight_decay=0.1), 1 - 0.5 * 0.1 - 0.5, 1 - 0.5),
+        (OptimConfig(name="sgd", lr=0.5, weight_decay=0.1), 1 - 0.5 * (2 + 0.1), 1 - 0.5 * 3),
+        # |w| = 2 and |g| = 4: the rate of the weight is 0.001 * 2 / (4 + 0.1 * 2); the bias is not adapted.
+        (OptimConfig(name="lars", lr=0.5, weight_decay=0.1), 1 - 0.5 * 0.001 * 2 / 4.2 * 2.1, 1 - 0.5 * 3),
+        (OptimConfig(name="lars", lr=0.5, weight_decay=0.0), 1 - 0.5 * 0.001 * 2 / 4 * 2, 1 - 0.5 * 3),
+    ],
+)
+def test_the_first_step_by_hand(cfg: OptimConfig, weight: float, bias: float) -> None:
+    got_weight, got_bias = one_step(cfg)
+    torch.testing.assert_close(got_weight, torch.full((2, 2), weight))
+    torch.testing.assert_close(got_bias, torch.full((2,), bias))
+
+
+def test_the_second_step_of_sgd_has_momentum_without_nesterov() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    optimizer = build_optimizer(layer, OptimConfig(name="sgd", lr=1.0, weight_decay=0.0, momentum=0.5))
+    for _ in range(2):
+        layer.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert layer.weight.item() == pytest.approx(-(1 + 1.5))
+
+
+def test_the_rate_is_in_proportion_to_the_batch_and_warms_up_for_a_tenth() -> None:
+    run, cfg = TrainConfig(epochs=20, batch_size=1024), OptimConfig(lr=1.5e-4)
+    optimizer = build_optimizer(Net(), cfg)
+    rates = [set_learning_rate(optimizer, cfg, run, step, epoch=5) for step in range(100)]
+    assert rates[0] == 0
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(6e-4)
+    assert rates[99] < 1e-6
+    assert all(group["lr"] == rates[99] for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(None, 1.0), (1.0, 0.2), (10.0, 1.0)])
+def test_the_gradient_is_scaled_as_a_whole(largest: float | None, expected: float) -> None:
+    a, b, unused = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    a.grad, b.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert clip_gradients([a, b, unused], largest).item() == pytest.approx(5.0)
+    assert (a.grad.item(), b.grad.item()) == pytest.approx((3 * expected, 4 * expected), rel=1e-5)
