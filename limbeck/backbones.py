@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.contracts import Features
 from limbeck.errors import UserError, nearest
-from limbeck.networks import Trunk, small_stem_of, tap_table
+from limbeck.networks import Trunk, small_stem_of, tap_table, timm_defaults
 from limbeck.vit import fix_positions, init_as_moco
 
 VITS = (
@@ -39,7 +39,7 @@ class BackboneConfig:
     """Further timm arguments (JSON values), such as patch_size, embed_dim, depth, global_pool, channels.
 
     A ResNet-18 of a quarter of its width is {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}:
-    timm's plain stem is always 64 wide, its deep one 2 * stem_width, and the small stem keeps the width that it replaces.
+    timm's plain stem is always 64 wide, its deep one 2 * stem_width, and the small stem keeps the width that it finds.
     """
     small_stem: bool | None = None
     """CNNs: start with a 3x3 convolution of stride 1 and no max-pool (families: `networks.SMALL_STEMS`).
@@ -64,8 +64,8 @@ class Backbone(nn.Module):
     """A timm model that answers with pooled vectors and maps at any depth.
 
     Taps count from 1: blocks of a ViT, stages of anything else. A ViT's tap is pooled as the model pools (CLS, or the
-    mean of the patches), with the one final norm applied at every depth; any other network's is the global average of its
-    stage. The last tap is `final`.
+    mean of the patches), with the one final norm applied at every depth; any other network's is the global average of
+    its stage. The last tap is `final`.
 
     Attributes:
         model: the timm model, without classifier; `model(images)` is `final`.
@@ -205,7 +205,7 @@ def _stock_cut(name: str, whole: Any, cut: int) -> dict[str, Any]:
 
 
 def _whole_args(cfg: BackboneConfig) -> dict[str, Any]:
-    fixed = timm.models.get_pretrained_cfg(cfg.name).fixed_input_size  # timm's mark of networks that take `img_size`
+    fixed = timm_defaults(cfg.name).fixed_input_size  # timm's mark of networks that take `img_size`
     size = {"img_size": cfg.img_size} if fixed and cfg.img_size is not None else {}
     return {**cfg.args, **size, **({"pretrained": True} if cfg.pretrained else {}), "num_classes": 0}
 
@@ -221,15 +221,22 @@ def _check_name(name: str) -> None:
         raise UserError(
             f"timm has no model '{name}'{nearest(name, timm.list_models())}; timm.list_models() lists them."
         )
+    arch, _, tag = name.partition(".")
+    tagged = timm.list_pretrained(f"{arch}.*")
+    if tag and name not in tagged:
+        raise UserError(f"timm has no weights '{tag}' for '{arch}'{nearest(name, tagged)}; it has {', '.join(tagged)}.")
 
 
 def _create(name: str, args: dict[str, Any]) -> Any:
     try:
-        return timm.create_model(name, **args)
+        model = timm.create_model(name, **args)
     except UserError:
         raise
     except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"timm cannot build '{name}' with {args}: {error}.") from error
+    if not callable(getattr(model, "forward_intermediates", None)):  # timm does not list which of its models have it
+        raise UserError(f"'{name}' has no forward_intermediates in timm, which taps need; choose another model.")
+    return model
 
 
 def _start_vit(model: Any, cfg: BackboneConfig) -> None:

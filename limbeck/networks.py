@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from limbeck.errors import UserError
@@ -25,6 +25,11 @@ def tap_table(model: Any) -> list[tuple[int, int]]:
     return [
         (i, info["num_chs"]) for i, info in enumerate(model.feature_info) if not f"{info['module']}.".startswith(stem)
     ]
+
+
+def timm_defaults(name: str) -> PretrainedCfg:
+    """What timm knows of the input and the layers of model `name`; its bare defaults for a model that says nothing."""
+    return timm.models.get_pretrained_cfg(name) or PretrainedCfg()
 
 
 def _conv3x3(channels: int, width: int) -> nn.Conv2d:

@@ -1,0 +1,196 @@
+"""Encoders on disk and their exports, read by timm, ONNX Runtime and PyTorch."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import timm
+import torch
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor, nn
+
+from limbeck import export as export_module
+from limbeck.backbones import Backbone, BackboneConfig, build_backbone
+from limbeck.errors import UserError
+from limbeck.export import Preprocessing, export, load, load_preprocessing, save_encoder
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREPROCESSING = Preprocessing(size=32, store_size=32, mean=MEAN, std=STD)
+VIT = BackboneConfig(img_size=32, args={"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2})
+QUARTER = {"channels": [8, 12, 16, 24], "stem_type": "deep", "stem_width": 4}
+NETWORKS = {
+    "vit": VIT,
+    "resnet": BackboneConfig(name="resnet18", img_size=32, small_stem=False, args={"channels": [8, 12, 16, 24]}),
+    "resnet-small": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
+    "mobilenet": BackboneConfig(name="mobilenetv3_small_050", img_size=32),
+    "convnext": BackboneConfig(name="convnext_atto", args={"dims": [8, 16, 24, 32]}),
+    "swin": BackboneConfig(
+        name="swin_tiny_patch4_window7_224",
+        img_size=32,
+        args={"embed_dim": 12, "depths": [1, 1, 1, 1], "window_size": 2},
+    ),
+}
+
+
+def saved(folder: Path, cfg: BackboneConfig) -> tuple[Path, Backbone]:
+    """A run whose BatchNorm statistics and positions are not those of a fresh network."""
+    torch.manual_seed(0)
+    backbone = build_backbone(cfg)
+    backbone(torch.randn(8, 3, 32, 32))
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, std=0.1) if parameter.ndim == 1 else None
+    save_encoder(backbone, folder / "encoder", PREPROCESSING, {"method": "simclr"})
+    return folder, backbone.eval()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Path, Backbone]:
+    return saved(tmp_path / "run", VIT)
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_what_is_saved_is_loaded_by_us_and_by_timm(tmp_path: Path, network: str) -> None:
+    folder, backbone = saved(tmp_path, NETWORKS[network])
+    expected = backbone(images(), backbone.taps)
+    loaded = load(folder).eval()
+    assert loaded.cfg == backbone.cfg
+    for tap, vector in loaded(images(), loaded.taps).taps.items():
+        assert torch.equal(vector, expected.taps[tap])
+    model = timm.create_model(f"local-dir:{folder / 'encoder'}", pretrained=True).eval()
+    assert torch.equal(model(images()), expected.final)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_an_exported_timm_folder_is_the_network_cut(tmp_path: Path, network: str) -> None:
+    folder, backbone = saved(tmp_path / "run", NETWORKS[network])
+    result = export(folder, tmp_path / "out", depth=2)
+    expected = backbone(images(), (2,)).taps[2]
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    torch.testing.assert_close(model(images()), expected)
+    torch.testing.assert_close(load(tmp_path / "out").eval()(images()).final, expected)
+    torch.testing.assert_close(load(folder, depth=2).eval()(images()).final, expected)
+    assert (result.depth, result.dim, result.difference) == (2, expected.shape[1], 0)
+    assert load_preprocessing(tmp_path / "out") == PREPROCESSING
+
+
+def test_timm_needs_no_limbeck_for_a_cut_vit(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    export(run[0], tmp_path / "out", depth=2)
+    code = (
+        "import sys, timm; print(len(timm.create_model(sys.argv[1], pretrained=True).blocks), 'limbeck' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, f"local-dir:{tmp_path / 'out'}"], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+
+
+def test_weights_can_start_a_classifier_in_timm(run: tuple[Path, Backbone]) -> None:
+    model = timm.create_model(f"local-dir:{run[0] / 'encoder'}", pretrained=True, num_classes=7)
+    assert model(images()).shape == (3, 7)
+    assert torch.equal(model.blocks[0].attn.qkv.weight, run[1].model.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize("size", [24, 32, 49, 64, 96, 224])
+@pytest.mark.parametrize("store", [24, 32, 37, 49, 100, 128, 256])
+def test_timm_prepares_images_as_the_encoder_expects(size: int, store: int) -> None:
+    preprocessing = Preprocessing(size=size, store_size=store, mean=MEAN, std=STD)
+    side = min(store, max(size, store * 7 // 8))
+    cfg = {"input_size": (3, size, size), "mean": MEAN, "std": STD, "interpolation": "bilinear"}
+    cfg |= {"crop_pct": preprocessing.crop_pct, "crop_mode": preprocessing.crop_mode}
+    resize, crop, *_ = create_transform(**resolve_data_config(pretrained_cfg=cfg)).transforms
+    assert crop.size == (size, size)
+    assert resize.size == (size * store // side, size * store // side)
+
+
+def test_an_onnx_file_answers_like_pytorch_for_any_batch(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    result = export(run[0], tmp_path / "onnx", depth=2, format="onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    for count in (1, 4, 7):
+        with torch.no_grad():
+            expected = run[1](images(count), (2,)).taps[2]
+        found = torch.from_numpy(session.run(None, {"images": images(count).numpy()})[0])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert sorted(file.name for file in result.path.iterdir()) == ["model.json", "model.onnx"]
+    written = json.loads((result.path / "model.json").read_text())
+    assert written["preprocessing"] == {**written["preprocessing"], "size": 32, "mean": list(MEAN), "std": list(STD)}
+    assert (written["depth"], written["dim"], written["difference"]) == (2, 24, result.difference)
+    assert 0 <= result.difference < 1e-4
+    assert result.file_bytes == (result.path / "model.onnx").stat().st_size
+    assert min(result.latency_ms, result.torch_latency_ms) > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+@torch.no_grad()
+def test_normalisation_can_live_in_the_onnx_file(tmp_path: Path) -> None:
+    folder, backbone = saved(tmp_path / "run", NETWORKS["resnet-small"])
+    export(folder, tmp_path / "out", format="onnx", fold_preprocessing=True)
+    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    normalised = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    found = torch.from_numpy(session.run(None, {"images": pixels.numpy()})[0])
+    torch.testing.assert_close(found, backbone(normalised).final, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_torch_program_answers_like_the_network(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    result = export(run[0], tmp_path / "out", format="torch")
+    program = torch.export.load(result.path / "model.pt2").module()
+    torch.testing.assert_close(program(images(4)), run[1](images(4)).final)
+
+
+@pytest.mark.parametrize("answer", [0.0, math.nan])
+def test_a_file_that_differs_is_not_kept(
+    answer: float, run: tuple[Path, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(*args: Any) -> Callable[[Tensor], Tensor]:
+        (args[-1] / "config.json").write_text("{}")
+        return lambda batch: torch.full((len(batch), 24), answer)
+
+    monkeypatch.setattr(export_module, "_write_timm", other)
+    with pytest.raises(RuntimeError, match="differs from the network"):
+        export(run[0], tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == [run[0]]
+
+
+def test_nothing_is_overwritten(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(run[0], out)
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(UserError, match="not an empty folder"):
+        export(run[0], out, depth=1)
+    assert {file: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_saving_again_replaces_the_encoder(run: tuple[Path, Backbone]) -> None:
+    nn.init.ones_(run[1].model.norm.weight)
+    save_encoder(run[1], run[0] / "encoder", PREPROCESSING, {"epoch": 2})
+    assert load(run[0]).model.norm.weight.eq(1).all()
+    assert sorted(file.name for file in (run[0] / "encoder").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no encoder"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=r"Depth 9 .* 1 to 3"):
+        load(run[0], depth=9)
+    with pytest.raises(UserError, match="did you mean 'onnx'"):
+        export(run[0], tmp_path / "out", format="onx")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="cannot hold the normalisation"):
+        export(run[0], tmp_path / "out", fold_preprocessing=True)
+    (run[0] / "encoder" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UserError, match="not the network"):
+        load(run[0])
+    (run[0] / "encoder" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="not written by Limbeck"):
+        load(run[0])
