@@ -1,1 +1,33 @@
-"""Limbeck: from a folder of unlabelled images to a small, strong vision backbone that can be cut at any layer."""
+"""Limbeck: from a folder of unlabelled images to a small, strong vision backbone that can be cut at any layer.
+
+The names below are imported when they are first used, so that `import limbeck` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.data.store import Store, build_store, open_store
+    from limbeck.encoders import load, load_preprocessing
+    from limbeck.run import evaluate_run, pretrain, resume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Store": "limbeck.data.store",
+    "build_store": "limbeck.data.store",
+    "open_store": "limbeck.data.store",
+    "load": "limbeck.encoders",
+    "load_preprocessing": "limbeck.encoders",
+    "evaluate_run": "limbeck.run",
+    "pretrain": "limbeck.run",
+    "resume": "limbeck.run",
+}
+
+__all__ = ["Store", "build_store", "evaluate_run", "load", "load_preprocessing", "open_store", "pretrain", "resume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"limbeck has no public name '{name}'; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

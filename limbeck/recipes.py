@@ -1,0 +1,58 @@
+"""Defaults chosen from the network and the images, each with a reason that a person can read."""
+
+from dataclasses import dataclass, replace
+
+import timm
+
+from limbeck.backbones import SMALL_IMAGE, VITS, BackboneConfig
+from limbeck.train.optim import OptimConfig
+
+CROP = 0.875  # 224 of 256, the usual share of the stored image that evaluation looks at
+UNCUT = 128  # pixels; images stored at this size or less are seen whole
+PATCHES = 8  # patches along the side of a small image, as a patch of 4 has on 32 pixels
+
+
+def default_optim(backbone: str) -> OptimConfig:
+    """The optimiser for a timm model: AdamW as in SDSSL and MoCo v3 for ViTs, LARS as in SimCLR for the rest."""
+    if not timm.is_model(backbone) or timm.models.is_model_in_modules(backbone, VITS):
+        return OptimConfig()
+    return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A backbone's configuration made to fit the images, and what was chosen and why."""
+
+    backbone: BackboneConfig
+    reasons: list[str]
+
+
+def fit_backbone(cfg: BackboneConfig, store_size: int) -> Fitted:
+    """Fills in the size of the images and, for ViTs on small ones, of the patches, where they are not given."""
+    reasons = []
+    if cfg.img_size is None:
+        size = image_size(store_size)
+        cfg = replace(cfg, img_size=size)
+        reasons.append(
+            f"the network sees {size} x {size} pixels, since images are stored at {store_size} x {store_size}"
+        )
+    assert cfg.img_size is not None
+    is_vit = timm.is_model(cfg.name) and timm.models.is_model_in_modules(cfg.name, VITS)
+    if is_vit and cfg.img_size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+        patch = small_patch(cfg.img_size)
+        cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
+        reasons.append(f"patches of {patch} x {patch}, since patches of 16 are too coarse for {cfg.img_size} pixels")
+    return Fitted(cfg, reasons)
+
+
+def image_size(store_size: int) -> int:
+    """Pixels that the network sees: small images whole, up to a multiple of 4; else 7/8 of the stored side, of 16."""
+    if store_size <= SMALL_IMAGE:
+        return -(-store_size // 4) * 4
+    return round(store_size * (1 if store_size <= UNCUT else CROP) / 16) * 16
+
+
+def small_patch(size: int) -> int:
+    """The patch that makes about `PATCHES` patches a side; `size` is a multiple of 4."""
+    patch = size // PATCHES
+    return patch if patch * PATCHES == size else 4

@@ -1,0 +1,182 @@
+"""A run: from images to a trained encoder in a folder that explains and recreates itself.
+
+A run folder holds config.json, metrics.csv, tensorboard/, checkpoint.ckpt, encoder/ (which timm loads as "local-dir:...")
+and, once evaluated, result.json.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limbeck.backbones import Backbone, BackboneConfig, build_backbone
+from limbeck.config import from_json, to_json
+from limbeck.data.sources import Source
+from limbeck.data.store import Store, open_store
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.encoders import Preprocessing, load, save_encoder
+from limbeck.errors import UserError
+from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
+from limbeck.evaluate.features import extract, plain_look, use_bf16
+from limbeck.methods import MethodConfig
+from limbeck.methods.sdssl import Config as SdsslConfig
+from limbeck.recipes import default_optim, fit_backbone
+from limbeck.train.config import TrainConfig
+from limbeck.train.loop import train as train_method
+from limbeck.train.optim import OptimConfig
+
+CONFIG, ENCODER, RESULT = "config.json", "encoder", "result.json"
+BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that defines a run; config.json holds it."""
+
+    store: str
+    """Folder of the store."""
+    digest: str
+    """Digest of its content."""
+    method: MethodConfig = field(default_factory=SdsslConfig)
+    backbone: BackboneConfig
+    optim: OptimConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def pretrain(
+    source: Source,
+    out: str | Path,
+    *,
+    method: MethodConfig | None = None,
+    backbone: BackboneConfig | None = None,
+    optim: OptimConfig | None = None,
+    train: TrainConfig | None = None,
+    size: int | None = None,
+    say: Say = print,
+) -> Path:
+    """Pretrains a backbone on the images of `source` and returns the run's folder, `out`.
+
+    Args:
+        source: a folder, parquet files, a store, arrays, ... (see `limbeck.data.sources`).
+        out: the run's folder; it must not hold a run yet.
+        method: by default SDSSL over BYOL.
+        backbone: by default a ViT-Tiny; sizes that are not given are fitted to the images.
+        optim: by default AdamW for ViTs and LARS for convolutional networks.
+        train: how long and on what.
+        size: pixels of the stored images (see `build_store`).
+        say: where to tell what was chosen.
+
+    Raises:
+        UserError: no images, a run in the way, settings that do not fit together.
+    """
+    run = Path(out)
+    if _first_process() and (run / CONFIG).exists():
+        raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
+    store = open_store(source, size=size)
+    fitted = fit_backbone(backbone or BackboneConfig(), store.size)
+    cfg = RunConfig(
+        store=str(store.path.absolute()) if store.path else "",
+        digest=store.digest,
+        method=method or SdsslConfig(),
+        backbone=fitted.backbone,
+        optim=optim or default_optim(fitted.backbone.name),
+        train=train or TrainConfig(),
+    )
+    for reason in fitted.reasons:
+        say(reason)
+    return _fit(cfg, store, run, resume=False)
+
+
+def resume(run: str | Path) -> Path:
+    """Goes on with a run from its last checkpoint, to the same numbers as if it had never stopped."""
+    folder = Path(run)
+    cfg = read_config(folder)
+    if not cfg.store:
+        raise UserError(f"{folder} was trained on arrays in memory, which are gone; start it anew from Python")
+    store = Store.open(cfg.store)
+    if store.digest != cfg.digest:
+        raise UserError(f"the store {cfg.store} has changed since {folder} began; build it again from the same images")
+    return _fit(cfg, store, folder, resume=True)
+
+
+def read_config(run: Path) -> RunConfig:
+    """The configuration of a run folder; UserError when there is none or it does not fit this version."""
+    file = run / CONFIG
+    if not file.is_file():
+        raise UserError(f"{run} is no run: it has no {CONFIG}")
+    try:
+        data = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    return from_json(RunConfig, data, CONFIG)
+
+
+def evaluate_run(run: str | Path, train: Source, test: Source, cfg: EvaluateConfig | None = None) -> Result:
+    """Judges every layer of a run's encoder beside the same network at its random start; writes result.json."""
+    folder = Path(run)
+    config = read_config(folder)
+    size = Store.open(config.store).size if config.store else None
+    bank, queries = (open_store(source, size=size) for source in (train, test))
+    result = evaluate(load(folder), bank, queries, cfg or EvaluateConfig(), reference=_fresh_backbone(config))
+    result.save(folder / RESULT)
+    return result
+
+
+def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
+    backbone = _fresh_backbone(cfg)
+    method = cfg.method.build(backbone)
+    size = _image_size(cfg)
+    views = preset(cfg.method.views, size)
+    if _first_process():
+        run.mkdir(parents=True, exist_ok=True)
+        _write(run / CONFIG, json.dumps(to_json(cfg), indent=2) + "\n")
+    probe = _probe(store, size) if store.labelled else None
+    train_method(method, store, views, cfg.train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
+    if _first_process():
+        preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
+    return run
+
+
+def _fresh_backbone(cfg: RunConfig) -> Backbone:
+    """The network at its random start, which is the seed's."""
+    torch.manual_seed(cfg.train.seed)
+    return build_backbone(cfg.backbone)
+
+
+def _image_size(cfg: RunConfig) -> int:
+    assert cfg.backbone.img_size is not None
+    return cfg.backbone.img_size
+
+
+def _probe(store: Store, size: int) -> Callable[[Backbone], dict[str, float]]:
+    """Scores an encoder by 20-NN within the store: queries and bank are disjoint random rows."""
+    rows = np.random.default_rng(0).permutation(len(store))[: BANK + QUERIES]
+    queries = min(QUERIES, len(rows) // 5)
+    labels = torch.from_numpy(store.labels[rows])
+
+    def probe(backbone: Backbone) -> dict[str, float]:
+        device = next(backbone.parameters()).device
+        look = plain_look(store, size, IMAGENET_MEAN, IMAGENET_STD, device)
+        found = extract(backbone, look, rows, device=device, bf16=use_bf16("auto", device))
+        final = found[backbone.taps[-1]].cpu()
+        return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
+
+    return probe
+
+
+def _first_process() -> bool:
+    """Whether this process is the one that writes; known before the processes meet, from what launchers set."""
+    known = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), "0")
+    return int(known) == 0
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
