@@ -45,17 +45,18 @@ def tiny_resnet() -> Backbone:
 
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
 def test_every_layer_is_judged(build: Callable[[], Backbone]) -> None:
-    backbone, reference = build(), build()
-    result = evaluate(backbone, shades(45, 0), shades(30, 1), CFG, reference=reference)
+    backbone = build()
+    result = evaluate(backbone, shades(45, 0), shades(30, 1), CFG, reference=backbone)
     assert [row.tap for row in result.rows] == list(backbone.taps)
     assert result.probe == "lbfgs"
     for shallow, deep in pairwise(result.rows):
         assert shallow.parameters < deep.parameters
         assert shallow.gflops < deep.gflops
     for row in result.rows:
-        for accuracy in (row.knn, row.five_nn, row.linear, row.random_knn, row.random_five_nn, row.random_linear):
+        for accuracy in (row.knn, row.five_nn, row.linear):
             assert accuracy is not None
-            assert accuracy >= 0.9
+            assert accuracy > 0.6  # chance is 1/3
+        assert (row.random_knn, row.random_five_nn, row.random_linear) == (row.knn, row.five_nn, row.linear)
         assert row.positive is not None
         assert row.negative is not None
         assert row.ratio == pytest.approx(row.negative / row.positive)
@@ -75,7 +76,7 @@ def test_one_seed_gives_one_result() -> None:
 def test_without_labels_there_is_geometry_alone() -> None:
     result = evaluate(tiny_vit(), shades(9, 0, labelled=False), shades(30, 1, labelled=False), CFG)
     row = result.rows[0]
-    assert row.knn is row.five_nn is row.linear is result.probe is None
+    assert (row.knn, row.five_nn, row.linear, result.probe) == (None, None, None, None)
     assert row.effective_rank is not None
     assert row.uniformity is not None
     assert "k-NN" not in text(result)
