@@ -1,5 +1,6 @@
 """Any timm model as a backbone: features at every depth in one pass, and a cut anywhere that is a timm model again."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -58,14 +59,16 @@ class BackboneConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     cut: int | None = None
     """Keep blocks or stages 1..cut only."""
+    per_layer_norm: bool = False
+    """ViTs: every depth has a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
 
 
 class Backbone(nn.Module):
     """A timm model that answers with pooled vectors and maps at any depth.
 
     Taps count from 1: blocks of a ViT, stages of anything else. A ViT's tap is pooled as the model pools (CLS, or the
-    mean of the patches), with the one final norm applied at every depth; any other network's is the global average of
-    its stage. The last tap is `final`.
+    mean of the patches), with the final norm applied at every depth (one for all, or with `per_layer_norm` one each);
+    any other network's is the global average of its stage. The last tap is `final`.
 
     Attributes:
         model: the timm model, without classifier; `model(images)` is `final`.
@@ -83,18 +86,19 @@ class Backbone(nn.Module):
         self.taps = tuple(range(1, len(self._table) + 1))
         self.tap_dims = {**{tap: self._table[tap - 1][1] for tap in self.taps}, self.taps[-1]: self.dim}
         self.is_vit = timm.models.is_model_in_modules(cfg.name, VITS)
+        own = self.taps[:-1] if cfg.per_layer_norm else ()
+        self.tap_norms = nn.ModuleDict({str(tap): copy.deepcopy(model.norm) for tap in own})
 
-    def forward(self, x: Tensor, taps: Sequence[int] = (), maps: bool = False, norm: bool = True) -> Features:
+    def forward(self, x: Tensor, taps: Sequence[int] = (), maps: bool = False) -> Features:
         """Images [B 3 H W] -> `final` [B D] and at `taps` [B D_tap], with `maps` also [B C H W], in one pass.
 
-        `norm=False` gives a ViT's taps before its final norm (CLS or mean), the last one included; `final` is normed.
         A CNN's last map is its last stage: the average is `final` only where the head adds nothing, as in a ResNet.
         """
         wanted = sorted(set(taps))
         self._check(wanted)
         if not wanted:
             return Features(self.model(x), {}, {})
-        return self._vit(x, wanted, maps, norm) if self.is_vit else self._stages(x, wanted, maps)
+        return self._vit(x, wanted, maps) if self.is_vit else self._stages(x, wanted, maps)
 
     def cut(self, depth: int) -> "Backbone":
         """Blocks or stages 1..`depth` with copied weights: in eval mode its `final` is this one's tap `depth`.
@@ -105,18 +109,20 @@ class Backbone(nn.Module):
         self._check([depth])
         shorter = self.cfg if depth == self.taps[-1] else replace(self.cfg, cut=depth)
         with torch.random.fork_rng(devices=[]):  # the random start is overwritten and must not move the run's generator
-            copy = build_backbone(shorter)
+            cut = build_backbone(shorter)
         weights = _body(self.model).state_dict()
-        body = _body(copy.model)
+        body = _body(cut.model)
         body.load_state_dict({name: weights[name] for name in body.state_dict()})
-        return copy.to(next(self.parameters())).train(self.training)
+        for tap in cut.taps if self.cfg.per_layer_norm else ():
+            cut._norm(tap).load_state_dict(self._norm(tap).state_dict())
+        return cut.to(next(self.parameters())).train(self.training)
 
     def _check(self, taps: Sequence[int]) -> None:
         for tap in taps:
             if tap not in self.taps:
                 raise UserError(f"Depth {tap} is not in '{self.cfg.name}': choose 1 to {self.taps[-1]}.")
 
-    def _vit(self, x: Tensor, taps: list[int], maps: bool, norm: bool) -> Features:
+    def _vit(self, x: Tensor, taps: list[int], maps: bool) -> Features:
         model = self.model
         prefixed = model.num_prefix_tokens > 0
         tokens, states = model.forward_intermediates(
@@ -124,22 +130,24 @@ class Backbone(nn.Module):
         )
         final = model.forward_head(tokens, pre_logits=True)
         pairs = {tap: state if prefixed else (state, state[:, :0]) for tap, state in zip(taps, states, strict=True)}
-        vectors = {tap: self._pool(prefix, patches, norm) for tap, (patches, prefix) in pairs.items()}
-        if norm and self.taps[-1] in vectors:
+        vectors = {tap: self._pool(tap, prefix, patches) for tap, (patches, prefix) in pairs.items()}
+        if self.taps[-1] in vectors:
             vectors[self.taps[-1]] = final
         grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-        squares = {tap: self._square(patches, norm, grid) for tap, (patches, _) in pairs.items()} if maps else {}
+        squares = {tap: self._square(tap, patches, grid) for tap, (patches, _) in pairs.items()} if maps else {}
         return Features(final, vectors, squares)
 
-    def _pool(self, prefix: Tensor, patches: Tensor, norm: bool) -> Tensor:
-        from_cls = self.model.global_pool == "token"
-        if not norm:
-            return prefix[:, 0] if from_cls else patches.mean(dim=1)
-        tokens = prefix if from_cls else torch.cat([prefix, patches], dim=1)  # what is not pooled need not be normed
-        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
+    def _norm(self, tap: int) -> nn.Module:
+        own = str(tap) in self.tap_norms
+        return self.tap_norms[str(tap)] if own else self.model.norm
 
-    def _square(self, patches: Tensor, norm: bool, grid: tuple[int, int]) -> Tensor:
-        return (self.model.norm(patches) if norm else patches).transpose(1, 2).unflatten(2, grid).contiguous()
+    def _pool(self, tap: int, prefix: Tensor, patches: Tensor) -> Tensor:
+        from_cls = self.model.global_pool == "token"
+        tokens = prefix if from_cls else torch.cat([prefix, patches], dim=1)  # what is not pooled need not be normed
+        return self.model.forward_head(self._norm(tap)(tokens), pre_logits=True)
+
+    def _square(self, tap: int, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self._norm(tap)(patches).transpose(1, 2).unflatten(2, grid).contiguous()
 
     def _stages(self, x: Tensor, taps: list[int], maps: bool) -> Features:
         indices = [self._table[tap - 1][0] for tap in taps]
@@ -163,8 +171,11 @@ def build_backbone(cfg: BackboneConfig) -> Backbone:
     model = _create(name, args)
     if cfg.pretrained:
         cfg = replace(cfg, pretrained=False, init="timm", sincos_positions=False)
-    if timm.models.is_model_in_modules(cfg.name, VITS):
+    is_vit = timm.models.is_model_in_modules(cfg.name, VITS)
+    if is_vit:
         _start_vit(model, cfg)
+    if cfg.per_layer_norm and (not is_vit or isinstance(model.norm, nn.Identity)):
+        raise UserError(f"'{cfg.name}' with {cfg.args} has no final norm over its tokens; leave per_layer_norm out.")
     model.set_grad_checkpointing(cfg.checkpointing)
     return Backbone(cfg, model)
 

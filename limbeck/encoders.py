@@ -17,6 +17,8 @@ from limbeck.config import from_json, to_json
 from limbeck.errors import UserError
 from limbeck.networks import timm_defaults
 
+TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -47,6 +49,9 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
     _replacing(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    norms = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.tap_norms.state_dict().items()}
+    if norms:
+        _replacing(folder / TAP_NORMS, lambda path: save_file(norms, path))
     config = _timm_config(backbone, preprocessing) | {
         "limbeck": {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "note": dict(note)}
     }
@@ -65,6 +70,8 @@ def load(path: str | Path, depth: int | None = None) -> Backbone:
         backbone = build_backbone(replace(cfg, checkpointing=False))
     try:
         backbone.model.load_state_dict(load_file(folder / "model.safetensors"))
+        if backbone.tap_norms:
+            backbone.tap_norms.load_state_dict(load_file(folder / TAP_NORMS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}/model.safetensors is not the network of its config.json: {error}") from error
     return backbone if depth is None else backbone.cut(depth)

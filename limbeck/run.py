@@ -1,6 +1,6 @@
 """A run: from images to a trained encoder in a folder that explains and recreates itself.
 
-A run folder holds config.json, metrics.csv, tensorboard/, checkpoint.ckpt, encoder/ (which timm loads as "local-dir:...")
+A run folder holds config.json, metrics.csv, tensorboard/, checkpoint.ckpt, encoder/ (timm reads it as "local-dir:...")
 and, once evaluated, result.json.
 """
 

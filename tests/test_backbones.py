@@ -100,23 +100,37 @@ def test_a_vit_tap_is_the_block_output_through_the_final_norm() -> None:
     backbone = build("vit-cls")
     model, x = backbone.model, images(backbone)
     tokens = model._pos_embed(model.patch_embed(x))
-    normed, raw = backbone(x, backbone.taps, maps=True), backbone(x, backbone.taps, maps=True, norm=False)
+    _, taps, maps = backbone(x, backbone.taps, maps=True)
     for tap, block in enumerate(model.blocks, start=1):
         tokens = block(tokens)
-        torch.testing.assert_close(raw.taps[tap], tokens[:, 0])
-        torch.testing.assert_close(normed.taps[tap], model.norm(tokens)[:, 0])
-        torch.testing.assert_close(raw.maps[tap].flatten(2).mT, tokens[:, 1:])
-        torch.testing.assert_close(normed.maps[tap].flatten(2).mT, model.norm(tokens)[:, 1:])
-    assert torch.equal(raw.final, normed.final)
+        torch.testing.assert_close(taps[tap], model.norm(tokens)[:, 0])
+        torch.testing.assert_close(maps[tap].flatten(2).mT, model.norm(tokens)[:, 1:])
+
+
+@torch.no_grad()
+def test_each_depth_can_have_a_norm_of_its_own() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(BackboneConfig(img_size=16, args=VIT, per_layer_norm=True)).eval()
+    for tap, norm in backbone.tap_norms.items():
+        norm.weight.fill_(float(tap))
+    model, x = backbone.model, images(backbone)
+    final, taps, _ = backbone(x, backbone.taps)
+    tokens = model._pos_embed(model.patch_embed(x))
+    for tap, block in enumerate(model.blocks, start=1):
+        tokens = block(tokens)
+        scale = 1.0 if tap == backbone.taps[-1] else float(tap)
+        torch.testing.assert_close(taps[tap], scale * model.norm(tokens)[:, 0])
+        torch.testing.assert_close(backbone.cut(tap)(x).final, taps[tap])
+        torch.testing.assert_close(backbone.cut(tap).model(x), taps[tap])
+    assert torch.equal(final, taps[backbone.taps[-1]])
 
 
 @torch.no_grad()
 def test_a_mean_pooled_vit_averages_the_patches_then_norms() -> None:
     backbone = build("vit-mean")
     x = images(backbone)
-    normed, raw = backbone(x, (2,), maps=True), backbone(x, (2,), norm=False)
-    torch.testing.assert_close(raw.taps[2], normed.maps[2].mean((2, 3)))
-    torch.testing.assert_close(normed.taps[2], backbone.model.fc_norm(raw.taps[2]))
+    _, taps, maps = backbone(x, (2,), maps=True)
+    torch.testing.assert_close(taps[2], backbone.model.fc_norm(maps[2].mean((2, 3))))
 
 
 @torch.no_grad()
@@ -239,6 +253,7 @@ def limbeck_test_without_taps(pretrained: bool = False, **kwargs: object) -> nn.
         (BackboneConfig(img_size=16, args=VIT | {"embed_dim": 18}), "not 18"),
         (BackboneConfig(args={"dept": 3}), "dept"),
         (BackboneConfig(name="limbeck_test_without_taps"), "no forward_intermediates"),
+        (BackboneConfig(name="resnet18", per_layer_norm=True), "leave per_layer_norm out"),
     ],
 )
 def test_a_mistake_is_named(cfg: BackboneConfig, message: str) -> None:

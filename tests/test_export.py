@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ QUARTER = {"channels": [8, 12, 16, 24], "stem_type": "deep", "stem_width": 4}
 NETWORKS = {
     "vit": VIT,
     "resnet": BackboneConfig(name="resnet18", img_size=32, small_stem=False, args={"channels": [8, 12, 16, 24]}),
+    "vit-norms": replace(VIT, per_layer_norm=True),
     "resnet-small": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
     "mobilenet": BackboneConfig(name="mobilenetv3_small_050", img_size=32),
     "convnext": BackboneConfig(name="convnext_atto", args={"dims": [8, 16, 24, 32]}),
