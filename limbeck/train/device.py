@@ -1,14 +1,17 @@
 """Where and how precisely to compute: Fabric's settings, chosen from the configuration and the machine."""
 
-from typing import TYPE_CHECKING, Literal
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from limbeck.backbones import Backbone
 from limbeck.distributed import sync_batchnorm
 from limbeck.errors import UserError
+from limbeck.hardware import native_bf16
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -27,14 +30,10 @@ def choose_accelerator(cfg: TrainConfig) -> Literal["cpu", "cuda"]:
 
 
 def choose_precision(cfg: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> Precision:
-    """bf16 where the hardware computes in it (not where it is emulated), unless the configuration says which."""
+    """bf16 where the hardware computes in it, unless the configuration says which."""
     if cfg.precision != "auto":
         return cfg.precision
-    if accelerator == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native else "fp32"
+    return "bf16" if native_bf16(accelerator) else "fp32"
 
 
 def launch(cfg: TrainConfig) -> "Fabric":
@@ -43,6 +42,8 @@ def launch(cfg: TrainConfig) -> "Fabric":
     from lightning.fabric.strategies.ddp import DDPStrategy
 
     accelerator = choose_accelerator(cfg)
+    if accelerator == "cuda" and cfg.devices > torch.cuda.device_count():
+        raise UserError(f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here")
     several = cfg.devices * cfg.num_nodes > 1
     fabric = Fabric(
         accelerator=accelerator,
@@ -65,6 +66,15 @@ def prepare(method: nn.Module, fabric: "Fabric", cfg: TrainConfig) -> None:
     if cfg.compile:
         for backbone in [module for module in method.modules() if isinstance(module, Backbone)]:
             backbone.compile()
+
+
+def connect(fabric: "Fabric", method: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
+    """The method behind autocast and, with several processes, DDP; and its optimiser."""
+    with warnings.catch_warnings():
+        # torch 2.15 prefers a newer name, which older ones do not know and which would also copy buffers at the start.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        module, wrapped = fabric.setup(method, optimizer)
+    return module, wrapped
 
 
 def describe(fabric: "Fabric") -> str:

@@ -7,14 +7,13 @@ the numbers of one that was not; on a CPU, to the last bit.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
 from limbeck.config import Json
 from limbeck.contracts import Batch, Clock, Loss
 from limbeck.data.loader import Loader
@@ -25,13 +24,13 @@ from limbeck.methods.base import Method
 from limbeck.train.accumulate import detach, join
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import describe, launch, mean_over_processes, prepare, seed_step
+from limbeck.train.device import connect, describe, launch, mean_over_processes, prepare, seed_step
 from limbeck.train.interrupt import Interrupted, StopRequest
 from limbeck.train.log import Log
 from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
+from limbeck.train.probe import Probe, score
 
 CHECKPOINT = "checkpoint.ckpt"
-Probe = Callable[[Backbone], dict[str, float]]
 
 
 def train(
@@ -98,7 +97,7 @@ class _Training:
         optimizer = build_optimizer(method, optim)
         file = run / CHECKPOINT
         self.start = load_checkpoint(file, method, optimizer, config) if file.exists() else 0
-        self.module, self.optimizer = fabric.setup(method, optimizer)
+        self.module, self.optimizer = connect(fabric, method, optimizer)
         self.saved = time.monotonic()
 
     def fit(self) -> None:
@@ -175,7 +174,9 @@ class _Training:
             self.saved = time.monotonic()
         if stopping:
             self.fabric.barrier()
-            raise Interrupted(f"stopped after step {done} of {self.steps}; resume {self.run} to go on", stop.code)
+            raise Interrupted(
+                f"stopped after step {done} of {self.steps}; go on with `limbeck resume {self.run}`", stop.code
+            )
 
     def _agree(self, stop: StopRequest, done: int) -> bool:
         """Whether any process was asked to stop; several ask each other only when they meet for the log anyway."""
@@ -190,14 +191,3 @@ class _Training:
         length = f"{self.cfg.epochs} epochs of {self.epoch} steps of {self.cfg.batch_size} images"
         resumed = f", from step {self.start}" if self.start else ""
         return f"training on {describe(self.fabric)}: {length}{resumed}"
-
-
-def score(probe: Probe, encoder: Backbone) -> dict[str, float]:
-    """The probe's numbers for an encoder in evaluation mode; every module is left in the mode it had."""
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
-    with torch.no_grad():
-        numbers = probe(encoder)
-    for module, training in modes:
-        module.training = training
-    return numbers

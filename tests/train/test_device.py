@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from limbeck.errors import UserError
+from limbeck.train import device
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator, choose_precision
+from limbeck.train.device import choose_accelerator, choose_precision, launch
 
 
 @pytest.mark.parametrize("field", ["epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"])
@@ -30,9 +31,15 @@ def test_cuda_without_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_accelerator(TrainConfig()) == "cpu"
 
 
+def test_more_devices_than_there_are_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"devices is 2 and torch finds 1 CUDA"):
+        launch(TrainConfig(devices=2, accelerator="cuda"))
+
+
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(device, "native_bf16", lambda kind: has_it)
     assert choose_precision(TrainConfig(), "cpu") == expected
     assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"

@@ -19,6 +19,7 @@ def test_two_processes_share_out_the_rows_and_learn_what_one_learns(tmp_path: Pa
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
     first, second = (torch.load(tmp_path / "two" / f"{rank}.pt", weights_only=True) for rank in range(2))
     for epoch in range(2):
         seen = torch.cat([part["rows"][5 * epoch : 5 * epoch + 5].flatten() for part in (first, second)])
