@@ -59,10 +59,12 @@ def extract(
     backbone.to(device)
     bank = _allocate(len(rows), backbone.tap_dims, memory, device)
     starts = range(0, len(rows), batch_size)
-    with torch.inference_mode(), _eval_mode(backbone), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+    with torch.inference_mode(), _eval_mode(backbone):
         for start in progress(starts, show):
             part = slice(start, start + batch_size)
-            found = backbone(look(rows[part]), taps=backbone.taps).taps
+            images = look(rows[part])
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                found = backbone(images, taps=backbone.taps).taps
             for tap, values in found.items():
                 bank[tap][part] = values
     return bank
