@@ -15,6 +15,7 @@ import torch
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.config import from_json, to_json
+from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
@@ -132,6 +133,7 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
     method = cfg.method.build(backbone)
     size = _image_size(cfg)
     views = preset(cfg.method.views, size)
+    check_batch(cfg.train.batch_size, len(store), cfg.train.devices * cfg.train.num_nodes, cfg.train.accumulate)
     if _first_process():
         run.mkdir(parents=True, exist_ok=True)
         _write(run / CONFIG, json.dumps(to_json(cfg), indent=2) + "\n")

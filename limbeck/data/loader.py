@@ -84,7 +84,7 @@ class Loader:
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        _check_batch(batch_size, len(store), world, accumulate)
+        check_batch(batch_size, len(store), world, accumulate)
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
         self.rank, self.world, self.accumulate, self.mean, self.std = rank, world, accumulate, mean, std
         self.steps_per_epoch = len(store) // batch_size
@@ -136,7 +136,8 @@ class Loader:
         return augment(images, view, params, self.mean, self.std)
 
 
-def _check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:
+def check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:
+    """UserError unless `count` images fill a batch that divides among `world` processes x `accumulate` micro-batches."""
     parts = world * accumulate
     if count < batch_size:
         largest = count - count % parts
