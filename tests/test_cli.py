@@ -1,4 +1,4 @@
-"""The real command line on real images: a folder of digits becomes a store, a run, a table, a cut, a page; and errors."""
+"""The real command line on real images: digits become a store, a run, a table, a cut, a page; and errors."""
 
 import csv
 import json
@@ -17,9 +17,24 @@ from PIL import Image
 from limbeck.cli import main
 from limbeck.data.samples import digits
 
-TINY = (
-    ["--backbone.args", '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}', "--method.hidden", "32", "--method.host.hidden", "32", "--method.host.dim", "16", "--epochs", "2", "--batch-size", "32", "--log-every", "2", "--knn-every", "1"]
-)
+TINY = [
+    "--backbone.args",
+    '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}',
+    "--method.hidden",
+    "32",
+    "--method.host.hidden",
+    "32",
+    "--method.host.dim",
+    "16",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "32",
+    "--log-every",
+    "2",
+    "--knn-every",
+    "1",
+]
 Run = Callable[..., tuple[int, str, str]]
 
 

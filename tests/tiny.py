@@ -11,7 +11,6 @@ from limbeck.contracts import Batch
 from limbeck.methods import HostConfig, MethodConfig, method_config, method_names
 
 SIZE = 16
-SIZES = {"hidden": 12, "dim": 8}  # fields of configurations that say how wide something is
 
 
 def tiny_vit(depth: int = 3) -> Backbone:
@@ -20,24 +19,25 @@ def tiny_vit(depth: int = 3) -> Backbone:
     return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", img_size=SIZE, args=args))
 
 
-def shrink(config: Any) -> Any:
-    """A configuration with small widths, host included."""
-    changes: dict[str, Any] = {k: v for k, v in SIZES.items() if k in {f.name for f in dataclasses.fields(config)}}
+def shrink(config: Any, sizes: dict[str, int]) -> Any:
+    """A configuration in which the fields named in `sizes` have those values, host included."""
+    changes: dict[str, Any] = {k: v for k, v in sizes.items() if k in {f.name for f in dataclasses.fields(config)}}
     if isinstance(getattr(config, "host", None), MethodConfig):
-        changes["host"] = shrink(config.host)
+        changes["host"] = shrink(config.host, sizes)
     return dataclasses.replace(config, **changes)
 
 
-def configs() -> dict[str, MethodConfig]:
-    """Every method with its defaults; a method over a host, over every host."""
+def configs(**sizes: int) -> dict[str, MethodConfig]:
+    """Every method with its defaults but narrow heads (`hidden`, `dim`); a method over a host, over every host."""
+    sizes = {"hidden": 12, "dim": 8} | sizes
     hosts = {n: method_config(n) for n in method_names() if issubclass(method_config(n), HostConfig)}
     found: dict[str, MethodConfig] = {}
     for name in method_names():
         kind: Any = method_config(name)
         if "host" in {f.name for f in dataclasses.fields(kind)}:
-            found |= {f"{name}-{h}": shrink(kind(host=host())) for h, host in hosts.items()}
+            found |= {f"{name}-{h}": shrink(kind(host=host()), sizes) for h, host in hosts.items()}
         else:
-            found[name] = shrink(kind())
+            found[name] = shrink(kind(), sizes)
     return found
 
 

@@ -1,0 +1,96 @@
+"""Laws of whole runs, applied to every method: a stopped run resumes bit for bit, and learning does not collapse."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from limbeck.backbones import Backbone, BackboneConfig, build_backbone
+from limbeck.config import to_json
+from limbeck.contracts import Clock
+from limbeck.data.augment import eval_view
+from limbeck.data.loader import Loader
+from limbeck.data.samples import digits
+from limbeck.data.store import Store
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.evaluate.geometry import effective_rank
+from limbeck.methods import Method, MethodConfig
+from limbeck.train.config import TrainConfig
+from limbeck.train.interrupt import Interrupted
+from limbeck.train.loop import train
+from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.probe import Probe
+from tests.tiny import SIZE, configs
+
+CONFIGS = configs(hidden=64, dim=32)
+BATCH = 32
+
+pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    """Every twentieth digit, at the size of the tiny networks: 250 real images."""
+    images, labels = digits()
+    rows = slice(None, None, 20)
+    return Store.from_arrays(np.ascontiguousarray(images[rows, 6:22, 6:22]), labels[rows])
+
+
+def build(config: MethodConfig) -> Method:
+    torch.manual_seed(0)
+    args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    return config.build(build_backbone(BackboneConfig(img_size=SIZE, args=args)))
+
+
+def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
+    signal.raise_signal(signal.SIGTERM)
+    return {}
+
+
+def test_five_steps_and_five_more_are_ten(config: MethodConfig, store: Store, tmp_path: Path) -> None:
+    cfg = TrainConfig(epochs=2, batch_size=50, knn_every=1)
+    views, optim = preset(config.views, SIZE), OptimConfig(lr=1e-2)
+
+    def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
+        method = build(config)
+        folder = tmp_path / name
+        train(method, store, views, cfg, optim, folder, config=to_json(config), probe=probe, resume=resume)
+        return method
+
+    whole = run("whole").state_dict()
+    with pytest.raises(Interrupted):
+        run("stopped", probe=stop_at_the_end_of_the_first_epoch)
+    resumed = run("stopped", resume=True).state_dict()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) -> None:
+    """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
+    method = build(config)
+    loader = Loader(store, preset(config.views, SIZE), BATCH, seed=0, device=torch.device("cpu"))
+    optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
+    end = Clock(49, 50)
+    before = mean_loss(method, loader, end)
+    for step, batch in enumerate(loader.batches(0, 50)):
+        loss = method(batch, Clock(step, 50))
+        loss.total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            method.after_step(loss, Clock(step, 50))
+    assert mean_loss(method, loader, end) < 0.97 * before
+    assert effective_rank(features(method, store)) > 4
+
+
+@torch.no_grad()
+def mean_loss(method: Method, loader: Loader, clock: Clock) -> float:
+    return float(torch.stack([method(batch, clock).total for batch in loader.batches(50, 54)]).mean())
+
+
+@torch.no_grad()
+def features(method: Method, store: Store) -> Tensor:
+    images = eval_view(torch.from_numpy(store.images), SIZE, IMAGENET_MEAN, IMAGENET_STD)
+    return method.encoder().eval()(images).final
