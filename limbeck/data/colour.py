@@ -30,7 +30,7 @@ def jitter_(x: Tensor, order: Array, factors: Array) -> Tensor:
             shift_hue_(x, to_device(values, x.device))
         elif len(hue):
             index = to_device(hue, x.device)
-            x[index] = shift_hue_(x[index], to_device(values[hue], x.device))
+            x[index] = shift_hue_(x.index_select(0, index), to_device(values[hue], x.device))
     return x
 
 
@@ -38,22 +38,23 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
     """x <- clamp(f x + (1 - f) reference, 0, 1), one `operation` and factor f per image, both [B].
 
     The reference is black for BRIGHTNESS, the mean grey for CONTRAST and the grey image for SATURATION; HUE: no change.
+    What no image of the batch needs is not computed, so that a batch of one pays for its own operation alone.
     """
-    rest = 1 - factor
-    weights = np.stack(
-        [np.where(operation == HUE, 1, factor), rest * (operation == CONTRAST), rest * (operation == SATURATION)]
-    )
-    keep, to_mean, to_grey = to_device(weights.astype(np.float32), x.device)[..., None, None, None]
+
+    def per_image(values: Array) -> Tensor:
+        return to_device(values.astype(np.float32), x.device)[:, None, None, None]
+
+    contrast, saturation = operation == CONTRAST, operation == SATURATION
+    keep = per_image(np.where(operation == HUE, 1, factor))
     reference = None
-    if weights[1:].any():
-        grey = luma(x)
-        reference = grey.mean(dim=(2, 3), keepdim=True) * to_mean
-        if weights[2].any():
-            reference = grey.mul_(to_grey).add_(reference)
+    if contrast.any():
+        reference = luma(x.mean(dim=(2, 3), keepdim=True)) * per_image(contrast)
+    if saturation.any():
+        grey = luma(x) if saturation.all() else luma(x).mul_(per_image(saturation))
+        reference = grey if reference is None else grey.add_(reference)
+        return torch.lerp(reference, x, keep, out=x).clamp_(0, 1)
     x.mul_(keep)
-    if reference is not None:
-        x.add_(reference)
-    return x.clamp_(0, 1)
+    return x.clamp_(max=1) if reference is None else x.add_(reference.mul_(1 - keep)).clamp_(0, 1)
 
 
 def luma(x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def luma(x: Tensor) -> Tensor:
 
 
 def shift_hue_(x: Tensor, shift: Tensor) -> Tensor:
-    """Hue turned by `shift` [B] (in turns); value and saturation of HSV stay.
+    """Hue turned by `shift` [B] (in turns, -1/2 to 1/2); value and saturation of HSV stay.
 
     No trip through HSV, no branch per sextant. With the channels scaled to r, g, b in [0, 1] by their least and their
     span, the distance of a hue from red is 1 + g + b - r sextants, on green's side where g > b. A channel whose own hue
@@ -72,12 +73,15 @@ def shift_hue_(x: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = x.unbind(1)
     least = torch.minimum(torch.minimum(red, green), blue)
     most = torch.maximum(torch.maximum(red, green), blue)
-    span = most - least
-    hue = (green + blue).sub_(red).sub_(least).div_(span.clamp(min=_TINY)).add_(1)
-    hue = torch.copysign(hue, green - blue).add_(6 * shift[:, None, None])
-    hue.sub_((hue / 6).floor_(), alpha=6)  # [0, 6)
-    for channel, distance in ((red, 3 - (hue - 3).abs_()), (green, (hue - 2).abs_()), (blue, (hue - 4).abs_())):
-        torch.addcmul(most, span, distance.sub_(1).clamp_(0, 1), value=-1, out=channel)
+    span = (most - least).clamp_(min=_TINY)
+    hue = (green + blue).sub_(red).sub_(least).div_(span).add_(1)
+    torch.copysign(hue, green - blue, out=hue)
+    hue = torch.add(1 + shift[:, None, None], hue, alpha=1 / 6).frac_()  # in turns, [0, 1)
+    most.add_(span)  # with d in turns, most - span * clamp(6 d - 1, 0, 1) = most + span - 6 span * clamp(d, 1/6, 1/3)
+    least.sub_(span)
+    torch.addcmul(least, span, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6, out=red)  # d = 1/2 - |hue - 1/2|
+    torch.addcmul(most, span, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=green)
+    torch.addcmul(most, span, hue.sub_(2 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=blue)
     return x
 
 

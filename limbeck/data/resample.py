@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.data.colour import to_device
 from limbeck.data.draw import Array
 
 NATIVE_SIZE = 64  # pixels; on the CPU, larger results come from torch's own kernel
@@ -30,36 +31,42 @@ def _by_kernel(images: Tensor, box: Array, flip: Array, size: int, interpolation
         crop = images[i : i + 1, :, top : top + height, left : left + width]
         resized = F.interpolate(crop, (size, size), mode=interpolation, antialias=True)
         out[i] = resized[0].flip(2) if flip[i] else resized[0]
-    return out.div_(255) if images.dtype == torch.uint8 else out.clamp_(0, 1)
+    return out.mul_(1 / 255) if images.dtype == torch.uint8 else out.clamp_(0, 1)
 
 
 def _by_matrices(images: Tensor, box: Array, flip: Array, size: int, interpolation: str) -> Tensor:
-    store = images.shape[-1]
-    boxes = torch.from_numpy(box.astype(np.float32)).to(images.device, non_blocking=True)
-    mirror = torch.from_numpy(flip).to(images.device, non_blocking=True)
-    down = _weights(boxes[:, 0], boxes[:, 2], size, store, interpolation)  # [B size S]
-    across = _weights(boxes[:, 1], boxes[:, 3], size, store, interpolation)
-    across = torch.where(mirror[:, None, None], across.flip(1), across)
+    batch, _, store, _ = images.shape
+    sides = box.reshape(batch, 2, 2).transpose(1, 2, 0)  # (corner, extent) x (vertical, horizontal) x B
+    down, across = _weights(
+        sides[0], sides[1], np.stack([flip & False, flip]), size, store, interpolation, images.device
+    )
     if images.dtype == torch.uint8:
         down = down / 255
-    out = down[:, None] @ images.to(torch.float32, memory_format=torch.contiguous_format) @ across.mT[:, None]
-    return out.clamp_(0, 1)  # bicubic weights overshoot
+    rows = images.permute(0, 2, 3, 1).to(torch.float32).reshape(batch, store, store * 3)
+    rows = torch.bmm(down, rows).view(batch, size, store, 3).permute(0, 3, 1, 2)  # [B 3 size S]
+    out = torch.bmm(rows.reshape(batch, 3 * size, store), across.mT).view(batch, 3, size, size)
+    return out.clamp_(0, 1) if interpolation == "bicubic" else out  # its weights overshoot
 
 
-def _weights(start: Tensor, length: Tensor, size: int, store: int, interpolation: str) -> Tensor:
-    """[B size store]: row i holds the share of every store pixel in pixel i of a resize of [start, start + length).
+def _weights(
+    start: Array, extent: Array, mirror: Array, size: int, store: int, interpolation: str, device: torch.device
+) -> Tensor:
+    """[2 B size S]: row i holds the share of every store pixel in pixel i of [start, start + extent) resized to `size`.
 
-    The filter is stretched by length / size where that exceeds 1 (antialiasing), and its rows are scaled to sum to 1
-    over the pixels of the box, so that nothing outside the box is seen.
+    `start`, `extent` and `mirror` are [2 B]. The filter is stretched by extent / size where that exceeds 1
+    (antialiasing), and rows are scaled to sum to 1 over the pixels of the box: nothing outside the box is seen.
     """
-    step = (length / size)[:, None, None]
-    centre = start[:, None, None] + (torch.arange(size, device=start.device)[:, None] + 0.5) * step
-    pixel = torch.arange(store, device=start.device) + 0.5
-    distance = ((pixel - centre) / step.clamp(min=1)).abs_()
+    step = extent / size
+    first = start + np.where(mirror, extent - step / 2, step / 2)  # the centre of pixel 0
+    pixel = np.arange(store) + 0.5
+    inside = (pixel > start[..., None]) & (pixel < (start + extent)[..., None])
+    numbers = np.stack([first, np.where(mirror, -step, step), 1 / np.maximum(step, 1)])
+    first_, step_, density = to_device(numbers.astype(np.float32), device)[..., None, None]
+    centre = torch.arange(size, device=device)[:, None] * step_ + first_  # [2 B size 1]
+    distance = (torch.arange(0.5, store, device=device) - centre).mul_(density).abs_()
     weights = (1 - distance).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
-    inside = (pixel > start[:, None, None]) & (pixel < (start + length)[:, None, None])
-    weights = weights.mul_(inside)
-    return weights.div_(weights.sum(dim=2, keepdim=True))
+    weights.mul_(to_device(inside.astype(np.float32), device)[:, :, None])
+    return weights.div_(weights.sum(dim=3, keepdim=True))
 
 
 def _cubic(distance: Tensor) -> Tensor:
