@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def progress(items: Sequence[T], description: str) -> Iterable[T]:
-    """Iterate over `items` under a bar named `description`, wiped when done; no bar if it is empty or nobody watches."""
+    """Iterate over `items` under a bar named `description`, wiped when done; none if it is empty or nobody watches."""
     console = Console(stderr=True)
     watched = bool(description) and console.is_terminal
     return track(items, description, console=console, transient=True, disable=not watched)
