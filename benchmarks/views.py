@@ -51,7 +51,8 @@ def torchvision_chain(view: View, blur: nn.Module) -> nn.Module:
         v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD)),
     ]
-    return v2.Compose(steps)
+    chain: nn.Module = v2.Compose(steps)
+    return chain
 
 
 def chains(images: Tensor, view: View) -> dict[str, Chain]:
@@ -104,7 +105,8 @@ def smooth_images(count: int, size: int) -> Tensor:
 def stored_images(path: Path, count: int, size: int) -> Tensor:
     """[B size size 3] uint8: the first rows of a store, resized if it has another size."""
     images = torch.from_numpy(Store.open(path).images[:count].copy()).permute(0, 3, 1, 2)
-    return v2.functional.resize(images, [size, size], antialias=True).permute(0, 2, 3, 1).contiguous()
+    resized: Tensor = v2.functional.resize(images, [size, size], antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous()
 
 
 def main() -> None:

@@ -5,15 +5,15 @@ Every operation equals torchvision's functional operation on float tensors, with
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.colour import jitter_, luma, solarise_, to_device
-from limbeck.data.draw import Array, Params
+from limbeck.data.colour import jitter_, luma, on_rows, solarise_, to_device
+from limbeck.data.draw import Params
 from limbeck.data.resample import resample
 from limbeck.data.views import View
 
@@ -95,24 +95,13 @@ def _view(images: Tensor, view: View, params: Params) -> Tensor:
     x = resample(x, params.box, params.flip, view.size, view.interpolation)
     if not view.jitter_first:
         x = _colour(x, params)
-    x = _on_rows(x, params.blur, lambda some, rows: blur(some, to_device(params.sigma[rows], x.device)))
-    return _on_rows(x, params.solarise, lambda some, rows: solarise_(some))
+    x = on_rows(x, params.blur, lambda some, rows: blur(some, to_device(params.sigma[rows], x.device)))
+    return on_rows(x, params.solarise, lambda some, rows: solarise_(some))
 
 
 def _colour(x: Tensor, params: Params) -> Tensor:
-    x = _on_rows(x, params.jitter, lambda some, rows: jitter_(some, params.order[rows], params.factors[rows]))
-    return _on_rows(x, params.grey, lambda some, rows: some.copy_(luma(some)))
-
-
-def _on_rows(x: Tensor, chosen: Array, operation: Callable[[Tensor, Array], Tensor]) -> Tensor:
-    """`operation(images, their indices)` on the images that drew it; `x` may be overwritten."""
-    rows = np.flatnonzero(chosen)
-    if len(rows) == 0:
-        return x
-    if len(rows) == len(x):
-        return operation(x, rows)
-    index = to_device(rows, x.device)
-    return x.index_copy_(0, index, operation(x.index_select(0, index), rows))
+    x = on_rows(x, params.jitter, lambda some, rows: jitter_(some, params.order[rows], params.factors[rows]))
+    return on_rows(x, params.grey, lambda some, rows: some.copy_(luma(some)))
 
 
 def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:

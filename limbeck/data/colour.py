@@ -3,14 +3,17 @@
 Names that end in `_` work in place.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.draw import CONTRAST, HUE, SATURATION, Array
+from limbeck.data.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, Array
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's: ITU-R BT.601, rounded
-_TINY = 1e-12  # a colour range below this is grey: any hue does
 
 
 def to_device(array: Array, device: torch.device) -> Tensor:
@@ -18,19 +21,27 @@ def to_device(array: Array, device: torch.device) -> Tensor:
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
+def on_rows(x: Tensor, chosen: Array, operation: Callable[[Tensor, Array], Tensor]) -> Tensor:
+    """`operation(images, their rows)` on the `chosen` [B] images of `x`, which may be overwritten; the others stay."""
+    rows = np.flatnonzero(chosen)
+    if len(rows) == 0:
+        return x
+    if len(rows) == len(x):
+        return operation(x, rows)
+    index = to_device(rows, x.device)
+    return x.index_copy_(0, index, operation(x.index_select(0, index), rows))
+
+
 def jitter_(x: Tensor, order: Array, factors: Array) -> Tensor:
     """Brightness, contrast, saturation, hue in each image's own order; `order` and `factors` [B 4] as in `Params`."""
     images = np.arange(len(order))
     for operation in order.T:
-        values = factors[images, operation]
-        hue = np.flatnonzero(operation == HUE)
-        if len(hue) < len(order):
-            blend_(x, operation, values)
-        if len(hue) == len(order):
-            shift_hue_(x, to_device(values, x.device))
-        elif len(hue):
-            index = to_device(hue, x.device)
-            x[index] = shift_hue_(x.index_select(0, index), to_device(values[hue], x.device))
+        factor = factors[images, operation]
+        kinds = set(operation.tolist())
+        if kinds != {HUE}:
+            blend_(x, operation, factor)
+        if HUE in kinds:
+            shift_hue_(x, np.where(operation == HUE, factor, 0))
     return x
 
 
@@ -40,48 +51,67 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
     The reference is black for BRIGHTNESS, the mean grey for CONTRAST and the grey image for SATURATION; HUE: no change.
     What no image of the batch needs is not computed, so that a batch of one pays for its own operation alone.
     """
+    kinds = set(operation.tolist())
+    keep = _per_image(np.where(operation == HUE, 1, factor), x)
+    if kinds <= {BRIGHTNESS, HUE}:
+        return x.mul_(keep).clamp_(max=1)
+    reference = luma(x)
+    if kinds == {CONTRAST}:
+        reference = reference.mean(dim=(2, 3), keepdim=True)
+    elif kinds != {SATURATION}:
+        mean = reference.mean(dim=(2, 3), keepdim=True).mul_(_per_image(operation == CONTRAST, x))
+        reference.mul_(_per_image(operation == SATURATION, x)).add_(mean)
+    return torch.lerp(reference, x, keep, out=x).clamp_(0, 1)
 
-    def per_image(values: Array) -> Tensor:
-        return to_device(values.astype(np.float32), x.device)[:, None, None, None]
 
-    contrast, saturation = operation == CONTRAST, operation == SATURATION
-    keep = per_image(np.where(operation == HUE, 1, factor))
-    reference = None
-    if contrast.any():
-        reference = luma(x.mean(dim=(2, 3), keepdim=True)) * per_image(contrast)
-    if saturation.any():
-        grey = luma(x) if saturation.all() else luma(x).mul_(per_image(saturation))
-        reference = grey if reference is None else grey.add_(reference)
-        return torch.lerp(reference, x, keep, out=x).clamp_(0, 1)
-    x.mul_(keep)
-    return x.clamp_(max=1) if reference is None else x.add_(reference.mul_(1 - keep)).clamp_(0, 1)
+def _per_image(values: Array, like: Tensor) -> Any:
+    """[B] numbers as a tensor [B 1 1 1], or as one number for one image, which halves torch's overhead."""
+    if len(values) == 1:
+        return float(values[0])
+    return to_device(values.astype(np.float32), like.device)[:, None, None, None]
 
 
 def luma(x: Tensor) -> Tensor:
     """[B 1 H W]: the grey value of every pixel."""
-    red, green, blue = x.split(1, dim=1)
-    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
-
-
-def shift_hue_(x: Tensor, shift: Tensor) -> Tensor:
-    """Hue turned by `shift` [B] (in turns, -1/2 to 1/2); value and saturation of HSV stay.
-
-    No trip through HSV, no branch per sextant. With the channels scaled to r, g, b in [0, 1] by their least and their
-    span, the distance of a hue from red is 1 + g + b - r sextants, on green's side where g > b. A channel whose own hue
-    lies d sextants away from h is then most - span * clamp(d - 1, 0, 1).
-    """
     red, green, blue = x.unbind(1)
-    least = torch.minimum(torch.minimum(red, green), blue)
-    most = torch.maximum(torch.maximum(red, green), blue)
-    span = (most - least).clamp_(min=_TINY)
-    hue = (green + blue).sub_(red).sub_(least).div_(span).add_(1)
-    torch.copysign(hue, green - blue, out=hue)
-    hue = torch.add(1 + shift[:, None, None], hue, alpha=1 / 6).frac_()  # in turns, [0, 1)
-    most.add_(span)  # with d in turns, most - span * clamp(6 d - 1, 0, 1) = most + span - 6 span * clamp(d, 1/6, 1/3)
-    least.sub_(span)
-    torch.addcmul(least, span, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6, out=red)  # d = 1/2 - |hue - 1/2|
-    torch.addcmul(most, span, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=green)
-    torch.addcmul(most, span, hue.sub_(2 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=blue)
+    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
+
+
+def shift_hue_(x: Tensor, shift: Array) -> Tensor:
+    """Hue turned by `shift` [B] in turns, from -1/2 to 1/2; value and saturation of HSV stay.
+
+    A third of a turn permutes the channels; what remains is at most a sextant forwards or backwards (see `_turn_`).
+    """
+    thirds = np.rint(3 * shift).astype(np.int64)
+    sextants = 6 * shift - 2 * thirds
+    case = 2 * thirds + (sextants < 0)
+    for value in set(case[shift != 0].tolist()):
+        turn = partial(_turn_, third=value // 2, back=value % 2 == 1, sextants=np.abs(sextants))
+        on_rows(x, (case == value) & (shift != 0), turn)
+    return x
+
+
+def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> Tensor:
+    """Hue turned by `third` thirds and then by `sextants[rows]` [B] in [0, 1], backwards if `back`.
+
+    No trip through HSV, no division and no case per sextant. A turn by t sextants takes a channel c to
+
+        most + c - n - |p - (least + t span)|, clamped to [least, most],
+
+    with n the next and p the previous channel in the direction of the turn. (Around the hexagon of hues c, n and p are
+    one trapezoid, shifted; go along its edges. The test does.)
+    """
+    planes = x.split(1, dim=1)
+    least = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
+    most = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
+    pivot = torch.lerp(least, most, _per_image(sextants[rows], x))
+    step = -1 if back else 1
+    falls = []  # most - channel, before the clamp
+    for channel in range(3):
+        own, following, previous = (planes[(channel - third + k) % 3] for k in (0, step, -step))
+        falls.append((previous - pivot).abs_().sub_(own).add_(following))
+    for fall, plane in zip(falls, planes, strict=True):
+        torch.clamp(torch.sub(most, fall, out=fall), least, most, out=plane)
     return x
 
 

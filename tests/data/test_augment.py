@@ -1,7 +1,7 @@
 """Views against torchvision's functional operations on float tensors.
 
-Tolerance: 1e-4 on normalised pixels, where one grey level is 0.017. Results above 64 px on the CPU come from a uint8 crop,
-resized by torch's own kernel: there the oracle resizes the same uint8 crop, which lies within a level of a float one.
+Tolerance: 1e-4 on normalised pixels, where one grey level is 0.017. Results above 64 px on the CPU come from a uint8
+crop, resized by torch's own kernel: there the oracle resizes the same crop, which lies within a level of a float one.
 """
 
 import math
@@ -126,7 +126,7 @@ def test_hue_of_every_colour() -> None:
     levels = torch.linspace(0, 1, 6)
     cube = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).reshape(1, 3, 12, 18)
     for shift in np.linspace(-0.5, 0.5, 25):
-        ours = shift_hue_(cube.clone(), torch.tensor([shift], dtype=torch.float32))
+        ours = shift_hue_(cube.clone(), np.array([shift], np.float32))
         torch.testing.assert_close(ours, tv.adjust_hue(cube, float(shift)), atol=1e-5, rtol=0)
 
 

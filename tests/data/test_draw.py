@@ -83,7 +83,7 @@ def test_every_part_of_the_key_matters(changed: dict[str, int]) -> None:
 def test_crops_are_distributed_as_torchvisions(
     width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> None:
-    """Top, left, height and width in original pixels, read back from a store that has a whole number of rows for each."""
+    """Top, left, height and width in original pixels, read back from a store with a whole number of rows for each."""
     store = width * height
     box = drawn(View(size=32, scale=scale, ratio=ratio), width=width, height=height, store=store).box
     ours = box / np.array([width, height, width, height])  # a store pixel is 1/width of an original row
