@@ -1,0 +1,57 @@
+"""What BYOL alone decides: heads without a norm at their end, and a teacher that starts as the student."""
+
+import torch
+from torch import nn
+
+from limbeck.contracts import Clock
+from limbeck.methods.byol import BYOL, Config
+from tests.tiny import batch, tiny_vit
+
+CLOCK = Clock(0, 10)
+
+
+def byol(**settings: float) -> BYOL:
+    torch.manual_seed(0)
+    return Config(hidden=12, dim=8, **settings).build(tiny_vit())  # type: ignore[arg-type]
+
+
+def test_heads_end_without_a_norm() -> None:
+    method = byol()
+    assert method.head.predictor is not None
+    for part in (method.head.projector, method.head.predictor, method.teacher.module.projector):
+        assert isinstance(part[-1], nn.Linear)  # type: ignore[index]
+
+
+def test_the_teacher_starts_as_the_student_and_then_lags() -> None:
+    method = byol(momentum=0.5)
+    student = [*method.backbone.parameters(), *method.head.projector.parameters()]
+    teacher = list(method.teacher.module.parameters())
+    assert all(torch.equal(*pair) for pair in zip(student, teacher, strict=True))
+    start = [p.detach().clone() for p in student]
+    with torch.no_grad():
+        for p in student:
+            p.add_(1)
+    method.after_step(method(batch(), CLOCK), CLOCK)
+    for own, old, new in zip(teacher, start, student, strict=True):
+        torch.testing.assert_close(own, (old + new.detach()) / 2)
+
+
+def test_the_teacher_stands_still_at_the_end() -> None:
+    method = byol()
+    before = [p.clone() for p in method.teacher.parameters()]
+    with torch.no_grad():
+        for p in method.head.projector.parameters():
+            p.add_(1)
+    method.after_step(method(batch(), CLOCK), Clock(10, 10))
+    assert all(torch.equal(*pair) for pair in zip(before, method.teacher.parameters(), strict=True))
+
+
+def test_the_loss_is_zero_for_a_perfect_prediction_and_four_for_the_opposite() -> None:
+    method, targets = byol(), torch.randn(5, 8)
+    torch.testing.assert_close(method.match(3 * targets, targets), torch.tensor(0.0))
+    torch.testing.assert_close(method.match(-targets, targets), torch.tensor(4.0))
+
+
+def test_the_teacher_is_what_is_exported() -> None:
+    method = byol()
+    assert method.encoder() is method.teacher.module.backbone
