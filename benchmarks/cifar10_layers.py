@@ -1,0 +1,86 @@
+"""SDSSL against its host, layer by layer, at the same budget: CIFAR-10, a small ViT, several seeds.
+
+    limbeck store cifar10/train.parquet runs/c10/train
+    limbeck store cifar10/test.parquet runs/c10/test
+    python benchmarks/cifar10_layers.py runs/c10/train runs/c10/test --out runs/layers --seeds 0 1 2
+
+Three arms see the same images, views and number of steps: the host (MoCo v3), the control "host + predictor-only loss"
+(SDSSL without layers) and SDSSL. Runs that are complete are not repeated, so the script can be stopped, or started
+several times with different seeds. Prints 20-NN and linear accuracy per layer, mean and deviation over the seeds, and the wins.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+
+from limbeck.backbones import BackboneConfig
+from limbeck.data.store import Store
+from limbeck.evaluate import EvaluateConfig, Result
+from limbeck.methods import MethodConfig, mocov3, sdssl
+from limbeck.run import RESULT, evaluate_run, pretrain
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig
+
+HOST = mocov3.Config(hidden=256, dim=128, momentum=0.99)
+ARMS: dict[str, MethodConfig] = {
+    "host": HOST,
+    "control": sdssl.Config(host=HOST, layers=()),
+    "sdssl": sdssl.Config(host=HOST, hidden=256),
+}
+VIT = BackboneConfig(img_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2})
+
+
+def result_of(arm: str, seed: int, args: argparse.Namespace) -> Result:
+    """The evaluation of one run, trained first if it is not there."""
+    run = Path(args.out) / f"{arm}-{seed}"
+    if not (run / RESULT).exists():
+        train = TrainConfig(epochs=args.epochs, seed=seed, knn_every=0, warmup_epochs=1, precision="fp32")
+        optim = OptimConfig(lr=1e-3, weight_decay=0.05)
+        pretrain(args.train, run, method=ARMS[arm], backbone=VIT, optim=optim, train=train)
+        evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="sgd", linear_epochs=20))
+    return Result.load(run / RESULT)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation, in percent."""
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation}"
+
+
+def print_table(results: dict[str, list[Result]], metric: str) -> None:
+    """A line per layer: the untrained network, then every arm."""
+    print(f"\n{metric}, %\n\n| layer | untrained | {' | '.join(results)} |\n|{'---|' * (len(results) + 2)}")
+    first = next(iter(results.values()))
+    for index, row in enumerate(first[0].rows):
+        untrained = spread([getattr(r.rows[index], f"random_{metric}") for r in first])
+        cells = [spread([getattr(r.rows[index], metric) for r in found]) for found in results.values()]
+        print(f"| {row.tap} | {untrained} | {' | '.join(cells)} |")
+    wins = [
+        sum(getattr(a, metric) > getattr(b, metric) for a, b in zip(ours.rows, theirs.rows, strict=True))
+        for ours, theirs in zip(results["sdssl"], results["host"], strict=True)
+    ]
+    print(f"\nlayers at which SDSSL beats its host, per seed: {wins} of {len(first[0].rows)}")
+
+
+def main() -> None:
+    """Runs every arm with every seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", help="store to train on, and bank of the probes")
+    parser.add_argument("test", help="store to test on")
+    parser.add_argument("--out", default="runs/layers")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results = {arm: [result_of(arm, seed, args) for seed in args.seeds] for arm in ARMS}
+    size = len(Store.open(args.train))
+    print(f"{size} images, {args.epochs} epochs, seeds {args.seeds}, torch {torch.__version__}")
+    for metric in ("knn", "linear"):
+        print_table(results, metric)
+
+
+if __name__ == "__main__":
+    main()
