@@ -4,8 +4,8 @@
     limbeck store cifar10/test.parquet runs/c10/test
     python benchmarks/cifar10_simclr.py runs/c10/train runs/c10/test --epochs 6
 
-Choose the epochs that fit ten minutes on the machine; the script prints the wall time of the training itself, the accuracy
-at the last stage beside the untrained network, and that of raw pixels.
+Choose the epochs that fit ten minutes on the machine; the script prints the wall time of the training itself, the
+accuracy at the last stage beside the untrained network, and that of raw pixels.
 """
 
 import argparse
