@@ -33,13 +33,12 @@ def augment(images: Tensor, view: View, params: Params, mean: Sequence[float], s
     The result is on the device of `images`; `params` are those of `draw`.
     """
     out = torch.empty(len(images), 3, view.size, view.size, device=images.device)
-    scale, shift = _affine(mean, std, images.device)
     side = max(view.size, images.shape[1]) if view.jitter_first else view.size
     chunk = max(1, _CHUNK.get(images.device.type, _LARGE_CHUNK) // (3 * side * side))
     for start in range(0, len(images), chunk):
         stop = start + chunk
         x = _view(images[start:stop], view, params.part(start, stop))
-        torch.mul(x, scale, out=out[start:stop]).add_(shift)
+        _normalise(x, mean, std, out[start:stop])
     return out
 
 
@@ -54,9 +53,9 @@ def eval_view(images: Tensor, size: int, mean: Sequence[float], std: Sequence[fl
     corner = (store - side) // 2
     box = np.tile(np.array([corner, corner, side, side]), (len(images), 1))
     view = View(size=size)
-    scale, shift = _affine(mean, std, images.device)
     x = resample(images.permute(0, 3, 1, 2), box, np.zeros(len(images), bool), size, view.interpolation)
-    return x.mul_(scale).add_(shift)
+    _normalise(x, mean, std, out=x)
+    return x
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
@@ -104,8 +103,8 @@ def _colour(x: Tensor, params: Params) -> Tensor:
     return on_rows(x, params.grey, lambda some, rows: some.copy_(luma(some)))
 
 
-def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Scale and shift [3 1 1] such that scale * x + shift = (x - mean) / std."""
-    values = np.array([[1 / s, -m / s] for m, s in zip(mean, std, strict=True)], np.float32)
-    scale, shift = to_device(values.T[..., None, None].copy(), device)
-    return scale, shift
+def _normalise(x: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor) -> None:
+    """out <- (x - mean) / std, in one pass per channel; `x` and `out` are [B 3 H W]."""
+    for channel, (centre, spread) in enumerate(zip(mean, std, strict=True)):
+        shift = torch.tensor(-centre / spread)
+        torch.add(shift, x[:, channel], alpha=1 / spread, out=out[:, channel])

@@ -54,21 +54,26 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
     kinds = set(operation.tolist())
     keep = _per_image(np.where(operation == HUE, 1, factor), x)
     if kinds <= {BRIGHTNESS, HUE}:
-        return x.mul_(keep).clamp_(max=1)
+        return _clamp_(x.mul_(keep), factor)
     reference = luma(x)
     if kinds == {CONTRAST}:
         reference = reference.mean(dim=(2, 3), keepdim=True)
     elif kinds != {SATURATION}:
         mean = reference.mean(dim=(2, 3), keepdim=True).mul_(_per_image(operation == CONTRAST, x))
         reference.mul_(_per_image(operation == SATURATION, x)).add_(mean)
-    return torch.lerp(reference, x, keep, out=x).clamp_(0, 1)
+    return _clamp_(torch.lerp(reference, x, keep, out=x), factor)
+
+
+def _clamp_(x: Tensor, factor: Array) -> Tensor:
+    """The blend `x` in [0, 1]: with factors of at most 1 it is a mean of values that are there already."""
+    return x.clamp_(0, 1) if (factor > 1).any() else x
 
 
 def _per_image(values: Array, like: Tensor) -> Any:
-    """[B] numbers as a tensor [B 1 1 1], or as one number for one image, which halves torch's overhead."""
+    """[B] numbers shaped to broadcast with `like`, or one plain number for one image: half of torch's overhead."""
     if len(values) == 1:
         return float(values[0])
-    return to_device(values.astype(np.float32), like.device)[:, None, None, None]
+    return to_device(values.astype(np.float32), like.device).view(-1, *[1] * (like.ndim - 1))
 
 
 def luma(x: Tensor) -> Tensor:
@@ -101,10 +106,10 @@ def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> T
     with n the next and p the previous channel in the direction of the turn. (Around the hexagon of hues c, n and p are
     one trapezoid, shifted; go along its edges. The test does.)
     """
-    planes = x.split(1, dim=1)
+    planes = x.unbind(1)
     least = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
     most = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
-    pivot = torch.lerp(least, most, _per_image(sextants[rows], x))
+    pivot = torch.lerp(least, most, _per_image(sextants[rows], least))
     step = -1 if back else 1
     falls = []  # most - channel, before the clamp
     for channel in range(3):
