@@ -88,8 +88,8 @@ def pretrain(
         optim=optim or default_optim(fitted.backbone.name),
         train=train or TrainConfig(),
     )
-    for reason in fitted.reasons:
-        say(reason)
+    for sentence in [*fitted.reasons, describe(cfg, len(store))]:
+        say(sentence)
     return _fit(cfg, store, run, resume=False)
 
 
@@ -103,6 +103,15 @@ def resume(run: str | Path) -> Path:
     if store.digest != cfg.digest:
         raise UserError(f"the store {cfg.store} has changed since {folder} began; build it again from the same images")
     return _fit(cfg, store, folder, resume=True)
+
+
+def describe(cfg: RunConfig, images: int) -> str:
+    """What a run does, in a sentence."""
+    host = f" over {cfg.method.host.name}" if isinstance(cfg.method, SdsslConfig) else ""
+    return (
+        f"{cfg.method.name}{host} on {images:,} images, views '{cfg.method.views}': {cfg.backbone.name}, "
+        f"{cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, weight decay {cfg.optim.weight_decay:g}"
+    )
 
 
 def read_config(run: Path) -> RunConfig:

@@ -1,5 +1,6 @@
 """Where and how precisely to compute: Fabric's settings, chosen from the configuration and the machine."""
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,7 @@ def launch(cfg: TrainConfig) -> "Fabric":
     accelerator = choose_accelerator(cfg)
     if accelerator == "cuda" and cfg.devices > torch.cuda.device_count():
         raise UserError(f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here")
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # `describe` says it in our words
     several = cfg.devices * cfg.num_nodes > 1
     fabric = Fabric(
         accelerator=accelerator,
