@@ -1,0 +1,62 @@
+"""The command line that repeats a run."""
+
+import dataclasses
+import json
+import shlex
+from typing import Any
+
+from limbeck.backbones import BackboneConfig
+from limbeck.config import to_json
+from limbeck.methods import HostConfig, MethodConfig, method_config
+from limbeck.recipes import default_optim
+from limbeck.run import RunConfig
+from limbeck.train.config import TrainConfig
+
+
+def pretrain_command(config: RunConfig, out: str) -> str:
+    """`limbeck pretrain ...` with every setting that is not the default; for runs on a store."""
+    method = _default_method(config.method)
+    words = ["limbeck", "pretrain", config.store, "--out", out, "--method", method.name]
+    if host := _host(config.method):
+        words += ["--method.host", host]
+    words += ["--backbone", config.backbone.name]
+    words += _flags(config.train, TrainConfig(), "")
+    words += _flags(config.method, method, "method.")
+    words += _flags(config.backbone, BackboneConfig(name=config.backbone.name), "backbone.")
+    words += _flags(config.optim, default_optim(config.backbone.name), "optim.")
+    return shlex.join(words)
+
+
+def _host(method: MethodConfig) -> str | None:
+    data = to_json(method)
+    assert isinstance(data, dict)
+    host = data.get("host")
+    return str(host["name"]) if isinstance(host, dict) else None
+
+
+def _default_method(method: MethodConfig) -> MethodConfig:
+    """What the command line starts from, once it knows the names."""
+    default: Any = method_config(method.name)()
+    host = _host(method)
+    chosen: MethodConfig = dataclasses.replace(default, host=HostConfig.choose(host)()) if host else default
+    return chosen
+
+
+def _flags(value: Any, default: Any, prefix: str) -> list[str]:
+    words: list[str] = []
+    for field in dataclasses.fields(value):
+        new, old = getattr(value, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(new):
+            words += _flags(new, old, f"{prefix}{field.name}.")
+        elif new != old:
+            words += _flag(prefix, field.name.replace("_", "-"), new, old)
+    return words
+
+
+def _flag(prefix: str, name: str, new: Any, old: Any) -> list[str]:
+    """A setting in tyro's spelling; a flag that is True or False by default has a form with "no-"."""
+    if isinstance(old, bool):
+        return [f"--{prefix}{name}" if new else f"--{prefix}no-{name}"]
+    if isinstance(new, dict):
+        return [f"--{prefix}{name}", json.dumps(new)]
+    return [f"--{prefix}{name}", *map(str, new if isinstance(new, tuple) else [new])]
