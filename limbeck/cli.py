@@ -125,14 +125,14 @@ def _pretrain(argv: Sequence[str]) -> None:
         size=args.size,
         say=_tell,
     )
-    print(run)
+    _print_once(run)
 
 
 def _resume(argv: Sequence[str]) -> None:
     args = _parse(ResumeArgs, argv, "resume")
     from limbeck.run import resume
 
-    print(resume(args.run))
+    _print_once(resume(args.run))
 
 
 def _evaluate(argv: Sequence[str]) -> None:
@@ -276,6 +276,14 @@ def _take_names(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, st
         else:
             rest.append(word)
     return found, rest
+
+
+def _print_once(result: Path) -> None:
+    """The result of a command that several processes may run."""
+    from limbeck.distributed import is_first_process
+
+    if is_first_process():
+        print(result)
 
 
 def _tell(message: str) -> None:

@@ -4,6 +4,7 @@ A gathered tensor takes part in the loss of every process, so its gradient is th
 them sends back. DDP then averages over processes, and N processes give the gradient of one with the joined batch.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ def world() -> int:
 def rank() -> int:
     """Index of this process (0 when not distributed)."""
     return dist.get_rank() if world() > 1 else 0
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and speaks; known before processes meet, from what launchers set."""
+    known = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), "0")
+    return int(known) == 0
 
 
 class _Gather(torch.autograd.Function):

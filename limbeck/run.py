@@ -19,6 +19,7 @@ from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.distributed import is_first_process
 from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.errors import UserError
 from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
@@ -76,7 +77,7 @@ def pretrain(
         UserError: no images, a run in the way, settings that do not fit together.
     """
     run = Path(out)
-    if _first_process() and (run / CONFIG).exists():
+    if is_first_process() and (run / CONFIG).exists():
         raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
     store = open_store(source, size=size)
     fitted = fit_backbone(backbone or BackboneConfig(), store.size)
@@ -88,7 +89,7 @@ def pretrain(
         optim=optim or default_optim(fitted.backbone.name),
         train=train or TrainConfig(),
     )
-    for sentence in [*fitted.reasons, describe(cfg, len(store))]:
+    for sentence in [*fitted.reasons, describe(cfg, len(store))] if is_first_process() else []:
         say(sentence)
     return _fit(cfg, store, run, resume=False)
 
@@ -143,12 +144,12 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
     size = _image_size(cfg)
     views = preset(cfg.method.views, size)
     check_batch(cfg.train.batch_size, len(store), cfg.train.devices * cfg.train.num_nodes, cfg.train.accumulate)
-    if _first_process():
+    if is_first_process():
         run.mkdir(parents=True, exist_ok=True)
         _write(run / CONFIG, json.dumps(to_json(cfg), indent=2) + "\n")
     probe = _probe(store, size) if store.labelled else None
     train_method(method, store, views, cfg.train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
-    if _first_process():
+    if is_first_process():
         preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
     return run
@@ -179,12 +180,6 @@ def _probe(store: Store, size: int) -> Callable[[Backbone], dict[str, float]]:
         return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
 
     return probe
-
-
-def _first_process() -> bool:
-    """Whether this process is the one that writes; known before the processes meet, from what launchers set."""
-    known = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), "0")
-    return int(known) == 0
 
 
 def _write(path: Path, text: str) -> None:

@@ -45,7 +45,8 @@ def launch(cfg: TrainConfig) -> "Fabric":
     accelerator = choose_accelerator(cfg)
     if accelerator == "cuda" and cfg.devices > torch.cuda.device_count():
         raise UserError(f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here")
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # `describe` says it in our words
+    for name in ("lightning.fabric", "lightning.pytorch"):  # what they tell, `describe` says in our words
+        logging.getLogger(name).setLevel(logging.WARNING)
     several = cfg.devices * cfg.num_nodes > 1
     fabric = Fabric(
         accelerator=accelerator,
