@@ -137,7 +137,7 @@ class Loader:
 
 
 def check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:
-    """UserError unless `count` images fill a batch that divides among `world` processes x `accumulate` micro-batches."""
+    """UserError unless `count` images fill a batch that divides among `world` x `accumulate` micro-batches."""
     parts = world * accumulate
     if count < batch_size:
         largest = count - count % parts
