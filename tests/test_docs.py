@@ -1,0 +1,180 @@
+"""The documentation is true: links lead somewhere, commands parse, options have those defaults, examples run."""
+
+import dataclasses
+import importlib
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+
+import limbeck.methods
+from limbeck import cli
+from limbeck.data.views import PRESETS
+from limbeck.methods import method_config, method_names
+from tests.conformance import test_laws as laws
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\S*)[ ]?([^\n]*)\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+COMMAND = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*(?:limbeck|(?:torchrun|python) .*-m limbeck\.cli) (.+)$")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what stands beside it, its text."""
+
+    language: str
+    mark: str
+    text: str
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in FENCE.findall(page.read_text(encoding="utf-8"))]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for found in LINK.findall(prose(page)):
+        target, _, anchor = (found[0] or found[1]).partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        file = (page.parent / target) if target else page
+        assert file.exists(), f"{name_of(page)} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{name_of(page)} links to {target}#{anchor}"
+
+
+def commands() -> Iterator[Any]:
+    """Every `limbeck ...` line of a block that is not Python; a line that ends in a backslash goes on."""
+    for page in PAGES:
+        for block in blocks(page):
+            for line in block.text.replace("\\\n", " ").splitlines() if block.language != "python" else ():
+                if found := COMMAND.match(line.strip()):
+                    yield pytest.param(found.group(1), id=f"{name_of(page)}: {found.group(1)[:60]}")
+
+
+class Parsed(BaseException):
+    """Raised in place of running a command."""
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_commands_parse(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the command line's own parser: an unknown flag, choice, method or network fails."""
+    parse: Callable[..., Any] = cli._parse
+
+    def stop(*args: Any) -> None:
+        raise Parsed(parse(*args))
+
+    monkeypatch.setattr(cli, "_parse", stop)
+    with pytest.raises((Parsed, SystemExit)) as stopped:
+        cli.main(shlex.split(line, comments=True))
+    if isinstance(stopped.value, SystemExit):
+        assert stopped.value.code == 0, capsys.readouterr().err  # --help ends with 0
+    elif backbone := getattr(stopped.value.args[0], "backbone", None):
+        assert timm.is_model(backbone.name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_verbs_in_the_text_exist(page: Path) -> None:
+    for verb in re.findall(r"`limbeck ([a-z]+)", prose(page)):
+        assert verb in cli.VERBS
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_options_of_a_method_are_documented_with_their_defaults(name: str) -> None:
+    """The table has a row for every field, whose second cell is the default."""
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `--method\.([\w-]+)` \| `([^`]+)`", page, re.M))
+    config = method_config(name)()
+    values = {f.name.replace("_", "-"): getattr(config, f.name) for f in dataclasses.fields(config)}
+    assert documented == {key: getattr(value, "name", str(value)) for key, value in values.items()}
+
+
+def test_presets_of_views_are_documented() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \| \d", page, re.M)) == PRESETS
+
+
+def write_images(folder: Path, count: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with `photos` (512 images), `labelled/train` and `labelled/test` (two classes), for the examples."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_images(folder / "photos", 512, seed=0)
+    for split in ("train", "test"):
+        for label in ("cats", "dogs"):
+            write_images(folder / "labelled" / split / label, 20, seed=len(split + label))
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks marked `python run` run, in one namespace per page, all but the training itself; the rest compiles."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in os.listdir(pictures):
+        (tmp_path / name).symlink_to(pictures / name)
+    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **kwargs: None)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.language == "python":
+            code = compile(block.text, name_of(page), "exec")
+            if block.mark == "run":
+                exec(code, namespace)
+
+
+def test_the_new_method_of_the_design_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two files, written out and found by the registration: its own test, the laws, and SDSSL over it."""
+    files = {b.mark.removeprefix("file="): b.text for b in blocks(ROOT / "docs" / "design.md") if "file=" in b.mark}
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    source, test = files
+    name = Path(source).stem
+    folder = str((tmp_path / source).parent)
+    monkeypatch.setattr(limbeck.methods, "__path__", [*limbeck.methods.__path__, folder])
+    importlib.invalidate_caches()
+    assert name in method_names()
+
+    own: dict[str, Any] = {}
+    exec(compile(files[test], test, "exec"), own)
+    checks = [value for key, value in own.items() if key.startswith("test_")]
+    assert checks
+    for check in checks:
+        check()
+
+    kind: Any = method_config(name)
+    host = kind(hidden=12, dim=8)
+    for config in (host, method_config("sdssl")(host=host, hidden=12)):  # type: ignore[call-arg]
+        laws.test_loss_is_a_finite_float32_scalar(config, half=True)
+        laws.test_gradient_reaches_what_learns_and_nothing_else(config)
+        laws.test_asking_changes_nothing_and_telling_does(config)
+        laws.test_order_of_the_images_does_not_matter(config)
+        laws.test_configuration_survives_json(config)
+        laws.test_state_is_all_there_is(config)
