@@ -52,7 +52,7 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
     What no image of the batch needs is not computed, so that a batch of one pays for its own operation alone.
     """
     kinds = set(operation.tolist())
-    keep = _per_image(np.where(operation == HUE, 1, factor), x)
+    keep = _per_image(np.where(operation == HUE, 1, factor) if HUE in kinds else factor, x)
     if kinds <= {BRIGHTNESS, HUE}:
         return _clamp_(x.mul_(keep), factor)
     reference = luma(x)
@@ -66,7 +66,7 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
 
 def _clamp_(x: Tensor, factor: Array) -> Tensor:
     """The blend `x` in [0, 1]: with factors of at most 1 it is a mean of values that are there already."""
-    return x.clamp_(0, 1) if (factor > 1).any() else x
+    return x.clamp_(0, 1) if factor.max() > 1 else x
 
 
 def _per_image(values: Array, like: Tensor) -> Any:
@@ -89,10 +89,11 @@ def shift_hue_(x: Tensor, shift: Array) -> Tensor:
     """
     thirds = np.rint(3 * shift).astype(np.int64)
     sextants = 6 * shift - 2 * thirds
+    turned = shift != 0
     case = 2 * thirds + (sextants < 0)
-    for value in set(case[shift != 0].tolist()):
+    for value in set(case[turned].tolist()):
         turn = partial(_turn_, third=value // 2, back=value % 2 == 1, sextants=np.abs(sextants))
-        on_rows(x, (case == value) & (shift != 0), turn)
+        on_rows(x, turned & (case == value), turn)
     return x
 
 
