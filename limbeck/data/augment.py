@@ -83,7 +83,7 @@ def blur(x: Tensor, sigma: Array) -> Tensor:
 
 
 def _bands(sigma: Tensor, radius: int, tile: int, tiles: int) -> Tensor:
-    """[B*tiles tile tile+2*radius]: row j holds the taps at columns j to j + 2 * radius; every tile of an image alike."""
+    """[B*tiles tile tile+2*radius]: row j holds the taps at columns j to j + 2 * radius, alike in all tiles."""
     distance = torch.arange(-radius, radius + 1, device=sigma.device) / sigma[:, None]
     taps = F.threshold(torch.softmax(-0.5 * distance.square(), dim=1), _NEGLIGIBLE, 0)
     band = F.pad(taps, (tile - 1, tile - 1)).unfold(1, tile + 2 * radius, 1).flip(1)
