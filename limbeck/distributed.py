@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+
+from limbeck.errors import UserError
 
 
 def world() -> int:
@@ -102,14 +105,15 @@ def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
     if world() == 1:
         return module
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = convert_sync_batchnorm(module)  # timm's keeps the activation of a BatchNormAct2d
+        return converted
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             # Same parameters, buffers and keys; only `forward` differs, so the class is all that changes. timm's
             # BatchNormAct2d runs an activation after the norm and has no such stand-in.
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):
-                raise NotImplementedError(
-                    f"{type(child).__name__} cannot be synchronised between CPU processes; train on GPUs"
+                raise UserError(
+                    f"{type(child).__name__} cannot be synchronised between processes on CPUs: use GPUs or one process"
                 )
             child.__class__ = SyncedBatchNorm
     return module

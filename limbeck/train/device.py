@@ -1,6 +1,7 @@
 """Where and how precisely to compute: Fabric's settings, chosen from the configuration and the machine."""
 
 import logging
+import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,13 +48,18 @@ def launch(cfg: TrainConfig) -> "Fabric":
         raise UserError(f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here")
     for name in ("lightning.fabric", "lightning.pytorch"):  # what they tell, `describe` says in our words
         logging.getLogger(name).setLevel(logging.WARNING)
-    several = cfg.devices * cfg.num_nodes > 1
+    processes = cfg.devices * cfg.num_nodes
+    if (started := int(os.environ.get("WORLD_SIZE", processes))) != processes:
+        raise UserError(
+            f"{started} processes were started for {cfg.devices} device(s) on {cfg.num_nodes} machine(s): "
+            "say --devices and --num-nodes as the launcher does"
+        )
     fabric = Fabric(
         accelerator=accelerator,
         devices=cfg.devices,
         num_nodes=cfg.num_nodes,
         # Averages and queues are buffers, equal everywhere by construction: nothing to broadcast at each step.
-        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        strategy=DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto",
         precision="bf16-mixed" if choose_precision(cfg, accelerator) == "bf16" else "32-true",
     )
     fabric.launch()

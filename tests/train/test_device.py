@@ -43,3 +43,9 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(device, "native_bf16", lambda kind: has_it)
     assert choose_precision(TrainConfig(), "cpu") == expected
     assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"
+
+
+def test_a_launcher_that_started_another_number_of_processes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match=r"4 processes were started for 1 device\(s\) on 1 machine\(s\)"):
+        launch(TrainConfig(accelerator="cpu"))
