@@ -23,11 +23,16 @@ GEOMETRY = (
     "Alignment: how many times farther apart two images are than two views of one image (mean squared distances). "
     "Effective rank: how many directions the features use; a value near 1 is collapse."
 )
-TRAINING = "What metrics.csv of each run holds; the k-NN accuracy is taken within the training images."
-# Charts are drawn before the page has its final columns, and printed on paper of another width.
+TRAINING = (
+    "What metrics.csv of each run holds. Where weights of terms grow during a run, the loss may rise while every term "
+    "falls. The k-NN accuracy is taken within the training images."
+)
+# Charts are drawn before the page has its final columns, and browsers lay paper out only after `beforeprint`.
 FIT = (
-    "const fit = () => document.querySelectorAll('.js-plotly-plot').forEach(chart => Plotly.Plots.resize(chart));"
-    "addEventListener('load', fit); addEventListener('beforeprint', fit); addEventListener('afterprint', fit);"
+    "const charts = () => document.querySelectorAll('.js-plotly-plot');"
+    "const fit = () => charts().forEach(chart => Plotly.relayout(chart, {width: null, autosize: true}));"
+    "const print = () => charts().forEach(chart => Plotly.relayout(chart, {width: 340}));"
+    "addEventListener('load', fit); addEventListener('beforeprint', print); addEventListener('afterprint', fit);"
 )
 
 

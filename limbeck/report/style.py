@@ -46,8 +46,11 @@ footer {{ color: {QUIET}; font-size: .85rem; margin-top: 1.5rem; }}
   body {{ background: #fff; font-size: 11pt; }}
   main {{ max-width: none; padding: 0; }}
   section {{ border: 0; padding: 0; margin-top: 1.4rem; }}
-  h2, h3, caption {{ break-after: avoid; }}
+  h2, h3, caption, section > p {{ break-after: avoid; }}
   table, .run {{ break-inside: avoid; }}
-  .charts {{ grid-template-columns: 1fr; }}
+  .charts {{ grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .25rem .75rem; }}
+  .table {{ overflow: visible; }}
+  table {{ font-size: .74rem; }}
+  th, td {{ padding: .2rem .3rem; font-size: inherit; }}
 }}
 """
