@@ -1,0 +1,132 @@
+"""The whole way on 5,000 handwritten digits: folder, stores, two runs, every layer judged, a cut exported, a report."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from limbeck.backbones import BackboneConfig
+from limbeck.data.files import is_store
+from limbeck.data.samples import write_digits
+from limbeck.data.store import Store, build_store
+from limbeck.errors import UserError
+from limbeck.evaluate import EvaluateConfig, Result, Row
+from limbeck.export import Format, export
+from limbeck.methods import HostConfig, MethodConfig
+from limbeck.methods.mocov3 import Config as MoCoV3Config
+from limbeck.methods.sdssl import Config as SdsslConfig
+from limbeck.report import cheapest_cut, write_report
+from limbeck.run import CONFIG, ENCODER, RESULT, evaluate_run, pretrain, read_config, resume
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig
+
+Say = Callable[[str], None]
+WIDTH, HEADS, DEPTH, PATCH, SIDE = 96, 3, 6, 7, 28
+
+
+def _vit() -> BackboneConfig:
+    args = {"patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    return BackboneConfig(img_size=SIDE, args=args)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the demo trains, and how; both runs have the same budget."""
+
+    backbone: BackboneConfig = field(default_factory=_vit)
+    host: HostConfig = field(default_factory=lambda: MoCoV3Config(hidden=512, views="mocov2", momentum=0.99))
+    hidden: int = 512
+    """Width of the heads of SDSSL's layers."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=128, precision="fp32", knn_every=5))
+    evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(progress=False))
+
+    def methods(self) -> dict[str, MethodConfig]:
+        """By the name of their run: the host alone, and SDSSL over it."""
+        return {self.host.name: self.host, "sdssl": SdsslConfig(host=self.host, hidden=self.hidden)}
+
+
+def demo(out: Path, epochs: int, say: Say, plan: Plan | None = None) -> Path:
+    """Runs the demo in the folder `out` and returns its report; what is there already is used again.
+
+    Raises:
+        UserError: the digits are not installed, or `out` holds runs of another plan or length.
+    """
+    plan = plan or Plan()
+    stores = {split: _store(out, split) for split in ("train", "test")}
+    train = replace(plan.train, epochs=epochs)
+    runs = {name: out / "runs" / name for name in plan.methods()}
+    for name, method in plan.methods().items():
+        _train(runs[name], stores["train"], method, train, plan, say)
+    results = {name: _judge(run, stores, plan.evaluate, say) for name, run in runs.items()}
+    say(table(results))
+    best = cheapest_cut(results["sdssl"])
+    assert best is not None, "the digits have labels"
+    for format in ("onnx", "timm"):
+        _export(runs["sdssl"], out / f"sdssl-layer{best.tap}-{format}", best, format, say)
+    return write_report([runs["sdssl"], runs[plan.host.name]], out / "report.html")
+
+
+def _store(out: Path, split: str) -> Store:
+    """The store of a split, built from a folder of PNGs as anybody has one."""
+    digits, store = out / "digits", out / "stores" / split
+    if is_store(store):
+        return Store.open(store)
+    if not digits.exists():
+        half = out / ".digits"
+        shutil.rmtree(half, ignore_errors=True)
+        write_digits(half)
+        os.replace(half, digits)
+    return build_store(str(digits / split), store)
+
+
+def _train(run: Path, store: Store, method: MethodConfig, train: TrainConfig, plan: Plan, say: Say) -> None:
+    if not (run / CONFIG).exists():
+        say(f"pretraining {run.name} for {train.epochs} epochs, labels unseen")
+        pretrain(str(store.path), run, method=method, backbone=plan.backbone, optim=plan.optim, train=train, say=say)
+        return
+    there = read_config(run)
+    if (there.method, there.backbone, there.optim, there.train) != (method, plan.backbone, plan.optim, train):
+        raise UserError(
+            f"{run} was trained differently ({there.train.epochs} epochs, not {train.epochs}?): "
+            "give the demo another folder with --out, or remove this one"
+        )
+    if (run / ENCODER).is_dir():
+        say(f"{run} is trained already")
+    else:
+        say(f"going on with {run}")
+        resume(run)
+
+
+def _judge(run: Path, stores: Mapping[str, Store], cfg: EvaluateConfig, say: Say) -> Result:
+    file = run / RESULT
+    if file.exists():
+        return Result.load(file)
+    say(f"judging every layer of {run.name}")
+    return evaluate_run(run, str(stores["train"].path), str(stores["test"].path), cfg)
+
+
+def _export(run: Path, out: Path, row: Row, format: Format, say: Say) -> None:
+    if not out.exists():
+        done = export(run, out, row.tap, format)
+        say(f"{run.name} cut at layer {done.depth}: {done.file_bytes / 1e6:.1f} MB, {done.latency_ms:.2f} ms per image")
+    say(f"  {format}: {out}")
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """k-NN and linear accuracy of each run beside the untrained network, layer by layer, as text."""
+    names = ["untrained", *results]
+    pair = " ".join(f"{name:>10}" for name in names)
+    lines = [f"{'':24}{'k-NN %':^{len(pair)}}   {'linear %':^{len(pair)}}", f"layer  GFLOPs  latency  {pair}   {pair}"]
+    for rows in zip(*(result.rows for result in results.values()), strict=True):
+        row = rows[0]
+        latency = f"{row.latency_ms:.2f} ms" if row.latency_ms is not None else "-"
+        knn = [row.random_knn, *(row.knn for row in rows)]
+        linear = [row.random_linear, *(row.linear for row in rows)]
+        lines.append(f"{row.tap:>5}  {row.gflops:6.4f}  {latency:>7}  {_cells(knn)}   {_cells(linear)}")
+    return "\n".join(lines)
+
+
+def _cells(shares: list[float | None]) -> str:
+    return " ".join(f"{'-' if share is None else f'{100 * share:.1f}':>10}" for share in shares)

@@ -1,0 +1,113 @@
+"""The demo, end to end with little of everything."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from limbeck import demo as module
+from limbeck.backbones import BackboneConfig
+from limbeck.data.samples import digits
+from limbeck.demo import Plan, demo
+from limbeck.errors import UserError
+from limbeck.evaluate.result import Result
+from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.train.config import TrainConfig
+
+TINY = Plan(
+    backbone=BackboneConfig(img_size=28, args={"patch_size": 14, "embed_dim": 16, "depth": 2, "num_heads": 2}),
+    host=SimClrConfig(hidden=16, dim=8),
+    hidden=16,
+    train=TrainConfig(batch_size=16, precision="fp32"),
+)
+
+
+def write_few_digits(folder: Path) -> None:
+    images, labels = digits()
+    for label in range(10):
+        for split, rows in (("train", slice(0, 8)), ("test", slice(8, 12))):
+            (folder / split / str(label)).mkdir(parents=True)
+            for number, image in enumerate(images[labels == label][rows]):
+                Image.fromarray(image).save(folder / split / str(label) / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A demo that ran through, and what it said."""
+    out, said = tmp_path_factory.mktemp("demo") / "out", list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "write_digits", write_few_digits)
+        assert demo(out, 1, said.append, TINY) == out / "report.html"
+    return out, said
+
+
+def test_both_runs_had_the_same_budget_and_are_judged(finished: tuple[Path, list[str]]) -> None:
+    out, _ = finished
+    for name in ("sdssl", "simclr"):
+        rows = list(csv.DictReader((out / "runs" / name / "metrics.csv").read_text().splitlines()))
+        assert rows[-1]["step"] == "5"
+        result = Result.load(out / "runs" / name / "result.json")
+        assert [row.tap for row in result.rows] == [1, 2]
+        assert result.test.images == 40
+        assert None not in [row.random_knn for row in result.rows] + [row.linear for row in result.rows]
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "<b>sdssl</b>" in text
+    assert "<b>simclr</b>" in text
+
+
+def test_what_is_said_is_the_table_and_where_things_are(finished: tuple[Path, list[str]]) -> None:
+    out, said = finished
+    table = next(text for text in said if "k-NN %" in text).splitlines()
+    assert table[1].split()[:6] == ["layer", "GFLOPs", "latency", "untrained", "simclr", "sdssl"]
+    first = Result.load(out / "runs" / "sdssl" / "result.json").rows[0]
+    assert first.knn is not None
+    assert table[2].split()[6] == f"{100 * first.knn:.1f}"
+    assert any(str(path) in line for path in out.glob("sdssl-layer*-onnx") for line in said)
+
+
+def test_the_cut_is_a_network_for_onnx_and_timm(finished: tuple[Path, list[str]]) -> None:
+    import onnxruntime
+
+    out, _ = finished
+    (onnx,), (folder,) = out.glob("sdssl-layer*-onnx"), out.glob("sdssl-layer*-timm")
+    images = torch.rand(3, 3, 28, 28)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    session = onnxruntime.InferenceSession(onnx / "model.onnx", providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = model(images).numpy()
+    np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, atol=1e-4)
+
+
+def test_a_second_time_uses_what_is_there(finished: tuple[Path, list[str]]) -> None:
+    out, first = finished
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "report.html")
+    written = {path: path.stat().st_mtime_ns for path in files}
+    (out / "report.html").unlink()
+    said: list[str] = []
+    demo(out, 1, said.append, TINY)
+    assert (out / "report.html").exists()
+    assert {path: path.stat().st_mtime_ns for path in files} == written
+    assert [text for text in said if "k-NN %" in text] == [text for text in first if "k-NN %" in text]
+
+
+def test_a_run_that_was_stopped_goes_on(finished: tuple[Path, list[str]]) -> None:
+    out, _ = finished
+    run = out / "runs" / "simclr"
+    before = Result.load(run / "result.json")
+    os.rename(run / "encoder", run / "elsewhere")
+    (run / "result.json").unlink()
+    said: list[str] = []
+    demo(out, 1, said.append, TINY)
+    assert any("going on" in text for text in said)
+    assert [row.knn for row in Result.load(run / "result.json").rows] == [row.knn for row in before.rows]
+
+
+def test_runs_of_another_length_are_not_touched(finished: tuple[Path, list[str]]) -> None:
+    out, _ = finished
+    with pytest.raises(UserError, match="trained differently"):
+        demo(out, 2, print, TINY)
