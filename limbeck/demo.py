@@ -14,31 +14,26 @@ from limbeck.errors import UserError
 from limbeck.evaluate import EvaluateConfig, Result, Row
 from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig
-from limbeck.methods.mocov3 import Config as MoCoV3Config
 from limbeck.methods.sdssl import Config as SdsslConfig
+from limbeck.methods.simclr import Config as SimClrConfig
 from limbeck.report import cheapest_cut, write_report
 from limbeck.run import CONFIG, ENCODER, RESULT, evaluate_run, pretrain, read_config, resume
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
 Say = Callable[[str], None]
-WIDTH, HEADS, DEPTH, PATCH, SIDE = 96, 3, 6, 7, 28
-
-
-def _vit() -> BackboneConfig:
-    args = {"patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
-    return BackboneConfig(img_size=SIDE, args=args)
+VIT = {"patch_size": 7, "embed_dim": 96, "depth": 6, "num_heads": 3, "global_pool": "avg", "class_token": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the demo trains, and how; both runs have the same budget."""
 
-    backbone: BackboneConfig = field(default_factory=_vit)
-    host: HostConfig = field(default_factory=lambda: MoCoV3Config(hidden=512, views="mocov2", momentum=0.99))
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(img_size=28, args=VIT))
+    host: HostConfig = field(default_factory=lambda: SimClrConfig(hidden=512, views="mocov2"))
     hidden: int = 512
     """Width of the heads of SDSSL's layers."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-3))
     train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=128, precision="fp32", knn_every=5))
     evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(progress=False))
 
