@@ -16,16 +16,18 @@ import tyro
 from limbeck.errors import UserError, nearest
 
 T = TypeVar("T")
-Name = tyro.conf.Positional[str]
+Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+Out = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreArgs:
     """Decode images once into a store: small pictures in one memory map, with labels and a list of what was skipped."""
 
-    source: Name
+    source: Source
     """Folder (class sub-folders become labels), .parquet, .tar (WebDataset), .npz or .npy files, or a hub name."""
-    out: Name
+    out: Out
     """Folder of the new store."""
     size: int | None = None
     """Side in pixels; by default the images' own when small (up to 128), else 256."""
@@ -37,7 +39,7 @@ class StoreArgs:
 class ResumeArgs:
     """Go on with a run that was stopped or killed, to the same numbers as if it had not been."""
 
-    run: Name
+    run: Run
     """Folder of the run."""
 
 
@@ -45,9 +47,9 @@ class ResumeArgs:
 class ExportArgs:
     """Write the trained network, cut at a depth, and prove that the file is the same network."""
 
-    run: Name
+    run: Run
     """Folder of a run, or of an encoder."""
-    out: Name
+    out: Out
     """New folder for the export."""
     depth: int | None = None
     """Blocks or stages to keep; by default all."""
@@ -61,7 +63,7 @@ class ExportArgs:
 class ReportArgs:
     """One HTML page about runs: what each layer is worth, how training went, how each run can be repeated."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Folders of runs."""
     out: str = "report.html"
     """The page."""
@@ -102,7 +104,7 @@ def _pretrain(argv: Sequence[str]) -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class PretrainArgs:
-        source: Name
+        source: Source
         """What `limbeck store` takes, or a store."""
         out: str | None = None
         """Folder of the run; by default runs/METHOD-SOURCE."""
@@ -145,7 +147,7 @@ def _evaluate(argv: Sequence[str]) -> None:
     class EvaluateArgs:
         """Judge every layer: k-NN, linear probe, alignment, rank and cost, beside the same network untrained."""
 
-        run: Name
+        run: Run
         """Folder of the run."""
         train: str
         """Labelled images to fit on: what `limbeck store` takes, or a store."""
