@@ -1,4 +1,22 @@
-"""The whole way on 5,000 handwritten digits: folder, stores, two runs, every layer judged, a cut exported, a report."""
+"""The whole way on 5,000 handwritten digits: folder, stores, two runs, every layer judged, a cut exported, a report.
+
+    limbeck demo --epochs 12
+
+One run of it (seed 0, float32, torch 2.15) took 872 s and 919 s of CPU time on two x86-64 cores that other work kept
+busy (load 3 to 5); an idle machine was not to be had. Accuracies in %, of 1,000 test images (deviation of one such
+number: about 1.3):
+
+    layer               1     2     3     4     5     6
+    k-NN, untrained  56.3  57.9  57.8  58.1  58.5  58.4
+    k-NN, simclr     62.2  72.4  76.3  78.4  79.8  80.4
+    k-NN, sdssl      64.0  74.1  76.5  77.6  79.7  78.8
+    linear, simclr   73.9  78.3  78.2  81.1  80.8  80.8
+    linear, sdssl    75.7  77.7  78.9  82.5  83.3  82.3
+
+Training is seen at every layer; with one seed and differences of a deviation or two, which of the two methods is better
+is not. Of the hosts tried for 8 epochs under SDSSL, with CLS pooling, MoCo v3 came to 68.9 % k-NN in the last layer and
+SimCLR to 77.1 %.
+"""
 
 import os
 import shutil
