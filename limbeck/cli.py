@@ -75,7 +75,7 @@ class DemoArgs:
 
     out: str = "demo"
     """Folder for everything that the demo writes."""
-    epochs: int = 30
+    epochs: int = 12
     """Passes over the 4,000 training images, for each of the two runs."""
 
 
