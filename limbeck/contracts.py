@@ -48,3 +48,12 @@ class Clock(NamedTuple):
     def progress(self) -> float:
         """Share of the run that is over, in [0, 1]."""
         return self.step / self.steps
+
+
+class Setting(NamedTuple):
+    """What a run tells a method before it is built."""
+
+    images: int  # in the store
+    batch: int  # images per optimiser step, over all processes and micro-batches
+    together: int  # images that one forward sees, over all processes: `batch` / micro-batches
+    classes: int = 0  # label names of the store; 0 without labels

@@ -6,19 +6,22 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 
-def mlp(widths: Sequence[int], *, trailing_norm: bool) -> nn.Sequential:
-    """Linear layers without bias of the given widths, each followed by BatchNorm and ReLU except the last.
+def mlp(widths: Sequence[int], *, trailing_norm: bool = False, norm: bool = True, bias: bool = False) -> nn.Sequential:
+    """Linear layers of the given widths, each followed by BatchNorm and ReLU except the last.
 
     Args:
         widths: input width, hidden widths, output width.
         trailing_norm: ends with a BatchNorm without scale and shift.
+        norm: BatchNorms follow the hidden layers.
+        bias: linear layers have biases.
 
     Source: the projectors and predictors of MoCo v3 and of hagiss/SDSSL bbd34fa.
     """
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths[:-1]):
-        layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out), nn.ReLU(inplace=True)]
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=False))
+        layers.append(nn.Linear(width_in, width_out, bias=bias))
+        layers += [nn.BatchNorm1d(width_out)] * norm + [nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias))
     if trailing_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)

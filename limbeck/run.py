@@ -15,10 +15,11 @@ import torch
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.config import from_json, to_json
+from limbeck.contracts import Setting
 from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.distributed import is_first_process
 from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.errors import UserError
@@ -80,14 +81,16 @@ def pretrain(
     if is_first_process() and (run / CONFIG).exists():
         raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
     store = open_store(source, size=size)
+    train = train or TrainConfig()
+    check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
     fitted = fit_backbone(backbone or BackboneConfig(), store.size)
     cfg = RunConfig(
         store=str(store.path.absolute()) if store.path else "",
         digest=store.digest,
-        method=method or SdsslConfig(),
+        method=(method or SdsslConfig()).fit(_setting(store, train)),
         backbone=fitted.backbone,
         optim=optim or default_optim(fitted.backbone.name),
-        train=train or TrainConfig(),
+        train=train,
     )
     for sentence in [*fitted.reasons, describe(cfg, len(store))] if is_first_process() else []:
         say(sentence)
@@ -142,8 +145,7 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
     backbone = _fresh_backbone(cfg)
     method = cfg.method.build(backbone)
     size = _image_size(cfg)
-    views = preset(cfg.method.views, size)
-    check_batch(cfg.train.batch_size, len(store), cfg.train.devices * cfg.train.num_nodes, cfg.train.accumulate)
+    views = cfg.method.make_views(size)
     if is_first_process():
         run.mkdir(parents=True, exist_ok=True)
         _write(run / CONFIG, json.dumps(to_json(cfg), indent=2) + "\n")
@@ -153,6 +155,11 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
         preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
     return run
+
+
+def _setting(store: Store, train: TrainConfig) -> Setting:
+    classes = len(store.label_names) if store.labelled else 0
+    return Setting(len(store), train.batch_size, train.batch_size // train.accumulate, classes)
 
 
 def _fresh_backbone(cfg: RunConfig) -> Backbone:

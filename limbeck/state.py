@@ -1,10 +1,12 @@
 """All that remembers: parts of a method that change by rules of their own, after the optimiser's step."""
 
 import copy
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,3 +29,42 @@ class Ema(nn.Module, Generic[M]):
         """theta <- momentum * theta + (1 - momentum) * source."""
         own, new = ([p.detach() for p in module.parameters()] for module in (self.module, source))
         torch._foreach_lerp_(own, new, 1.0 - momentum)
+
+
+class Queue(nn.Module):
+    """The newest K rows of one or several streams, in rings under one pointer.
+
+    What was pushed together stays at the same place in every stream, so that a distribution over the rows of one is a
+    distribution over the rows of another. Starts with random unit rows, as MoCo does (facebookresearch/moco); integers
+    start at -1. Nothing waits for the device.
+
+    Args:
+        rows: K.
+        widths: of each stream by its name, [K D]; None for one integer per row, int64 [K].
+    """
+
+    pushed: Tensor  # [] int64, rows that were ever pushed
+
+    def __init__(self, rows: int, widths: Mapping[str, int | None]) -> None:
+        super().__init__()
+        self.rows = rows
+        for name, width in widths.items():
+            empty = torch.full((rows,), -1) if width is None else F.normalize(torch.randn(rows, width), dim=1)
+            self.register_buffer(name, empty)
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+        self._streams = tuple(widths)
+
+    def __getitem__(self, stream: str) -> Tensor:
+        """The rows of a stream, oldest and newest anywhere: the ring itself, to be read and not written."""
+        return self.get_buffer(stream)
+
+    @torch.no_grad()
+    def push(self, news: Mapping[str, Tensor]) -> None:
+        """Overwrites the oldest rows of every stream with as many new ones, of which the last K stay."""
+        count = len(news[self._streams[0]])
+        kept = min(count, self.rows)
+        places = (self.pushed + torch.arange(count - kept, count, device=self.pushed.device)) % self.rows
+        for name in self._streams:
+            ring = self.get_buffer(name)
+            ring[places] = news[name][count - kept :].to(ring.dtype)
+        self.pushed += count

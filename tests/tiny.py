@@ -1,21 +1,26 @@
 """The smallest networks, methods and batches that still have every part."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch
+from limbeck.contracts import Batch, Setting
 from limbeck.methods import HostConfig, MethodConfig, method_config, method_names
 
 SIZE = 16
+COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns
+CLASSES = 3
+SIZES = {"hidden": 12, "dim": 8, "queue": 48, "prototypes": 6, "freeze_steps": 0}
+SETTING = Setting(images=250, batch=COUNT, together=COUNT, classes=CLASSES)
 
 
 def tiny_vit(depth: int = 3) -> Backbone:
     """A ViT of width 16 with two heads on 16 x 16 pixels, patch 8; its positions and CLS token are not degenerate."""
-    args = {"patch_size": 8, "embed_dim": 16, "depth": depth, "num_heads": 2}
+    args = {"patch_size": 8, "embed_dim": 16, "depth": depth, "num_heads": 2, "dynamic_img_size": True}
     return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", img_size=SIZE, args=args))
 
 
@@ -28,8 +33,8 @@ def shrink(config: Any, sizes: dict[str, int]) -> Any:
 
 
 def configs(**sizes: int) -> dict[str, MethodConfig]:
-    """Every method with its defaults but narrow heads (`hidden`, `dim`); a method over a host, over every host."""
-    sizes = {"hidden": 12, "dim": 8} | sizes
+    """Every method with its defaults but small (`SIZES`), fitted to the batches below; SDSSL over every host."""
+    sizes = SIZES | sizes
     hosts = {n: method_config(n) for n in method_names() if issubclass(method_config(n), HostConfig)}
     found: dict[str, MethodConfig] = {}
     for name in method_names():
@@ -38,16 +43,29 @@ def configs(**sizes: int) -> dict[str, MethodConfig]:
             found |= {f"{name}-{h}": shrink(kind(host=host()), sizes) for h, host in hosts.items()}
         else:
             found[name] = shrink(kind(), sizes)
-    return found
+    return {name: config.fit(SETTING) for name, config in found.items()}
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two views of `count` images that resemble each other."""
+    first, second = views_of(count, (SIZE, SIZE), dtype, seed)
+    return first, second
+
+
+def views_of(count: int, sizes: Sequence[int], dtype: torch.dtype, seed: int) -> tuple[Tensor, ...]:
+    """A view of each size, all of the same `count` images: noise that resembles the first one."""
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(count, 3, SIZE, SIZE, generator=generator, dtype=dtype)
-    return first, first + 0.5 * torch.randn(first.shape, generator=generator, dtype=dtype)
+    noisy = (first + 0.5 * torch.randn(first.shape, generator=generator, dtype=dtype) for _ in sizes[1:])
+    return tuple(v[..., :s, :s].contiguous() for v, s in zip([first, *noisy], sizes, strict=True))
 
 
 def batch(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> Batch:
-    """Those two views as a batch."""
+    """Two views as a batch."""
     return Batch(images(count, dtype, seed), torch.arange(count))
+
+
+def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = torch.float32) -> Batch:
+    """The views that a method wants, with labels."""
+    sizes = [view.size for view in config.make_views(SIZE)]
+    return Batch(views_of(count, sizes, dtype, seed=0), torch.arange(count), torch.arange(count) % CLASSES)

@@ -7,6 +7,8 @@ Sources, by the short names used below:
 * BYOL: Grill et al., NeurIPS 2020, table 6. MoCo v3 (facebookresearch/moco-v3) and SDSSL (hagiss/SDSSL) use its pair.
 * W-MSE: Ermolov et al., ICML 2021, and htdt/self-supervised `cfg.py` and `transforms.py`.
 * SwAV: Caron et al., NeurIPS 2020, and facebookresearch/swav `main_swav.py`, `src/multicropdataset.py`.
+* ReSSL: Zheng et al., NeurIPS 2021, and KyleZheng1997/ReSSL `ressl.py`, `ressl_multi.py`; CGH uses its views.
+* MSVQ: Peng et al., KBS 2024, and pc-cp/MSVQ.
 
 Images of `SMALL` pixels or fewer get the small-image variant: no blur (SimCLR leaves it out on CIFAR-10, B.9) and,
 where the authors give one, their weaker jitter.
@@ -79,8 +81,37 @@ def _weak(size: int) -> tuple[View, ...]:
 def _multicrop(size: int) -> tuple[View, ...]:
     """SwAV: two global crops of `size`, six local ones of 96/224 of it (to a multiple of 8, for the patches)."""
     large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grey=0.2, blur=0.5)
-    small = replace(large, size=max(8, 8 * round(size * 96 / 224 / 8)), scale=(0.05, 0.14))
+    small = replace(large, size=_share(size, 96), scale=(0.05, 0.14))
     return (large,) * 2 + (small,) * 6
+
+
+def _ressl(size: int) -> tuple[View, ...]:
+    """ReSSL: MoCo v2's view for the student, crop and flip for the teacher, which comes last."""
+    return _mocov2(size)[0], _weak(size)[0]
+
+
+def _ressl_multicrop(size: int) -> tuple[View, ...]:
+    """ReSSL with five crops for the student, each smaller and of less, and one weak one for the teacher, last."""
+    strong, weak = _ressl(size)
+    crops = ((224, 0.2, 1.0), (192, 0.172, 0.86), (160, 0.143, 0.715), (128, 0.114, 0.571), (96, 0.086, 0.429))
+    students = (replace(strong, size=_share(size, side), scale=(least, most)) for side, least, most in crops)
+    return *students, weak
+
+
+def _msvq(size: int) -> tuple[View, ...]:
+    """MSVQ: one strong view for the student and three weak ones, mostly flipped, for its two teachers."""
+    strong, weak = _ressl(size)
+    return strong, *(replace(weak, flip=0.9),) * 3
+
+
+def _supervised(size: int) -> tuple[View, ...]:
+    """One view, as ResNets are trained with labels (CoNe): crop and flip."""
+    return (View(size=size),)
+
+
+def _share(size: int, side: int) -> int:
+    """Pixels of a crop that is `side` where a whole one is 224, to a multiple of 8 for the patches."""
+    return max(8, 8 * round(size * side / 224 / 8))
 
 
 _RECIPES = {
@@ -90,6 +121,10 @@ _RECIPES = {
     "wmse": _wmse,
     "weak": _weak,
     "multicrop": _multicrop,
+    "ressl": _ressl,
+    "ressl-multicrop": _ressl_multicrop,
+    "msvq": _msvq,
+    "supervised": _supervised,
 }
 PRESETS = tuple(_RECIPES)
 

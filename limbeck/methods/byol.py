@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.backbones import Backbone
 from limbeck.distributed import rank
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.base import MomentumConfig, MomentumHost
+from limbeck.methods.base import Card, MomentumConfig, MomentumHost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,12 @@ class Config(MomentumConfig):
     """Predicts a moving average of itself; works with small batches, costs one more forward per view."""
 
     name: ClassVar[str] = "byol"
+    card: ClassVar[Card] = Card(
+        idea="predict a slow copy of the network; no negatives",
+        keeps="teacher",
+        when="the usual choice: small batches, any network",
+        cost=0.0,
+    )
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
 

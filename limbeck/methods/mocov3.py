@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.backbones import Backbone
 from limbeck.distributed import rank
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import MomentumConfig, MomentumHost
+from limbeck.methods.base import Card, MomentumConfig, MomentumHost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,12 @@ class Config(MomentumConfig):
     """Contrast against a moving average of itself; the usual choice for ViTs, costs one more forward per view."""
 
     name: ClassVar[str] = "mocov3"
+    card: ClassVar[Card] = Card(
+        idea="find the slow copy's embedding of the other view in the batch",
+        keeps="teacher",
+        when="ViTs with batches of some hundreds",
+        cost=0.0,
+    )
     temperature: float = 0.2
     """Divides the cosines."""
 

@@ -4,17 +4,18 @@ Jang, Kim, Yoo, Kong, Kim, Kwak, *Self-Distilled Self-supervised Representation 
 authors' code hagiss/SDSSL bbd34fa, whose choices are the defaults.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.data.views import View
 from limbeck.errors import UserError
 from limbeck.heads import Head
-from limbeck.methods.base import Host, HostConfig, Method, MethodConfig, Step
+from limbeck.methods.base import Card, Host, HostConfig, Method, MethodConfig, Step
 from limbeck.methods.byol import Config as ByolConfig
 from limbeck.schedule import cosine
 
@@ -26,6 +27,13 @@ class Config(MethodConfig):
     """Makes every layer usable, so that the trained network can be cut at any depth."""
 
     name: ClassVar[str] = "sdssl"
+    card: ClassVar[Card] = Card(
+        idea="every layer learns from the last one of another method",
+        keeps="as its host",
+        when="you want to cut the network to the depth that a device can afford",
+        cost=0.0,
+    )
+    no_host_because: ClassVar[str] = "its layers learn from the last one already"
     host: HostConfig = field(default_factory=ByolConfig)
     """The method whose targets the layers learn from."""
     layers: tuple[int, ...] | None = None
@@ -46,6 +54,14 @@ class Config(MethodConfig):
     def views(self) -> str:
         """The host's."""
         return self.host.views
+
+    def make_views(self, size: int) -> tuple[View, ...]:
+        """The host's."""
+        return self.host.make_views(size)
+
+    def fit(self, setting: Setting) -> "Config":
+        """With the host fitted."""
+        return replace(self, host=self.host.fit(setting))
 
     def build(self, backbone: Backbone) -> "SDSSL":
         """SDSSL with fresh heads over the host built around `backbone`."""

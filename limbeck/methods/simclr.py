@@ -15,7 +15,7 @@ from limbeck.backbones import Backbone
 from limbeck.contracts import Batch
 from limbeck.distributed import gather, rank
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import Host, HostConfig, Step
+from limbeck.methods.base import Card, Host, HostConfig, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,12 @@ class Config(HostConfig):
     """Contrastive learning within the batch; wants large batches, needs neither teacher nor queue."""
 
     name: ClassVar[str] = "simclr"
+    card: ClassVar[Card] = Card(
+        idea="find the other view of an image in the batch",
+        keeps="nothing",
+        when="large batches and little memory for state",
+        cost=0.0,
+    )
     temperature: float = 0.2
     """Divides the cosines."""
 
@@ -35,7 +41,6 @@ class SimCLR(Host):
     """NT-Xent over two views; both go through the network in one batch, so BatchNorm sees both."""
 
     cfg: Config
-    has_predictor = False
 
     def __init__(self, backbone: Backbone, cfg: Config) -> None:
         super().__init__()

@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.config import from_json, to_json
 from limbeck.contracts import Batch, Clock
 from limbeck.methods import Method, MethodConfig
-from tests.tiny import batch, configs, tiny_vit
+from limbeck.state import Ema, Queue
+from tests.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
 CLOCK = Clock(step=3, steps=10)
@@ -30,7 +32,7 @@ def without_batchnorm_statistics(method: Method) -> dict[str, Tensor]:
 def test_loss_is_a_finite_float32_scalar(config: MethodConfig, half: bool) -> None:
     method = build(config)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss = method(batch(), CLOCK)
+        loss = method(batch_for(config), CLOCK)
     assert loss.total.shape == ()
     assert loss.total.dtype is torch.float32
     assert loss.total.isfinite()
@@ -39,7 +41,7 @@ def test_loss_is_a_finite_float32_scalar(config: MethodConfig, half: bool) -> No
 
 def test_gradient_reaches_what_learns_and_nothing_else(config: MethodConfig) -> None:
     method = build(config)
-    method(batch(), CLOCK).total.backward()
+    method(batch_for(config), CLOCK).total.backward()
     first_block = method.backbone.model.blocks[0].attn.qkv.weight
     assert first_block.grad is not None
     assert first_block.grad.abs().sum() > 0
@@ -50,7 +52,7 @@ def test_gradient_reaches_what_learns_and_nothing_else(config: MethodConfig) -> 
 def test_asking_changes_nothing_and_telling_does(config: MethodConfig) -> None:
     method = build(config)
     before = without_batchnorm_statistics(method)
-    loss = method(batch(), CLOCK)
+    loss = method(batch_for(config), CLOCK)
     after = without_batchnorm_statistics(method)
     assert all(torch.equal(before[k], after[k]) for k in before)
 
@@ -63,16 +65,21 @@ def test_asking_changes_nothing_and_telling_does(config: MethodConfig) -> None:
     before = without_batchnorm_statistics(method)
     method.after_step(loss, CLOCK)
     after = without_batchnorm_statistics(method)
-    assert all(torch.equal(before[k], after[k]) for k in learnt)
-    teacher_moves = method.encoder() is not method.backbone
-    assert any(not torch.equal(before[k], after[k]) for k in before if k not in learnt) == teacher_moves
+    for key in learnt:  # rows may be given unit length again, but never turned
+        changed = not torch.equal(before[key], after[key])
+        torch.testing.assert_close(*(F.normalize(x[key], dim=-1) if changed else x[key] for x in (before, after)))
+    for name, module in method.named_modules():
+        if isinstance(module, Ema | Queue):
+            inner = [key for key in before if key.startswith(f"{name}.")]
+            assert any(not torch.equal(before[key], after[key]) for key in inner), f"{name} stands still"
 
 
 def test_order_of_the_images_does_not_matter(config: MethodConfig) -> None:
     method = build(config, torch.float64)
-    views, order = batch(dtype=torch.float64).views, torch.randperm(6)
-    shuffled = Batch(tuple(v[order] for v in views), order)
-    total = method(Batch(views, torch.arange(6)), CLOCK).total
+    straight, order = batch_for(config, dtype=torch.float64), torch.randperm(COUNT)
+    assert straight.labels is not None
+    shuffled = Batch(tuple(v[order] for v in straight.views), order, straight.labels[order])
+    total = method(straight, CLOCK).total
     torch.testing.assert_close(method(shuffled, CLOCK).total, total, rtol=1e-10, atol=1e-12)
 
 
@@ -88,10 +95,14 @@ def test_state_is_all_there_is(config: MethodConfig) -> None:
             p.add_(0.01 * torch.randn_like(p))
     twin = config.build(tiny_vit())
     twin.load_state_dict(method.state_dict())
-    losses = [m(batch(), CLOCK).total for m in (method, twin)]
+    losses = [m(batch_for(config), CLOCK).total for m in (method, twin)]
     assert torch.equal(*losses)
     gradients = [torch.autograd.grad(loss, _learnable(m)) for loss, m in zip(losses, (method, twin), strict=True)]
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_card_says_what_it_is(config: MethodConfig) -> None:
+    assert all((config.card.idea, config.card.keeps, config.card.when))
 
 
 def _learnable(module: nn.Module) -> list[nn.Parameter]:

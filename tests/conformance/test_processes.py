@@ -12,11 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from limbeck.contracts import Batch, Clock
 from limbeck.distributed import sync_batchnorm
 from limbeck.methods import Method, MethodConfig
-from tests.tiny import batch, configs, tiny_vit
+from tests.tiny import batch_for, configs, tiny_vit
 
 CONFIGS = configs()
 CLOCK = Clock(step=3, steps=10)
-IMAGES = 8
 
 
 def build(config: MethodConfig) -> Method:
@@ -28,8 +27,11 @@ def build(config: MethodConfig) -> Method:
     return method
 
 
-def whole() -> Batch:
-    return batch(IMAGES, torch.float64)
+def half(whole: Batch, rank: int) -> Batch:
+    """What one of two processes sees of a batch."""
+    assert whole.labels is not None
+    views = tuple(view.chunk(2)[rank] for view in whole.views)
+    return Batch(views, whole.rows.chunk(2)[rank], whole.labels.chunk(2)[rank])
 
 
 def outcome(method: Method, total: Tensor) -> dict[str, Tensor]:
@@ -46,9 +48,8 @@ def one_of_two(rank: int, folder: str) -> None:
     for name, config in CONFIGS.items():
         method = build(config)
         sync_batchnorm(method, torch.device("cpu"))
-        half = Batch(tuple(v.chunk(2)[rank] for v in whole().views), torch.arange(IMAGES).chunk(2)[rank])
         parallel = DistributedDataParallel(method)  # averages gradients for as long as it lives
-        total = parallel(half, CLOCK).total
+        total = parallel(half(batch_for(config, dtype=torch.float64), rank), CLOCK).total
         total.backward()
         mean = total.detach().clone()
         dist.all_reduce(mean)
@@ -67,7 +68,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Te
 @pytest.mark.parametrize("name", CONFIGS)
 def test_two_processes_equal_one(name: str, two: list[dict[str, dict[str, Tensor]]]) -> None:
     method = build(CONFIGS[name])
-    total = method(whole(), CLOCK).total
+    total = method(batch_for(CONFIGS[name], dtype=torch.float64), CLOCK).total
     total.backward()
     expected = outcome(method, total)
     for found in two:

@@ -15,7 +15,7 @@ from limbeck.data.augment import eval_view
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.evaluate.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig
 from limbeck.train.config import TrainConfig
@@ -41,7 +41,7 @@ def store() -> Store:
 
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
-    args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
     return config.build(build_backbone(BackboneConfig(img_size=SIZE, args=args)))
 
 
@@ -52,7 +52,7 @@ def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
 
 def test_five_steps_and_five_more_are_ten(config: MethodConfig, store: Store, tmp_path: Path) -> None:
     cfg = TrainConfig(epochs=2, batch_size=50, knn_every=1)
-    views, optim = preset(config.views, SIZE), OptimConfig(lr=1e-2)
+    views, optim = config.make_views(SIZE), OptimConfig(lr=1e-2)
 
     def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
         method = build(config)
@@ -70,7 +70,7 @@ def test_five_steps_and_five_more_are_ten(config: MethodConfig, store: Store, tm
 def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) -> None:
     """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
     method = build(config)
-    loader = Loader(store, preset(config.views, SIZE), BATCH, seed=0, device=torch.device("cpu"))
+    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"))
     optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
     end = Clock(49, 50)
     before = mean_loss(method, loader, end)

@@ -1,0 +1,68 @@
+"""Methods that compare with the teacher's embeddings of recent images."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Clock, Loss, Setting
+from limbeck.errors import UserError
+from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
+from limbeck.state import Queue
+
+
+def check_queue(rows: int, setting: Setting) -> None:
+    """UserError where a queue of `rows` would hold an image twice, or less than the batch that is pushed at once."""
+    if rows > setting.images:
+        raise UserError(
+            f"a queue of {rows:,} rows is larger than the store of {setting.images:,} images; "
+            f"take at most {setting.images:,} (half of it, {setting.images // 2:,}, is a good start)"
+        )
+    if rows < setting.batch:
+        raise UserError(
+            f"a queue of {rows:,} rows is smaller than a batch of {setting.batch:,}; take at least {setting.batch:,}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig(MomentumConfig):
+    """A student, a slow teacher, and a queue of the teacher's embeddings."""
+
+    head_bias: ClassVar[bool] = True
+    views: str = "mocov2"
+    """Preset of augmentations (docs/data.md); the teacher sees the last view."""
+    queue: int = 65536
+    """Rows that the queue holds, the newest of all processes; no more than the images."""
+    projector_layers: int = 2
+    """Linear layers of the projector."""
+    trailing_norm: bool = False
+    """End the projector with a BatchNorm without scale and shift."""
+    momentum: float = 0.999
+    """Momentum of the teacher."""
+    momentum_schedule: Literal["cosine", "constant"] = "constant"
+    """Rise to 1 over the run along a half-cosine, or stay."""
+
+    def fit(self, setting: Setting) -> Self:
+        """This configuration, if the queue suits the store and the batch."""
+        check_queue(self.queue, setting)
+        return self
+
+
+class QueueHost(TeacherHost):
+    """A queue of the teacher's keys, which `forward` reads before `after_step` pushes the batch."""
+
+    cfg: QueueConfig
+
+    def __init__(self, backbone: Backbone, cfg: QueueConfig) -> None:
+        super().__init__(backbone, cfg)
+        self.queue = Queue(cfg.queue, {"keys": cfg.dim})
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the teacher and pushes the keys of the step."""
+        super().after_step(loss, clock)
+        self.queue.push(loss.memory)
+
+    def bank(self) -> torch.Tensor:
+        """The queue's keys, unit rows [K D]."""
+        return self.queue["keys"]
