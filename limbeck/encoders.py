@@ -2,18 +2,18 @@
 
 import json
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.config import from_json, to_json
+from limbeck.disk import replacing
 from limbeck.errors import UserError
 from limbeck.networks import timm_defaults
 
@@ -48,14 +48,17 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
-    _replacing(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    with replacing(folder / "model.safetensors") as path:
+        path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file hides why a disk refused it
     norms = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.tap_norms.state_dict().items()}
     if norms:
-        _replacing(folder / TAP_NORMS, lambda path: save_file(norms, path))
+        with replacing(folder / TAP_NORMS) as path:
+            path.write_bytes(save(norms))
     config = _timm_config(backbone, preprocessing) | {
         "limbeck": {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "note": dict(note)}
     }
-    _replacing(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+    with replacing(folder / "config.json") as path:
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load(path: str | Path, depth: int | None = None) -> Backbone:
@@ -124,10 +127,3 @@ def own_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone.")
     ours: dict[str, Any] = content["limbeck"]
     return ours
-
-
-def _replacing(path: Path, write: Callable[[Path], Any]) -> None:
-    """`write` to a neighbour that then takes the place of `path`, so that a half-written file never looks whole."""
-    half = path.with_name(f".{path.name}.half")
-    write(half)
-    os.replace(half, path)

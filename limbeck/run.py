@@ -5,7 +5,6 @@ and, once evaluated, result.json.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.disk import replacing
 from limbeck.distributed import is_first_process
 from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.errors import UserError
@@ -148,7 +148,8 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
     views = cfg.method.make_views(size)
     if is_first_process():
         run.mkdir(parents=True, exist_ok=True)
-        _write(run / CONFIG, json.dumps(to_json(cfg), indent=2) + "\n")
+        with replacing(run / CONFIG) as path:
+            path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
     probe = _probe(store, size) if store.labelled else None
     train_method(method, store, views, cfg.train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
     if is_first_process():
@@ -187,9 +188,3 @@ def _probe(store: Store, size: int) -> Callable[[Backbone], dict[str, float]]:
         return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
 
     return probe
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.config import Json, from_json, to_json
+from limbeck.disk import replacing
 from limbeck.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
 
@@ -92,9 +92,8 @@ class Result:
     def save(self, path: Path) -> None:
         """Write JSON to `path`, whole or not at all."""
         data = {"version": VERSION} | _mapping(to_json(self))
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Result":

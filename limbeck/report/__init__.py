@@ -1,9 +1,9 @@
 """The report: one HTML page about runs that needs no network, and the per-layer picture as an SVG."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from limbeck.disk import replacing
 from limbeck.errors import UserError
 from limbeck.report.page import page
 from limbeck.report.picture import layer_picture
@@ -26,7 +26,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise UserError(f"{out} is a folder; give the page a name, such as {out / 'report.html'}")
     text = page(read_runs(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, out)
+    with replacing(out) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     return out

@@ -1,12 +1,12 @@
 """The per-layer picture as an SVG, readable on light and dark pages, for pages that run no scripts."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from limbeck.disk import replacing
 from limbeck.errors import UserError
 from limbeck.evaluate.result import Result
 
@@ -59,9 +59,8 @@ def layer_picture(results: Mapping[str, Result], out: Path, title: str = TITLE) 
     starts = [_points((row.tap, row.random_knn) for row in result.rows) for result in results.values()]
     distinct = {str(points): points for points in starts if points}
     dashed = [_Line("untrained", GREY, points, dashed=True) for points in distinct.values()]
-    unfinished = out.with_name(f".{out.name}.tmp")
-    unfinished.write_text(_svg(title, lines + dashed), encoding="utf-8")
-    os.replace(unfinished, out)
+    with replacing(out) as unfinished:
+        unfinished.write_text(_svg(title, lines + dashed), encoding="utf-8")
     return out
 
 

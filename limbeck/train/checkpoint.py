@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, read without running code, refused by a run of another configuration."""
 
 import json
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from limbeck.config import Json
+from limbeck.disk import replacing
 from limbeck.errors import UserError
 
 VERSION = 1
@@ -21,7 +21,10 @@ def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimiz
     """Writes the state after `step` optimiser steps; a crash at any moment leaves the previous file as it was.
 
     Weights, averages, queues and the optimiser are all there is: order, augmentations and random numbers follow from
-    the seed (in `config`) and the step.
+    the seed (in `config`) and the step, and bf16 needs no scaler of gradients.
+
+    Raises:
+        UserError: the disk is full.
     """
     state = {
         "version": VERSION,
@@ -30,12 +33,8 @@ def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimiz
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config: Json) -> int:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from limbeck.disk import replacing, room_for
+
 PLAIN_SECONDS = 30.0  # between lines when stderr is not a terminal
 
 
@@ -38,8 +40,10 @@ class Metrics:
             rows = self.rows()
             self._columns += new
             self._rewrite(rows)
-        with self.path.open("a", newline="") as file:
+        with room_for(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+            file.flush()
+            os.fsync(file.fileno())  # no checkpoint may outlive, in a power cut, the rows before it
 
     def rows(self) -> list[dict[str, str]]:
         """What the file holds now."""
@@ -49,12 +53,10 @@ class Metrics:
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        unfinished = self.path.with_suffix(".tmp")
-        with unfinished.open("w", newline="") as file:
+        with replacing(self.path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(unfinished, self.path)
 
 
 class Log:
@@ -68,7 +70,8 @@ class Log:
 
     def __init__(self, run: Path, start: int, steps: int, images: int) -> None:
         self._metrics = Metrics(run / "metrics.csv", keep=start)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        self._events = run / "tensorboard"
+        self._board = SummaryWriter(str(self._events), purge_step=start + 1)
         self._console = Console(stderr=True)
         self._progress = _progress(self._console)
         self._task = self._progress.add_task("starting", completed=start, total=steps)
@@ -84,7 +87,8 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        self._board.close()
+        with room_for(self._events):
+            self._board.close()
 
     def say(self, sentence: str) -> None:
         """A line of its own, on stderr."""
@@ -103,8 +107,9 @@ class Log:
     def record(self, step: int, values: dict[str, float]) -> None:
         """The state after `step` optimiser steps: a row of metrics.csv, the same in TensorBoard, and the progress."""
         self._metrics.add({"step": step, **values})
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with room_for(self._events):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
         self._show(step, values)
         self._step, self._time = step, time.monotonic()
 

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all, whatever ends the process; and a full disk, said in a sentence."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from limbeck.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A neighbour of `path` to write to, which takes its place when the block ends, whole and on the disk.
+
+    Whatever ends the block, or the process, before that leaves at `path` what was there.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with room_for(path):
+            yield unfinished
+            sync(unfinished)
+            os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # half a checkpoint would keep the disk full
+        raise
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk, a used-up quota or a file beyond the limit into a sentence that names `path`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch.save raises another one over it
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            raise UserError(
+                f"{path} could not be written ({os.strerror(cause.errno).lower()}) and nothing before it is lost: "
+                "make room, then `limbeck resume` a run or repeat any other command"
+            ) from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Waits until the content of a file would survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
