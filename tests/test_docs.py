@@ -112,7 +112,7 @@ def test_options_of_a_method_are_documented_with_their_defaults(name: str) -> No
 
 def test_presets_of_views_are_documented() -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \| \d", page, re.M)) == PRESETS
+    assert tuple(re.findall(r"^\| `([\w-]+)` \| \d", page, re.M)) == PRESETS
 
 
 def write_images(folder: Path, count: int, seed: int) -> None:
