@@ -17,7 +17,7 @@ def summary(run: Run) -> str:
     """Method, network, images, epochs, and what came of it."""
     config = run.config
     images = f"{run.images:,} images" if run.images else "images"
-    sentence = f"{run.method} on {images}, {config.train.epochs} epochs of {_network(config.backbone)}."
+    sentence = f"{run.method} on {images}, {config.train.epochs:g} epochs of {_network(config.backbone)}."
     if run.knn is None:
         return escape(sentence)
     return f"{escape(sentence)} k-NN accuracy of the last layer: <b>{percent(run.knn)} %</b>{_untrained(run)}."

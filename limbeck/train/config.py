@@ -10,8 +10,8 @@ from limbeck.errors import UserError
 class TrainConfig:
     """How long, on what, and how often to look."""
 
-    epochs: int = 100
-    """Passes over the images."""
+    epochs: float = 100
+    """Passes over the images; the last may be part of one."""
     batch_size: int = 256
     """Images per optimiser step, over all devices and micro-batches."""
     accumulate: int = 1
@@ -39,10 +39,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that makes no run."""
-        for field in ("epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"):
+        if self.epochs <= 0:
+            raise UserError(f"epochs is {self.epochs:g}: it must be above 0")
+        for field in ("batch_size", "accumulate", "devices", "num_nodes", "log_every"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} is {getattr(self, field)}: it must be at least 1")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
             raise UserError(
-                f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs} epochs"
+                f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs:g} epochs"
             )
+
+    def steps(self, epoch: int) -> int:
+        """Optimiser steps of the run, for epochs of so many; at least one."""
+        return max(1, round(self.epochs * epoch))

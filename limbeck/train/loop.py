@@ -92,7 +92,7 @@ class _Training:
             accumulate=cfg.accumulate,
         )
         self.epoch = self.loader.steps_per_epoch
-        self.steps = cfg.epochs * self.epoch
+        self.steps = cfg.steps(self.epoch)
         prepare(method, fabric, cfg)
         optimizer = build_optimizer(method, optim)
         file = run / CHECKPOINT
@@ -139,7 +139,7 @@ class _Training:
         return clip_gradients(self.method.parameters(), self.optim.clip)
 
     def _logs(self, done: int) -> bool:
-        return done % self.cfg.log_every == 0 or done % self.epoch == 0
+        return done % self.cfg.log_every == 0 or done % self.epoch == 0 or done == self.steps
 
     def _scores(self, done: int) -> bool:
         """Whether an epoch ends here after which the encoder is scored."""
@@ -188,6 +188,6 @@ class _Training:
         return bool(mean_over_processes(self.fabric, asked) > 0)
 
     def _description(self) -> str:
-        length = f"{self.cfg.epochs} epochs of {self.epoch} steps of {self.cfg.batch_size} images"
+        length = f"{self.cfg.epochs:g} epochs of {self.epoch} steps of {self.cfg.batch_size} images"
         resumed = f", from step {self.start}" if self.start else ""
         return f"training on {describe(self.fabric)}: {length}{resumed}"

@@ -66,7 +66,7 @@ def set_learning_rate(optimizer: Optimizer, cfg: OptimConfig, run: TrainConfig, 
     """
     warmup_epochs = run.epochs / 10 if run.warmup_epochs is None else run.warmup_epochs
     peak = cfg.lr * run.batch_size / 256
-    lr = warmup_cosine(step, run.epochs * epoch, round(warmup_epochs * epoch), peak)
+    lr = warmup_cosine(step, run.steps(epoch), round(warmup_epochs * epoch), peak)
     for group in optimizer.param_groups:
         group["lr"] = lr
     return lr

@@ -48,6 +48,13 @@ def stop_and_resume(run: Path, **settings: object) -> Toy:
     return fit(run, toy(seed=1), resume=True, **settings)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(1.6, 8), (0.4, 2), (0.01, 1)])
+def test_an_epoch_may_be_left_unfinished(tmp_path: Path, epochs: float, steps: int) -> None:
+    """The run ends there, at a learning rate and a log row of its own."""
+    assert len(fit(tmp_path, toy(), epochs=epochs).clocks) == steps
+    assert rows(tmp_path)[-1]["step"] == str(steps)
+
+
 @pytest.mark.parametrize("optim", OPTIMS, ids=lambda optim: optim.name)
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
 def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, object]) -> None:
