@@ -1,0 +1,27 @@
+"""What the first and the second signal do, and that nothing stays behind."""
+
+import signal
+
+import pytest
+
+from limbeck.train.interrupt import SIGNALS, StopRequest
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_the_first_signal_asks_and_the_second_one_acts_as_ever(first: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with StopRequest() as stop:
+        assert not stop.asked
+        signal.raise_signal(first)
+        assert stop.asked
+        assert stop.code == 128 + first
+        assert [signal.getsignal(number) for number in SIGNALS] == before
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_that_never_came_leaves_no_handler() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with StopRequest():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before

@@ -1,0 +1,60 @@
+"""SIGKILL at any moment, and the run that is resumed equals one that was left alone; a polite signal saves first."""
+
+import random
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
+
+OPTIONS = METHODS["byol"]
+
+
+class Harness:
+    """A store, a run that was left alone, and its life."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder / "log"
+        self.store = write_store(folder)
+        code, self.life = run(self.command("whole"), self.log)
+        assert code == 0, self.log.read_text()
+
+    def command(self, name: str, *more: str) -> list[str]:
+        return ["pretrain", str(self.store), "--out", str(self.folder / name), *OPTIONS, *more]
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        return Harness(tmp_path_factory.mktemp("kills"))
+
+
+@pytest.mark.parametrize("moments", [("start", "checkpoint"), ("probe", "step"), ("encoder",)], ids="-".join)
+def test_a_killed_run_ends_as_if_it_had_not_been(harness: Harness, moments: tuple[str, ...]) -> None:
+    out, chance = harness.folder / "-".join(moments), random.Random(0)
+    kills = [choose(harness.life, moment, chance) for moment in moments]
+    assert kill_and_resume(out, harness.command(out.name), kills, harness.log)
+    assert differences(harness.folder / "whole", out) == []
+
+
+def test_the_comparison_sees_another_seed(harness: Harness) -> None:
+    code, _ = run(harness.command("other", "--seed", "1"), harness.log)
+    assert code == 0
+    found = differences(harness.folder / "whole", harness.folder / "other")
+    assert {"metrics.csv", "model.safetensors"} <= set(found)
+    assert any(name.startswith(".optimizer.state") for name in found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_signal_saves_says_so_and_exits(harness: Harness, number: signal.Signals) -> None:
+    out = harness.folder / number.name
+    code, life = run(harness.command(out.name), harness.log, Kill("step", 7, 0.0, number))
+    assert code == 128 + number
+    assert "checkpoint" in [moment for moment, _ in life[-2:]]
+    last = harness.log.read_text().splitlines()[-1]
+    assert re.fullmatch(rf"stopped after step \d+ of 25; go on with `limbeck resume {out}`", last)
+    assert run(go_on(out, []), harness.log)[0] == 0
+    assert differences(harness.folder / "whole", out) == []
