@@ -33,6 +33,29 @@ def test_equals_its_definition(own: bool, t: float) -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+def test_positives_of_their_own_are_seen_by_their_query_alone() -> None:
+    """One query at a time, whose positive is one more candidate."""
+    queries, own = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
+    queue = torch.randn(20, 5, dtype=torch.float64).requires_grad_(True)
+    last = torch.tensor([20])
+    alone = [loops(q[None], torch.cat([queue, k[None]]), last, 0.2) for q, k in zip(queries, own, strict=True)]
+    fast = torch.autograd.grad(info_nce(queries, queue, own, 0.2), (queries, queue, own))
+    slow = torch.autograd.grad(torch.stack(alone).mean(), (queries, queue, own))
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_queue_of_the_moby_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    """Which is MoCo's loss."""
+    g = golden("moby")
+    queries = torch.from_numpy(g["cl_q_raw"]).requires_grad_(True)
+    own, queue = torch.from_numpy(g["cl_k_raw"]), torch.from_numpy(g["cl_queue"].T)
+    value = info_nce(queries, queue, own, float(g["temp"]))
+    value.backward()
+    assert_allclose(value.item(), g["cl_loss"], rtol=1e-9)
+    assert_allclose(queries.grad, g["cl_grad_q_raw"], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("queries", "loss"), [("q_final", "loss_final"), ("q_mid", "loss_mid"), ("q_all12", "loss_all12")]
 )
