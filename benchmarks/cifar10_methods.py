@@ -6,8 +6,9 @@
 
 A method gets `--minutes` of processor time of one thread: a few steps are timed first, and the run is made as long as
 fits, so that every schedule ends with the budget. All have AdamW, batches of 256, two-layer heads of width 512 and 128,
-queues of 4,096 and, where they have a teacher, momentum 0.99; views are the method's own, or MoCo v2's where it wants two strong ones. Runs that are complete are not repeated. Prints the steps
-and the processor time that were taken, and of the last layer 20-NN, 5-NN (Euclidean), linear and effective rank.
+queues of 4,096 and, where they have a teacher, momentum 0.99; views are the method's own, or MoCo v2's where it wants
+two strong ones. Runs that are complete are not repeated. Prints the steps and the processor time that were taken, and
+of the last layer 20-NN, 5-NN (Euclidean), linear and effective rank.
 """
 
 import argparse

@@ -70,6 +70,11 @@ class ReportArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MethodsArgs:
+    """What there is to train with: the idea of each method, what it keeps, what it costs and when to use it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoArgs:
     """The whole way on 5,000 handwritten digits, in minutes on a laptop: store, pretrain, evaluate, cut, report."""
 
@@ -181,6 +186,22 @@ def _report(argv: Sequence[str]) -> None:
     print(write_report([Path(run) for run in args.runs], Path(args.out)))
 
 
+def _methods(argv: Sequence[str]) -> None:
+    _parse(MethodsArgs, argv, "methods")
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from limbeck.methods import method_config, method_names
+
+    table = Table("method", "idea", "keeps", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
+    for name in method_names():
+        card = method_config(name).card
+        table.add_row(name, card.idea, card.keeps, f"{card.cost:.1f}", card.when)
+    Console().print(table)
+    _tell("cost: time of a training step in steps of supervised training of the same network on as many images")
+
+
 def _demo(argv: Sequence[str]) -> None:
     args = _parse(DemoArgs, argv, "demo")
     from limbeck.demo import demo
@@ -190,6 +211,7 @@ def _demo(argv: Sequence[str]) -> None:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "store": (_store, "decode images once into a store"),
+    "methods": (_methods, "what there is to train with, what it costs and when to use it"),
     "pretrain": (_pretrain, "train a backbone on unlabelled images"),
     "resume": (_resume, "go on with a run that was stopped or killed"),
     "evaluate": (_evaluate, "judge every layer of a run, beside the untrained network"),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from limbeck.cli import main
 from limbeck.data.samples import digits
+from limbeck.methods import method_names
 
 TINY = [
     "--backbone.args",
@@ -140,6 +141,13 @@ def test_a_plain_folder_is_enough(limbeck: Run, photos: Path, tmp_path: Path, mo
     assert code == 0, err
     assert out.strip() == "runs/sdssl-train"
     assert "28 x 28" in err
+
+
+def test_methods_are_listed_with_what_they_cost(limbeck: Run) -> None:
+    code, out, err = limbeck("methods")
+    assert code == 0
+    assert set(method_names()) <= set(out.split())
+    assert "supervised" in err
 
 
 def test_names_decide_which_options_there_are(limbeck: Run) -> None:
