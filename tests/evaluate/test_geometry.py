@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.evaluate.geometry import effective_rank, geometry, negative_alignment, positive_alignment, uniformity
+from limbeck.evaluate.geometry import geometry
+from limbeck.geometry import deviation, effective_rank, negative_alignment, positive_alignment, uniformity
 from tests.conftest import Golden
 
 
@@ -66,3 +67,12 @@ def test_alignments_equal_the_sdssl_authors(golden: Callable[[str], Golden], mod
             for name in ("positive", "negative", "ratio"):
                 theirs = data[f"out/{kind}/{name}_{model}"][layer]
                 assert found[prefix + name] == pytest.approx(theirs, rel=1e-7, abs=1e-9)
+
+
+def test_deviation_is_one_for_directions_of_every_kind_and_zero_for_a_point() -> None:
+    assert deviation(torch.randn(4000, 32, dtype=torch.float64)).item() == pytest.approx(1.0, abs=0.01)
+    assert deviation(torch.ones(5, 3, dtype=torch.float64)).item() == pytest.approx(0.0, abs=1e-12)
+    rows = features()
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    by_hand = sum(float(((u - u.mean()) ** 2).sum() / 8) ** 0.5 for u in unit.T) / 4 * 4**0.5
+    assert deviation(rows).item() == pytest.approx(by_hand, rel=1e-12)
