@@ -16,7 +16,7 @@ from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.evaluate.geometry import effective_rank
+from limbeck.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted
