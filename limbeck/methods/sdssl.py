@@ -98,6 +98,11 @@ class SDSSL(Method):
         """The host's."""
         return self.host.backbone
 
+    @property
+    def remedy(self) -> str:  # type: ignore[override]
+        """The host's."""
+        return self.host.remedy
+
     def alpha(self, clock: Clock) -> float:
         """Weight of the mean layer loss now."""
         return self.alpha_end if self.cfg.alpha_schedule == "constant" else cosine(0.0, self.alpha_end, clock.progress)
@@ -144,3 +149,15 @@ class SDSSL(Method):
     def encoder(self) -> Backbone:
         """The host's."""
         return self.host.encoder()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The host's."""
+        return self.host.embed(images)
+
+    def remedy(self) -> str:
+        """The host's."""
+        return self.host.remedy()
+
+    def target_encoder(self) -> Backbone | None:
+        """The host's."""
+        return self.host.target_encoder()

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
 from limbeck.config import Choice
@@ -81,6 +81,8 @@ class Method(nn.Module, ABC):
     """A self-supervised objective over a backbone."""
 
     backbone: Backbone
+    remedy: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
+    """What to try when the embeddings collapse, as the end of a sentence."""
 
     @abstractmethod
     def forward(self, batch: Batch, clock: Clock) -> Loss:
@@ -92,3 +94,18 @@ class Method(nn.Module, ABC):
     def encoder(self) -> Backbone:
         """What is evaluated and exported."""
         return self.backbone
+
+    def remedy(self) -> str:
+        """What to do about a loss that is not finite: the end of the sentence that reports it."""
+        return "lower the learning rate or clip"
+
+    def target_encoder(self) -> Backbone | None:
+        """The backbone that the targets come from, where that is another one than what learns."""
+        return None
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the loss compares, [B C H W] -> [B D], on the side that learns: a collapse shows here first.
+
+        To be overridden where heads stand between the features and the loss.
+        """
+        return self.backbone(images).final

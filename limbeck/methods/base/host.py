@@ -82,3 +82,7 @@ class Host(Method):
         """The host alone."""
         step = self.encode(batch)
         return Loss(self.loss(step), {}, step.memory)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The projections, [B C H W] -> [B D]."""
+        return self.head.project(self.backbone(images).final)

@@ -44,6 +44,7 @@ class TeacherHost(Host):
     """
 
     cfg: MomentumConfig
+    remedy = "raise the teacher's momentum, lower the learning rate or warm up for longer"
 
     def __init__(self, backbone: Backbone, cfg: MomentumConfig) -> None:
         super().__init__()
@@ -62,6 +63,10 @@ class TeacherHost(Host):
         constant = self.cfg.momentum_schedule == "constant"
         momentum = self.cfg.momentum if constant else cosine(self.cfg.momentum, 1.0, clock.progress)
         self.teacher.update(Branch(self.backbone, self.head.projector), momentum)
+
+    def target_encoder(self) -> Backbone:
+        """The teacher's backbone."""
+        return self.teacher.module.backbone
 
 
 class MomentumHost(TeacherHost):
