@@ -42,7 +42,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)
-        return total.chunk(world())[rank()]
+        return own_rows(total)
 
 
 class _Sum(torch.autograd.Function):
@@ -62,6 +62,18 @@ class _Sum(torch.autograd.Function):
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
     return x if world() == 1 else _Gather.apply(x)
+
+
+def own_rows(gathered: Tensor) -> Tensor:
+    """The rows of this process among those of all: [W*B ...] -> [B ...]."""
+    return gathered.chunk(world())[rank()]
+
+
+def from_first(drawn: Tensor) -> Tensor:
+    """What the first process drew at random, on every process; overwrites `drawn`."""
+    if world() > 1:
+        dist.broadcast(drawn, src=0)
+    return drawn
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):

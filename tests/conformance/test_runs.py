@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.config import to_json
-from limbeck.contracts import Clock
+from limbeck.contracts import Clock, Setting
 from limbeck.data.augment import eval_view
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
@@ -25,8 +25,8 @@ from limbeck.train.optim import OptimConfig, build_optimizer
 from limbeck.train.probe import Probe
 from tests.tiny import SIZE, configs
 
-CONFIGS = configs(hidden=64, dim=32)
 BATCH = 32
+CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16)
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -50,8 +50,8 @@ def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
     return {}
 
 
-def test_five_steps_and_five_more_are_ten(config: MethodConfig, store: Store, tmp_path: Path) -> None:
-    cfg = TrainConfig(epochs=2, batch_size=50, knn_every=1)
+def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_path: Path) -> None:
+    cfg = TrainConfig(epochs=2, batch_size=BATCH, knn_every=1)
     views, optim = config.make_views(SIZE), OptimConfig(lr=1e-2)
 
     def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
@@ -73,6 +73,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
     loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"))
     optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
     end = Clock(49, 50)
+    fill(method, loader)
     before = mean_loss(method, loader, end)
     for step, batch in enumerate(loader.batches(0, 50)):
         loss = method(batch, Clock(step, 50))
@@ -81,8 +82,15 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
         optimizer.zero_grad()
         with torch.no_grad():
             method.after_step(loss, Clock(step, 50))
-    assert mean_loss(method, loader, end) < 0.97 * before
+    assert mean_loss(method, loader, end) < 0.99 * before
     assert effective_rank(features(method, store)) > 4
+
+
+@torch.no_grad()
+def fill(method: Method, loader: Loader) -> None:
+    """Puts images in the place of the noise that a queue starts with, without which the first loss is another loss."""
+    for batch in loader.batches(54, 58):
+        method.after_step(method(batch, Clock(0, 50)), Clock(0, 50))
 
 
 @torch.no_grad()

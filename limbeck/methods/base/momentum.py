@@ -53,16 +53,20 @@ class TeacherHost(Host):
         self.head = self.make_head(backbone.dim)
         self.teacher = Ema(Branch(backbone, self.head.projector))
 
-    def teach(self, view: Tensor) -> Tensor:
-        """The teacher's projections of a view, rows of all processes: [B C H W] -> [W*B D], without gradient."""
+    def teach(self, view: Tensor, teacher: Ema[Branch] | None = None) -> Tensor:
+        """A teacher's projections of a view, rows of all processes: [B C H W] -> [W*B D], without gradient."""
         with torch.no_grad():
-            return gather(self.teacher.module(view))
+            return gather((teacher or self.teacher).module(view))
+
+    def follow(self, teacher: Ema[Branch], momentum: float, clock: Clock) -> None:
+        """Moves a teacher towards the student; `momentum` is that of the start, and follows the schedule."""
+        constant = self.cfg.momentum_schedule == "constant"
+        now = momentum if constant else cosine(momentum, 1.0, clock.progress)
+        teacher.update(Branch(self.backbone, self.head.projector), now)
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         """Moves the teacher."""
-        constant = self.cfg.momentum_schedule == "constant"
-        momentum = self.cfg.momentum if constant else cosine(self.cfg.momentum, 1.0, clock.progress)
-        self.teacher.update(Branch(self.backbone, self.head.projector), momentum)
+        self.follow(self.teacher, self.cfg.momentum, clock)
 
     def target_encoder(self) -> Backbone:
         """The teacher's backbone."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from limbeck.backbones import Backbone
 from limbeck.contracts import Clock, Loss, Setting
@@ -23,6 +24,11 @@ def check_queue(rows: int, setting: Setting) -> None:
         raise UserError(
             f"a queue of {rows:,} rows is smaller than a batch of {setting.batch:,}; take at least {setting.batch:,}"
         )
+
+
+def push_unit(queue: Queue, news: dict[str, Tensor]) -> None:
+    """Pushes embeddings as unit rows, normalised in the queue's precision: they may come in half of it."""
+    queue.push({name: F.normalize(rows.to(queue[name].dtype), dim=1) for name, rows in news.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +56,23 @@ class QueueConfig(MomentumConfig):
 
 
 class QueueHost(TeacherHost):
-    """A queue of the teacher's keys, which `forward` reads before `after_step` pushes the batch."""
+    """A queue of the teacher's keys, which `forward` reads before `after_step` pushes the batch.
+
+    A step's memory has the keys of every stream, [W*B D] and of any length; the queue holds unit rows.
+    """
 
     cfg: QueueConfig
+    streams: tuple[str, ...] = ("keys",)
 
     def __init__(self, backbone: Backbone, cfg: QueueConfig) -> None:
         super().__init__(backbone, cfg)
-        self.queue = Queue(cfg.queue, {"keys": cfg.dim})
+        self.queue = Queue(cfg.queue, dict.fromkeys(self.streams, cfg.dim))
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         """Moves the teacher and pushes the keys of the step."""
         super().after_step(loss, clock)
-        self.queue.push(loss.memory)
+        push_unit(self.queue, loss.memory)
 
-    def bank(self) -> torch.Tensor:
+    def bank(self, stream: str = "keys") -> Tensor:
         """The queue's keys, unit rows [K D]."""
-        return self.queue["keys"]
+        return self.queue[stream]
