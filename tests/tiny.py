@@ -32,8 +32,8 @@ def shrink(config: Any, sizes: dict[str, int]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def configs(**sizes: int) -> dict[str, MethodConfig]:
-    """Every method with its defaults but small (`SIZES`), fitted to the batches below; SDSSL over every host."""
+def configs(setting: Setting = SETTING, **sizes: int) -> dict[str, MethodConfig]:
+    """Every method with its defaults but small (`SIZES`), fitted to its batches; SDSSL over every host."""
     sizes = SIZES | sizes
     hosts = {n: method_config(n) for n in method_names() if issubclass(method_config(n), HostConfig)}
     found: dict[str, MethodConfig] = {}
@@ -43,7 +43,7 @@ def configs(**sizes: int) -> dict[str, MethodConfig]:
             found |= {f"{name}-{h}": shrink(kind(host=host()), sizes) for h, host in hosts.items()}
         else:
             found[name] = shrink(kind(), sizes)
-    return {name: config.fit(SETTING) for name, config in found.items()}
+    return {name: config.fit(setting) for name, config in found.items()}
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Losses are computed in float32 (or float64), whatever the precision of the network."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -24,3 +25,21 @@ def full_precision(loss: F) -> F:
 
 def _raise(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Outside autocast, and products of float32 matrices in float32 even where the program allows TF32 or bf16 in them.
+
+    For what is squared or inverted: a covariance from TF32 is wrong in the third digit.
+    """
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -154,9 +154,9 @@ class SDSSL(Method):
         """The host's."""
         return self.host.embed(images)
 
-    def remedy(self) -> str:
+    def why_not_finite(self) -> str:
         """The host's."""
-        return self.host.remedy()
+        return self.host.why_not_finite()
 
     def target_encoder(self) -> Backbone | None:
         """The host's."""

@@ -156,7 +156,8 @@ class _Training:
         values = dict(zip(named, mean_over_processes(self.fabric, stacked).tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise UserError(
-                f"the loss is {values['loss']} at step {done}: lower the learning rate ({self.optim.lr}) or clip"
+                f"the loss is {values['loss']} at step {done}, learning rate {self.optim.lr}: "
+                f"{self.method.why_not_finite()}"
             )
         if log:
             speed = log.speed(done, self.loader.waited)

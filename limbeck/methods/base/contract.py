@@ -95,8 +95,8 @@ class Method(nn.Module, ABC):
         """What is evaluated and exported."""
         return self.backbone
 
-    def remedy(self) -> str:
-        """What to do about a loss that is not finite: the end of the sentence that reports it."""
+    def why_not_finite(self) -> str:
+        """What a loss that is not finite means here, and what to try, as the end of a sentence."""
         return "lower the learning rate or clip"
 
     def target_encoder(self) -> Backbone | None:

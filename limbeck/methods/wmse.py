@@ -1,0 +1,173 @@
+"""W-MSE: views of an image agree once each view's embedding has been whitened, so nothing can collapse.
+
+Ermolov, Siarohin, Sangineto, Sebe, *Whitening for Self-Supervised Representation Learning*, ICML 2021; authors' code
+htdt/self-supervised d9662c8, whose CIFAR settings are the defaults.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Features, Setting
+from limbeck.data.views import View
+from limbeck.distributed import from_first, gather, world
+from limbeck.errors import UserError
+from limbeck.losses.whitening import w_mse, whiten
+from limbeck.methods.base import Card, Host, HostConfig, Step
+
+SHRINKAGE = 0.01  # what error messages offer: well above rounding, well below the variance of a fresh head (about 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(HostConfig):
+    """Whitens slices of the batch instead of contrasting; neither negatives nor teacher nor queue."""
+
+    name: ClassVar[str] = "wmse"
+    card: ClassVar[Card] = Card(
+        idea="embeddings of an image's views agree after each view was whitened",
+        keeps="nothing",
+        when="more than two views of an image, little memory, batches of 256 or more",
+        cost=0.0,
+    )
+    head_bias: ClassVar[bool] = True
+
+    views: str = "wmse"
+    """Preset of augmentations (docs/data.md)."""
+    positives: int = 2
+    """Views of an image (d), from the preset's in turn."""
+    dim: int = 64
+    """Width of the embedding."""
+    hidden: int = 1024
+    """Width of the hidden layers of the projector."""
+    projector_layers: int = 2
+    """Linear layers of the projector."""
+    trailing_norm: bool = False
+    """End the projector with a BatchNorm without scale and shift; whitening makes it superfluous."""
+    w_size: int | None = None
+    """Images of a slice, which is whitened by itself; by default 2 x dim, or the next size that divides the images of
+    all processes."""
+    w_iter: int = 1
+    """Random ways to slice a batch, whose losses are averaged."""
+    eps: float = 0.0
+    """Shrinkage of the covariance towards the identity; for slices below 2 x dim."""
+    euclidean: bool = False
+    """Compare whitened rows as they are, not their unit vectors."""
+
+    def make_views(self, size: int) -> tuple[View, ...]:
+        """`positives` views, from the pair of the preset in turn."""
+        return tuple(islice(cycle(super().make_views(size)), self.positives))
+
+    def fit(self, setting: Setting) -> "Config":
+        """With the size of a slice; UserError for one that cannot be whitened or does not divide the batch."""
+        if self.positives < 2 or self.w_iter < 1:
+            raise UserError(
+                f"positives is {self.positives} and w_iter {self.w_iter}: take at least 2 views and 1 way to slice"
+            )
+        if not 0 <= self.eps < 1:
+            raise UserError(f"eps is {self.eps}, a share of the covariance: take 0, or {SHRINKAGE} for small slices")
+        fitted = replace(self, w_size=self._choose(setting) if self.w_size is None else self.w_size)
+        fitted._check(setting)
+        return fitted
+
+    def build(self, backbone: Backbone) -> "WMSE":
+        """W-MSE with a fresh head around `backbone`."""
+        return WMSE(backbone, self)
+
+    def _choose(self, setting: Setting) -> int:
+        """The smallest divisor of the images seen together that is 2 x dim or more; all of them, if they are fewer."""
+        rows, enough = setting.together, 2 * self.dim
+        return next((size for size in range(enough, rows + 1) if rows % size == 0), rows)
+
+    def _check(self, setting: Setting) -> None:
+        assert self.w_size is not None
+        rows, micro = setting.together, setting.batch // setting.together
+        if self.w_size < 2 * self.dim and self.eps == 0:
+            state = "singular" if self.w_size <= self.dim else "nearly singular"
+            raise UserError(
+                f"a slice of {self.w_size} images (w_size) has a {state} covariance of {self.dim} columns (dim); take "
+                f"w_size {2 * self.dim} and a batch of {2 * self.dim * micro} or more, dim {self.w_size // 2} or less, "
+                f"or eps {SHRINKAGE}"
+            )
+        if rows % self.w_size:
+            good = max(1, min(round(rows / self.w_size), setting.images // micro // self.w_size)) * self.w_size * micro
+            raise UserError(
+                f"slices of {self.w_size} images (w_size) do not divide the {rows} that are seen together; "
+                f"take a batch of {good}, or leave w_size out"
+            )
+        if self.w_iter > 1 and self.w_size == rows:
+            raise UserError(
+                f"all {rows} images are one slice, so w_iter {self.w_iter} would repeat the same loss; "
+                f"take w_iter 1 or a batch of {2 * setting.batch}"
+            )
+
+
+class WMSE(Host):
+    """The mean distance of whitened views, over all pairs of views.
+
+    As a host it whitens the queries of another layer and the targets with the same slices, and compares view i of the
+    one with views j != i of the other; for its own rows that is W-MSE. The authors have no such use; it is ours.
+    """
+
+    cfg: Config
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.head = self.make_head(backbone.dim)
+        self.w_size = 2 * cfg.dim if cfg.w_size is None else cfg.w_size
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """The network, with its BatchNorms, sees one view at a time, the head all of them; rows are view-major."""
+        seen = [self.backbone(view, taps) for view in batch.views]
+        final = torch.cat([features.final for features in seen])
+        features = Features(final, {tap: torch.cat([f.taps[tap] for f in seen]) for tap in taps}, {})
+        z = self.head.project(final)
+        return Step((features,), (z,), (self._gather(z),), {})
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Whitened queries, [d*B D], beside whitened targets, [d W*B D]."""
+        return self._compare(self._gather(queries), targets)
+
+    def loss(self, step: Step) -> Tensor:
+        """W-MSE: the rows, which every process has whole, are their own targets."""
+        (rows,) = step.targets
+        return self._compare(rows, rows)
+
+    def why_not_finite(self) -> str:
+        """A covariance could not be factorised."""
+        return (
+            f"slices of {self.w_size} images could not be whitened in {self.cfg.dim} columns, so the features have "
+            f"collapsed or the slices are too small; lower the learning rate, or take a larger w_size or eps {SHRINKAGE}"
+        )
+
+    def _gather(self, z: Tensor) -> Tensor:
+        """View-major rows of this process, [d*B D], to those of all, [d W*B D], with their gradient."""
+        views = self.cfg.positives
+        return gather(z).unflatten(0, (world(), views, -1)).transpose(0, 1).flatten(1, 2)
+
+    def _compare(self, queries: Tensor, targets: Tensor) -> Tensor:
+        orders = self._orders(queries)
+        whitened = self._whiten(queries, orders)
+        others = whitened if targets is queries else self._whiten(targets, orders)
+        return w_mse(whitened, others, self.cfg.euclidean)
+
+    def _orders(self, rows: Tensor) -> Tensor:
+        """Ways to slice the images, [w_iter B], the same on all processes; one slice needs no order."""
+        images = rows.shape[1]
+        if images % self.w_size:
+            raise UserError(
+                f"slices of {self.w_size} images (w_size) do not divide a batch of {images}; choose another"
+            )
+        if images == self.w_size:
+            return torch.arange(images, device=rows.device)[None]
+        return from_first(torch.rand(self.cfg.w_iter, images, device=rows.device).argsort(1))
+
+    def _whiten(self, rows: Tensor, orders: Tensor) -> Tensor:
+        """All slices of all views and orders at once: [d B D] -> [d w_iter*B D], in the order of `orders`."""
+        slices = rows[:, orders.flatten()].unflatten(1, (-1, self.w_size))
+        return whiten(slices, self.cfg.eps).flatten(1, 2)
