@@ -99,9 +99,9 @@ class SDSSL(Method):
         return self.host.backbone
 
     @property
-    def remedy(self) -> str:  # type: ignore[override]
+    def against_collapse(self) -> str:  # type: ignore[override]
         """The host's."""
-        return self.host.remedy
+        return self.host.against_collapse
 
     def alpha(self, clock: Clock) -> float:
         """Weight of the mean layer loss now."""

@@ -81,8 +81,8 @@ class Method(nn.Module, ABC):
     """A self-supervised objective over a backbone."""
 
     backbone: Backbone
-    remedy: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
-    """What to try when the embeddings collapse, as the end of a sentence."""
+    against_collapse: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
+    """What to try when the embeddings collapse: the end of the sentence that reports it."""
 
     @abstractmethod
     def forward(self, batch: Batch, clock: Clock) -> Loss:

@@ -44,7 +44,7 @@ class TeacherHost(Host):
     """
 
     cfg: MomentumConfig
-    remedy = "raise the teacher's momentum, lower the learning rate or warm up for longer"
+    against_collapse = "raise the teacher's momentum, lower the learning rate or warm up for longer"
 
     def __init__(self, backbone: Backbone, cfg: MomentumConfig) -> None:
         super().__init__()
