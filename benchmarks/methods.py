@@ -1,0 +1,105 @@
+"""What a training step of each method costs: time in steps of supervised training, peak memory, both beside SimCLR's.
+
+    python benchmarks/methods.py --methods simclr byol
+
+ResNet-18 on 32 x 32 pixels with batches of 128, heads and queues as the methods' defaults have them, random pixels; one
+process and one thread per method, through the library's own training loop. A step takes the processor time of a run of
+7 steps less one of 2, divided by 5. The supervised step has one view (crop and flip), a linear classifier and
+cross-entropy. Memory is the growth of the process from before the network is built to its peak.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from limbeck.backbones import Backbone, BackboneConfig, build_backbone
+from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.data.store import Store
+from limbeck.data.views import preset
+from limbeck.methods import Method, method_config, method_names
+from limbeck.train.config import TrainConfig
+from limbeck.train.loop import train
+from limbeck.train.optim import OptimConfig
+
+BATCH, SIZE, CLASSES = 128, 32, 10
+SETTING = Setting(images=1_000_000, batch=BATCH, together=BATCH, classes=CLASSES)
+
+
+class Supervised(Method):
+    """Cross-entropy of a linear classifier: what everything is compared with."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.dim, CLASSES)
+
+    def forward(self, batch: Batch, clock: Clock) -> Loss:
+        """One view of each image."""
+        assert batch.labels is not None
+        return Loss(F.cross_entropy(self.classifier(self.backbone(batch.views[0]).final), batch.labels), {}, {})
+
+
+def measure(name: str) -> dict[str, float]:
+    """Seconds of processor time per step, and MiB."""
+    torch.set_num_threads(1)
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH * 8, SIZE, SIZE, 3), dtype=np.uint8)
+    store = Store.from_arrays(pixels, np.arange(len(pixels)) % CLASSES)
+    before = peak()
+    seconds = [run(name, store, steps) for steps in (2, 7)]
+    return {"seconds": (seconds[1] - seconds[0]) / 5, "memory": peak() - before}
+
+
+def run(name: str, store: Store, steps: int) -> float:
+    """Processor seconds of a run of so many steps."""
+    backbone = build_backbone(BackboneConfig(name="resnet18", img_size=SIZE))
+    config = None if name == "supervised" else method_config(name)().fit(SETTING)
+    method = config.build(backbone) if config else Supervised(backbone)
+    views = config.make_views(SIZE) if config else preset("supervised", SIZE)
+    cfg = TrainConfig(epochs=steps / (len(store) // BATCH), batch_size=BATCH, save_minutes=1e6, log_every=1000)
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        train(method, store, views, cfg, OptimConfig(), Path(folder), config={})
+    return time.process_time() - start
+
+
+def peak() -> float:
+    """The most memory that the process ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """A process for each method, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=method_names())
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one)))
+        return
+    names = ["supervised", "simclr", *(name for name in args.methods if name != "simclr")]
+    print(
+        "| method | step, supervised = 1 | steps per second, SimCLR = 1 | memory, SimCLR = 1 | step, s | memory, MiB |"
+    )
+    print("|---|---|---|---|---|---|")
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        command = [sys.executable, __file__, "--one", name]
+        found[name] = mine = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        base, simclr = found["supervised"], found.get("simclr", mine)
+        ratios = (mine["seconds"] / base["seconds"], simclr["seconds"] / mine["seconds"])
+        cells = [f"{r:.2f}" for r in (*ratios, mine["memory"] / simclr["memory"])]
+        print(f"| {name} | {' | '.join(cells)} | {mine['seconds']:.2f} | {mine['memory']:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
