@@ -1,5 +1,9 @@
-"""Two processes give the loss and the gradients of one process with the joined batch, for every method."""
+"""Two processes take the step of one process with the joined batch, for every method, and remember the same.
 
+With gradients accumulated, two processes equal one process that accumulates as often: what is joined is a micro-batch.
+"""
+
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,12 +14,14 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.contracts import Batch, Clock
-from limbeck.distributed import sync_batchnorm
+from limbeck.distributed import rank, sync_batchnorm, world
 from limbeck.methods import Method, MethodConfig
-from tests.tiny import batch_for, configs, tiny_vit
+from limbeck.train.accumulate import detach, join
+from tests.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
 CLOCK = Clock(step=3, steps=10)
+MICRO = (1, 2)  # micro-batches of a step
 
 
 def build(config: MethodConfig) -> Method:
@@ -27,34 +33,48 @@ def build(config: MethodConfig) -> Method:
     return method
 
 
-def half(whole: Batch, rank: int) -> Batch:
-    """What one of two processes sees of a batch."""
+def part(whole: Batch, of: int, index: int) -> Batch:
+    """One of several equal parts of a batch: a micro-batch, or what one of the processes sees."""
     assert whole.labels is not None
-    views = tuple(view.chunk(2)[rank] for view in whole.views)
-    return Batch(views, whole.rows.chunk(2)[rank], whole.labels.chunk(2)[rank])
+    views = tuple(view.chunk(of)[index] for view in whole.views)
+    return Batch(views, whole.rows.chunk(of)[index], whole.labels.chunk(of)[index])
 
 
-def outcome(method: Method, total: Tensor) -> dict[str, Tensor]:
-    """The loss, every gradient, and every buffer (BatchNorm statistics) after the step."""
-    grads = {f"grad {k}": p.grad for k, p in method.named_parameters() if p.grad is not None}
-    buffers = {f"buffer {k}": b for k, b in method.named_buffers()}
-    return {"loss": total.detach(), **grads, **buffers}
+def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Tensor]:
+    """A step of `micro` micro-batches as the loop takes it, by plain descent; the loss, the gradients and the state."""
+    asked = method if world() == 1 else DistributedDataParallel(method)  # averages gradients for as long as it lives
+    batch = batch_for(config, COUNT * micro, torch.float64)
+    losses = []
+    for index in range(micro):
+        own = part(part(batch, micro, index), world(), rank())
+        last = index == micro - 1
+        with nullcontext() if last or method is asked else asked.no_sync():
+            loss = asked(own, CLOCK)
+            (loss.total / micro).backward()
+        losses.append(detach(loss))
+    loss = join(losses)
+    gradients = {f"grad {k}": p.grad.clone() for k, p in method.named_parameters() if p.grad is not None}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+        method.after_step(loss, CLOCK)
+    total = loss.total.clone()
+    if world() > 1:
+        dist.all_reduce(total)
+    return {"loss": total / world(), **gradients, **{f"state {k}": v for k, v in method.state_dict().items()}}
 
 
-def one_of_two(rank: int, folder: str) -> None:
+def one_of_two(index: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=index, world_size=2)
     results = {}
     for name, config in CONFIGS.items():
-        method = build(config)
-        sync_batchnorm(method, torch.device("cpu"))
-        parallel = DistributedDataParallel(method)  # averages gradients for as long as it lives
-        total = parallel(half(batch_for(config, dtype=torch.float64), rank), CLOCK).total
-        total.backward()
-        mean = total.detach().clone()
-        dist.all_reduce(mean)
-        results[name] = outcome(method, mean / 2)
-    torch.save(results, f"{folder}/rank{rank}.pt")
+        for micro in MICRO:
+            method = build(config)
+            sync_batchnorm(method, torch.device("cpu"))
+            results[f"{name} {micro}"] = take_step(method, config, micro)
+    torch.save(results, f"{folder}/rank{index}.pt")
     dist.destroy_process_group()
 
 
@@ -65,13 +85,19 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Te
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.parametrize("micro", MICRO)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_two_processes_equal_one(name: str, two: list[dict[str, dict[str, Tensor]]]) -> None:
-    method = build(CONFIGS[name])
-    total = method(batch_for(CONFIGS[name], dtype=torch.float64), CLOCK).total
-    total.backward()
-    expected = outcome(method, total)
-    for found in two:
-        assert found[name].keys() == expected.keys()
+def test_two_processes_equal_one(name: str, micro: int, two: list[dict[str, dict[str, Tensor]]]) -> None:
+    expected = take_step(build(CONFIGS[name]), CONFIGS[name], micro)
+    for found in (results[f"{name} {micro}"] for results in two):
+        assert found.keys() == expected.keys()
         for key, value in expected.items():
-            torch.testing.assert_close(found[name][key], value, rtol=1e-8, atol=1e-11, msg=f"{name}: {key}")
+            torch.testing.assert_close(found[key], value, rtol=1e-8, atol=1e-11, msg=f"{name}: {key}")
+
+
+@pytest.mark.parametrize("micro", MICRO)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_all_processes_remember_the_same(name: str, micro: int, two: list[dict[str, dict[str, Tensor]]]) -> None:
+    """Weights, averages, queues, centres and statistics, to the last bit: nothing is ever broadcast."""
+    first, second = (results[f"{name} {micro}"] for results in two)
+    assert [key for key, value in first.items() if not torch.equal(value, second[key])] == []
