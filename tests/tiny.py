@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Setting
+from limbeck.contracts import Batch, Features, Setting
 from limbeck.methods import HostConfig, MethodConfig, method_config, method_names
 
 SIZE = 16
@@ -69,3 +69,15 @@ def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = tor
     """The views that a method wants, with labels."""
     sizes = [view.size for view in config.make_views(SIZE)]
     return Batch(views_of(count, sizes, dtype, seed=0), torch.arange(count), torch.arange(count) % CLASSES)
+
+
+class Flat(nn.Module):
+    """A network over vectors in the place of a backbone, for numbers that authors computed without images."""
+
+    def __init__(self, model: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.model, self.dim = model, dim
+
+    def forward(self, x: Tensor, taps: Sequence[int] = ()) -> Features:
+        """[B D_in] -> [B D]."""
+        return Features(self.model(x), {}, {})

@@ -142,7 +142,7 @@ class WMSE(Host):
         """A covariance could not be factorised."""
         return (
             f"slices of {self.w_size} images could not be whitened in {self.cfg.dim} columns, so the features have "
-            f"collapsed or the slices are too small; lower the learning rate, or take a larger w_size or eps {SHRINKAGE}"
+            f"collapsed or the slices are too small; lower the learning rate, take a larger w_size or eps {SHRINKAGE}"
         )
 
     def _gather(self, z: Tensor) -> Tensor:
