@@ -26,9 +26,13 @@ def rank() -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes and speaks; known before processes meet, from what launchers set."""
-    known = next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), "0")
-    return int(known) == 0
+    """Whether this process is the one that writes and speaks; known before processes meet, from what launchers set.
+
+    torchrun says RANK. Fabric says LOCAL_RANK to the processes that it starts, which inherit a shell's SLURM_PROCID.
+    """
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 class _Gather(torch.autograd.Function):

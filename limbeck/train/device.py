@@ -1,8 +1,10 @@
 """Where and how precisely to compute: Fabric's settings, chosen from the configuration and the machine."""
 
+import json
 import logging
 import os
 import warnings
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.backbones import Backbone
+from limbeck.config import Json
 from limbeck.distributed import sync_batchnorm
 from limbeck.errors import UserError
 from limbeck.hardware import native_bf16
@@ -49,7 +52,7 @@ def launch(cfg: TrainConfig) -> "Fabric":
     for name in ("lightning.fabric", "lightning.pytorch"):  # what they tell, `describe` says in our words
         logging.getLogger(name).setLevel(logging.WARNING)
     processes = cfg.devices * cfg.num_nodes
-    if (started := int(os.environ.get("WORLD_SIZE", processes))) != processes:
+    if (started := _started() or processes) != processes:
         raise UserError(
             f"{started} processes were started for {cfg.devices} device(s) on {cfg.num_nodes} machine(s): "
             "say --devices and --num-nodes as the launcher does"
@@ -64,6 +67,27 @@ def launch(cfg: TrainConfig) -> "Fabric":
     )
     fabric.launch()
     return fabric
+
+
+def _started() -> int:
+    """Processes that torchrun or srun started for this run; 0 where this one may start others itself."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # 1 also in an interactive shell
+    return int(os.environ.get("WORLD_SIZE", tasks if tasks > 1 else 0))
+
+
+def check_alike(fabric: "Fabric", start: int, config: Json) -> None:
+    """UserError unless every process begins at the same step of the same run; otherwise they would mix two of them."""
+    digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=7).digest()
+    ours = torch.tensor([start, int.from_bytes(digest)], device=fabric.device)
+    everyone = fabric.all_gather(ours).view(-1, 2).tolist()  # type: ignore[union-attr]
+    steps, settings = (set(column) for column in zip(*everyone, strict=True))
+    if len(settings) > 1:
+        raise UserError("the processes were started with different settings: give all of them the same command")
+    if len(steps) > 1:
+        raise UserError(
+            f"the processes would go on from different steps ({', '.join(map(str, sorted(steps)))}): "
+            "give all machines the same run folder"
+        )
 
 
 def prepare(method: nn.Module, fabric: "Fabric", cfg: TrainConfig) -> None:

@@ -1,14 +1,17 @@
 """Settings that make no run, and the choice of precision."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from limbeck.config import Json
 from limbeck.errors import UserError
 from limbeck.train import device
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator, choose_precision, launch
+from limbeck.train.device import check_alike, choose_accelerator, choose_precision, launch
 
 
 @pytest.mark.parametrize("field", ["epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"])
@@ -45,7 +48,39 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
     assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"
 
 
-def test_a_launcher_that_started_another_number_of_processes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_a_launcher_that_started_another_number_of_processes_is_said(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Each process would train on its own, and all of them write into one folder."""
+    monkeypatch.setenv(variable, "4")
     with pytest.raises(UserError, match=r"4 processes were started for 1 device\(s\) on 1 machine\(s\)"):
         launch(TrainConfig(accelerator="cpu"))
+
+
+class Processes:
+    """In Fabric's place: the second process holds what `other` says."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, other: tuple[int, Json]) -> None:
+        self.other = other
+
+    def all_gather(self, ours: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        alone = SimpleNamespace(device=self.device, all_gather=lambda own: seen.append(own) or own)
+        check_alike(alone, *self.other)  # type: ignore[arg-type]
+        return torch.stack([ours, *seen])
+
+
+@pytest.mark.parametrize(
+    ("start", "config", "complaint"),
+    [
+        (5, {"seed": 0}, r"from different steps \(3, 5\): give all machines the same run folder"),
+        (3, {"seed": 1}, "started with different settings"),
+    ],
+)
+def test_processes_that_would_mix_two_runs_are_refused(start: int, config: Json, complaint: str) -> None:
+    check_alike(Processes((3, {"seed": 0})), 3, {"seed": 0})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=complaint):
+        check_alike(Processes((start, config)), 3, {"seed": 0})  # type: ignore[arg-type]
