@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.contracts import Batch, Features, Setting
