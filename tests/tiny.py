@@ -13,8 +13,16 @@ from limbeck.methods import HostConfig, MethodConfig, method_config, method_name
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns
-CLASSES = 3
-SIZES = {"hidden": 12, "dim": 8, "queue": 48, "prototypes": 6, "freeze_steps": 0}
+CLASSES = 10  # as digits have, on which whole runs are judged
+SIZES = {
+    "hidden": 12,
+    "dim": 8,
+    "queue": 48,
+    "neighbours": 8,
+    "prototypes": 6,
+    "freeze_steps": 0,
+    "warmup_steps": 2,  # in which a batch fills the queue
+}
 SETTING = Setting(images=250, batch=COUNT, together=COUNT, classes=CLASSES)
 
 

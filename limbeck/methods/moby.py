@@ -1,0 +1,69 @@
+"""MoBY: MoCo v2 with BYOL's predictor, views and schedule of the teacher, in both directions.
+
+Xie, Lin, Yao, Zhang, Dai, Cao, Hu, *Self-Supervised Learning with Swin Transformers*, arXiv 2105.04553. Defaults are
+those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on ImageNet.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss
+from limbeck.methods import mocov2
+from limbeck.methods.base import Card, Step
+from limbeck.methods.mocov2 import MoCoV2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(mocov2.Config):
+    """Predicts a moving average of itself among older images; made for transformers, with few tricks."""
+
+    name: ClassVar[str] = "moby"
+    card: ClassVar[Card] = Card(
+        idea="predict the slow copy's embedding of the other view among older images",
+        keeps="teacher and queue",
+        when="ViTs with small batches",
+        cost=0.0,
+    )
+    head_norm: ClassVar[bool] = True
+    views: str = "byol"
+    """Preset of augmentations (docs/data.md)."""
+    dim: int = 256
+    """Width of the embedding."""
+    hidden: int = 4096
+    """Width of the hidden layers of projector and predictor."""
+    trailing_norm: bool = False
+    """End projector and predictor with a BatchNorm without scale and shift."""
+    queue: int = 4096
+    """Rows that each of the two queues holds, the newest of all processes; no more than the images."""
+    momentum: float = 0.99
+    """Momentum of the teacher at the start."""
+    momentum_schedule: Literal["cosine", "constant"] = "cosine"
+    """Rise to 1 over the run along a half-cosine, or stay."""
+
+    def build(self, backbone: Backbone) -> "MoBY":
+        """MoBY with fresh heads around `backbone`, whose teacher starts as a copy."""
+        return MoBY(backbone, self)
+
+
+class MoBY(MoCoV2):
+    """MoCo v2's loss of predictions, summed over both directions, with a queue for the keys of each view."""
+
+    cfg: Config
+    has_predictor = True
+    streams = ("first", "second")
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """Student(view 1) chooses from teacher(view 2) and its queue, student(view 2) from teacher(view 1) and its own.
+
+        One pass, and one scope of BatchNorm, per view.
+        """
+        features = tuple(self.backbone(view, taps) for view in batch.views)
+        projections = tuple(self.head.project(f.final) for f in features)
+        first, second = (self.teach(view) for view in batch.views)
+        targets = self.candidates(second, "second"), self.candidates(first, "first")
+        return Step(features, projections, targets, {"first": first, "second": second})
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the teacher, with the momentum of the step to come, for which the authors move it; pushes the keys."""
+        super().after_step(loss, clock._replace(step=clock.step + 1))

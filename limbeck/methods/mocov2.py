@@ -1,0 +1,65 @@
+"""MoCo v2: find the slow copy's embedding of the other view among those of images seen before.
+
+He, Fan, Wu, Xie, Girshick, *Momentum Contrast for Unsupervised Visual Representation Learning*, CVPR 2020; Chen, Fan,
+Girshick, He, *Improved Baselines with Momentum Contrastive Learning*, arXiv 2003.04297. Defaults are those of
+facebookresearch/moco with `--mlp --moco-t 0.2 --aug-plus --cos`, for ResNet-50 on ImageNet.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch
+from limbeck.distributed import own_rows
+from limbeck.losses.contrastive import info_nce
+from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(QueueConfig):
+    """Contrast against a queue of older images, so that negatives are many however small the batch."""
+
+    name: ClassVar[str] = "mocov2"
+    card: ClassVar[Card] = Card(
+        idea="find the slow copy's embedding of the other view among older images",
+        keeps="teacher and queue",
+        when="small batches and many unlike images",
+        cost=0.0,
+    )
+    head_norm: ClassVar[bool] = False
+    dim: int = 128
+    """Width of the embedding."""
+    hidden: int = 2048
+    """Width of the projector's hidden layer."""
+    temperature: float = 0.2
+    """Divides the cosines."""
+
+    def build(self, backbone: Backbone) -> "MoCoV2":
+        """MoCo v2 with fresh heads around `backbone`, whose teacher starts as a copy."""
+        return MoCoV2(backbone, self)
+
+
+class MoCoV2(QueueHost):
+    """InfoNCE of student(view 1) with teacher(view 2) as the positive and the queue as the negatives."""
+
+    cfg: Config
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """One pass, over view 1; its targets are the image's own key and the queue."""
+        first, second = batch.views
+        features = self.backbone(first, taps)
+        keys = self.teach(second)
+        return Step((features,), (self.head.project(features.final),), (self.candidates(keys),), {"keys": keys})
+
+    def candidates(self, keys: Tensor, stream: str = "keys") -> Tensor:
+        """What the queries of this process choose from: its own rows of the keys [W*B D], then the queue; [B+K D]."""
+        return torch.cat([F.normalize(own_rows(keys), dim=1), self.bank(stream)])
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Each query against its own key and the queue; no other image of the batch takes part."""
+        keys, queue = targets.split([len(queries), self.cfg.queue])
+        return info_nce(queries, queue, keys, self.cfg.temperature)

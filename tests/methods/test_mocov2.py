@@ -1,0 +1,90 @@
+"""MoCo v2 against its definition over several steps, queue and teacher included, and what it refuses."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck.contracts import Batch, Clock
+from limbeck.errors import UserError
+from limbeck.methods.mocov2 import Config, MoCoV2
+from tests.methods.loops import cos
+from tests.tiny import SETTING, Flat, batch, tiny_vit
+
+QUEUE, TAU, MOMENTUM = 12, 0.2, 0.999
+
+
+def mocov2() -> MoCoV2:
+    torch.manual_seed(0)
+    return Config(hidden=12, dim=8, queue=QUEUE).build(tiny_vit()).double()
+
+
+def by_definition(method: MoCoV2, views: tuple[Tensor, ...], queue: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The loss of a step, image by image, and the keys; the heads have no BatchNorm, so that rows do not mix."""
+    total, keys = torch.zeros((), dtype=torch.float64), []
+    for first, second in zip(*views, strict=True):
+        q = method.head.project(method.backbone(first[None]).final)[0]
+        k = method.teacher.module(second[None])[0].detach()
+        sums = [torch.exp(cos(q, c) / TAU) for c in [k, *queue]]
+        total = total - torch.log(sums[0] / sum(sums)) / len(views[0])
+        keys.append(k / k.norm())
+    return total, keys
+
+
+def test_three_steps_equal_the_definition() -> None:
+    """Batches of 5 wrap round in a queue of 12."""
+    method = mocov2()
+    queue = list(method.bank().clone())
+    student = {k: p for k, p in method.named_parameters() if p.requires_grad}
+    for step in range(3):
+        now = batch(5, torch.float64, seed=step)
+        expected, keys = by_definition(method, now.views, queue)
+        loss = method(now, Clock(step, 3))
+        torch.testing.assert_close(loss.total, expected, rtol=1e-10, atol=1e-12)
+        ours, theirs = (torch.autograd.grad(x, tuple(student.values())) for x in (loss.total, expected))
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+        before = copy.deepcopy(method.teacher.module)
+        with torch.no_grad():
+            for parameter, grad in zip(student.values(), ours, strict=True):
+                parameter -= 0.1 * grad
+        method.after_step(loss, Clock(step, 3))
+        for place, key in enumerate(keys, start=5 * step):
+            queue[place % QUEUE] = key
+        torch.testing.assert_close(method.bank(), torch.stack(queue), rtol=1e-12, atol=1e-12)
+        for (name, new), old in zip(method.teacher.module.named_parameters(), before.parameters(), strict=True):
+            own = method.get_parameter(name if name.startswith("backbone") else f"head.{name}")
+            torch.testing.assert_close(new, MOMENTUM * old + (1 - MOMENTUM) * own, rtol=1e-12, atol=1e-14)
+
+
+def test_other_images_of_the_batch_are_no_negatives() -> None:
+    """The same image five times over: with the batch among the candidates the loss could not fall to 0."""
+    method = Config(hidden=12, dim=8, queue=QUEUE).build(Flat(nn.Identity(), 8))  # type: ignore[arg-type]
+    method.head.projector = method.teacher.module.projector = nn.Identity()
+    method.queue["keys"].copy_(-torch.ones(QUEUE, 8))
+    alike = torch.ones(5, 8)
+    assert method(Batch((alike, alike), torch.arange(5)), Clock(0, 1)).total < 1e-3
+
+
+def test_the_head_is_the_authors() -> None:
+    kinds = [type(layer) for layer in mocov2().head.projector.children()]
+    assert kinds == [nn.Linear, nn.ReLU, nn.Linear]
+    assert all(p.requires_grad for n, p in mocov2().named_parameters() if n.startswith("head") and "bias" in n)
+
+
+def test_the_student_is_evaluated() -> None:
+    method = mocov2()
+    assert method.encoder() is method.backbone
+
+
+def test_a_queue_that_does_not_suit_the_data_is_refused() -> None:
+    assert Config(queue=SETTING.images).fit(SETTING).queue == SETTING.images
+    with pytest.raises(UserError, match=r"65,536 rows is larger than the store of 250 images; take at most 250"):
+        Config().fit(SETTING)
+    with pytest.raises(UserError, match=r"at least 24"):
+        Config(queue=23).fit(SETTING)
+    with pytest.raises(UserError, match="mocov2 compares 2"):
+        replace(Config(), views="multicrop").make_views(32)
