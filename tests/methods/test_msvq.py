@@ -60,7 +60,7 @@ def answering(keys: Iterator[Tensor]) -> Callable[..., Tensor]:
 
 
 def test_loss_gradient_and_queues_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
-    """Theirs hold rows of any length and drop the end of a batch that meets the queue's end; ours are rings of unit rows.
+    """Theirs hold rows of any length and drop what is beyond the end of the queue; ours are rings of unit rows.
 
     So the 5th row, which they drop, is the one that ours puts in the first place.
     """
