@@ -26,7 +26,7 @@ from limbeck.train.probe import Probe
 from tests.tiny import SIZE, configs
 
 BATCH = 32
-CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16)
+CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16, prototypes=12)
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 

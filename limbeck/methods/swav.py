@@ -1,0 +1,143 @@
+"""SwAV: predict from one view to which prototypes the other view of the image was assigned.
+
+Caron, Misra, Mairal, Goyal, Bojanowski, Joulin, *Unsupervised Learning of Visual Features by Contrasting Cluster
+Assignments*, NeurIPS 2020. Defaults are those of `main_swav.py` in facebookresearch/swav 06b1b7c.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Features, Loss, Setting
+from limbeck.distributed import gather, own_rows
+from limbeck.errors import UserError
+from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
+from limbeck.methods.base import Card, Host, HostConfig, Step
+from limbeck.methods.base.queue import check_queue, push_unit
+from limbeck.state import Queue
+
+CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(HostConfig):
+    """Clusters while it learns, from two large crops and many small ones; needs no negatives and no teacher."""
+
+    name: ClassVar[str] = "swav"
+    card: ClassVar[Card] = Card(
+        idea="predict the cluster of a large crop from the other crops",
+        keeps="queue, for batches below some 2,000",
+        when="convolutional networks, and time for small crops but not for large batches",
+        cost=0.0,
+    )
+    view_count: ClassVar[tuple[int, int]] = (2, 8)
+    head_bias: ClassVar[bool] = True
+    views: str = "multicrop"
+    """Preset of augmentations (docs/data.md); the first two views are assigned to prototypes, all predict."""
+    dim: int = 128
+    """Width of the embedding."""
+    hidden: int = 2048
+    """Width of the hidden layer of the projector."""
+    projector_layers: int = 2
+    """Linear layers of the projector."""
+    trailing_norm: bool = False
+    """End the projector with a BatchNorm without scale and shift."""
+    prototypes: int = 3000
+    """Prototypes, at least 2; about three times the classes that you expect is plenty."""
+    freeze_steps: int = 313
+    """Optimiser steps at the start during which the prototypes stay as they are."""
+    temperature: float = 0.1
+    """Divides the cosines of the prediction."""
+    epsilon: float = 0.05
+    """Smoothness of the assignment, in units of the cosine; lower it where the loss stays at log(prototypes)."""
+    iterations: int = 3
+    """Of Sinkhorn's algorithm."""
+    queue: int = 0
+    """Rows of earlier batches that are assigned beside the batch, once there are so many; 0 for none."""
+    queue_after: int = 0
+    """Optimiser steps before the queue begins to fill."""
+
+    def fit(self, setting: Setting) -> Self:
+        """This configuration, if there are prototypes to choose from and the queue suits the store."""
+        if self.prototypes < 2:
+            raise UserError(
+                f"prototypes {self.prototypes} leave nothing to choose: take at least 2, or the 3000 of SwAV"
+            )
+        if self.queue:
+            check_queue(self.queue, setting)
+        return self
+
+    def build(self, backbone: Backbone) -> "SwAV":
+        """SwAV with a fresh head and prototypes around `backbone`."""
+        return SwAV(backbone, self)
+
+
+class SwAV(Host):
+    """Swapped prediction over prototypes, which are learnt as unit rows.
+
+    The targets are the codes and, below them, the prototypes: whoever detaches the targets scores his queries with
+    prototypes that he does not move.
+    """
+
+    cfg: Config
+    frozen: Tensor  # [] int64, steps for which the prototypes still stay as they are
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.head = self.make_head(backbone.dim)
+        self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
+        self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None
+        self.register_buffer("frozen", torch.tensor(cfg.freeze_steps))
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """One pass over the V*B rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, K]."""
+        features = self._look(batch.views, taps)
+        z = self.head.project(features.final)
+        views = z.detach().chunk(len(batch.views))
+        memory = {stream: gather(view) for stream, view in zip(CODED, views, strict=False)}
+        codes = [self._assign(stream, rows) for stream, rows in memory.items()]
+        # A zero gradient, not none, while they are frozen: DDP waits for one. Weight decay then only shortens the rows.
+        prototypes = torch.where(self.frozen > 0, self.prototypes.detach(), self.prototypes)
+        targets = torch.cat([*codes, prototypes.T])
+        return Step((features,), (z,), (targets,), {} if self.queue is None else memory)
+
+    def _look(self, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
+        """Views of one size go through the backbone together, in one scope of BatchNorm, as the authors' do."""
+        stacks = [torch.cat(list(alike)) for _, alike in groupby(views, key=lambda view: view.shape[-2:])]
+        seen = [self.backbone(stack, taps) for stack in stacks]
+        joined = {tap: torch.cat([features.taps[tap] for features in seen]) for tap in taps}
+        return Features(torch.cat([features.final for features in seen]), joined, {})
+
+    @torch.no_grad()
+    def _assign(self, stream: str, rows: Tensor) -> Tensor:
+        """The codes [B K] of this process's images in a view, of which `rows` [W*B D] are everybody's."""
+        scores = prototype_scores(rows, self.prototypes)
+        if self.queue is None:
+            return own_rows(sinkhorn(scores, self.cfg.epsilon, self.cfg.iterations))
+        earlier = prototype_scores(self.queue[stream], self.prototypes)
+        full = (self.queue.pushed >= self.queue.rows).expand(self.queue.rows)
+        used = torch.cat([full.new_ones(len(rows)), full])
+        codes = sinkhorn(torch.cat([scores, earlier]), self.cfg.epsilon, self.cfg.iterations, used)
+        return own_rows(codes[: len(rows)])
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Every view [V*B D] predicts the codes of the two first views, but for its own."""
+        codes, prototypes = targets.split([len(targets) - self.cfg.dim, self.cfg.dim])
+        codes = codes.unflatten(0, (len(CODED), -1))
+        scores = prototype_scores(queries, prototypes.T).unflatten(0, (-1, codes.shape[1]))
+        return swapped_prediction(scores, codes, self.cfg.temperature)
+
+    @torch.no_grad()
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Gives the prototypes unit length again, counts the steps that freeze them, and fills the queue."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+        self.frozen.sub_(1).clamp_(min=0)
+        if self.queue is not None and clock.step >= self.cfg.queue_after:
+            push_unit(self.queue, loss.memory)

@@ -1,0 +1,128 @@
+"""What SwAV alone decides: codes over batch and queue, prototypes that stay on the sphere, scopes of BatchNorm."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.errors import UserError
+from limbeck.methods.sdssl import Config as Sdssl
+from limbeck.methods.swav import Config, SwAV
+from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.losses.test_assignment import prediction_loops, sinkhorn_loops
+from tests.tiny import tiny_vit, views_of
+
+CLOCK = Clock(3, 10)
+SETTING = Setting(images=100, batch=8, together=8)
+
+
+def config(**changes: int) -> Config:
+    return dataclasses.replace(Config(hidden=12, dim=8, prototypes=5, freeze_steps=0), **changes)
+
+
+def swav(**changes: int) -> SwAV:
+    torch.manual_seed(0)
+    return config(**changes).build(tiny_vit()).double()
+
+
+def batch(count: int = 4, seed: int = 0) -> Batch:
+    """Two large crops and two small ones."""
+    return Batch(views_of(count, [16, 16, 8, 8], torch.float64, seed), torch.arange(count))
+
+
+def fill(method: SwAV) -> None:
+    assert method.queue is not None
+    rows = F.normalize(torch.randn(method.queue.rows, 8, dtype=torch.float64))
+    method.queue.push({"first": rows, "second": rows.flip(1)})
+
+
+@pytest.mark.parametrize("queue", [0, 8])
+def test_equals_its_definition(queue: int) -> None:
+    """Embeddings as the authors group them, codes of the two large crops, each predicted from the three others."""
+    method, views = swav(queue=queue), batch().views
+    if queue:
+        fill(method)
+    sizes = (torch.cat(views[:2]), torch.cat(views[2:]))
+    z = method.head.project(torch.cat([method.backbone(size).final for size in sizes])).split(4)
+    scores = torch.stack([F.normalize(view) @ method.prototypes.T for view in z])
+    codes = []
+    for view, stream in zip(scores, ("first", "second"), strict=False):
+        earlier = method.queue[stream] @ method.prototypes.T if method.queue is not None else view[:0]
+        codes.append(sinkhorn_loops(torch.cat([earlier, view]).detach(), 0.05, 3)[-4:])
+    expected = prediction_loops(scores, torch.stack(codes), 0.1)
+    total = method(batch(), CLOCK).total
+    torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
+    learnt = [p for p in method.parameters() if p.requires_grad]
+    for pair in zip(torch.autograd.grad(total, learnt), torch.autograd.grad(expected, learnt), strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-11)
+
+
+def test_the_queue_counts_once_it_is_full() -> None:
+    plain, queued = swav(), swav(queue=8)
+    queued.load_state_dict(plain.state_dict(), strict=False)
+    without = plain(batch(), CLOCK).total
+    for pushes in range(3):
+        loss = queued(batch(), CLOCK)
+        assert math.isclose(loss.total.item(), without.item(), rel_tol=1e-6) == (pushes < 2)
+        queued.after_step(queued(batch(seed=1), CLOCK), CLOCK)
+
+
+def test_the_queue_begins_to_fill_when_it_is_told_to() -> None:
+    method = swav(queue=8, queue_after=3)
+    assert method.queue is not None
+    for step in range(5):
+        method.after_step(method(batch(), Clock(step, 10)), Clock(step, 10))
+        assert int(method.queue.pushed) == 4 * max(0, step - 2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_frozen_prototypes_have_a_gradient_of_zeros_and_outlive_weight_decay(name: str) -> None:
+    method = swav(freeze_steps=3)
+    start = method.prototypes.detach().clone()
+    optimizer = build_optimizer(method, OptimConfig(name=name, lr=0.1, weight_decay=0.5))  # type: ignore[arg-type]
+    for step in range(5):
+        optimizer.zero_grad()
+        loss: Loss = method(batch(), Clock(step, 10))
+        loss.total.backward()
+        assert method.prototypes.grad is not None
+        assert bool(method.prototypes.grad.any()) == (step >= 3)
+        optimizer.step()
+        method.after_step(loss, Clock(step, 10))
+        moved = (method.prototypes - start).abs().max().item()
+        assert moved < 1e-6 if step < 3 else moved > 1e-5
+        torch.testing.assert_close(method.prototypes.norm(dim=1), torch.ones(5, dtype=torch.float64))
+
+
+def test_layers_that_learn_from_the_last_one_leave_the_prototypes_alone() -> None:
+    torch.manual_seed(0)
+    method = Sdssl(host=config(), hidden=12, alpha=1.0, alpha_schedule="constant").build(tiny_vit()).double()
+    host = method.host
+    assert isinstance(host, SwAV)
+    (both,) = torch.autograd.grad(method(batch(), CLOCK).total, [host.prototypes])
+    (alone,) = torch.autograd.grad(host(batch(), CLOCK).total, [host.prototypes])
+    torch.testing.assert_close(both, alone, rtol=1e-12, atol=1e-14)
+
+
+def test_crops_of_one_size_share_a_pass_and_all_share_the_head() -> None:
+    method = swav()
+    seen: list[Tensor] = []
+    for module in (method.backbone.model, method.head.projector):
+        module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    method(batch(), CLOCK)
+    assert [tuple(x.shape) for x in seen] == [(8, 3, 16, 16), (8, 3, 8, 8), (16, 16)]
+
+
+def test_what_cannot_work_is_refused_with_what_would() -> None:
+    with pytest.raises(UserError, match="prototypes 1 leave nothing to choose: take at least 2"):
+        config(prototypes=1).fit(SETTING)
+    with pytest.raises(UserError, match="queue of 101 rows is larger than the store of 100 images; take at most 100"):
+        config(queue=101).fit(SETTING)
+    with pytest.raises(UserError, match="queue of 7 rows is smaller than a batch of 8; take at least 8"):
+        config(queue=7).fit(SETTING)
+    with pytest.raises(UserError, match="the views 'supervised' are 1 of each image and swav compares 2 to 8"):
+        dataclasses.replace(config(), views="supervised").make_views(16)
+    assert config(queue=100).fit(SETTING).queue == 100
