@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.data.doctor import check
     from limbeck.data.store import Store, build_store, open_store
     from limbeck.encoders import load, load_preprocessing
     from limbeck.run import evaluate_run, pretrain, resume
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Store": "limbeck.data.store",
     "build_store": "limbeck.data.store",
+    "check": "limbeck.data.doctor",
     "open_store": "limbeck.data.store",
     "load": "limbeck.encoders",
     "load_preprocessing": "limbeck.encoders",
@@ -24,7 +26,17 @@ _HOMES = {
     "resume": "limbeck.run",
 }
 
-__all__ = ["Store", "build_store", "evaluate_run", "load", "load_preprocessing", "open_store", "pretrain", "resume"]
+__all__ = [
+    "Store",
+    "build_store",
+    "check",
+    "evaluate_run",
+    "load",
+    "load_preprocessing",
+    "open_store",
+    "pretrain",
+    "resume",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from limbeck.data.findings import Choice
 from limbeck.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -33,6 +34,34 @@ class StoreArgs:
     """Side in pixels; by default the images' own when small (up to 128), else 256."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
+    allow_bad: float = 0.05
+    """Share of the images that may be unreadable."""
+    leave_out: tuple[Choice, ...] = ()
+    """Findings of `limbeck check` whose images are not used either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckArgs:
+    """Look at every file once, before anything is trained: what will be used, what will not, and why.
+
+    Prints a table of findings and writes check.csv (every file with a finding) and check.html (with thumbnails). Of a
+    store it says whether it is whole, and whether its source has changed.
+    """
+
+    source: Source
+    """What `limbeck store` takes, or a store."""
+    out: str = "check"
+    """Folder for check.csv and check.html."""
+    fix_into: str | None = None
+    """Also build a store there, of exactly the images that can be used."""
+    size: int | None = None
+    """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+    workers: int | None = None
+    """Decoding threads; by default one per core."""
+    allow_bad: float = 0.05
+    """Share of the images that may be unreadable; more is an error, after the scan."""
+    leave_out: tuple[Choice, ...] = ()
+    """Findings whose images are not used either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +117,29 @@ def _store(argv: Sequence[str]) -> None:
     args = _parse(StoreArgs, argv, "store")
     from limbeck.data.store import build_store
 
-    print(build_store(args.source, args.out, size=args.size, workers=args.workers).path)
+    print(build_store(**vars(args)).path)
+
+
+def _check(argv: Sequence[str]) -> None:
+    args = _parse(CheckArgs, argv, "check")
+    from limbeck.data.doctor import check, check_store
+    from limbeck.data.files import is_store
+
+    if is_store(Path(args.source)):
+        if args.fix_into:
+            raise UserError(f"'{args.source}' is a store already: leave --fix-into out")
+        print("\n".join(check_store(Path(args.source))))
+        return
+    from rich.console import Console
+
+    found = check(**vars(args))
+    if found.counts.found:
+        Console().print(found.table())
+    _tell(found.sentence())
+    _tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
+    found.require()
+    if found.store:
+        print(found.store)
 
 
 def _pretrain(argv: Sequence[str]) -> None:
@@ -115,6 +166,8 @@ def _pretrain(argv: Sequence[str]) -> None:
         """Folder of the run; by default runs/METHOD-SOURCE."""
         size: int | None = None
         """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+        allow_bad: float = 0.05
+        """Share of the images that may be unreadable."""
         train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
         method: MethodConfig = field(default_factory=lambda: method)
         backbone: BackboneConfig = field(default_factory=lambda: backbone)
@@ -130,6 +183,7 @@ def _pretrain(argv: Sequence[str]) -> None:
         optim=args.optim,
         train=args.train,
         size=args.size,
+        allow_bad=args.allow_bad,
         say=_tell,
     )
     _print_once(run)
@@ -210,6 +264,7 @@ def _demo(argv: Sequence[str]) -> None:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "check": (_check, "find what is wrong with images before training does"),
     "store": (_store, "decode images once into a store"),
     "methods": (_methods, "what there is to train with, what it costs and when to use it"),
     "pretrain": (_pretrain, "train a backbone on unlabelled images"),

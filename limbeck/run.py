@@ -18,6 +18,7 @@ from limbeck.contracts import Setting
 from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
+from limbeck.data.tally import ALLOWED
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.disk import replacing
 from limbeck.distributed import is_first_process
@@ -30,7 +31,7 @@ from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.recipes import default_optim, fit_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train as train_method
-from limbeck.train.optim import OptimConfig
+from limbeck.train.optim import OptimConfig, check_milestones
 
 CONFIG, ENCODER, RESULT = "config.json", "encoder", "result.json"
 BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
@@ -50,6 +51,10 @@ class RunConfig:
     optim: OptimConfig
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        """Raises UserError for settings that make no run together."""
+        check_milestones(self.optim, self.train)
+
 
 def pretrain(
     source: Source,
@@ -60,6 +65,7 @@ def pretrain(
     optim: OptimConfig | None = None,
     train: TrainConfig | None = None,
     size: int | None = None,
+    allow_bad: float = ALLOWED,
     say: Say = print,
 ) -> Path:
     """Pretrains a backbone on the images of `source` and returns the run's folder, `out`.
@@ -72,6 +78,7 @@ def pretrain(
         optim: by default AdamW for ViTs and LARS for convolutional networks.
         train: how long and on what.
         size: pixels of the stored images (see `build_store`).
+        allow_bad: share of the images that may be unreadable.
         say: where to tell what was chosen.
 
     Raises:
@@ -80,19 +87,21 @@ def pretrain(
     run = Path(out)
     if is_first_process() and (run / CONFIG).exists():
         raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
-    store = open_store(source, size=size)
+    store = open_store(source, size=size, allow_bad=allow_bad)
     train = train or TrainConfig()
     check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
     fitted = fit_backbone(backbone or BackboneConfig(), store.size)
+    method = method or SdsslConfig()
     cfg = RunConfig(
         store=str(store.path.absolute()) if store.path else "",
         digest=store.digest,
-        method=(method or SdsslConfig()).fit(_setting(store, train)),
+        method=method.fit(_setting(store, train)),
         backbone=fitted.backbone,
         optim=optim or default_optim(fitted.backbone.name),
         train=train,
     )
-    for sentence in [*fitted.reasons, describe(cfg, len(store))] if is_first_process() else []:
+    chosen = [*fitted.reasons, *_chosen(method, cfg.method)]
+    for sentence in [store.account(), *chosen, describe(cfg, len(store))] if is_first_process() else []:
         say(sentence)
     return _fit(cfg, store, run, resume=False)
 
@@ -156,6 +165,17 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
         preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
     return run
+
+
+def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
+    """What `fit` filled in, a sentence each; the host's too."""
+    sentences = []
+    for name, value in vars(fitted).items():
+        if isinstance(value, MethodConfig):
+            sentences += _chosen(getattr(asked, name), value)
+        elif value != getattr(asked, name):
+            sentences.append(f"{fitted.name} has {name} {value}, which suits these images and batches")
+    return sentences
 
 
 def _setting(store: Store, train: TrainConfig) -> Setting:

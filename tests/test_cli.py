@@ -82,7 +82,7 @@ def test_a_store_counts_every_file(limbeck: Run, photos: Path, tmp_path: Path) -
     code, out, err = limbeck("store", photos / "train", tmp_path / "store")
     assert code == 0
     assert out.strip() == str(tmp_path / "store")
-    assert re.search(r"160 images stored at 28 x 28 .* 1 skipped", err)
+    assert re.search(r"160 images stored at 28 x 28 .* 1 not used .1 empty.", err)
     assert "broken.png" in (tmp_path / "store" / "skipped.csv").read_text()
 
 
@@ -170,7 +170,7 @@ def test_names_decide_which_options_there_are(limbeck: Run) -> None:
         ("pretrain {store} --out {tmp}/run --method.host wmsee", 1, "unknown method 'wmsee'"),
         ("pretrain {store} --out {tmp}/run --method.host sdssl", 1, "choose another host"),
         ("pretrain {store} --out {tmp}/run --method simclr --method.host byol", 1, "leave --method.host out"),
-        ("pretrain {store} --out {tmp}/run --backbone resnet19", 1, "'resnet19' .did you mean 'resnet18'"),
+        ("pretrain {store} --out {tmp}/run --batch-size 32 --backbone resnet19", 1, "'resnet19' .did you mean 'resnet18'"),
         ("pretrain {store} --out {tmp}/run --epoch 3", 2, "--epochs"),
         ("pretrain {store} --out {tmp}/run --epochs three", 2, "three"),
         ("pretrain {store} --out {tmp}/run --batch-size 1000", 1, "batch of 1000 .* 160.* would do is 160"),
@@ -227,5 +227,5 @@ def test_help_is_quick_and_needs_no_torch() -> None:
     code = "import sys, limbeck, limbeck.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     done = subprocess.run([sys.executable, "-m", "limbeck.cli", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("store", "pretrain", "resume", "evaluate", "export", "report", "demo"):
+    for verb in ("check", "store", "pretrain", "resume", "evaluate", "export", "report", "demo"):
         assert re.search(rf"^  {verb} ", done.stdout, re.M)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from limbeck.data.decode import Content, UndecodableError, decoding
-from limbeck.data.rows import Item, Rows, file_state, fingerprint
+from limbeck.data.rows import FileState, Item, Rows, file_state, state_fingerprint
 from limbeck.errors import UserError
 
 
@@ -21,7 +21,7 @@ class MapDataset(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-def array_rows(images: NDArray[Any], labels: ArrayLike | None, name: str, state: str | None = None) -> Rows:
+def array_rows(images: NDArray[Any], labels: ArrayLike | None, name: str, file: FileState | None = None) -> Rows:
     """Rows of [N H W] or [N H W C]; UserError when the shape is another or labels are not one integer per image."""
     if images.ndim not in (3, 4):
         raise UserError(f"'{name}' has shape {images.shape}, not [N H W] or [N H W C]")
@@ -32,7 +32,15 @@ def array_rows(images: NDArray[Any], labels: ArrayLike | None, name: str, state:
     def spread(step: int) -> Iterator[Item]:
         return (Item(str(row), np.asarray(images[row]), int(classes[row])) for row in range(0, len(images), step))
 
-    return Rows(name=name, items=lambda: spread(1), count=len(images), fingerprint=state, spread=spread)
+    files = [] if file is None else [file]
+    return Rows(
+        name=name,
+        items=lambda: spread(1),
+        count=len(images),
+        fingerprint=state_fingerprint(files) if files else None,
+        files=lambda: iter(files),
+        spread=spread,
+    )
 
 
 def array_file_rows(path: Path) -> Rows:
@@ -44,7 +52,7 @@ def array_file_rows(path: Path) -> Rows:
         raise UserError(f"'{path}' cannot be read as an array: {error}") from error
     if "images" not in arrays:
         raise UserError(f"'{path}' holds {', '.join(arrays) or 'nothing'}: an array named 'images' is needed")
-    return array_rows(arrays["images"], arrays.get("labels"), str(path), fingerprint([file_state(path)]))
+    return array_rows(arrays["images"], arrays.get("labels"), str(path), file_state(path))
 
 
 def dataset_rows(dataset: MapDataset) -> Rows:

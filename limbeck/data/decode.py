@@ -11,7 +11,7 @@ Conventions, where a file leaves a choice:
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from limbeck.data.findings import Finding, Name
+
 Pixels = NDArray[np.uint8]
 Method = Image.Transpose
 
 # An explicit list, because Pillow would hand PostScript to an interpreter; HEIF is there with its plug-in.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF", "ICO", "QOI")
 WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+PLAIN = ("RGB", "L", "P", "1")  # modes whose conversion leaves no choice
+# Formats that are one as far as names go: a JPEG with further pictures behind it, a BMP without its file header
+SAME = {"MPO": "JPEG", "DIB": "BMP"}
 # EXIF 2.3, table 4, tag 0x0112: what turns the stored rows and columns upright
 TURNS = {
     2: Method.FLIP_LEFT_RIGHT,
@@ -42,16 +47,25 @@ SIDEWAYS = (Method.TRANSPOSE, Method.ROTATE_270, Method.TRANSVERSE, Method.ROTAT
 class UndecodableError(ValueError):
     """Why one row is not an image; the message becomes the reason in `skipped.csv`."""
 
+    def __init__(self, reason: str, kind: Name = "unreadable") -> None:
+        super().__init__(reason)
+        self.finding = Finding(kind, reason)
+
 
 Content = Path | bytes | Image.Image | NDArray[Any] | UndecodableError
 
 
 class Decoded(NamedTuple):
-    """`pixels` [S S 3] uint8, with the `width` and `height` of the upright original."""
+    """`pixels` [S S 3] uint8, with the `width` and `height` of the upright original.
+
+    `format` is Pillow's word for the kind of file ("" where there was none), `findings` what decoding had to decide.
+    """
 
     pixels: Pixels
     width: int
     height: int
+    format: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 def decode(content: Content, size: int) -> Decoded:
@@ -65,7 +79,11 @@ def decode(content: Content, size: int) -> Decoded:
         turn = TURNS.get(orientation(image))  # after loading, which turns a TIFF upright by itself
         squeezed = squeeze(to_rgb(image), size, box=drafted[1] if drafted else None)
         pixels = np.asarray(squeezed if turn is None else squeezed.transpose(turn))
-    return Decoded(pixels, *((height, width) if turn in SIDEWAYS else (width, height)))
+        findings = decisions(image, is_file=image is not content)
+    if turn in SIDEWAYS:
+        width, height = height, width
+    kind = image.format or ""
+    return Decoded(pixels, width, height, SAME.get(kind, kind), findings)
 
 
 def original_size(content: Content) -> tuple[int, int]:
@@ -84,8 +102,16 @@ def open_image(content: Content) -> Image.Image:
         return from_array(content)
     data = content if isinstance(content, bytes) else content.read_bytes()
     if not data:
-        raise UndecodableError("empty file")
+        raise UndecodableError("empty file", "empty")
     return Image.open(io.BytesIO(data), formats=readable_formats())
+
+
+def image_format(path: Path) -> str | None:
+    """The format of a file by its first bytes, whatever it is called; None where it is no image."""
+    known = [name for name in readable_formats() if name != "TGA"]  # TGA has no signature: anything might be one
+    with suppress(Exception), Image.open(path, formats=known) as image:
+        return image.format
+    return None
 
 
 @cache
@@ -151,6 +177,38 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
+def decisions(image: Image.Image, is_file: bool) -> tuple[Finding, ...]:
+    """What was done to a loaded image that its owner may not expect; frames are counted only in files of ours."""
+    found = []
+    if (number := orientation(image)) in TURNS:
+        found.append(Finding("turned", f"EXIF orientation {number}"))
+    if words := conversion(image):
+        found.append(Finding("mode", words))
+    if is_file and has_frames(image):
+        found.append(Finding("animated", "only the first frame is used"))
+    return tuple(found)
+
+
+def conversion(image: Image.Image) -> str:
+    """How an image of an unusual mode becomes RGB, "" where there is nothing to say."""
+    if image.mode in WITH_ALPHA:
+        alpha = image.getchannel(len(image.getbands()) - 1).getextrema()
+        return "transparency, shown on white" if alpha[0] != 255 else ""
+    if "transparency" in image.info:
+        return "transparency, shown on white"
+    if image.mode in PLAIN:
+        return ""
+    return "CMYK, read without its colour profile" if image.mode == "CMYK" else f"{image.mode}, scaled to 8-bit RGB"
+
+
+def has_frames(image: Image.Image) -> bool:
+    """Whether a file is an animation or has pages; the second picture of an MPO (depth, gain map) does not count."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # a broken second frame raises anything at all, and does not make the first one unreadable
+        return False
+
+
 @contextmanager
 def decoding() -> Iterator[None]:
     """Whatever Pillow's parsers raise on broken bytes, as `UndecodableError` with one line of reason."""
@@ -160,6 +218,9 @@ def decoding() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise UndecodableError("not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise UndecodableError(str(error), "bomb") from error
     except Exception as error:  # also struct.error, SyntaxError, IndexError, zlib.error ...
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise UndecodableError(" ".join(reason.split())) from error
+        kind: Name = "truncated" if "truncated" in reason.lower() else "unreadable"
+        raise UndecodableError(" ".join(reason.split()), kind) from error

@@ -1,29 +1,31 @@
-"""The files of a store folder: their names, their manifest, and the writer that makes them appear all at once."""
+"""The files of a store folder: their names, their manifest, and what their content is told apart by."""
 
-import csv
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from limbeck.data.decode import Decoded, Pixels
+from limbeck.config import from_json
+from limbeck.data.decode import Pixels
+from limbeck.data.rows import FileState
 from limbeck.errors import UserError
 
 VERSION = 1
+MOST_CLASSES = 1_000_000  # labels without names get one each, up to the highest: a label that is an id would need many
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
+SOURCE = "source.parquet"
 INDEX_SCHEMA = pa.schema(
     {"row": pa.int64(), "path": pa.string(), "label": pa.int64(), "width": pa.int32(), "height": pa.int32()}
 )
+SOURCE_SCHEMA = pa.schema({"path": pa.string(), "bytes": pa.int64(), "modified": pa.int64()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Manifest:
     skipped: int
     ignored: int
     size: int
-    label_names: list[str]
+    label_names: tuple[str, ...]
     digest: str
     source: str
     fingerprint: str | None
@@ -52,9 +54,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise UserError(f"'{folder}' is not a store: it has no {MANIFEST}")
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_bytes())
         version = fields["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"'{path}' cannot be read; delete '{folder}' and build the store again") from error
     if version != VERSION:
         raise UserError(
@@ -62,9 +64,27 @@ def read_manifest(folder: Path) -> Manifest:
             f"rebuild it with 'limbeck store {fields.get('source', 'SOURCE')} {folder}'"
         )
     try:
-        return Manifest(**fields)
-    except TypeError as error:
-        raise UserError(f"'{path}' lacks or adds fields; delete '{folder}' and build the store again") from error
+        return from_json(Manifest, fields)
+    except UserError as error:
+        raise UserError(f"'{path}' is broken ({error}); delete '{folder}' and build the store again") from error
+
+
+def write_source(folder: Path, files: Iterable[FileState]) -> None:
+    """Keep the state of the source's files, so that a later look can say what changed."""
+    states = iter(files)
+    with pq.ParquetWriter(folder / SOURCE, SOURCE_SCHEMA) as writer:
+        while some := list(islice(states, 10_000)):
+            columns = zip(*((printable(path), size, modified) for path, size, modified in some), strict=True)
+            writer.write_batch(pa.record_batch([list(column) for column in columns], schema=SOURCE_SCHEMA))
+
+
+def read_source_files(folder: Path) -> list[FileState]:
+    """What `write_source` kept; nothing where it is not there or broken, for it only serves to explain."""
+    try:
+        table = pq.read_table(folder / SOURCE, schema=SOURCE_SCHEMA)
+    except (OSError, pa.ArrowException):
+        return []
+    return [FileState(row["path"], row["bytes"], row["modified"]) for row in table.to_pylist()]
 
 
 class ContentDigest:
@@ -84,88 +104,12 @@ class ContentDigest:
         return blake2b(parts, digest_size=16).hexdigest()
 
 
-class StoreWriter:
-    """Writes rows one after the other into a hidden sibling of `out`, which becomes `out` when `finish` is called.
-
-    Used as a context manager; left without `finish`, nothing remains on the disk.
-    """
-
-    def __init__(self, out: Path, size: int) -> None:
-        self.out, self.size, self.rows, self.skipped = out, size, 0, 0
-        self._highest = -1
-        self._digest = ContentDigest()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = out.with_name(f".{out.name}.partial-{uuid4().hex[:8]}")
-        self._partial.mkdir()
-
-    def __enter__(self) -> Self:
-        self._images = (self._partial / IMAGES).open("wb")
-        self._index = pq.ParquetWriter(self._partial / INDEX, INDEX_SCHEMA)
-        self._skips = (self._partial / SKIPPED).open("w", newline="", encoding="utf-8")
-        self._write_header()
-        csv.writer(self._skips).writerow(["path", "reason"])
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._close()
-        shutil.rmtree(self._partial, ignore_errors=True)
-
-    def append(self, images: Sequence[Decoded], paths: Sequence[str], labels: Sequence[int]) -> None:
-        """Add rows; a label below zero means that there is none."""
-        if not images:
-            return
-        pixels = np.stack([image.pixels for image in images])
-        widths, heights = [image.width for image in images], [image.height for image in images]
-        labels = [max(label, -1) for label in labels]
-        rows = range(self.rows, self.rows + len(images))
-        self._images.write(pixels.data)
-        self._index.write_batch(
-            pa.record_batch([rows, [*map(printable, paths)], labels, widths, heights], schema=INDEX_SCHEMA)
-        )
-        self._digest.update(pixels, labels, widths, heights)
-        self._highest = max(self._highest, *labels)
-        self.rows += len(images)
-
-    def skip(self, path: str, reason: str) -> None:
-        """Account for a row that is not an image."""
-        csv.writer(self._skips).writerow([printable(path), reason])
-        self.skipped += 1
-
-    def finish(self, *, label_names: Sequence[str], source: str, fingerprint: str | None, ignored: int) -> None:
-        """Complete the files and let the folder appear under its name, in the place of a store that was there."""
-        names = name_labels(self._highest, label_names)
-        self._images.seek(0)
-        self._write_header()
-        self._close()
-        manifest = Manifest(
-            images=self.rows,
-            skipped=self.skipped,
-            ignored=ignored,
-            size=self.size,
-            label_names=names,
-            digest=self._digest.hexdigest(names),
-            source=source,
-            fingerprint=fingerprint,
-        )
-        (self._partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
-        replace_folder(self._partial, self.out)
-
-    def _write_header(self) -> None:
-        # numpy pads the header so that the first axis can grow in place: the same length for any number of rows
-        shape = (self.rows, self.size, self.size, 3)
-        header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._images, header)
-
-    def _close(self) -> None:
-        self._images.close()
-        self._index.close()
-        self._skips.close()
-
-
 def name_labels(highest: int, names: Sequence[str]) -> list[str]:
     """`names` when there are any, else '0', '1' ... up to the highest label; UserError when a label has no name."""
     if names and highest >= len(names):
         raise UserError(f"label {highest} has no name: there are {len(names)} label names, for labels from 0")
+    if highest >= MOST_CLASSES:
+        raise UserError(f"a label is {highest}, and labels count classes from 0: number them anew, without gaps")
     return list(names) if names else [str(label) for label in range(highest + 1)]
 
 

@@ -6,7 +6,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from limbeck.data.rows import Item, Rows, file_state, fingerprint
+from limbeck.data.findings import Finding
+from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
 from limbeck.errors import UserError
 
 # fmt: off
@@ -15,6 +16,7 @@ SUFFIXES = frozenset((
     ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".ico", ".qoi",
 ))
 # fmt: on
+STRAY = (Finding("stray", "at the root, beside sub-folders with images"),)
 
 
 def is_image(name: str) -> bool:
@@ -29,18 +31,20 @@ def folder_rows(folder: Path) -> Rows:
     and every directory is read once, so that cycles end. Hidden directories are left out. The images may be none.
     """
     classes: set[str] = set()
-    images, ignored, rooted, state = 0, 0, False, ""
+    ignored: list[str] = []
+    images, rooted, state = 0, False, ""
     for path in walk(folder):
         if not is_image(os.path.basename(path)):
-            ignored += 1
+            ignored.append(path)
             continue
         top, below, _ = path.partition(os.sep)
         rooted = rooted or not below
-        classes.add(top)
-        state = fingerprint([state, file_state(folder / path)])
+        classes.update([top] if below else [])
+        state = fingerprint([state, state_fingerprint([file_state(folder / path, path)])])
         images += 1
-    names = sorted(classes) if not rooted and len(classes) > 1 else []
-    items = partial(folder_items, folder, {name: label for label, name in enumerate(names)})
+    several = len(classes) > 1
+    names = sorted(classes) if several and not rooted else []
+    items = partial(folder_items, folder, {name: label for label, name in enumerate(names)}, several)
     return Rows(
         name=str(folder),
         items=items,
@@ -48,15 +52,17 @@ def folder_rows(folder: Path) -> Rows:
         label_names=names,
         ignored=ignored,
         fingerprint=state,
+        files=lambda: (file_state(item.content, item.path) for item in items() if isinstance(item.content, Path)),
         spread=lambda step: islice(items(), 0, None, step),
     )
 
 
-def folder_items(folder: Path, labels: dict[str, int]) -> Iterator[Item]:
-    """Images below `folder` with the label of their first-level sub-folder."""
+def folder_items(folder: Path, labels: dict[str, int], several: bool) -> Iterator[Item]:
+    """Images below `folder` with the label of their first-level sub-folder; at the root beside `several`, a stray."""
     for path in walk(folder):
         if is_image(os.path.basename(path)):
-            yield Item(path, folder / path, labels.get(path.partition(os.sep)[0], -1))
+            top, below, _ = path.partition(os.sep)
+            yield Item(path, folder / path, labels.get(top, -1), STRAY if several and not below else ())
 
 
 def walk(folder: Path) -> Iterator[str]:

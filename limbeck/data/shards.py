@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from limbeck.data.decode import UndecodableError
 from limbeck.data.folder import is_image
-from limbeck.data.rows import Item, Rows, file_state, fingerprint
+from limbeck.data.rows import Item, Rows, file_state, state_fingerprint
 from limbeck.errors import UserError
 
 
@@ -31,7 +31,8 @@ def shard_rows(files: Sequence[Path], name: str) -> Rows:
             for _, members in groupby(shard_members(file), key=lambda member: row_key(member.name)):
                 yield shard_item(list(members))
 
-    return Rows(name=name, items=items, count=None, fingerprint=fingerprint(map(file_state, files)))
+    states = [file_state(file) for file in files]
+    return Rows(name=name, items=items, count=None, fingerprint=state_fingerprint(states), files=lambda: iter(states))
 
 
 def shard_members(file: Path) -> Iterator[Member]:

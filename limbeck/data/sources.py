@@ -70,7 +70,7 @@ def read_folder(folder: Path) -> Rows:
         if files := sorted(folder.rglob(f"*{suffix}")):
             return READERS[suffix](files, str(folder))
     if rows.ignored:
-        raise UserError(f"'{folder}' holds no image: none of its {rows.ignored:,} files is one by its suffix")
+        raise UserError(f"'{folder}' holds no image: none of its {len(rows.ignored):,} files is one by its suffix")
     raise UserError(f"'{folder}' is empty: a source is {KINDS}")
 
 

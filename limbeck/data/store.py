@@ -1,21 +1,37 @@
 """A store: N images of one size as one memory map, with their labels and original sizes."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.data.build import write_store
 from limbeck.data.decode import Pixels, decode
-from limbeck.data.files import IMAGES, INDEX, ContentDigest, is_store, label_array, name_labels, read_manifest
+from limbeck.data.files import (
+    IMAGES,
+    INDEX,
+    INDEX_SCHEMA,
+    SKIPPED,
+    ContentDigest,
+    Manifest,
+    is_store,
+    label_array,
+    name_labels,
+    read_manifest,
+)
+from limbeck.data.findings import Choice
 from limbeck.data.rows import Rows, fingerprint
 from limbeck.data.sources import Source, read_source
+from limbeck.data.tally import ALLOWED, Policy
+from limbeck.disk import room_for
 from limbeck.errors import UserError
 
 
@@ -40,6 +56,11 @@ class Store:
         """S, the side of the stored images in pixels."""
         return self.images.shape[1]
 
+    def account(self) -> str:
+        """How many rows of the source are here, and how many are not and where that is said."""
+        left = f", {self.skipped:,} not used: see {self.path / SKIPPED}" if self.skipped and self.path else ""
+        return f"{len(self):,} images of {self.size} x {self.size} in {self.path or 'memory'}{left}"
+
     @property
     def labelled(self) -> bool:
         """Whether every row has a label."""
@@ -50,22 +71,13 @@ class Store:
         """Open a store folder; UserError when it is none, of another version, or not what its manifest says."""
         folder = Path(path)
         manifest = read_manifest(folder)
-        expected = (manifest.images, manifest.size, manifest.size, 3)
-        try:
-            images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-            index = pq.read_table(folder / INDEX, columns=["label", "width", "height"])
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise damaged(folder, str(error)) from error
-        if images.shape != expected or images.dtype != np.uint8:
-            raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
-        if len(index) != manifest.images:
-            raise damaged(folder, f"{INDEX} has {len(index)} rows, the manifest says {manifest.images}")
+        images, index = read_images(folder, manifest), read_index(folder, manifest)
         return cls(
             images=images,
-            labels=index["label"].to_numpy(),
-            widths=index["width"].to_numpy(),
-            heights=index["height"].to_numpy(),
-            label_names=manifest.label_names,
+            labels=index["label"],
+            widths=index["width"],
+            heights=index["height"],
+            label_names=list(manifest.label_names),
             digest=manifest.digest,
             skipped=manifest.skipped,
             path=folder,
@@ -126,30 +138,107 @@ def damaged(folder: Path, reason: str) -> UserError:
     return UserError(f"the store '{folder}' is damaged ({reason}): delete it and build it again")
 
 
-def build_store(source: Source, out: str | Path, *, size: int | None = None, workers: int | None = None) -> Store:
+def read_images(folder: Path, manifest: Manifest) -> Pixels:
+    """The pixels of a store, mapped; UserError when they are not what the manifest says."""
+    expected = (manifest.images, manifest.size, manifest.size, 3)
+    try:
+        images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+    except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
+        raise damaged(folder, f"{IMAGES}: {error}") from error
+    if images.shape != expected or images.dtype != np.uint8 or not images.flags.c_contiguous:
+        raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
+    return images
+
+
+def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """The columns of the index; UserError when they are not what a store of this manifest has."""
+    try:
+        table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise damaged(folder, f"{INDEX}: {error}") from error
+    if len(table) != manifest.images:
+        raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
+    if table.schema.types != [INDEX_SCHEMA.field(name).type for name in table.column_names]:
+        raise damaged(folder, f"{INDEX} has columns of {', '.join(map(str, table.schema.types))}")
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    lowest = {name: min(column.min(initial=1), 1) for name, column in columns.items()}
+    in_range = lowest["label"] >= -1 and columns["label"].max(initial=-1) < len(manifest.label_names)
+    if any(table[name].null_count for name in columns) or lowest["width"] < 1 or lowest["height"] < 1 or not in_range:
+        raise damaged(folder, f"{INDEX} has a label without a name, or an image without pixels")
+    return columns
+
+
+def build_store(
+    source: Source,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    workers: int | None = None,
+    allow_bad: float = ALLOWED,
+    leave_out: Sequence[Choice] = (),
+) -> Store:
     """Decode every image of `source` into a new store folder `out`, which appears only when it is whole.
 
-    `size` is the side in pixels to which images are squeezed; None: the median short side when that is at most 128,
-    else 256. Rows that cannot be decoded are listed in `skipped.csv`. A store at `out` is replaced, anything else
-    refused. Raises UserError when the source is missing, empty, without image or of no known kind (see `read_source`).
+    Rows that are not used are listed in `skipped.csv`. A store at `out` is replaced, anything else refused. A build
+    that was killed goes on where it was when it is started again, from the same files and with the same arguments.
+
+    Args:
+        source: see `read_source`.
+        out: the folder.
+        size: side in pixels to which images are squeezed; None: the median short side when that is at most 128, else
+            256.
+        workers: decoding threads; None: one per core.
+        allow_bad: share of the rows that may be unreadable.
+        leave_out: findings (see `limbeck.check`) whose rows are not used either.
+
+    Raises:
+        UserError: the source is missing, empty, of no known kind, without image, or has too many bad ones.
     """
-    write_store(read_source(source), Path(out), size, workers)
+    policy = Policy(leave_out=tuple(leave_out), allow_bad=allow_bad)
+    rows = read_source(source)
+    with alone(Path(out)):
+        write_store(rows, Path(out), size, workers, policy)
     return Store.open(out)
 
 
-def open_store(source: Source, cache: str | Path | None = None, size: int | None = None) -> Store:
+def open_store(
+    source: Source, cache: str | Path | None = None, size: int | None = None, allow_bad: float = ALLOWED
+) -> Store:
     """The store of `source`: a store folder is opened; anything else is built once in the folder `cache` and reused.
 
     It is built again when files of the source came, went or changed. Arrays and data sets in Python have no such mark
-    and are built each time. `cache` is ~/.cache/limbeck when not given.
+    and are built each time. `cache` is ~/.cache/limbeck when not given. Of several processes one builds and the others
+    wait. `allow_bad` is the share of rows that may be unreadable.
     """
     if isinstance(source, str | Path) and is_store(Path(source)):
         return sized(Store.open(source), size)
+    policy = Policy(allow_bad=allow_bad)
     rows = read_source(source)
     out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, size)
-    if not is_current(out, rows):
-        write_store(rows, out, size, workers=None)
+    with alone(out):
+        if not is_current(out, rows):
+            write_store(rows, out, size, workers=None, policy=policy)
     return Store.open(out)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Holds the right to write `out`; another process that wants it waits, and is told so. A killed one lets go."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.with_name(f".{out.name}.lock"))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"waiting for the process that builds {out}", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}") from error
+    try:
+        with room_for(out):
+            yield
+    finally:
+        lock.release()
 
 
 def sized(store: Store, size: int | None) -> Store:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.build import CHUNK, choose_size, ordered_map
+from limbeck.data.build import choose_size
+from limbeck.data.examine import CHUNK
+from limbeck.data.parallel import ordered_map
 from limbeck.data.rows import Item, Rows
 from limbeck.data.store import Store, build_store
 from limbeck.errors import UserError
@@ -74,14 +76,16 @@ def test_the_size_comes_from_images_that_can_be_opened() -> None:
 
 def test_every_row_is_accounted_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "photos", tmp_path / "store"
-    write_images(folder, 40)
+    write_images(folder, 60)
     whole = (folder / "000.png").read_bytes()
     for name, data in {"a.jpg": b"", "b.png": whole[:120], "c.png": b"text", "d.jpg": whole, "e.txt": b"no"}.items():
         (folder / name).write_bytes(data)
     store = build_store(folder, out)
-    assert (len(store), store.skipped) == (41, 3)  # d.jpg is a PNG, and is read
+    assert (len(store), store.skipped) == (61, 3)  # d.jpg is a PNG, and is read
     assert capsys.readouterr().err == (
-        f"41 images stored at 7 x 7 in {out}, 3 skipped (see {out}/skipped.csv), 1 ignored (not images)\n"
+        f"61 images stored at 7 x 7 in {out}; 3 not used (1 empty, 1 truncated, 1 unreadable), listed in "
+        f"{out}/skipped.csv; 1 ignored (not images by their names); "
+        "worth a look with `limbeck check`: 1 exact duplicates, 1 wrongly named, 61 tiny\n"
     )
     with (out / "skipped.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
@@ -112,7 +116,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(Interrupt):
         build_store(Failing(), tmp_path / "store", size=8)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".store.lock"]
 
 
 def test_no_image_at_all(tmp_path: Path) -> None:
@@ -121,12 +125,12 @@ def test_no_image_at_all(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(b"")
     for size in (None, 8):
         with pytest.raises(
-            UserError, match=r"photos' holds no image that can be decoded \(the first row: empty file\)"
+            UserError, match=r"photos' holds no image that can be used \(the first: a\.jpg: empty file\)"
         ):
             build_store(folder, tmp_path / "store", size=size)
     with pytest.raises(UserError, match="there is no row"):
         build_store([], tmp_path / "store")
-    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "photos"]
 
 
 def test_only_a_store_is_replaced(tmp_path: Path) -> None:
@@ -140,7 +144,7 @@ def test_only_a_store_is_replaced(tmp_path: Path) -> None:
     assert len(build_store(np.zeros((2, 8, 8), np.uint8), tmp_path / "empty")) == 2
     assert len(build_store(np.zeros((3, 8, 8), np.uint8), tmp_path / "empty")) == 3
     assert len(Store.open(tmp_path / "empty")) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["empty", "out"]
 
 
 @pytest.mark.parametrize(("size", "workers"), [(0, None), (8, 0)])

@@ -85,7 +85,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     rows = read_source(tmp_path)
     assert paths(rows) == ["cat/1.webp", "dog/2.PNG", "dog/deep/1.Jpeg"]
     assert (labels(rows), rows.label_names) == ([0, 1, 1], ["cat", "dog"])
-    assert (rows.count, rows.ignored, shades(rows)) == (3, 1, [10, 60, 110])
+    assert (rows.count, rows.ignored, shades(rows)) == (3, ["dog/notes.txt"], [10, 60, 110])
 
 
 def test_an_image_at_the_root_means_no_classes(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     for name in ("a.png", "._a.png", ".thumbnails/a.png"):
         save(tmp_path / name)
     rows = read_source(tmp_path)
-    assert (paths(rows), rows.ignored) == (["a.png"], 1)
+    assert (paths(rows), rows.ignored) == (["a.png"], ["._a.png"])
 
 
 def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_the_files_are_those_of_the_format(folder: Path) -> None:
         "index.parquet",
         "manifest.json",
         "skipped.csv",
+        "source.parquet",
     ]
     assert pq.read_table(folder / "index.parquet").column_names == ["row", "path", "label", "width", "height"]
     assert np.array_equal(np.load(folder / "images.npy", allow_pickle=False), IMAGES)
