@@ -1,6 +1,7 @@
 """Schedules: pure functions of where the run is, evaluated once per optimiser step."""
 
 import math
+from collections.abc import Sequence
 
 
 def cosine(start: float, end: float, progress: float) -> float:
@@ -21,3 +22,13 @@ def warmup_cosine(step: int, steps: int, warmup_steps: int, base: float, final: 
     if step < warmup_steps:
         return base * step / max(1, warmup_steps - 1)
     return cosine(base, final, (step - warmup_steps) / (steps - warmup_steps))
+
+
+def warmup_multistep(step: int, milestones: Sequence[int], warmup_steps: int, base: float, gamma: float) -> float:
+    """Linear warm-up, then `base`, multiplied by `gamma` at each of the steps `milestones`.
+
+    The warm-up takes the steps 0 .. `warmup_steps` - 1, the first at base / warmup_steps and the last at `base`: the
+    convention of the W-MSE authors (htdt/self-supervised d9662c8).
+    """
+    drops = sum(step >= milestone for milestone in milestones)
+    return base * gamma**drops * min(1.0, (step + 1) / max(1, warmup_steps))

@@ -1,13 +1,14 @@
-"""Schedules against the arrays that the SDSSL authors' code produced."""
+"""Schedules against the arrays that the SDSSL and the W-MSE authors' code produced."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from limbeck.schedule import cosine, warmup_cosine
+from limbeck.schedule import cosine, warmup_cosine, warmup_multistep
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "sdssl_schedules.npz")
+WMSE = np.load(Path(__file__).parent / "golden" / "wmse_lr_schedule.npz")
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,20 @@ def test_rises_equal_the_authors(name: str, start: float, end: float) -> None:
     np.testing.assert_allclose(ours, GOLDEN[name], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(120, 10), (1000, 97), (240, 247)])
+def test_drops_after_a_warm_up_equal_the_authors(epochs: int, steps: int) -> None:
+    """500 steps of warm-up, a fifth of the rate 50 epochs before the end, and a fifth of that 25 before."""
+    case = f"e{epochs}_i{steps}"
+    milestones = [(epochs - 50) * steps, (epochs - 25) * steps]
+    ours = [warmup_multistep(step, milestones, 500, float(WMSE[f"{case}/lr"]), 0.2) for step in range(epochs * steps)]
+    np.testing.assert_allclose(ours[:600], WMSE[f"{case}/first600"], rtol=1e-12)
+    np.testing.assert_allclose(ours[steps - 1 :: steps], WMSE[f"{case}/epoch_end_lr"], rtol=1e-12)
+
+
 def test_the_ends_are_exact() -> None:
     assert cosine(0.996, 1.0, 1.0) == 1.0
     assert warmup_cosine(0, 10, 3, base=0.5) == 0.0
     assert warmup_cosine(0, 10, 0, base=0.5) == 0.5
     assert warmup_cosine(0, 10, 1, base=0.5) == 0.0
+    assert warmup_multistep(0, [], 0, base=0.5, gamma=0.1) == 0.5
+    assert warmup_multistep(4, [4], 0, base=0.5, gamma=0.1) == 0.05

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.schedule import warmup_cosine
+from limbeck.errors import UserError
+from limbeck.schedule import warmup_cosine, warmup_multistep
 from limbeck.train.config import TrainConfig
 
 
@@ -15,18 +16,30 @@ from limbeck.train.config import TrainConfig
 class OptimConfig:
     """Defaults are those of SDSSL and MoCo v3 for ViTs; for LARS, BYOL takes lr 0.2 and weight decay 1.5e-6."""
 
-    name: Literal["adamw", "lars", "sgd"] = "adamw"
-    """Optimiser; lars and sgd are without Nesterov momentum."""
+    name: Literal["adamw", "adam", "lars", "sgd"] = "adamw"
+    """Optimiser; adam adds the decay to the gradient (L2), lars and sgd are without Nesterov momentum."""
     lr: float = 1.5e-4
     """Learning rate for a batch of 256; the peak is this x batch / 256."""
     weight_decay: float = 0.1
     """Not applied to biases and 1-D tensors (the scales of norms)."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of adamw."""
+    """Of adamw and adam."""
     momentum: float = 0.9
     """Of lars and sgd."""
     clip: float | None = None
     """Largest norm of the whole gradient."""
+    milestones: tuple[float, ...] | None = None
+    """Epochs at which the learning rate is multiplied by gamma, and between which it is constant; without them it falls
+    to 0 along a cosine."""
+    gamma: float = 0.1
+    """Of the milestones."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a rate that would rise or vanish at a milestone."""
+        if not 0 < self.gamma <= 1:
+            raise UserError(
+                f"gamma is {self.gamma}: the learning rate is multiplied by it, so take more than 0 up to 1"
+            )
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
@@ -52,6 +65,7 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
     groups = parameter_groups(module.named_parameters(), cfg.weight_decay)
     options: dict[str, dict[str, Any]] = {
         "adamw": {"opt": "adamw", "betas": cfg.betas, "fused": True},
+        "adam": {"opt": "adam", "betas": cfg.betas, "fused": True},
         "sgd": {"opt": "momentum", "momentum": cfg.momentum, "fused": True},  # timm's "sgd" is Nesterov's
         "lars": {"opt": "lars", "momentum": cfg.momentum},
     }
@@ -59,14 +73,29 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
     return optimizer
 
 
-def set_learning_rate(optimizer: Optimizer, cfg: OptimConfig, run: TrainConfig, step: int, epoch: int) -> float:
-    """Sets and returns the learning rate of an optimiser step: warm-up, then cosine to 0, in proportion to the batch.
+def warmup_steps(run: TrainConfig, epoch: int) -> int:
+    """Steps of linear warm-up; `epoch` is the number of steps in an epoch."""
+    return round((run.epochs / 10 if run.warmup_epochs is None else run.warmup_epochs) * epoch)
 
-    `epoch` is the number of steps in an epoch.
+
+def check_milestones(cfg: OptimConfig, run: TrainConfig) -> None:
+    """UserError where a drop of the learning rate would come after the end of the run."""
+    late = [m for m in cfg.milestones or () if m >= run.epochs]
+    if late:
+        raise UserError(f"milestone {late[0]:g} is beyond the {run.epochs:g} epochs; take one below or leave it out")
+
+
+def set_learning_rate(optimizer: Optimizer, cfg: OptimConfig, run: TrainConfig, step: int, epoch: int) -> float:
+    """Sets and returns the learning rate of an optimiser step: warm-up, then cosine to 0 or drops at milestones.
+
+    It is in proportion to the batch. `epoch` is the number of steps in an epoch.
     """
-    warmup_epochs = run.epochs / 10 if run.warmup_epochs is None else run.warmup_epochs
     peak = cfg.lr * run.batch_size / 256
-    lr = warmup_cosine(step, run.steps(epoch), round(warmup_epochs * epoch), peak)
+    warmup = warmup_steps(run, epoch)
+    if cfg.milestones is None:
+        lr = warmup_cosine(step, run.steps(epoch), warmup, peak)
+    else:
+        lr = warmup_multistep(step, [round(m * epoch) for m in cfg.milestones], warmup, peak, cfg.gamma)
     for group in optimizer.param_groups:
         group["lr"] = lr
     return lr

@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from limbeck.errors import UserError
 from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, parameter_groups, set_learning_rate
+from limbeck.train.optim import (
+    OptimConfig,
+    build_optimizer,
+    check_milestones,
+    clip_gradients,
+    parameter_groups,
+    set_learning_rate,
+)
 
 
 class Net(nn.Module):
@@ -48,6 +56,8 @@ def one_step(cfg: OptimConfig) -> tuple[torch.Tensor, torch.Tensor]:
     ("cfg", "weight", "bias"),
     [
         (OptimConfig(name="adamw", lr=0.5, weight_decay=0.1), 1 - 0.5 * 0.1 - 0.5, 1 - 0.5),
+        # The first step of Adam has length lr whatever the gradient; the decay is part of it, so it adds nothing here.
+        (OptimConfig(name="adam", lr=0.5, weight_decay=0.1), 1 - 0.5, 1 - 0.5),
         (OptimConfig(name="sgd", lr=0.5, weight_decay=0.1), 1 - 0.5 * (2 + 0.1), 1 - 0.5 * 3),
         # |w| = 2 and |g| = 4: the rate of the weight is 0.001 * 2 / (4 + 0.1 * 2); the bias is not adapted.
         (OptimConfig(name="lars", lr=0.5, weight_decay=0.1), 1 - 0.5 * 0.001 * 2 / 4.2 * 2.1, 1 - 0.5 * 3),
@@ -78,6 +88,38 @@ def test_the_rate_is_in_proportion_to_the_batch_and_warms_up_for_a_tenth() -> No
     assert max(rates) == rates[9] == rates[10] == pytest.approx(6e-4)
     assert rates[99] < 1e-6
     assert all(group["lr"] == rates[99] for group in optimizer.param_groups)
+
+
+def test_the_rate_drops_at_milestones_and_is_constant_between() -> None:
+    run = TrainConfig(epochs=8, batch_size=512, warmup_epochs=0.4)
+    cfg = OptimConfig(lr=1.5e-3, milestones=(4, 6.5), gamma=0.2)
+    optimizer = build_optimizer(Net(), cfg)
+    rates = [set_learning_rate(optimizer, cfg, run, step, epoch=10) for step in range(80)]
+    expected = [0.25, 0.5, 0.75] + [1] * 37 + [0.2] * 25 + [0.04] * 15
+    assert rates == pytest.approx([3e-3 * share for share in expected])
+
+
+def test_adam_adds_the_decay_to_the_gradient() -> None:
+    """Where the gradient is 0, the decay alone moves the weight by a whole step, and leaves the bias."""
+    layer = nn.Linear(1, 1)
+    nn.init.ones_(layer.weight)
+    optimizer = build_optimizer(layer, OptimConfig(name="adam", lr=0.5, weight_decay=0.1))
+    layer.weight.grad, layer.bias.grad = torch.zeros(1, 1), torch.zeros(1)
+    bias = layer.bias.item()
+    optimizer.step()
+    assert (layer.weight.item(), layer.bias.item()) == pytest.approx((0.5, bias))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, 2.0])
+def test_a_rate_that_rises_or_vanishes_is_refused(gamma: float) -> None:
+    with pytest.raises(UserError, match=f"gamma is {gamma}"):
+        OptimConfig(gamma=gamma)
+
+
+def test_a_drop_after_the_end_is_refused() -> None:
+    check_milestones(OptimConfig(milestones=(50, 75)), TrainConfig(epochs=100))
+    with pytest.raises(UserError, match=r"milestone 120 is beyond the 100 epochs"):
+        check_milestones(OptimConfig(milestones=(50, 120)), TrainConfig(epochs=100))
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(None, 1.0), (1.0, 0.2), (10.0, 1.0)])
