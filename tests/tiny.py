@@ -21,7 +21,7 @@ SIZES = {
     "neighbours": 8,
     "prototypes": 6,
     "freeze_steps": 0,
-    "warmup_steps": 2,  # in which a batch fills the queue
+    "warmup_steps": 2,  # in which two batches fill the queue
 }
 SETTING = Setting(images=250, batch=COUNT, together=COUNT, classes=CLASSES)
 

@@ -1,4 +1,4 @@
-"""MoBY against its definition and against steps of the authors' code: losses, gradients, queues, teacher, BatchNorms."""
+"""MoBY against its definition and against steps of the authors' code, up to queues, teacher and BatchNorms."""
 
 from collections.abc import Callable
 

@@ -1,0 +1,161 @@
+"""CoNe: learn labels together with the neighbours of an image, which should be of its class and agree on it.
+
+Zheng, You, Huang, Su, Wang, Qian, Wang, Xu, *CoNe: Contrast Your Neighbours for Supervised Image Classification*,
+arXiv 2308.10761. Defaults are those of mingkai-zheng/CoNe 4f96621, `script/train.sh`, for ResNet-50 on ImageNet.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.distributed import gather
+from limbeck.errors import UserError
+from limbeck.heads import mlp
+from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
+from limbeck.methods.base import Card, Method, MethodConfig
+from limbeck.methods.base.queue import check_queue
+from limbeck.schedule import cosine
+from limbeck.state import Ema, Queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MethodConfig):
+    """Supervised: the labels of the store, and neighbours that should be of the same class."""
+
+    name: ClassVar[str] = "cone"
+    card: ClassVar[Card] = Card(
+        idea="learn labels, and that neighbours share them",
+        keeps="teacher and queue",
+        when="every image has a label: an upper bound for the others",
+        cost=0.0,
+    )
+    view_count: ClassVar[tuple[int, int]] = (1, 1)
+    no_host_because: ClassVar[str] = "its targets are labels, and not what it says of another view"
+
+    views: str = "supervised"
+    """Preset of augmentations (docs/data.md), of one view."""
+    classes: int | None = None
+    """Classes of the labels; filled in from the store."""
+    dim: int = 256
+    """Width of the embedding."""
+    hidden: int = 4096
+    """Width of the projector's hidden layer."""
+    projector_layers: int = 2
+    """Linear layers of the projector."""
+    queue: int = 65536
+    """Rows that the queue holds, the newest of all processes; no more than the images."""
+    neighbours: int = 512
+    """Most similar rows of the queue that an image is compared with."""
+    temperature: float = 0.1
+    """Divides the cosines with the neighbours."""
+    vote_temperature: float = 0.07
+    """Divides the cosines by which the queue votes for classes."""
+    contrast: float = 0.7
+    """Weight of the neighbours' loss."""
+    consistency: float = 0.4
+    """Weight of the votes' loss."""
+    smoothing: float = 0.0
+    """Share of a label that goes to the other classes."""
+    warmup_steps: int | None = None
+    """Optimiser steps of labels alone, while the queue fills; by default one epoch."""
+    momentum: float = 0.996
+    """Momentum of the teacher at the start; it rises to 1 over the run along a half-cosine."""
+
+    def fit(self, setting: Setting) -> "Config":
+        """With classes and warm-up filled in; UserError where labels are missing or the queue does not suit."""
+        if setting.classes < 2:
+            found = "there is one class only" if setting.classes else "not every image of the store has one"
+            raise UserError(
+                f"{self.name} needs a label for every image, of two classes or more, and {found}: "
+                "give each class a folder of its own, or choose a method without labels"
+            )
+        if self.classes not in (None, setting.classes):
+            raise UserError(f"classes is {self.classes} and the store has {setting.classes}: leave the option out")
+        if not 0 <= self.smoothing <= 1 - 1 / setting.classes:
+            raise UserError(f"smoothing is {self.smoothing}: take 0 to {1 - 1 / setting.classes:.3g}")
+        check_queue(self.queue, setting)
+        if not 1 <= self.neighbours <= self.queue:
+            raise UserError(f"neighbours is {self.neighbours}: take 1 to {self.queue:,}, the rows of the queue")
+        epoch = setting.images // setting.batch
+        return replace(
+            self,
+            classes=setting.classes,
+            warmup_steps=epoch if self.warmup_steps is None else self.warmup_steps,
+        )
+
+    def build(self, backbone: Backbone) -> "CoNe":
+        """CoNe with fresh heads around `backbone`, whose teacher starts as a copy; needs a fitted configuration."""
+        return CoNe(backbone, self)
+
+
+class Classifier(nn.Module):
+    """A backbone, a projector, and a linear classifier of the embedding."""
+
+    def __init__(self, backbone: Backbone, projector: nn.Module, output: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.projector, self.output = backbone, projector, output
+
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """[B C H W] -> embedding [B D] and logits [B classes]."""
+        embedding = self.projector(self.backbone(view).final)
+        return embedding, self.output(embedding)
+
+
+class CoNe(Method):
+    """Cross-entropy + contrast * (weight of neighbours of the class) + consistency * (KL from the queue's votes).
+
+    The teacher, an EMA of everything, sees the same view; its embeddings, class probabilities and the labels make the
+    queue. The student's backbone is what is evaluated; the classifier is thrown away with the heads.
+    """
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        assert cfg.classes is not None
+        self.cfg = cfg
+        self.backbone = backbone
+        widths = [backbone.dim, *[cfg.hidden] * (cfg.projector_layers - 1), cfg.dim]
+        self.projector = mlp(widths, bias=True)
+        self.output = nn.Linear(cfg.dim, cfg.classes)
+        self.teacher = Ema(self.student())
+        self.queue = Queue(cfg.queue, {"keys": cfg.dim, "labels": None, "votes": cfg.classes})
+
+    def student(self) -> Classifier:
+        """All that learns."""
+        return Classifier(self.backbone, self.projector, self.output)
+
+    def forward(self, batch: Batch, clock: Clock) -> Loss:
+        """Terms: `labels`; after the warm-up also `contrast` and `consistency`, before their weights."""
+        (view,), labels, cfg = batch.views, batch.labels, self.cfg
+        assert labels is not None
+        assert cfg.warmup_steps is not None
+        embedding, logits = self.student()(view)
+        with torch.no_grad():
+            key, key_logits = self.teacher.module(view)
+        terms = {"labels": class_cross_entropy(logits, labels, cfg.smoothing)}
+        total = terms["labels"]
+        if clock.step >= cfg.warmup_steps:
+            bank, bank_labels, votes = self.queue["keys"], self.queue["labels"], self.queue["votes"]
+            contrast = neighbour_contrast(embedding, labels, bank, bank_labels, cfg.neighbours, cfg.temperature)
+            consistency = neighbour_consistency(logits, key, bank, bank_labels, votes, cfg.vote_temperature)
+            terms |= {"contrast": contrast, "consistency": consistency}
+            total = total + cfg.contrast * contrast + cfg.consistency * consistency
+        memory = {"keys": F.normalize(key, dim=1), "labels": labels, "votes": key_logits.softmax(1)}
+        return Loss(total, {k: v.detach() for k, v in terms.items()}, {k: gather(v) for k, v in memory.items()})
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the teacher, with the momentum of the step to come, for which the authors move it; pushes the keys."""
+        self.teacher.update(self.student(), cosine(self.cfg.momentum, 1.0, (clock.step + 1) / clock.steps))
+        self.queue.push(loss.memory)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The embeddings, [B C H W] -> [B D]."""
+        return self.student()(images)[0]
+
+    def target_encoder(self) -> Backbone:
+        """The teacher's backbone."""
+        return self.teacher.module.backbone
