@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from limbeck.backbones import Backbone
 from limbeck.config import Json
-from limbeck.distributed import sync_batchnorm
+from limbeck.distributed import gather, sync_batchnorm
 from limbeck.errors import UserError
 from limbeck.hardware import native_bf16
 from limbeck.train.config import TrainConfig
@@ -78,9 +78,8 @@ def _started() -> int:
 def check_alike(fabric: "Fabric", start: int, config: Json) -> None:
     """UserError unless every process begins at the same step of the same run; otherwise they would mix two of them."""
     digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=7).digest()
-    ours = torch.tensor([start, int.from_bytes(digest)], device=fabric.device)
-    everyone = fabric.all_gather(ours).view(-1, 2).tolist()  # type: ignore[union-attr]
-    steps, settings = (set(column) for column in zip(*everyone, strict=True))
+    ours = torch.tensor([[start, int.from_bytes(digest)]], device=fabric.device)
+    steps, settings = (set(column) for column in gather(ours).T.tolist())
     if len(settings) > 1:
         raise UserError("the processes were started with different settings: give all of them the same command")
     if len(steps) > 1:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,19 @@ def test_processes_and_micro_batches_share_out_a_batch(world: int, accumulate: i
     parts = [rows(loader(rank=rank, world=world, accumulate=accumulate).batches(1, 2)) for rank in range(world)]
     assert sorted(row for part in parts for row in part) == sorted(whole)
     assert all(part == whole[rank::world] for rank, part in enumerate(parts))
+
+
+def test_an_epoch_shows_each_row_once_over_all_processes_and_drops_what_fills_no_batch() -> None:
+    """23 images and batches of 6 for 3 processes with 2 micro-batches each: 3 steps, and 5 images wait."""
+    parts = [loader(count=23, batch_size=6, rank=rank, world=3, accumulate=2) for rank in range(3)]
+    one = loader(count=23, batch_size=6, accumulate=2)
+    for epoch in range(3):
+        steps = range(3 * epoch, 3 * epoch + 3)
+        seen = [row for part in parts for step in steps for row in part.rows(step)]
+        assert len(set(seen)) == len(seen) == 18
+        micro = [[batch.rows.tolist() for batch in part.batches(steps[0], steps[-1] + 1)] for part in parts]
+        joined = [sorted(chain(*rows)) for rows in zip(*micro, strict=True)]
+        assert joined == [sorted(batch.rows.tolist()) for batch in one.batches(steps[0], steps[-1] + 1)]
 
 
 def test_views_depend_neither_on_batch_size_nor_on_micro_batches() -> None:
