@@ -47,6 +47,8 @@ class BackboneConfig:
 
     None: where img_size is at most 64 and the family has one.
     """
+    stem_pool: bool = False
+    """ResNets with a small stem: keep the max-pool, which makes every map a quarter as large (usual at 64 pixels)."""
     freeze_patch_embed: bool = True
     """ViTs: the patch embedding keeps its random start (MoCo v3's remedy for instability)."""
     sincos_positions: bool = True
@@ -197,7 +199,8 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
             raise UserError(f"Depth {cut} is not in '{cfg.name}': choose 1 to {len(table)}.")
         stock = _stock_cut(cfg.name, whole, cut)
         args, cut = {**args, **stock}, None if stock or cut == len(table) else cut
-    changes = {**({"small_stem": True} if small else {}), **({"cut": cut} if cut is not None else {})}
+    stem: dict[str, Any] = {"small_stem": True, **({"stem_pool": True} if cfg.stem_pool else {})} if small else {}
+    changes = {**stem, **({"cut": cut} if cut is not None else {})}
     return ("limbeck_backbone", {"arch": cfg.name, "args": args, **changes}) if changes else (cfg.name, args)
 
 

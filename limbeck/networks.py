@@ -38,17 +38,18 @@ def _conv3x3(channels: int, width: int) -> nn.Conv2d:
     return conv
 
 
-def _small_resnet(model: Any) -> None:
+def _small_resnet(model: Any, pool: bool) -> None:
     model.conv1 = _conv3x3(model.in_chans, model.bn1.num_features)
-    model.maxpool = nn.Identity()
+    if not pool:
+        model.maxpool = nn.Identity()
 
 
-def _small_conv_stem(model: Any) -> None:
+def _small_conv_stem(model: Any, _: bool) -> None:
     model.conv_stem = _conv3x3(model.conv_stem.in_channels, model.conv_stem.out_channels)
 
 
-# timm module of a network -> how its stem is made small, in place
-SMALL_STEMS: dict[str, Callable[[Any], None]] = {
+# timm module of a network -> how its stem is made small, in place; the flag keeps the max-pool of a ResNet
+SMALL_STEMS: dict[str, Callable[[Any, bool], None]] = {
     "resnet": _small_resnet,
     "res2net": _small_resnet,
     "sknet": _small_resnet,
@@ -58,7 +59,7 @@ SMALL_STEMS: dict[str, Callable[[Any], None]] = {
 }
 
 
-def small_stem_of(arch: str) -> Callable[[Any], None] | None:
+def small_stem_of(arch: str) -> Callable[[Any, bool], None] | None:
     """The function that gives the networks of `arch`'s family a small stem, or None where the family has none."""
     return next(
         (change for module, change in SMALL_STEMS.items() if timm.models.is_model_in_modules(arch, module)), None
@@ -95,7 +96,9 @@ class Trunk(nn.Module):
         self.body.set_grad_checkpointing(enable)
 
 
-def _network(arch: str, args: dict[str, Any], small_stem: bool = False, cut: int | None = None, **_: Any) -> nn.Module:
+def _network(
+    arch: str, args: dict[str, Any], small_stem: bool = False, stem_pool: bool = False, cut: int | None = None, **_: Any
+) -> nn.Module:
     """timm repeats its defaults (classes, channels, size) as further arguments; `args` has said them already."""
     model = timm.create_model(arch, **args)
     if small_stem:
@@ -104,13 +107,14 @@ def _network(arch: str, args: dict[str, Any], small_stem: bool = False, cut: int
             raise UserError(
                 f"'{arch}' has no small stem; drop small_stem or choose a network of {', '.join(SMALL_STEMS)}."
             )
-        change(model)
+        change(model, stem_pool)
     return model if cut is None else Trunk(model, cut)
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm has no types
 def limbeck_backbone(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm entry point: `arch` built with `args`, then given a small stem (`small_stem`) and kept up to stage `cut`.
+    """timm entry point: `arch` built with `args`, then given a small stem (`small_stem`; `stem_pool` keeps a ResNet's
+    max-pool) and kept up to stage `cut`.
 
     `pretrained=True` loads the weights of exactly this network (those beside the config that names it), not of `arch`.
     """

@@ -23,6 +23,7 @@ FAMILIES = {
     "eva": BackboneConfig(name="eva02_tiny_patch14_224", img_size=16, args=VIT),
     "beit": BackboneConfig(name="beit_base_patch16_224", img_size=16, args=VIT),
     "resnet-quarter": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
+    "resnet-pooled": BackboneConfig(name="resnet18", img_size=32, stem_pool=True, args=QUARTER),
     "resnet": BackboneConfig(name="resnet18", small_stem=False, args={"channels": [8, 16, 24, 32]}),
     "resnet-bottleneck": BackboneConfig(name="resnet26d", args={"channels": [4, 8, 8, 8]}),
     "mobilenet": BackboneConfig(name="mobilenetv3_small_050", img_size=32),
@@ -35,7 +36,7 @@ FAMILIES = {
 
 
 # timm's own arguments cannot express their cuts (and, at 32 pixels, their stem)
-NEED_LIMBECK = {"resnet-quarter", "mobilenet", "convnext", "swin", "convit"}
+NEED_LIMBECK = {"resnet-quarter", "resnet-pooled", "mobilenet", "convnext", "swin", "convit"}
 
 
 def build(family: str) -> Backbone:
@@ -147,6 +148,9 @@ def test_the_small_stem_is_one_3x3_convolution_of_the_width_it_replaces() -> Non
     for conv, width in ((quarter.conv1, 16), (mobile.conv_stem, 16)):
         assert (conv.kernel_size, conv.stride, conv.out_channels) == ((3, 3), (1, 1), width)
     assert isinstance(quarter.maxpool, nn.Identity)
+    pooled = build("resnet-pooled").model
+    assert pooled.conv1.kernel_size == (3, 3)
+    assert isinstance(pooled.maxpool, nn.MaxPool2d)
     plain = build_backbone(BackboneConfig(name="resnet18", img_size=96, args={"channels": [8, 8, 8, 8]})).model
     assert plain.conv1.kernel_size == (7, 7)
 
