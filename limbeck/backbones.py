@@ -77,6 +77,7 @@ class Backbone(nn.Module):
         dim: width of `final`.
         taps: (1, ..., depth).
         tap_dims: width of each tap.
+        map_dims: channels of its map; another number at the last tap of networks whose head widens it.
     """
 
     def __init__(self, cfg: BackboneConfig, model: Any) -> None:
@@ -86,7 +87,8 @@ class Backbone(nn.Module):
         self.dim: int = model.head_hidden_size
         self._table = tap_table(model)[: cfg.cut]
         self.taps = tuple(range(1, len(self._table) + 1))
-        self.tap_dims = {**{tap: self._table[tap - 1][1] for tap in self.taps}, self.taps[-1]: self.dim}
+        self.map_dims = {tap: self._table[tap - 1][1] for tap in self.taps}
+        self.tap_dims = {**self.map_dims, self.taps[-1]: self.dim}
         self.is_vit = timm.models.is_model_in_modules(cfg.name, VITS)
         own = self.taps[:-1] if cfg.per_layer_norm else ()
         self.tap_norms = nn.ModuleDict({str(tap): copy.deepcopy(model.norm) for tap in own})

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -42,3 +44,33 @@ class Head(nn.Module):
     def predict(self, z: Tensor) -> Tensor:
         """[B D] -> [B D]; the identity without a predictor."""
         return z if self.predictor is None else self.predictor(z)
+
+
+def hypercolumn(maps: Sequence[Tensor]) -> Tensor:
+    """Maps [B C_l H_l W_l], the last one the smallest -> [B sum of C_l, H W], at every place of the last what all say.
+
+    Resized bilinearly, without antialiasing: a map of twice the side becomes means of 2 x 2.
+    """
+    size = maps[-1].shape[-2:]
+    resized = [F.interpolate(m, size, mode="bilinear", align_corners=False) for m in maps]
+    return torch.cat(resized, dim=1)
+
+
+class HypercolumnPool(nn.Module):
+    """Mixes a hypercolumn place by place (1x1 convolution, BatchNorm, ReLU) and averages over places.
+
+    Args:
+        channels: of each map.
+        width: D of the result.
+
+    Source: zaczgao/Cross-Context_Learning 340bca9, `FeatDistiller`.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        mix = nn.Conv2d(sum(channels), width, kernel_size=1, bias=False)
+        self.mix = nn.Sequential(mix, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """[B C_l H_l W_l] of each depth -> [B D]."""
+        return self.mix(hypercolumn(maps)).mean(dim=(2, 3))

@@ -60,6 +60,7 @@ def test_taps_have_the_stated_widths_and_the_last_is_what_timm_answers(family: s
     assert {tap: vector.shape[1] for tap, vector in taps.items()} == backbone.tap_dims
     assert final.shape == (2, backbone.dim)
     assert all(square.ndim == 4 and len(square) == 2 for square in maps.values())
+    assert {tap: square.shape[1] for tap, square in maps.items()} == backbone.map_dims
     assert set(maps) == set(taps) == set(backbone.taps)
 
 
