@@ -30,19 +30,23 @@ def whiten(x: Tensor, eps: float = 0.0) -> Tensor:
         the whitened slices; one whose covariance has no Cholesky factor (V too small, or columns that depend on each
         other) is NaN, so that a GPU need not be waited for.
     """
-    whitened: Tensor = _Whiten.apply(x, eps)
-    return whitened
+    slices: Tensor = _Whiten.apply(x.reshape(-1, *x.shape[-2:]), eps)
+    return slices.view(x.shape)
 
 
 class _Whiten(torch.autograd.Function):
+    """Slices [S V C]."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        _, rows, columns = x.shape
         with exact_products(x.device):
-            centred = x - x.mean(-2, keepdim=True)
-            identity = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-            scale = (1 - eps) / (x.shape[-2] - 1)
-            factor, failed = torch.linalg.cholesky_ex(scale * (centred.mT @ centred) + eps * identity)
-            factor = factor.masked_fill(failed[..., None, None] > 0, torch.nan)
+            centred = x - x.mean(1, keepdim=True)
+            identity = torch.eye(columns, dtype=x.dtype, device=x.device)
+            scale = (1 - eps) / (rows - 1)
+            covariance = torch.baddbmm(identity, centred.mT, centred, beta=eps, alpha=scale)
+            factor, failed = torch.linalg.cholesky_ex(covariance)
+            factor = factor.masked_fill(failed[:, None, None] > 0, torch.nan)
             inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
             z = centred @ inverse.mT
         ctx.save_for_backward(z, inverse)
@@ -55,10 +59,10 @@ class _Whiten(torch.autograd.Function):
         """With M = G'Z and K its lower triangle, mirrored: (G - scale * Z K) L^-1, less the mean of its columns."""
         z, inverse = ctx.saved_tensors
         with exact_products(z.device):
-            lower = (grad.mT @ z).tril()
+            lower = (grad.mT @ z).tril_()
             mirrored = lower + lower.tril(-1).mT
-            inner = (grad - ctx.scale * (z @ mirrored)) @ inverse
-            return inner - inner.mean(-2, keepdim=True), None
+            inner = torch.baddbmm(grad, z, mirrored, alpha=-ctx.scale) @ inverse
+            return inner.sub_(inner.mean(1, keepdim=True)), None
 
 
 @full_precision
@@ -75,10 +79,18 @@ def w_mse(queries: Tensor, targets: Tensor, euclidean: bool = False) -> Tensor:
 
     Source: W-MSE (Ermolov et al. 2021), `norm_mse_loss` and `mse_loss` of the authors' code.
     """
+    views, rows, width = queries.shape
     if not euclidean:
-        queries, targets = F.normalize(queries, dim=2), F.normalize(targets, dim=2)
-    views, _, width = queries.shape
-    squares = (views - 1) * (queries.square() + targets.square()).sum(0)
-    products = queries.sum(0) * targets.sum(0) - (queries * targets).sum(0)
-    distances = (squares - 2 * products).sum(1) / (views * (views - 1))
-    return distances.mean() / (width if euclidean else 1)
+        same = targets is queries
+        queries = F.normalize(queries, dim=2)
+        targets = queries if same else F.normalize(targets, dim=2)
+    pairs = views * (views - 1) * rows
+    products = (_dot(queries.sum(0), targets.sum(0)) - _dot(queries, targets)) / pairs
+    if not euclidean:
+        return 2 - 2 * products
+    squares = (_dot(queries, queries) + _dot(targets, targets)) / (views * rows)
+    return (squares - 2 * products) / width
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.flatten(), b.flatten())

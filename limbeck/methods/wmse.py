@@ -169,5 +169,5 @@ class WMSE(Host):
 
     def _whiten(self, rows: Tensor, orders: Tensor) -> Tensor:
         """All slices of all views and orders at once: [d B D] -> [d w_iter*B D], in the order of `orders`."""
-        slices = rows[:, orders.flatten()].unflatten(1, (-1, self.w_size))
+        slices = rows.index_select(1, orders.flatten()).unflatten(1, (-1, self.w_size))
         return whiten(slices, self.cfg.eps).flatten(1, 2)
