@@ -1,0 +1,172 @@
+"""CGH: the last vector of a network and the hypercolumn of its last stages teach each other whom an image resembles.
+
+Gao, Feng, Patras, *Self-Supervised Representation Learning with Cross-Context Learning between Global and Hypercolumn
+Features*, WACV 2024 (arXiv 2308.13392). Defaults are those of the authors' only configuration, ResNet-50 on ImageNet in
+zaczgao/Cross-Context_Learning 340bca9.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.distributed import gather
+from limbeck.errors import UserError
+from limbeck.heads import HypercolumnPool, mlp
+from limbeck.losses.contrastive import info_nce
+from limbeck.losses.relation import relation, relation_loss
+from limbeck.methods.base import Card, Method, MethodConfig
+from limbeck.methods.base.queue import check_queue, push_unit
+from limbeck.state import Ema, Queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MethodConfig):
+    """Last vector and hypercolumn teach each other, so that local detail enters the features; wants a CNN."""
+
+    name: ClassVar[str] = "cgh"
+    card: ClassVar[Card] = Card(
+        idea="last vector and hypercolumn resemble other images as the slow copy of the other says",
+        keeps="teacher and two queues",
+        when="CNNs whose features are to keep local detail, with small batches",
+        cost=0.0,
+    )
+    view_count: ClassVar[tuple[int, int]] = (2, 6)
+    no_host_because: ClassVar[str] = "its last vector learns from its own hypercolumn"
+    views: str = "ressl"
+    """Preset of augmentations (docs/data.md); the teacher sees the last view, the student the first one, and of any
+    between them the last vector alone."""
+    dim: int = 512
+    """Width of both embeddings."""
+    hidden: int = 4096
+    """Width of the hidden layers of both projectors."""
+    queue: int = 131072
+    """Rows that each queue holds, the newest of all processes; no more than the images."""
+    contexts: tuple[int, ...] = (-2, -1)
+    """Blocks or stages of the hypercolumn, from 1, or from -1 backwards."""
+    momentum: float = 0.999
+    """Momentum of the teacher."""
+    warmup: float = 0.025
+    """Share of the run in which InfoNCE gives way to the relations (5 of 200 epochs)."""
+    temperature: float = 0.1
+    """Divides the cosines of the student's last vector."""
+    teacher_temperature: float = 0.04
+    """Divides the cosines of the teacher's last vector."""
+    hyper_temperature: float = 0.08
+    """Divides the cosines of the student's hypercolumn."""
+    hyper_teacher_temperature: float = 0.08
+    """Divides the cosines of the teacher's hypercolumn."""
+    contrast_temperature: float = 0.2
+    """Divides the cosines in InfoNCE."""
+
+    def fit(self, setting: Setting) -> Self:
+        """This configuration, if the queues suit the store and the batch."""
+        check_queue(self.queue, setting)
+        return self
+
+    def build(self, backbone: Backbone) -> "CGH":
+        """CGH with fresh heads around `backbone`; UserError for contexts that it does not have."""
+        return CGH(backbone, self)
+
+    def taps(self, backbone: Backbone) -> tuple[int, ...]:
+        """The contexts counted from 1, ascending."""
+        depth = backbone.taps[-1]
+        taps = {context if context > 0 else depth + 1 + context for context in self.contexts}
+        if not taps or not taps <= set(backbone.taps):
+            raise UserError(
+                f"contexts {self.contexts} are not all in '{backbone.cfg.name}': choose depths from 1 to {depth}, "
+                f"or from -{depth} to -1"
+            )
+        return tuple(sorted(taps))
+
+
+class TwoContexts(nn.Module):
+    """A backbone that describes an image by its last vector and by a hypercolumn, each through a projector."""
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.taps = cfg.taps(backbone)
+        self.pool = HypercolumnPool([backbone.map_dims[tap] for tap in self.taps], backbone.dim)
+        self.last, self.hyper = (mlp([backbone.dim, cfg.hidden, cfg.dim], norm=False, bias=True) for _ in range(2))
+
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """[B C H W] -> last and hyper, [B D] each."""
+        features = self.backbone(view, self.taps, maps=True)
+        column = self.pool([features.maps[tap] for tap in self.taps])
+        return self.last(features.final), self.hyper(column)
+
+    def glance(self, view: Tensor) -> Tensor:
+        """[B C H W] -> last alone, [B D]."""
+        return self.last(self.backbone(view).final)
+
+
+class CGH(Method):
+    """Each context of the student against the other one of the teacher, over queues whose rows show the same images.
+
+    The teacher is a moving average of the whole student, in training mode; the student's backbone is evaluated. With R
+    the relation loss (`losses.relation`) and a rising from 0 to 1 during the warm-up:
+
+        total = a/2 R(hyper; teacher's last) + a/2 R(last; teacher's hyper) + (1 - a) (InfoNCE(last) + InfoNCE(hyper))
+    """
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.student = TwoContexts(backbone, cfg)
+        self.teacher = Ema(self.student)
+        self.queue = Queue(cfg.queue, {"last": cfg.dim, "hyper": cfg.dim})
+
+    @property
+    def backbone(self) -> Backbone:  # type: ignore[override]
+        """The student's."""
+        return self.student.backbone
+
+    def relations(self, clock: Clock) -> float:
+        """Weight of the relations now, from 0 to 1; that of InfoNCE is the rest."""
+        return min(1.0, clock.progress / self.cfg.warmup) if self.cfg.warmup else 1.0
+
+    def forward(self, batch: Batch, clock: Clock) -> Loss:
+        """Terms: `last` and `hyper`, by the context that learns, and `contrast` during the warm-up."""
+        first, *further, weak = batch.views
+        last, hyper = self.student(first)
+        crops = (last, *map(self.student.glance, further))
+        with torch.no_grad():
+            keys = dict(zip(("last", "hyper"), self.teacher.module(weak), strict=True))
+        weight = self.relations(clock)
+        terms = self._relate(crops, hyper, keys)
+        total = weight / 2 * (terms["last"] + terms["hyper"])
+        if weight < 1:
+            terms["contrast"] = self._contrast(last, keys, "last") + self._contrast(hyper, keys, "hyper")
+            total = total + (1 - weight) * terms["contrast"]
+        memory = {name: gather(rows) for name, rows in keys.items()}
+        return Loss(total, {name: value.detach() for name, value in terms.items()}, memory)
+
+    def _relate(self, crops: tuple[Tensor, ...], hyper: Tensor, keys: dict[str, Tensor]) -> dict[str, Tensor]:
+        cfg, of_last, of_hyper = self.cfg, self.queue["last"], self.queue["hyper"]
+        by_last = relation(keys["last"], of_last, cfg.teacher_temperature)
+        by_hyper = relation(keys["hyper"], of_hyper, cfg.hyper_teacher_temperature)
+        losses = [relation_loss(crop, of_last, cfg.temperature, by_hyper) for crop in crops]
+        return {
+            "last": torch.stack(losses).mean(),
+            "hyper": relation_loss(hyper, of_hyper, cfg.hyper_temperature, by_last),
+        }
+
+    def _contrast(self, queries: Tensor, keys: dict[str, Tensor], context: str) -> Tensor:
+        return info_nce(queries, self.queue[context], keys[context], self.cfg.contrast_temperature)
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the teacher and pushes its two descriptions of the batch, into the same places."""
+        self.teacher.update(self.student, self.cfg.momentum)
+        push_unit(self.queue, loss.memory)
+
+    def target_encoder(self) -> Backbone:
+        """The teacher's backbone."""
+        return self.teacher.module.backbone
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The projections of the last vector, [B C H W] -> [B D]."""
+        return self.student.glance(images)
