@@ -30,12 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+PRELOAD = ["limbeck.cli", "limbeck.run", "lightning.fabric"]  # what takes seconds to import
 Life = list[tuple[str, float]]
 MOMENTS = ("step", "checkpoint", "probe", "row", "encoder", "start", "checkpoint")
 TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
 VIT = '{"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2}'
 SMALL = ["--method.hidden", "64", "--method.dim", "32", "--backbone.args", VIT, "--precision", "fp32"]
-SMALL += ["--epochs", "5", "--batch-size", "50", "--log-every", "2", "--knn-every", "1", "--save-minutes", "0"]
+SMALL += ["--epochs", "5", "--batch-size", "48", "--log-every", "2", "--knn-every", "1", "--save-minutes", "0"]
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
     "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate", "2", *SMALL, "--optim.name", "sgd"],
@@ -68,7 +69,7 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
     Returns its exit code (-9 if killed) and the moments of its life with the time at which each began.
     """
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["limbeck.cli", "limbeck.run", "lightning.fabric"])
+    context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_command, args=(command, log, theirs))
     process.start()

@@ -1,14 +1,21 @@
-"""`devices=2` as a user starts it: one script, that Fabric starts a second time."""
+"""`devices=2` as a user starts it: one script, that Fabric starts a second time; and processes of torchrun."""
 
+import multiprocessing as mp
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
+from benchmarks.kills import METHODS, PRELOAD, write_store
+from limbeck import cli
 from tests.train.toy import fit, toy
 
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload(PRELOAD)
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,3 +35,41 @@ def test_two_processes_share_out_the_rows_and_learn_what_one_learns(tmp_path: Pa
     one = fit(tmp_path / "one", toy(norm=False, noise=0.0))
     torch.testing.assert_close(first["weight"], one.state_dict()["backbone.1.weight"], rtol=1e-4, atol=1e-4)
     assert (tmp_path / "two" / "metrics.csv").read_text().count("\n") == 7  # the header, steps 2, 4, 5, 6, 8 and 10
+
+
+def one_of_torchruns(variables: dict[str, str], command: list[str]) -> None:
+    os.environ.update(variables)
+    torch.set_num_threads(1)
+    cli.main(command)
+
+
+def launch(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
+    """`limbeck pretrain` in processes with the variables that torchrun sets; the weights that they learn."""
+    processes = machines * per_machine
+    options = [word.replace(', "drop_path_rate": 0.2', "") for word in METHODS["simclr, 2 micro-batches, SGD"]]
+    command = ["pretrain", str(store), "--out", str(run), *options]  # without the random numbers of each process
+    command += ["--devices", str(per_machine), "--num-nodes", str(machines)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "test"}
+    started = []
+    for rank in range(processes):
+        machine, local = divmod(rank, per_machine)
+        own = {"RANK": rank, "LOCAL_RANK": local, "GROUP_RANK": machine, "WORLD_SIZE": processes}
+        variables = shared | {name: str(value) for name, value in own.items()} if processes > 1 else {}
+        started.append(CONTEXT.Process(target=one_of_torchruns, args=(variables, command)))
+        started[-1].start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * processes
+    return load_file(run / "encoder" / "model.safetensors")
+
+
+def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    one, two, machines = (launch(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
+    for name, weights in one.items():
+        assert torch.equal(two[name], machines[name])
+        torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=1e-5)
+    logs = [(tmp_path / run / "metrics.csv").read_text().count("\n") for run in ("1x1", "1x2", "2x1")]
+    assert len(set(logs)) == 1  # one process alone writes
