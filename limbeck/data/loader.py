@@ -105,6 +105,10 @@ class Loader:
                     return
                 yield self._batch(raw)
 
+    def look(self, rows: np.ndarray) -> Batch:
+        """Those rows, int64 [B], as the first epoch shows them."""
+        return self._batch(self._read(rows, 0))
+
     def rows(self, step: int) -> np.ndarray:
         """Rows of the store that this process sees in an optimiser step, int64 [batch_size / world]."""
         epoch, within = divmod(step, self.steps_per_epoch)
@@ -112,12 +116,15 @@ class Loader:
         return order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world]
 
     def _raw(self, start: int, stop: int) -> Iterator[Raw]:
-        pin = self.device.type == "cuda"
         for step in range(start, stop):
             for rows in np.split(self.rows(step), self.accumulate):
-                images = _gather(self.store.images, rows, pin) if self._resident is None else None
-                kept = torch.from_numpy(rows).contiguous()
-                yield Raw(step // self.steps_per_epoch, kept.pin_memory() if pin else kept, images)
+                yield self._read(rows, step // self.steps_per_epoch)
+
+    def _read(self, rows: np.ndarray, epoch: int) -> Raw:
+        pin = self.device.type == "cuda"
+        images = _gather(self.store.images, rows, pin) if self._resident is None else None
+        kept = torch.from_numpy(rows).contiguous()
+        return Raw(epoch, kept.pin_memory() if pin else kept, images)
 
     def _batch(self, raw: Raw) -> Batch:
         rows = raw.rows.to(self.device, non_blocking=True)

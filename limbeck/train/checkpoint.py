@@ -15,6 +15,7 @@ from limbeck.disk import replacing
 from limbeck.errors import UserError
 
 VERSION = 1
+CHECKPOINT = "checkpoint.ckpt"
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:

@@ -36,6 +36,10 @@ class TrainConfig:
     """Minutes between checkpoints; 0 writes one after every epoch."""
     log_every: int = 20
     """Optimiser steps between rows of metrics.csv, which also gets one after every epoch; each waits for the device."""
+    health_every: int = 200
+    """Optimiser steps between readings of health (docs/health.md), one more being taken at the end; 0 for none."""
+    stop_on_collapse: bool = True
+    """End a run whose embeddings have collapsed, at its last healthy checkpoint."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that makes no run."""

@@ -94,6 +94,10 @@ class Log:
         """A line of its own, on stderr."""
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
+    def rows(self) -> list[dict[str, float]]:
+        """What metrics.csv holds, without empty cells."""
+        return [{name: float(text) for name, text in row.items() if text} for row in self._metrics.rows()]
+
     def speed(self, step: int, waited: float) -> dict[str, float]:
         """Images per second, and the share of the time spent waiting for data, since the last record.
 

@@ -7,30 +7,29 @@ the numbers of one that was not; on a CPU, to the last bit.
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from limbeck.config import Json
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.data.loader import Loader
+from limbeck.contracts import Loss
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.errors import UserError
 from limbeck.methods.base import Method
-from limbeck.train.accumulate import detach, join
-from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
+from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import connect, describe, launch, mean_over_processes, prepare, seed_step
+from limbeck.train.device import check_alike, describe, mean_over_processes
+from limbeck.train.examine import Examiner
 from limbeck.train.interrupt import Interrupted, StopRequest
 from limbeck.train.log import Log
-from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
+from limbeck.train.meter import Meter
+from limbeck.train.nonfinite import trace
+from limbeck.train.optim import OptimConfig, warmup_steps
 from limbeck.train.probe import Probe, score
-
-CHECKPOINT = "checkpoint.ckpt"
+from limbeck.train.steps import Done, Steps
+from limbeck.train.watch import Watch
 
 
 def train(
@@ -56,128 +55,116 @@ def train(
         resume: go on from the checkpoint in `run`, or from the start when none was written yet.
 
     Raises:
-        UserError: the store holds less than a batch, the checkpoint does not fit or is in the way, or the loss is nan.
+        UserError: the store holds less than a batch, the checkpoint does not fit or is in the way, a number is not
+            finite, or the embeddings have collapsed.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     if (run / CHECKPOINT).exists() and not resume:
         raise UserError(f"{run} holds a run already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
-    _Training(method, store, views, cfg, optim, run, config, probe).fit()
+    _Training(Steps(method, store, views, cfg, optim), run, config, probe).fit()
 
 
 class _Training:
     """The part of a run that one process does."""
 
-    def __init__(
-        self,
-        method: Method,
-        store: Store,
-        views: tuple[View, ...],
-        cfg: TrainConfig,
-        optim: OptimConfig,
-        run: Path,
-        config: Json,
-        probe: Probe | None,
-    ) -> None:
-        self.method, self.cfg, self.optim, self.run, self.config, self.probe = method, cfg, optim, run, config, probe
-        self.fabric = fabric = launch(cfg)
-        self.loader = Loader(
-            store,
-            views,
-            cfg.batch_size,
-            seed=cfg.seed,
-            device=fabric.device,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            accumulate=cfg.accumulate,
-        )
-        self.epoch = self.loader.steps_per_epoch
-        self.steps = cfg.steps(self.epoch)
-        prepare(method, fabric, cfg)
-        optimizer = build_optimizer(method, optim)
-        file = run / CHECKPOINT
-        self.start = load_checkpoint(file, method, optimizer, config) if file.exists() else 0
-        self.module, self.optimizer = connect(fabric, method, optimizer)
+    def __init__(self, steps: Steps, run: Path, config: Json, probe: Probe | None) -> None:
+        self.steps, self.run, self.config, self.probe = steps, run, config, probe
+        self.method, self.cfg, self.fabric = steps.method, steps.cfg, steps.fabric
+        self.epoch, self.end = steps.epoch, steps.count
+        self.start = self._load() if (run / CHECKPOINT).exists() else 0
+        check_alike(self.fabric, self.start, config)
+        self.meter = Meter(steps)
+        self.watch: Watch | None = None
         self.saved = time.monotonic()
 
     def fit(self) -> None:
         """Takes the steps that are left."""
         writes = self.fabric.is_global_zero
-        log_or_none = Log(self.run, self.start, self.steps, self.cfg.batch_size) if writes else nullcontext()
-        batches = self.loader.batches(self.start, self.steps)
+        log_or_none = Log(self.run, self.start, self.end, self.cfg.batch_size) if writes else nullcontext()
+        batches = self.steps.loader.batches(self.start, self.end)
         with StopRequest() as stop, log_or_none as log, closing(batches):
             if log:
-                log.say(self._description())
-            for step in range(self.start, self.steps):
-                done = step + 1
-                clock = Clock(step, self.steps)
-                seed_step(self.cfg.seed, step, self.fabric)
-                lr = set_learning_rate(self.optimizer, self.optim, self.cfg, step, self.epoch)
-                loss = self._backward(batches, clock)
-                norm = self._clip(done)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                with torch.no_grad():
-                    self.method.after_step(loss, clock)
-                self._report(log, done, lr, loss, norm)
-                self._pause(log, done, stop)
+                self._begin(log)
+            for step in range(self.start, self.end):
+                done = self.steps.take(batches, step, norm=self._logs(step + 1))
+                self._report(log, step + 1, done)
+                self._pause(log, step + 1, done.loss, stop)
+        if self.watch:
+            self.watch.conclude()
 
-    def _backward(self, batches: Iterator[Batch], clock: Clock) -> Loss:
-        """Gradients of the mean loss over the micro-batches of a step, and that loss without its graph."""
-        losses = []
-        for left in reversed(range(self.cfg.accumulate)):
-            with self.fabric.no_backward_sync(self.module, enabled=left > 0):
-                loss = self.module(next(batches), clock)
-                self.fabric.backward(loss.total / self.cfg.accumulate)
-            losses.append(detach(loss))
-        return join(losses)
+    def _begin(self, log: Log) -> None:
+        log.say(self._description())
+        if self.cfg.health_every:
+            examiner = Examiner(self.method, self.steps.loader, self.fabric)
+            self.watch = Watch(examiner, self.run, warmup_steps(self.cfg, self.epoch), log)
+        if not (self.run / CHECKPOINT).exists():  # where `trace` would start from; and a full disk shows at once
+            save_checkpoint(self.run / CHECKPOINT, 0, self.method, self.steps.optimizer, self.config)
 
-    def _clip(self, done: int) -> Tensor | None:
-        """The norm of the gradient, where it is needed: to clip, or for the log."""
-        if self.optim.clip is None and not self._logs(done):
-            return None
-        return clip_gradients(self.method.parameters(), self.optim.clip)
+    def _load(self) -> int:
+        """Goes back to the checkpoint, and returns the number of steps behind it."""
+        return load_checkpoint(self.run / CHECKPOINT, self.method, self.steps.optimizer, self.config)
 
     def _logs(self, done: int) -> bool:
-        return done % self.cfg.log_every == 0 or done % self.epoch == 0 or done == self.steps
+        return done % self.cfg.log_every == 0 or done % self.epoch == 0 or done == self.end or self._examines(done)
+
+    def _examines(self, done: int) -> bool:
+        """Whether the health is read after so many steps."""
+        every = self.cfg.health_every
+        return every > 0 and (done % every == 0 or done == self.end)
 
     def _scores(self, done: int) -> bool:
         """Whether an epoch ends here after which the encoder is scored."""
         every = self.cfg.knn_every * self.epoch
         return self.probe is not None and every > 0 and done % every == 0
 
-    def _report(self, log: Log | None, done: int, lr: float, loss: Loss, norm: Tensor | None) -> None:
+    def _report(self, log: Log | None, step: int, done: Done) -> None:
         """A row of the log: means over processes, fetched from the device at once (only here does the loop wait)."""
-        if not self._logs(done):
+        if (plan := self.meter.note(step - self.start)) and log:
+            log.say(str(plan))
+        if not self._logs(step):
             return
-        assert norm is not None
-        named = {"loss": loss.total, **loss.terms, "grad_norm": norm}
+        assert done.norm is not None
+        named = {"loss": done.loss.total, **done.loss.terms, "grad_norm": done.norm}
         stacked = torch.stack([value.float() for value in named.values()])
         values = dict(zip(named, mean_over_processes(self.fabric, stacked).tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"the loss is {values['loss']} at step {done}, learning rate {self.optim.lr}: "
-                f"{self.method.why_not_finite()}"
-            )
+        if not math.isfinite(values["loss"] + values["grad_norm"]):
+            trace(self.steps, self._load(), step, self.run, self.config)
         if log:
-            speed = log.speed(done, self.loader.waited)
-            scores = score(self.probe, self.method.encoder()) if self.probe and self._scores(done) else {}
-            log.record(done, {"epoch": done / self.epoch, "lr": lr, **values, **speed, **scores})
+            speed = log.speed(step, self.steps.loader.waited)
+            scores = score(self.probe, self.method.encoder()) if self.probe and self._scores(step) else {}
+            health = self.watch.read(step, values) if self.watch and self._examines(step) else {}
+            log.record(step, {"epoch": step / self.epoch, "lr": done.lr, **values, **speed, **scores, **health})
+        if self._examines(step):
+            self._judge()
 
-    def _pause(self, log: Log | None, done: int, stop: StopRequest) -> None:
+    def _judge(self) -> None:
+        """Ends the run in every process if the one that reads has seen a collapse."""
+        collapse = self.watch.collapse() if self.watch and self.cfg.stop_on_collapse else None
+        if sentence := self.fabric.broadcast(collapse):
+            raise UserError(sentence)
+
+    def _pause(self, log: Log | None, done: int, loss: Loss, stop: StopRequest) -> None:
         """Between two steps: a checkpoint if it is time for one, and the end if somebody asked for it."""
         stopping = self._agree(stop, done)
         minutes = (time.monotonic() - self.saved) / 60
         late = minutes >= self.cfg.save_minutes if self.cfg.save_minutes else done % self.epoch == 0
         due = late and self._logs(done)  # where the loss is known to be finite
-        if log and (stopping or due or done == self.steps):
-            save_checkpoint(self.run / CHECKPOINT, done, self.method, self.optimizer, self.config)
-            self.saved = time.monotonic()
+        if log and (stopping or due or done == self.end):
+            self._save(done, loss)
         if stopping:
             self.fabric.barrier()
             raise Interrupted(
-                f"stopped after step {done} of {self.steps}; go on with `limbeck resume {self.run}`", stop.code
+                f"stopped after step {done} of {self.end}; go on with `limbeck resume {self.run}`", stop.code
             )
+
+    def _save(self, done: int, loss: Loss) -> None:
+        if not math.isfinite(float(loss.total)):
+            trace(self.steps, self._load(), done, self.run, self.config)
+        if self.watch:
+            self.watch.keep(done)
+        save_checkpoint(self.run / CHECKPOINT, done, self.method, self.steps.optimizer, self.config)
+        self.saved = time.monotonic()
 
     def _agree(self, stop: StopRequest, done: int) -> bool:
         """Whether any process was asked to stop; several ask each other only when they meet for the log anyway."""

@@ -18,7 +18,7 @@ def stepped(seed: int) -> tuple[Toy, torch.optim.Optimizer]:
     """A toy after one step, so that the optimiser has a state."""
     method = toy(seed)
     optimizer = build_optimizer(method, OptimConfig(lr=0.1))
-    method.backbone(torch.randn(4, 3, 8, 8)).square().mean().backward()
+    method.backbone(torch.randn(4, 3, 8, 8)).final.square().mean().backward()
     optimizer.step()
     return method, optimizer
 

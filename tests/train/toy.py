@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.contracts import Batch, Clock, Features, Loss
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.methods.base import Method
@@ -20,24 +20,37 @@ from limbeck.train.probe import Probe
 VIEWS = (View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8))
 
 
+class Net(nn.Sequential):
+    """Layers that answer as a backbone of one layer does."""
+
+    taps = (1,)
+
+    def forward(self, images: torch.Tensor, taps: tuple[int, ...] = ()) -> Features:
+        final = super().forward(images)
+        return Features(final, dict.fromkeys(taps, final), {})
+
+
 class Toy(Method):
     """Predicts the average of itself over time; draws noise, so that random numbers matter; remembers rows."""
 
     def __init__(self, norm: bool = True, noise: float = 0.01) -> None:
         super().__init__()
         layers = [nn.Flatten(), nn.Linear(3 * 8 * 8, 6), *([nn.BatchNorm1d(6)] if norm else [])]
-        self.backbone = nn.Sequential(*layers)  # type: ignore[assignment]
+        self.backbone: Any = Net(*layers)
         self.average = copy.deepcopy(self.backbone).requires_grad_(False)
         self.register_buffer("seen", torch.full((40,), -1))
         self.noise = noise
         self.clocks: list[Clock] = []
 
     def forward(self, batch: Batch, clock: Clock) -> Loss:
-        first, second = (self.backbone(view).float() for view in batch.views)
-        target = self.average(batch.views[0]).float()
+        first, second = (self.backbone(view).final.float() for view in batch.views)
+        target = self.average(batch.views[0]).final.float()
         noise = self.noise * torch.randn_like(first)
         near, far = (first + noise - target).square().mean(), (second - target).square().mean()
         return Loss(near + far, {"near": near, "far": far}, {"rows": batch.rows})
+
+    def target_encoder(self) -> Any:
+        return self.average
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         self.clocks.append(clock)
