@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from limbeck.data.doctor import check
     from limbeck.data.store import Store, build_store, open_store
     from limbeck.encoders import load, load_preprocessing
-    from limbeck.run import evaluate_run, pretrain, resume
+    from limbeck.run import evaluate_run, plan, pretrain, resume
 
 __version__ = "0.1.0"
 
@@ -22,6 +22,7 @@ _HOMES = {
     "load": "limbeck.encoders",
     "load_preprocessing": "limbeck.encoders",
     "evaluate_run": "limbeck.run",
+    "plan": "limbeck.run",
     "pretrain": "limbeck.run",
     "resume": "limbeck.run",
 }
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "load_preprocessing",
     "open_store",
+    "plan",
     "pretrain",
     "resume",
 ]

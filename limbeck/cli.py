@@ -70,6 +70,8 @@ class ResumeArgs:
 
     run: Run
     """Folder of the run."""
+    stop_on_collapse: bool | None = None
+    """End the run if its embeddings collapse; by default as it was started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +144,11 @@ def _check(argv: Sequence[str]) -> None:
         print(found.store)
 
 
-def _pretrain(argv: Sequence[str]) -> None:
+def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
+    """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
     from limbeck.backbones import BackboneConfig
     from limbeck.methods import HostConfig, MethodConfig, method_config
     from limbeck.recipes import default_optim
-    from limbeck.run import pretrain
     from limbeck.train.config import TrainConfig
     from limbeck.train.optim import OptimConfig
 
@@ -173,27 +175,31 @@ def _pretrain(argv: Sequence[str]) -> None:
         backbone: BackboneConfig = field(default_factory=lambda: backbone)
         optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
 
-    PretrainArgs.__doc__ = _PRETRAIN_HELP
-    args = _parse(PretrainArgs, rest, "pretrain")
-    run = pretrain(
-        args.source,
-        args.out or f"runs/{args.method.name}-{Path(args.source).stem}",
-        method=args.method,
-        backbone=args.backbone,
-        optim=args.optim,
-        train=args.train,
-        size=args.size,
-        allow_bad=args.allow_bad,
-        say=_tell,
-    )
-    _print_once(run)
+    PretrainArgs.__doc__ = help_text
+    args = _parse(PretrainArgs, rest, verb)
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
+    return args.out or f"runs/{args.method.name}-{Path(args.source).stem}", given | {"say": _tell}
+
+
+def _pretrain(argv: Sequence[str]) -> None:
+    out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
+    from limbeck.run import pretrain
+
+    _print_once(pretrain(out=out, **given))
+
+
+def _plan(argv: Sequence[str]) -> None:
+    _, given = _training(argv, "plan", _PLAN_HELP)
+    from limbeck.run import plan
+
+    print(plan(**given))
 
 
 def _resume(argv: Sequence[str]) -> None:
     args = _parse(ResumeArgs, argv, "resume")
     from limbeck.run import resume
 
-    _print_once(resume(args.run))
+    _print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse))
 
 
 def _evaluate(argv: Sequence[str]) -> None:
@@ -267,6 +273,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "check": (_check, "find what is wrong with images before training does"),
     "store": (_store, "decode images once into a store"),
     "methods": (_methods, "what there is to train with, what it costs and when to use it"),
+    "plan": (_plan, "what a training would cost: speed, memory, batch, hours, disk"),
     "pretrain": (_pretrain, "train a backbone on unlabelled images"),
     "resume": (_resume, "go on with a run that was stopped or killed"),
     "evaluate": (_evaluate, "judge every layer of a run, beside the untrained network"),
@@ -281,6 +288,12 @@ _PRETRAIN_HELP = """Train a backbone on unlabelled images.
     limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224 --epochs 200
 
 --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm model) decide which options follow.
+"""
+
+
+_PLAN_HELP = """Take a few steps of a training, and say what the whole of it would cost. Options are those of pretrain.
+
+    limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
 """
 
 

@@ -6,7 +6,7 @@ and, once evaluated, result.json.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.recipes import default_optim, fit_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train as train_method
+from limbeck.train.meter import Plan, measure
 from limbeck.train.optim import OptimConfig, check_milestones
 
 CONFIG, ENCODER, RESULT = "config.json", "encoder", "result.json"
@@ -87,27 +88,47 @@ def pretrain(
     run = Path(out)
     if is_first_process() and (run / CONFIG).exists():
         raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
-    store = open_store(source, size=size, allow_bad=allow_bad)
-    train = train or TrainConfig()
-    check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
-    fitted = fit_backbone(backbone or BackboneConfig(), store.size)
-    method = method or SdsslConfig()
-    cfg = RunConfig(
-        store=str(store.path.absolute()) if store.path else "",
-        digest=store.digest,
-        method=method.fit(_setting(store, train)),
-        backbone=fitted.backbone,
-        optim=optim or default_optim(fitted.backbone.name),
-        train=train,
-    )
-    chosen = [*fitted.reasons, *_chosen(method, cfg.method)]
-    for sentence in [store.account(), *chosen, describe(cfg, len(store))] if is_first_process() else []:
-        say(sentence)
+    cfg, store = _configure(source, method, backbone, optim, train, size, allow_bad, say)
     return _fit(cfg, store, run, resume=False)
 
 
-def resume(run: str | Path) -> Path:
-    """Goes on with a run from its last checkpoint, to the same numbers as if it had never stopped."""
+def plan(
+    source: Source,
+    *,
+    method: MethodConfig | None = None,
+    backbone: BackboneConfig | None = None,
+    optim: OptimConfig | None = None,
+    train: TrainConfig | None = None,
+    size: int | None = None,
+    allow_bad: float = ALLOWED,
+    say: Say = print,
+) -> Plan:
+    """What `pretrain` with the same arguments would cost, from a few of its steps; writes no run.
+
+    One process takes its share of a batch; several are reckoned to be as many times as fast.
+
+    Raises:
+        UserError: as `pretrain`.
+    """
+    cfg, store = _configure(source, method, backbone, optim, train, size, allow_bad, say)
+    processes = cfg.train.devices * cfg.train.num_nodes
+    alone = replace(cfg.train, devices=1, num_nodes=1, batch_size=cfg.train.batch_size // processes)
+    method_alone, views = cfg.method.build(_fresh_backbone(cfg)), cfg.method.make_views(_image_size(cfg))
+    found = measure(method_alone, store, views, alone, cfg.optim)
+    return replace(
+        found,
+        images_per_second=found.images_per_second * processes,
+        largest_batch=min(found.largest_batch * processes, len(store)),
+        steps=cfg.train.steps(len(store) // cfg.train.batch_size),
+        seconds=found.seconds / processes,
+    )
+
+
+def resume(run: str | Path, *, stop_on_collapse: bool | None = None) -> Path:
+    """Goes on with a run from its last checkpoint, to the same numbers as if it had never stopped.
+
+    `stop_on_collapse`: end it if its embeddings collapse; as the run was started if not given.
+    """
     folder = Path(run)
     cfg = read_config(folder)
     if not cfg.store:
@@ -115,7 +136,7 @@ def resume(run: str | Path) -> Path:
     store = Store.open(cfg.store)
     if store.digest != cfg.digest:
         raise UserError(f"the store {cfg.store} has changed since {folder} began; build it again from the same images")
-    return _fit(cfg, store, folder, resume=True)
+    return _fit(cfg, store, folder, resume=True, stop_on_collapse=stop_on_collapse)
 
 
 def describe(cfg: RunConfig, images: int) -> str:
@@ -150,7 +171,37 @@ def evaluate_run(run: str | Path, train: Source, test: Source, cfg: EvaluateConf
     return result
 
 
-def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
+def _configure(
+    source: Source,
+    method: MethodConfig | None,
+    backbone: BackboneConfig | None,
+    optim: OptimConfig | None,
+    train: TrainConfig | None,
+    size: int | None,
+    allow_bad: float,
+    say: Say,
+) -> tuple[RunConfig, Store]:
+    """The images, and all that a run of them is with what was not given filled in; says what was chosen."""
+    store = open_store(source, size=size, allow_bad=allow_bad)
+    train = train or TrainConfig()
+    check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
+    fitted = fit_backbone(backbone or BackboneConfig(), store.size)
+    method = method or SdsslConfig()
+    cfg = RunConfig(
+        store=str(store.path.absolute()) if store.path else "",
+        digest=store.digest,
+        method=method.fit(_setting(store, train)),
+        backbone=fitted.backbone,
+        optim=optim or default_optim(fitted.backbone.name),
+        train=train,
+    )
+    chosen = [*fitted.reasons, *_chosen(method, cfg.method)]
+    for sentence in [store.account(), *chosen, describe(cfg, len(store))] if is_first_process() else []:
+        say(sentence)
+    return cfg, store
+
+
+def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_collapse: bool | None = None) -> Path:
     backbone = _fresh_backbone(cfg)
     method = cfg.method.build(backbone)
     size = _image_size(cfg)
@@ -160,7 +211,8 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool) -> Path:
         with replacing(run / CONFIG) as path:
             path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
     probe = _probe(store, size) if store.labelled else None
-    train_method(method, store, views, cfg.train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
+    train = cfg.train if stop_on_collapse is None else replace(cfg.train, stop_on_collapse=stop_on_collapse)
+    train_method(method, store, views, train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
     if is_first_process():
         preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
