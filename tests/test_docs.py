@@ -17,7 +17,7 @@ from PIL import Image
 import limbeck.methods
 from limbeck import cli
 from limbeck.data.views import PRESETS
-from limbeck.methods import method_config, method_names
+from limbeck.methods import HostConfig, method_config, method_names
 from tests.conformance import test_laws as laws
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +108,19 @@ def test_options_of_a_method_are_documented_with_their_defaults(name: str) -> No
     config = method_config(name)()
     values = {f.name.replace("_", "-"): getattr(config, f.name) for f in dataclasses.fields(config)}
     assert documented == {key: getattr(value, "name", str(value)) for key, value in values.items()}
+
+
+def test_the_page_of_sdssl_says_over_which_methods_it_can_stand() -> None:
+    page = (ROOT / "docs" / "methods" / "sdssl.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| \[`(\w+)`\]\(\w+\.md\) \| ([\w']+) \|", page, re.M))
+    assert {name: word != "no" for name, word in documented.items()} == {
+        name: issubclass(method_config(name), HostConfig) for name in method_names()
+    }
+
+
+def test_the_readme_lists_every_method() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `\w+` \| .* \[(\w+)\]\(docs/methods/\w+\.md\) \|$", text, re.M) == method_names()
 
 
 def test_presets_of_views_are_documented() -> None:
