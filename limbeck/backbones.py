@@ -21,6 +21,8 @@ VITS = (
     "eva",
     "beit",
 )  # timm modules: blocks, tokens, one final norm
+# Arguments that make timm read weights, from the network or from any file
+LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless told otherwise
 
 
@@ -191,6 +193,8 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     `limbeck_backbone`, which timm knows once `limbeck.backbones` is imported.
     """
     _check_name(cfg.name)
+    if loading := [arg for arg in LOADING if arg in cfg.args]:
+        raise UserError(f"'{loading[0]}' is no argument of a network: weights are read with `pretrained` alone.")
     args = _whole_args(cfg)
     small = _wants_small_stem(cfg)
     cut = cfg.cut

@@ -70,7 +70,7 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
         return value
     if origin is typing.Literal and value in args:
         return value
-    if hint is float and type(value) in (int, float):
+    if hint is float and type(value) in (int, float) and abs(typing.cast(float, value)) < 1e300:
         return float(typing.cast(float, value))
     if hint is typing.Any or (isinstance(hint, type) and type(value) is hint):
         return value

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.config import from_json, to_json
 from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 from limbeck.networks import timm_defaults
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
@@ -70,7 +70,7 @@ def load(path: str | Path, depth: int | None = None) -> Backbone:
     folder = encoder_folder(path)
     cfg = from_json(BackboneConfig, own_config(folder)["backbone"], f"{folder}/config.json")
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
-        backbone = build_backbone(replace(cfg, checkpointing=False))
+        backbone = build_backbone(replace(cfg, checkpointing=False, pretrained=False))
     try:
         backbone.model.load_state_dict(load_file(folder / "model.safetensors"))
         if backbone.tap_norms:
@@ -122,8 +122,13 @@ def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, 
 
 def own_config(folder: Path) -> dict[str, Any]:
     """Our part of an encoder's config: `backbone`, `preprocessing`, `note`; UserError where there is none."""
-    content = json.loads((folder / "config.json").read_text())
-    if "limbeck" not in content:
+    try:
+        content = json.loads((folder / "config.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{folder}/config.json is not JSON: {reason(error)}; export the encoder again") from error
+    ours = content.get("limbeck") if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
         raise UserError(f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone.")
-    ours: dict[str, Any] = content["limbeck"]
+    if missing := [key for key in ("backbone", "preprocessing") if key not in ours]:
+        raise UserError(f"{folder}/config.json lacks '{missing[0]}'; export the encoder again")
     return ours

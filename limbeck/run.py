@@ -23,7 +23,7 @@ from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.disk import replacing
 from limbeck.distributed import is_first_process
 from limbeck.encoders import Preprocessing, load, save_encoder
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
 from limbeck.evaluate.features import extract, plain_look, use_bf16
 from limbeck.methods import MethodConfig
@@ -154,9 +154,9 @@ def read_config(run: Path) -> RunConfig:
     if not file.is_file():
         raise UserError(f"{run} is no run: it has no {CONFIG}")
     try:
-        data = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not JSON: {reason(error)}") from error
     return from_json(RunConfig, data, CONFIG)
 
 

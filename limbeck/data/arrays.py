@@ -10,7 +10,7 @@ from PIL import Image
 
 from limbeck.data.decode import Content, UndecodableError, decoding
 from limbeck.data.rows import FileState, Item, Rows, file_state, state_fingerprint
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 
 
 @runtime_checkable
@@ -46,10 +46,13 @@ def array_rows(images: NDArray[Any], labels: ArrayLike | None, name: str, file: 
 def array_file_rows(path: Path) -> Rows:
     """A .npy file (mapped, not read), or a .npz file with `images` and, if there are any, `labels`."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"images": loaded}
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"'{path}' cannot be read as an array: {error}") from error
+        if path.suffix.lower() == ".npy":
+            arrays = {"images": np.lib.format.open_memmap(path, mode="r")}
+        else:
+            with path.open("rb") as file:
+                arrays = dict(np.load(file, allow_pickle=False))
+    except Exception as error:  # zip and array headers that are broken raise a dozen kinds, MemoryError among them
+        raise UserError(f"'{path}' cannot be read as an array: {reason(error)}") from error
     if "images" not in arrays:
         raise UserError(f"'{path}' holds {', '.join(arrays) or 'nothing'}: an array named 'images' is needed")
     return array_rows(arrays["images"], arrays.get("labels"), str(path), file_state(path))

@@ -5,6 +5,7 @@ members (a PNG among JPEGs, a row without label).
 """
 
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from limbeck.data.decode import UndecodableError
 from limbeck.data.folder import is_image
 from limbeck.data.rows import Item, Rows, file_state, state_fingerprint
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 
 
 class Member(NamedTuple):
@@ -44,8 +45,8 @@ def shard_members(file: Path) -> Iterator[Member]:
                 if reader is not None:
                     kept = is_image(Path(member.name).name) or member.name.endswith(".cls")
                     yield Member(member.name, reader.read() if kept else b"")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"the shard '{file}' cannot be read: {error}") from error
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"the shard '{file}' cannot be read: {reason(error)}") from error
 
 
 def row_key(name: str) -> str:

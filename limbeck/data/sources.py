@@ -1,5 +1,6 @@
 """From whatever the user names to rows of images."""
 
+import os
 import re
 from collections.abc import Sequence
 from glob import glob
@@ -15,7 +16,7 @@ from limbeck.data.folder import folder_rows, is_image
 from limbeck.data.rows import Rows
 from limbeck.data.shards import shard_rows
 from limbeck.data.tables import hub_rows, parquet_rows
-from limbeck.errors import UserError
+from limbeck.errors import UserError, nearest
 
 Source = str | Path | Sequence[str | Path] | NDArray[Any] | tuple[NDArray[Any], ArrayLike] | MapDataset
 
@@ -54,9 +55,11 @@ def read_path(source: str | Path) -> Rows:
     if files := sorted(glob(str(path))):
         return read_files([Path(file) for file in files], name=str(path))
     known = path.suffix.lower() in READERS or is_image(path.name)
-    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not known:
+    here = path.parent.is_dir()  # then a name of two parts is a slip, and not for the network
+    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not known and not here:
         return hub_rows(source)
-    raise UserError(f"'{source}' does not exist: give {KINDS}")
+    similar = nearest(path.name, os.listdir(path.parent)) if here else ""
+    raise UserError(f"'{source}' does not exist{similar}: give {KINDS}")
 
 
 def read_folder(folder: Path) -> Rows:

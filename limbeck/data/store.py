@@ -32,7 +32,7 @@ from limbeck.data.rows import Rows, fingerprint
 from limbeck.data.sources import Source, read_source
 from limbeck.data.tally import ALLOWED, Policy
 from limbeck.disk import room_for
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,9 +133,9 @@ def check_images(images: Pixels) -> None:
         )
 
 
-def damaged(folder: Path, reason: str) -> UserError:
+def damaged(folder: Path, why: str) -> UserError:
     """The error of a store whose files disagree."""
-    return UserError(f"the store '{folder}' is damaged ({reason}): delete it and build it again")
+    return UserError(f"the store '{folder}' is damaged ({why}): delete it and build it again")
 
 
 def read_images(folder: Path, manifest: Manifest) -> Pixels:
@@ -144,7 +144,7 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     try:
         images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
     except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
-        raise damaged(folder, f"{IMAGES}: {error}") from error
+        raise damaged(folder, f"{IMAGES}: {reason(error)}") from error
     if images.shape != expected or images.dtype != np.uint8 or not images.flags.c_contiguous:
         raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
     return images
@@ -155,7 +155,7 @@ def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     try:
         table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise damaged(folder, f"{INDEX}: {error}") from error
+        raise damaged(folder, f"{INDEX}: {reason(error)}") from error
     if len(table) != manifest.images:
         raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
     if table.schema.types != [INDEX_SCHEMA.field(name).type for name in table.column_names]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from limbeck.data.decode import Content, UndecodableError
 from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 
 LABELS = ("label", "labels", "class", "cls")
 BATCH = 64  # rows read at a time: encoded images may have megabytes each
@@ -52,8 +52,8 @@ def readable(name: str) -> Iterator[None]:
     """What pyarrow raises on a broken file, as one sentence."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"'{name}' cannot be read as parquet: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is no UTF-8
+        raise UserError(f"'{name}' cannot be read as parquet: {reason(error)}") from error
 
 
 def hub_rows(name: str) -> Rows:
@@ -65,8 +65,7 @@ def hub_rows(name: str) -> Rows:
     try:
         table = datasets.load_dataset(repository, split=split or "train")
     except Exception as error:  # not found, offline, gated, unknown split, a script: `datasets` raises many kinds
-        reason = " ".join(str(error).split())
-        raise UserError(f"'{name}' is no path, and the Hugging Face hub did not give it: {reason}") from error
+        raise UserError(f"'{name}' is no path, and the Hugging Face hub did not give it: {reason(error)}") from error
 
     def batches(columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
         chosen = table.select_columns(list(columns)).with_format("arrow")

@@ -100,7 +100,7 @@ class Result:
         """Read what `save` wrote; UserError if it is not that, or of another version."""
         try:
             data = _mapping(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is not a result of limbeck evaluate ({error})") from error
         version = data.pop("version", None)
         if version != VERSION:

@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, read without running code, refused by a run of another configuration."""
 
 import json
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch.optim import Optimizer
 
 from limbeck.config import Json
 from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.errors import UserError, reason
 
 VERSION = 1
 CHECKPOINT = "checkpoint.ckpt"
@@ -47,14 +46,23 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
     state = _read(path)
     if state.get("version") != VERSION:
         raise UserError(
-            f"{path} has version {state.get('version')}, and this Limbeck reads version {VERSION}; start anew"
+            f"{path} has version {state.get('version')!r}, and this Limbeck reads version {VERSION}; start anew"
         )
-    difference = first_difference(json.loads(state["config"]), json.loads(json.dumps(config)))
-    if difference:
+    try:
+        step, theirs = state["step"], json.loads(state["config"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise unreadable(path) from error
+    if type(step) is not int or step < 0:
+        raise unreadable(path)
+    if difference := first_difference(theirs, json.loads(json.dumps(config))):
         raise UserError(f"{path} belongs to another configuration: {difference}; use that, or another run folder")
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
-    step: int = state["step"]
+    try:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} does not hold the state of this network and optimiser ({reason(error)}); remove it to start anew"
+        ) from error
     return step
 
 
@@ -69,12 +77,23 @@ def first_difference(theirs: Json, ours: Json, where: str = "") -> str:
     return "" if theirs == ours else f"{where} was {json.dumps(theirs)} and is {json.dumps(ours)}"
 
 
+def unreadable(path: Path) -> UserError:
+    """The error of a file that is no checkpoint, or half of one."""
+    return UserError(f"{path} is not a checkpoint that can be read; remove it to start anew")
+
+
 def _read(path: Path) -> dict[str, Any]:
-    unreadable = UserError(f"{path} is not a checkpoint that can be read; remove it to start anew")
-    if not zipfile.is_zipfile(path):  # torch would try its old format, and fail in any of a dozen ways
-        raise unreadable
+    """The content of a whole checkpoint; torch itself neither looks at checksums nor minds what records unpack to."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise unreadable from error
+        with zipfile.ZipFile(path) as archive:
+            packed = [record for record in archive.infolist() if record.file_size != record.compress_size]
+            if packed or archive.testzip():
+                raise unreadable(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # archives and pickles of any bytes raise any of a dozen kinds
+        raise unreadable(path) from error
+    if not isinstance(state, dict):
+        raise unreadable(path)
     return state
