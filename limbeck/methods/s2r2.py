@@ -1,0 +1,89 @@
+"""S2R2: every view ranks the other views of the batch, and those of its own image should come first.
+
+Varamesh, Diba, Tuytelaars, Van Gool, *Self-Supervised Ranking for Representation Learning*, arXiv 2010.07258. A
+reconstruction: there is no public code and only the abstracts could be read, so the surrogate (Smooth-AP), the
+temperature, the number of views and the head are ours.
+"""
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Setting
+from limbeck.data.views import View
+from limbeck.distributed import gather, rank
+from limbeck.errors import UserError
+from limbeck.losses.ranking import smooth_ap
+from limbeck.methods.base import Card, Host, HostConfig, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(HostConfig):
+    """Ranks whole batches instead of contrasting pairs: several views of an image, one average precision per view."""
+
+    name: ClassVar[str] = "s2r2"
+    card: ClassVar[Card] = Card(
+        idea="rank the views of an image before all other views of the batch",
+        keeps="nothing",
+        when="retrieval, and several views of an image in one batch",
+        cost=0.0,
+    )
+    head_bias: ClassVar[bool] = True
+    views: str = "simclr"
+    """Preset of augmentations (docs/data.md)."""
+    positives: int = 4
+    """Views of an image, at least 2, from the preset's in turn; each is a query and wants the others on top."""
+    dim: int = 128
+    """Width of the embedding."""
+    hidden: int = 2048
+    """Width of the hidden layer of the projector."""
+    projector_layers: int = 2
+    """Linear layers of the projector."""
+    trailing_norm: bool = False
+    """End the projector with a BatchNorm without scale and shift."""
+    temperature: float = 0.05
+    """Divides differences of cosines; lower is nearer to the exact precision, and has less gradient."""
+
+    def make_views(self, size: int) -> tuple[View, ...]:
+        """`positives` views, from the pair of the preset in turn."""
+        return tuple(islice(cycle(super().make_views(size)), self.positives))
+
+    def fit(self, setting: Setting) -> Self:
+        """This configuration, if a view has others to find."""
+        if self.positives < 2:
+            raise UserError(f"positives is {self.positives}: a view finds the others of its image, so take at least 2")
+        return self
+
+    def build(self, backbone: Backbone) -> "S2R2":
+        """S2R2 with a fresh head around `backbone`."""
+        return S2R2(backbone, self)
+
+
+class S2R2(Host):
+    """One minus the mean average precision of all views; all go through the network in one batch."""
+
+    cfg: Config
+
+    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.head = self.make_head(backbone.dim)
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """One pass over the V*B rows [view 1; view 2; ...]; the targets are the projections, with their gradient."""
+        features = self.backbone(torch.cat(batch.views), taps)
+        z = self.head.project(features.final)
+        return Step((features,), (z,), (gather(z),), {})
+
+    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """Ranks of [W*V*B D] for [V*B D]; a row's own place in the gallery is left out."""
+        count, views = len(queries), self.cfg.positives
+        rows, offset = torch.arange(count, device=queries.device), rank() * count
+        others = torch.arange(1, views, device=queries.device) * (count // views)
+        positives = (rows[:, None] + others) % count + offset
+        return smooth_ap(queries, targets, positives, rows + offset, self.cfg.temperature)

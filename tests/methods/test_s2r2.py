@@ -1,0 +1,82 @@
+"""What S2R2 alone decides: which rows a view ranks, which of them are its image's, how many views there are."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.contracts import Batch, Clock, Setting
+from limbeck.errors import UserError
+from limbeck.methods.s2r2 import S2R2, Config
+from tests.losses.test_ranking import loops
+from tests.tiny import tiny_vit, views_of
+
+CLOCK = Clock(3, 10)
+IMAGES, VIEWS = 4, 3
+
+
+def s2r2() -> S2R2:
+    torch.manual_seed(0)
+    return Config(hidden=12, dim=8, positives=VIEWS).build(tiny_vit()).double()
+
+
+def batch() -> Batch:
+    return Batch(views_of(IMAGES, [16] * VIEWS, torch.float64, seed=0), torch.arange(IMAGES))
+
+
+def test_equals_its_definition() -> None:
+    """Row v * B + i is view v of image i."""
+    method, rows = s2r2(), range(IMAGES * VIEWS)
+    z = method.head.project(method.backbone(torch.cat(batch().views)).final)
+    ranked = [[j for j in rows if j != i] for i in rows]
+    own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
+    expected = loops(z, z, own, ranked, 0.05)
+    total = method(batch(), CLOCK).total
+    torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
+    learnt = [p for p in method.parameters() if p.requires_grad]
+    for pair in zip(torch.autograd.grad(total, learnt), torch.autograd.grad(expected, learnt), strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-12)
+
+
+def test_two_views_have_one_positive_whose_rank_is_what_counts() -> None:
+    """At a low temperature, a query whose positive is third has a precision of a third."""
+    method = Config(hidden=12, dim=8, positives=2, temperature=1e-4).build(tiny_vit())
+    angles = torch.tensor([0.0, 45.0, 92.0, 20.0, 130.0, 171.0]).deg2rad()  # 3 to 5 are partners of 0 to 2
+    rows = torch.stack([angles.cos(), angles.sin()], 1)
+    ranks = []
+    for i, angle in enumerate(angles.tolist()):
+        distance = (angles - angle).abs()
+        ranks.append(int((distance <= distance[(i + 3) % 6]).sum()) - 1)
+    assert max(ranks) >= 3
+    expected = 1 - sum(1 / r for r in ranks) / 6
+    assert abs(method.match(rows, rows).item() - expected) < 1e-4
+
+
+def test_queries_of_another_layer_rank_the_last_layers_gallery() -> None:
+    method = s2r2()
+    queries, gallery = torch.randn(2, IMAGES * VIEWS, 8, dtype=torch.float64)
+    ranked = [[j for j in range(IMAGES * VIEWS) if j != i] for i in range(IMAGES * VIEWS)]
+    own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
+    torch.testing.assert_close(method.match(queries, gallery), loops(queries, gallery, own, ranked, 0.05))
+
+
+def test_batchnorm_sees_all_views_at_once() -> None:
+    method = s2r2()
+    seen: list[int] = []
+    norm = next(module for module in method.head.modules() if isinstance(module, nn.BatchNorm1d))
+    norm.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    method(batch(), CLOCK)
+    assert seen == [IMAGES * VIEWS]
+
+
+def test_the_pair_of_the_preset_is_repeated() -> None:
+    first, second, third = dataclasses.replace(Config(views="byol"), positives=3).make_views(96)
+    assert first == third != second
+
+
+def test_what_cannot_work_is_refused_with_what_would() -> None:
+    with pytest.raises(UserError, match=r"positives is 1: .* take at least 2"):
+        Config(positives=1).fit(Setting(images=100, batch=8, together=8))
+    with pytest.raises(UserError, match=r"the views 'multicrop' are 8 of each image .* choose one of simclr"):
+        Config(views="multicrop").make_views(96)
