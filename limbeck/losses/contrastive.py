@@ -36,3 +36,27 @@ def info_nce(
     if exclude is not None:
         logits = logits.scatter(1, exclude[:, None], -torch.inf)
     return F.cross_entropy(logits, positives)
+
+
+@full_precision
+def sup_con(queries: Tensor, candidates: Tensor, positives: Tensor, temperature: float, exclude: Tensor) -> Tensor:
+    """Cross-entropy of finding each of a query's positives among the candidates, by cosine; the mean over them.
+
+    Args:
+        queries: [B D], any length of rows.
+        candidates: [K D], any length of rows.
+        positives: [B K] bool, the rows of `candidates` that belong to each query, at least one but `exclude`.
+        temperature: divides the cosines.
+        exclude: [B] int64, a row of `candidates` that each query does not see (itself).
+
+    Returns:
+        mean over i, and over the positives p != exclude(i) of i, of
+        -log( exp(cos(q_i, c_p) / t) / sum over j != exclude(i) of exp(cos(q_i, c_j) / t) ),  [].
+
+    Source: Khosla et al., NeurIPS 2020 (eq. 2).
+    """
+    own = exclude[:, None]
+    logits = (F.normalize(queries, dim=1) @ F.normalize(candidates, dim=1).T / temperature).scatter(1, own, -torch.inf)
+    weights = positives.scatter(1, own, False).to(logits.dtype)
+    found = (F.log_softmax(logits, dim=1).scatter(1, own, 0) * weights).sum(1) / weights.sum(1)
+    return -found.mean()

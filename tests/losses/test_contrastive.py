@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from limbeck.losses.contrastive import info_nce
+from limbeck.losses.contrastive import info_nce, sup_con
 
 
 def loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor | None = None) -> Tensor:
@@ -104,6 +104,34 @@ def test_contrastive_of_the_wmse_authors(golden: Callable[[str], dict[str, np.nd
     assert_allclose(value.item(), g[f"{case}/loss"], rtol=1e-7)
     assert_allclose(x0.grad, g[f"{case}/g0"], rtol=1e-7, atol=1e-9)
     assert_allclose(x1.grad, g[f"{case}/g1"], rtol=1e-7, atol=1e-9)
+
+
+def sup_con_loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor) -> Tensor:
+    total = queries.new_zeros(())
+    for i, q in enumerate(queries):
+        own = [p for p in range(len(candidates)) if positives[i, p] and p != exclude[i]]
+        for p in own:
+            found = loops(q[None], candidates, torch.tensor([p]), t, exclude[i : i + 1])
+            total = total + found / len(own) / len(queries)
+    return total
+
+
+@pytest.mark.parametrize("t", [0.1, 1.0])
+def test_several_positives_equal_their_definition(t: float) -> None:
+    """Whether a query counts itself among its positives is of no account."""
+    queries, candidates = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
+    labels, rows = torch.tensor([0, 1, 0, 1, 2, 2, 0, 1]), torch.arange(8)
+    same = labels[:, None] == labels
+    gradients = [
+        torch.autograd.grad(f(queries, candidates, positives, t, rows), (queries, candidates))
+        for f in (sup_con, sup_con_loops)
+        for positives in (same, same & ~torch.eye(8, dtype=torch.bool))
+    ]
+    for found in gradients[1:]:
+        for pair in zip(found, gradients[0], strict=True):
+            torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
+    values = [f(queries, candidates, same, t, rows) for f in (sup_con, sup_con_loops)]
+    torch.testing.assert_close(*values, rtol=1e-10, atol=1e-12)
 
 
 def test_autocast_changes_nothing() -> None:

@@ -1,0 +1,86 @@
+"""What WCL alone decides, against the authors' step and against loops: whose graph, whose gradient, which head."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor, nn
+
+from limbeck.contracts import Batch, Clock
+from limbeck.errors import UserError
+from limbeck.methods import HostConfig
+from limbeck.methods.wcl import WCL, Config
+from tests.losses.test_contrastive import loops, sup_con_loops
+from tests.losses.test_graph import same
+from tests.tiny import Flat, batch, tiny_vit
+
+CLOCK = Clock(3, 10)
+
+
+def linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = nn.Parameter(weight)
+    return layer
+
+
+def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    """Features of two views under two linear heads: both losses, and every gradient."""
+    g = golden("wcl_ws1")
+    method = WCL(Flat(nn.Identity(), 7), Config(hidden=4, dim=5))  # type: ignore[arg-type]
+    method.instance_head, method.graph_head = (linear(torch.from_numpy(g[f"head{i}_w"])) for i in (1, 2))  # type: ignore[assignment]
+    views = tuple(torch.from_numpy(g[f"x{i}"]).requires_grad_(True) for i in (1, 2))
+    loss = method(Batch(views, torch.arange(16)), CLOCK)
+    loss.total.backward()
+    assert_allclose(loss.terms["instance"], g["loss_instance"], rtol=1e-9)
+    assert_allclose(loss.terms["graph"], g["loss_graph"], rtol=1e-9)
+    assert_allclose(loss.total.item(), g["loss"], rtol=1e-9)
+    learnt = {"x1": views[0], "x2": views[1], "head1": method.instance_head.weight, "head2": method.graph_head.weight}
+    for name, tensor in learnt.items():
+        assert_allclose(tensor.grad, g[f"grad_{name}"], rtol=1e-8, atol=1e-10)  # type: ignore[union-attr]
+
+
+def wcl(detach_keys: bool) -> WCL:
+    torch.manual_seed(0)
+    return Config(hidden=12, dim=8, detach_keys=detach_keys).build(tiny_vit()).double()
+
+
+def components_by_hand(rows: Tensor) -> list[int]:
+    """Every node takes over the smaller label along its edge, until nothing changes."""
+    cosines = [[float(a @ b / (a.norm() * b.norm())) for b in rows] for a in rows]
+    nearest = [max((j for j in range(len(rows)) if j != i), key=lambda j: row[j]) for i, row in enumerate(cosines)]
+    labels = list(range(len(rows)))
+    for _ in rows:
+        for i, j in enumerate(nearest):
+            labels[i] = labels[j] = min(labels[i], labels[j])
+    return labels
+
+
+@pytest.mark.parametrize("detach_keys", [True, False])
+def test_equals_its_definition(detach_keys: bool) -> None:
+    method, data = wcl(detach_keys), batch(8, torch.float64)
+    h = [method.backbone(view).final for view in data.views]
+    z = torch.cat([method.instance_head(x) for x in h])
+    expected = loops(z, z, torch.arange(16).roll(8), 0.1, torch.arange(16))
+    views = [method.graph_head(x) for x in h]
+    for view, other in (views, views[::-1]):
+        positives = torch.from_numpy(same(torch.tensor(components_by_hand(other.detach()))))
+        keys = view.detach() if detach_keys else view
+        expected = expected + sup_con_loops(view, keys, positives, 0.1, torch.arange(8)) / 2
+    total = method(data, CLOCK).total
+    torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
+    learnt = [p for p in method.parameters() if p.requires_grad]
+    for pair in zip(torch.autograd.grad(total, learnt), torch.autograd.grad(expected, learnt), strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-11)
+
+
+def test_a_preset_of_other_than_two_views_is_refused() -> None:
+    with pytest.raises(UserError, match="the views 'multicrop' are 8 of each image and wcl compares 2; choose one of"):
+        dataclasses.replace(Config(), views="multicrop").make_views(96)
+
+
+def test_it_says_why_it_is_no_host() -> None:
+    with pytest.raises(UserError, match="no method can be built on 'wcl': its loss takes two projections"):
+        HostConfig.choose("wcl")
