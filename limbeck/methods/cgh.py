@@ -5,7 +5,7 @@ Features*, WACV 2024 (arXiv 2308.13392). Defaults are those of the authors' only
 zaczgao/Cross-Context_Learning 340bca9.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -19,7 +19,7 @@ from limbeck.heads import HypercolumnPool, mlp
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, Method, MethodConfig
-from limbeck.methods.base.queue import check_queue, push_unit
+from limbeck.methods.base.queue import fit_queue, push_unit
 from limbeck.state import Ema, Queue
 
 
@@ -44,7 +44,7 @@ class Config(MethodConfig):
     hidden: int = 4096
     """Width of the hidden layers of both projectors."""
     queue: int = 131072
-    """Rows that each queue holds, the newest of all processes; no more than the images."""
+    """Rows that each queue holds, the newest of all processes; by default no more than half of a smaller store."""
     contexts: tuple[int, ...] = (-2, -1)
     """Blocks or stages of the hypercolumn, from 1, or from -1 backwards."""
     momentum: float = 0.999
@@ -63,9 +63,8 @@ class Config(MethodConfig):
     """Divides the cosines in InfoNCE."""
 
     def fit(self, setting: Setting) -> Self:
-        """This configuration, if the queues suit the store and the batch."""
-        check_queue(self.queue, setting)
-        return self
+        """With queues that suit the store and the batch."""
+        return replace(self, queue=fit_queue(self.queue, type(self).queue, setting))
 
     def build(self, backbone: Backbone) -> "CGH":
         """CGH with fresh heads around `backbone`; UserError for contexts that it does not have."""

@@ -18,7 +18,7 @@ from limbeck.errors import UserError
 from limbeck.heads import mlp
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
 from limbeck.methods.base import Card, Method, MethodConfig
-from limbeck.methods.base.queue import check_queue
+from limbeck.methods.base.queue import fit_queue
 from limbeck.schedule import cosine
 from limbeck.state import Ema, Queue
 
@@ -48,7 +48,7 @@ class Config(MethodConfig):
     projector_layers: int = 2
     """Linear layers of the projector."""
     queue: int = 65536
-    """Rows that the queue holds, the newest of all processes; no more than the images."""
+    """Rows that the queue holds, the newest of all processes; by default no more than half of a smaller store."""
     neighbours: int = 512
     """Most similar rows of the queue that an image is compared with."""
     temperature: float = 0.1
@@ -78,13 +78,14 @@ class Config(MethodConfig):
             raise UserError(f"classes is {self.classes} and the store has {setting.classes}: leave the option out")
         if not 0 <= self.smoothing <= 1 - 1 / setting.classes:
             raise UserError(f"smoothing is {self.smoothing}: take 0 to {1 - 1 / setting.classes:.3g}")
-        check_queue(self.queue, setting)
-        if not 1 <= self.neighbours <= self.queue:
-            raise UserError(f"neighbours is {self.neighbours}: take 1 to {self.queue:,}, the rows of the queue")
+        queue = fit_queue(self.queue, type(self).queue, setting)
+        if not 1 <= self.neighbours <= queue:
+            raise UserError(f"neighbours is {self.neighbours}: take 1 to {queue:,}, the rows of the queue")
         epoch = setting.images // setting.batch
         return replace(
             self,
             classes=setting.classes,
+            queue=queue,
             warmup_steps=epoch if self.warmup_steps is None else self.warmup_steps,
         )
 

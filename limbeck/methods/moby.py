@@ -35,7 +35,7 @@ class Config(mocov2.Config):
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift."""
     queue: int = 4096
-    """Rows that each of the two queues holds, the newest of all processes; no more than the images."""
+    """Rows of each of the two queues, the newest of all processes; by default no more than half of a smaller store."""
     momentum: float = 0.99
     """Momentum of the teacher at the start."""
     momentum_schedule: Literal["cosine", "constant"] = "cosine"

@@ -38,7 +38,7 @@ class Config(QueueConfig):
     hidden: int = 2048
     """Width of the projector's hidden layer."""
     queue: int = 4096
-    """Rows that each queue holds, the newest of all processes; no more than the images."""
+    """Rows that each queue holds, the newest of all processes; by default no more than half of a smaller store."""
     momentum: float = 0.99
     """Momentum of the first teacher."""
     second_momentum: float = 0.95

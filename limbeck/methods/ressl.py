@@ -35,7 +35,7 @@ class Config(QueueConfig):
     dim: int = 512
     """Width of the embedding."""
     queue: int = 131072
-    """Rows that the queue holds, the newest of all processes; no more than the images."""
+    """Rows that the queue holds, the newest of all processes; by default no more than half of a smaller store."""
     temperature: float = 0.1
     """Divides the student's cosines."""
     teacher_temperature: float = 0.04

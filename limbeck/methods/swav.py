@@ -18,7 +18,7 @@ from limbeck.distributed import gather, own_rows
 from limbeck.errors import UserError
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
 from limbeck.methods.base import Card, Host, HostConfig, Step
-from limbeck.methods.base.queue import check_queue, push_unit
+from limbeck.methods.base.queue import fit_queue, push_unit
 from limbeck.state import Queue
 
 CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
@@ -69,7 +69,7 @@ class Config(HostConfig):
                 f"prototypes {self.prototypes} leave nothing to choose: take at least 2, or the 3000 of SwAV"
             )
         if self.queue:
-            check_queue(self.queue, setting)
+            fit_queue(self.queue, type(self).queue, setting)
         return self
 
     def build(self, backbone: Backbone) -> "SwAV":

@@ -172,5 +172,5 @@ def test_crops_of_several_sizes() -> None:
 
 
 def test_queues_that_do_not_suit_are_refused() -> None:
-    with pytest.raises(UserError, match=r"131,072 rows is larger than the store of 1,000 images; take at most 1,000"):
-        Config().fit(Setting(images=1000, batch=256, together=256))
+    with pytest.raises(UserError, match=r"1,001 rows is larger than the store of 1,000 images; take at most 1,000"):
+        Config(queue=1001).fit(Setting(images=1000, batch=256, together=256))

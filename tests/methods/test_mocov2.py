@@ -80,10 +80,16 @@ def test_the_student_is_evaluated() -> None:
     assert method.encoder() is method.backbone
 
 
+def test_the_default_queue_is_half_of_a_small_store_and_no_less_than_a_batch() -> None:
+    assert Config().fit(SETTING).queue == 125
+    assert Config().fit(SETTING._replace(batch=200, together=200)).queue == 200
+    assert Config().fit(SETTING._replace(images=10**6)).queue == 65536
+
+
 def test_a_queue_that_does_not_suit_the_data_is_refused() -> None:
     assert Config(queue=SETTING.images).fit(SETTING).queue == SETTING.images
-    with pytest.raises(UserError, match=r"65,536 rows is larger than the store of 250 images; take at most 250"):
-        Config().fit(SETTING)
+    with pytest.raises(UserError, match=r"251 rows is larger than the store of 250 images; take at most 250"):
+        Config(queue=251).fit(SETTING)
     with pytest.raises(UserError, match=r"at least 24"):
         Config(queue=23).fit(SETTING)
     with pytest.raises(UserError, match="mocov2 compares 2"):

@@ -114,5 +114,5 @@ def test_views_that_do_not_suit_are_refused() -> None:
 
 
 def test_a_queue_that_does_not_suit_is_refused() -> None:
-    with pytest.raises(UserError, match=r"4,096 rows is larger than the store of 1,000 images; take at most 1,000"):
-        Config().fit(Setting(images=1000, batch=256, together=256))
+    with pytest.raises(UserError, match=r"4,097 rows is larger than the store of 1,000 images; take at most 1,000"):
+        Config(queue=4097).fit(Setting(images=1000, batch=256, together=256))

@@ -77,5 +77,5 @@ def test_views_that_do_not_suit_are_refused() -> None:
 
 
 def test_a_queue_that_does_not_suit_is_refused() -> None:
-    with pytest.raises(UserError, match=r"131,072 rows is larger than the store of 50,000 images; take at most 50,000"):
-        Config().fit(Setting(images=50_000, batch=256, together=256))
+    with pytest.raises(UserError, match=r"131,073 rows is larger than the store of 50,000 images; take at most 50,000"):
+        Config(queue=131_073).fit(Setting(images=50_000, batch=256, together=256))

@@ -1,6 +1,6 @@
 """Methods that compare with the teacher's embeddings of recent images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch.nn.functional as F
@@ -13,8 +13,13 @@ from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
 from limbeck.state import Queue
 
 
-def check_queue(rows: int, setting: Setting) -> None:
-    """UserError where a queue of `rows` would hold an image twice, or less than the batch that is pushed at once."""
+def fit_queue(rows: int, default: int, setting: Setting) -> int:
+    """Rows of a queue: `rows`, or half of the store where the default is asked for and the store is smaller than that.
+
+    UserError where another number would hold an image twice, or less than the batch that is pushed at once.
+    """
+    if rows == default > setting.images:
+        return max(setting.batch, setting.images // 2)
     if rows > setting.images:
         raise UserError(
             f"a queue of {rows:,} rows is larger than the store of {setting.images:,} images; "
@@ -24,6 +29,7 @@ def check_queue(rows: int, setting: Setting) -> None:
         raise UserError(
             f"a queue of {rows:,} rows is smaller than a batch of {setting.batch:,}; take at least {setting.batch:,}"
         )
+    return rows
 
 
 def push_unit(queue: Queue, news: dict[str, Tensor]) -> None:
@@ -39,7 +45,7 @@ class QueueConfig(MomentumConfig):
     views: str = "mocov2"
     """Preset of augmentations (docs/data.md); the teacher sees the last view."""
     queue: int = 65536
-    """Rows that the queue holds, the newest of all processes; no more than the images."""
+    """Rows that the queue holds, the newest of all processes; by default no more than half of a smaller store."""
     projector_layers: int = 2
     """Linear layers of the projector."""
     trailing_norm: bool = False
@@ -50,9 +56,8 @@ class QueueConfig(MomentumConfig):
     """Rise to 1 over the run along a half-cosine, or stay."""
 
     def fit(self, setting: Setting) -> Self:
-        """This configuration, if the queue suits the store and the batch."""
-        check_queue(self.queue, setting)
-        return self
+        """With a queue that suits the store and the batch."""
+        return replace(self, queue=fit_queue(self.queue, type(self).queue, setting))
 
 
 class QueueHost(TeacherHost):
