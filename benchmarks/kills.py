@@ -90,14 +90,14 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
     from limbeck import cli, run
     from limbeck.train import log as train_log
-    from limbeck.train import loop
+    from limbeck.train import loop, steps
 
     torch.set_num_threads(1)
     with log.open("a") as stream:
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
     pipe.send("start")
-    _announce(loop, "seed_step", "step", pipe)
+    _announce(steps, "seed_step", "step", pipe)
     _announce(train_log.Metrics, "add", "row", pipe, then="step")
     _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
     _announce(loop, "score", "probe", pipe, then="step")
