@@ -99,8 +99,8 @@ def test_queue_and_teacher_over_three_steps() -> None:
         for name, value in teacher.items():
             value.mul_(momentum).add_((1 - momentum) * method.get_parameter(name).detach())
             torch.testing.assert_close(method.teacher.module.get_parameter(name).detach(), value)
-    for place, row in expected.items():
-        for stream, value in zip(("keys", "votes", "labels"), row, strict=True):
+    for place, values in expected.items():
+        for stream, value in zip(("keys", "votes", "labels"), values, strict=True):
             torch.testing.assert_close(method.queue[stream][place], value)
 
 
@@ -144,7 +144,7 @@ def test_the_data_fill_in_classes_and_an_epoch_of_warmup() -> None:
     [
         (Config(), SETTING._replace(classes=0), "needs a label for every image.*not every image of the store has one"),
         (Config(), SETTING._replace(classes=1), "there is one class only: give each class a folder"),
-        (Config(), SETTING, "take at most 250"),
+        (Config(queue=251), SETTING, "take at most 250"),
         (Config(queue=200), SETTING, "neighbours is 512: take 1 to 200"),
         (Config(queue=48, neighbours=8, classes=3), SETTING, "classes is 3 and the store has 10"),
         (Config(queue=48, neighbours=8, smoothing=1.0), SETTING, r"smoothing is 1.0: take 0 to 0\.9"),
