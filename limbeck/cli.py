@@ -312,11 +312,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
+        from limbeck.distributed import is_first_process
         from limbeck.train.interrupt import Interrupted
 
         if not isinstance(error, Interrupted):
             raise
-        _tell(str(error))
+        if is_first_process():
+            _tell(str(error))
         sys.exit(error.code)
 
 
