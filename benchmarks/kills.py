@@ -39,6 +39,7 @@ SMALL = ["--method.hidden", "64", "--method.dim", "32", "--backbone.args", VIT, 
 SMALL += ["--epochs", "5", "--batch-size", "48", "--log-every", "2", "--knn-every", "1", "--save-minutes", "0"]
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
+    "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
     "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate", "2", *SMALL, "--optim.name", "sgd"],
 }
 
