@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.commands import limbeck, photos, trained
+
+__all__ = ["limbeck", "photos", "trained"]
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
