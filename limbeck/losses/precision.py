@@ -33,7 +33,7 @@ def exact_products(device: torch.device) -> Iterator[None]:
 
     For what is squared or inverted: a covariance from TF32 is wrong in the third digit.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # set by torch
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

@@ -54,7 +54,7 @@ class _Whiten(torch.autograd.Function):
         return z
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """With M = G'Z and K its lower triangle, mirrored: (G - scale * Z K) L^-1, less the mean of its columns."""
         z, inverse = ctx.saved_tensors

@@ -13,12 +13,14 @@ import torch.multiprocessing as mp
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
+import limbeck
 from limbeck.contracts import Batch, Clock, Setting
 from limbeck.distributed import sync_batchnorm
 from limbeck.errors import UserError
 from limbeck.heads import Head
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.wmse import WMSE, Config
+from limbeck.train.config import TrainConfig
 from tests.losses.test_whitening import w_mse_in_loops, whiten_in_loops
 from tests.tiny import Flat, tiny_vit, views_of
 
@@ -229,6 +231,19 @@ def test_what_cannot_be_whitened_is_refused_with_what_can(
         Config(**settings).fit(setting)
     with pytest.raises(UserError, match=message):  # as a host as well
         SdsslConfig(host=Config(**settings)).fit(setting)
+
+
+def test_a_run_says_which_slice_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **kwargs: None)
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
+    for name, method in (("alone", Config(dim=4)), ("host", SdsslConfig(host=Config(dim=4)))):
+        said: list[str] = []
+        run = limbeck.pretrain(
+            images, tmp_path / name, method=method, train=TrainConfig(batch_size=50), say=said.append
+        )
+        assert "wmse has w_size 10, which suits these images and batches" in said
+        assert '"w_size": 10' in (run / "config.json").read_text()
 
 
 def test_an_unfitted_method_refuses_a_batch_that_its_slices_do_not_divide() -> None:
