@@ -182,15 +182,19 @@ def main() -> None:
         for method, options in METHODS.items():
             code, lives[method] = run(["pretrain", str(store), "--out", str(folder / method), *options], log)
             assert code == 0, log.read_text()
-        for trial in range(args.runs):
+        trial = done = 0
+        while done < args.runs:
             method = list(METHODS)[trial % len(METHODS)]
             first, second = MOMENTS[trial % len(MOMENTS)], chance.choice(MOMENTS)
             kills = [choose(lives[method], moment, chance) for moment in (first, second)[: 1 + trial % 2]]
             out = folder / f"run{trial}"
             ended = kill_and_resume(out, ["pretrain", str(store), "--out", str(out), *METHODS[method]], kills, log)
+            trial += 1
+            if not ended:  # before its signal came: it does not count
+                continue
             killed.update(ended)
             differing = differences(folder / method, out)
-            equal += not differing
+            done, equal = done + 1, equal + (not differing)
             print(f"{method}, killed in {' and '.join(ended)}: {differing or 'equal'}", flush=True)
     print(f"{equal} of {args.runs} equal; kills in " + ", ".join(f"{m} {n}" for m, n in sorted(killed.items())))
 
