@@ -139,10 +139,11 @@ class WMSE(Host):
         return self._compare(rows, rows)
 
     def why_not_finite(self) -> str:
-        """A covariance could not be factorised."""
+        """Also what it means that a covariance had no factor, where that came first."""
         return (
-            f"slices of {self.w_size} images could not be whitened in {self.cfg.dim} columns, so the features have "
-            f"collapsed or the slices are too small; lower the learning rate, take a larger w_size or eps {SHRINKAGE}"
+            f"lower the learning rate or clip; if it was the whitening of slices of {self.w_size} images in "
+            f"{self.cfg.dim} columns that failed, the features have collapsed or the slices are too small, which a larger "
+            f"w_size or eps {SHRINKAGE} mends"
         )
 
     def _gather(self, z: Tensor) -> Tensor:

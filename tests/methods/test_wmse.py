@@ -265,5 +265,5 @@ def test_a_loss_of_nan_says_what_could_not_be_whitened() -> None:
         method.head.projector[-1].weight.zero_()  # type: ignore[index,operator,union-attr]
     assert method(batch(2, 12), CLOCK).total.isnan()
     sentence = method.why_not_finite()
-    assert sentence.startswith("slices of 12 images could not be whitened in 4 columns, so the features have collapsed")
+    assert "whitening of slices of 12 images in 4 columns that failed, the features have collapsed" in sentence
     assert SdsslConfig(host=method.cfg, hidden=8).build(tiny_vit()).why_not_finite() == sentence
