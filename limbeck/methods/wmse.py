@@ -142,8 +142,8 @@ class WMSE(Host):
         """Also what it means that a covariance had no factor, where that came first."""
         return (
             f"lower the learning rate or clip; if it was the whitening of slices of {self.w_size} images in "
-            f"{self.cfg.dim} columns that failed, the features have collapsed or the slices are too small, which a larger "
-            f"w_size or eps {SHRINKAGE} mends"
+            f"{self.cfg.dim} columns that failed, the features have collapsed or the slices are too small, which a "
+            f"larger w_size or eps {SHRINKAGE} mends"
         )
 
     def _gather(self, z: Tensor) -> Tensor:
