@@ -207,7 +207,7 @@ def make_runs(folder: Path, trained: Path) -> None:
     def configured(name: str, **changes: Any) -> None:
         link(folder / name, trained, "config.json", (json.dumps(config | changes, indent=2) + "\n").encode())
 
-    configured("changed", train=config["train"] | {"epochs": 3})
+    configured("changed", train=config["train"] | {"epochs": 3.0})
     configured("unknown_key", train=config["train"] | {"epohcs": 3})
     configured("wrong_type", train=config["train"] | {"epochs": "many"})
     configured("lost_store", store=str(folder / "nowhere"))
