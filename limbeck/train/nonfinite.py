@@ -110,8 +110,12 @@ class Witness:
         if found and (found.where.startswith(OUTPUT) or bool(loss.isfinite())):
             return found
         assert self._batch is not None
-        batch = found.batch if found else self._batch
-        return Trouble("the loss itself, from finite outputs of every module", [], [], batch)
+        if not bool(loss.isfinite()):
+            batch = found.batch if found else self._batch
+            return Trouble("the loss itself, from finite outputs of every module", [], [], batch)
+        named = self.method.named_parameters()
+        broken = [name for name, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
+        return Trouble(f"the gradient of {broken[-1]}", [], [], self._batch)
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Notes which view comes in; modules further inside belong to the same."""

@@ -1,0 +1,135 @@
+"""A number that is not finite: the step, the module, the rows and the views are named and saved."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from limbeck.contracts import Batch, Clock, Loss
+from limbeck.data.loader import Loader
+from limbeck.errors import UserError
+from limbeck.train.checkpoint import load_checkpoint
+from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.train.toy import VIEWS, Toy, fit, noise, toy
+
+STEP = 6  # the seventh, in the second epoch, which no row of the log follows at once
+
+
+class Break(nn.Module):
+    """Hands everything on; told to, it spoils rows of what goes forward, or the whole gradient."""
+
+    forward_rows: tuple[int, ...] = ()
+    backward = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.forward_rows:
+            keep = torch.ones(len(x), 1)
+            keep[list(self.forward_rows)] = torch.nan
+            x = x * keep
+        if self.backward:
+            x.register_hook(lambda gradient: gradient / 0)
+        return x
+
+
+class Breaking(Toy):
+    """Goes wrong in one step, in its second view or in both at once."""
+
+    stacked = False
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(norm=False)
+        self.backbone.insert(1, Break())
+        self.backbone.insert(3, Break())
+        self.spoil: dict[str, Any] = arguments
+
+    def forward(self, batch: Batch, clock: Clock) -> Loss:
+        wrong, breaks = clock.step == STEP, (self.backbone[1], self.backbone[3])
+        if self.stacked:
+            self._set(breaks, wrong)
+            first, second = self.backbone(torch.cat(batch.views)).final.chunk(2)
+        else:
+            first = self.backbone(batch.views[0]).final
+            self._set(breaks, wrong)
+            second = self.backbone(batch.views[1]).final
+        self._set(breaks, False)
+        return Loss((first - second).square().mean() + 1, {}, {"rows": batch.rows})
+
+    def _set(self, breaks: tuple[Any, ...], wrong: bool) -> None:
+        for module in breaks:
+            module.forward_rows, module.backward = (), False
+        if wrong:
+            breaks[self.spoil["at"]].forward_rows = self.spoil.get("rows", ())
+            breaks[self.spoil["at"]].backward = self.spoil.get("backward", False)
+
+
+class Stacked(Breaking):
+    stacked = True
+
+
+def broken(run: Path, kind: type[Breaking] = Breaking, **spoil: Any) -> tuple[str, dict[str, Any]]:
+    """The sentence that the run ends with, and where.json."""
+    with pytest.raises(UserError) as caught:
+        fit(run, toy(kind=kind, **spoil), log_every=3, config={"a": 1})
+    return str(caught.value), json.loads((run / "nan" / "where.json").read_text())
+
+
+def rows_of_the_step() -> Tensor:
+    return torch.from_numpy(Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu")).rows(STEP))
+
+
+def test_layer_rows_and_view_of_a_forward_pass_are_named_and_saved(tmp_path: Path) -> None:
+    sentence, where = broken(tmp_path, at=1, rows=(2, 5))
+    rows = rows_of_the_step()
+    bad = [int(rows[2]), int(rows[5])]
+    assert f"at step {STEP + 1}, first in the output of backbone.3 (Break), rows {bad[0]}, {bad[1]} of the store, " in (
+        sentence
+    )
+    assert "the loss is nan" in sentence
+    assert where["rows"] == bad
+    assert where["views"] == [2]
+    assert where["step"] == STEP + 1
+    batch = load_file(tmp_path / "nan" / "batch.safetensors")
+    assert torch.equal(batch["rows"], rows)
+    assert set(batch) == {"rows", "view1", "view2"}
+
+
+def test_of_stacked_views_the_right_one_is_named(tmp_path: Path) -> None:
+    sentence, where = broken(tmp_path, Stacked, at=0, rows=(1, 8 + 4))
+    assert "backbone.1 (Break)" in sentence
+    rows = rows_of_the_step()
+    assert where["rows"] == [int(rows[1]), int(rows[4])]
+    assert where["views"] == [1, 2]
+
+
+def test_a_gradient_that_breaks_is_found_although_the_loss_is_finite(tmp_path: Path) -> None:
+    sentence, where = broken(tmp_path, at=1, backward=True)
+    assert re.search(rf"the gradient's norm is (nan|inf) at step {STEP + 1}, first in the gradient at", sentence)
+    assert where["where"] == "the gradient at the output of backbone.3 (Break)"
+    assert where["views"] == [2]
+
+
+def test_the_weights_before_the_step_are_kept_and_the_checkpoint_is_untouched(tmp_path: Path) -> None:
+    broken(tmp_path, at=1, rows=(2,))
+    method = toy(kind=Breaking, at=1)
+    optimizer = build_optimizer(method, OptimConfig())
+    assert load_checkpoint(tmp_path / "nan" / "checkpoint.ckpt", method, optimizer, {"a": 1}) == STEP
+    assert all(bool(value.isfinite().all()) for value in method.state_dict().values())
+    assert load_checkpoint(tmp_path / "checkpoint.ckpt", method, optimizer, {"a": 1}) == 0
+
+
+def test_a_number_that_comes_right_again_is_said_to(tmp_path: Path) -> None:
+    class Once(Breaking):
+        """As memory that was hit by a ray: not again when the step is repeated."""
+
+        def _set(self, breaks: tuple[Any, ...], wrong: bool) -> None:
+            super()._set(breaks, wrong)
+            if wrong:
+                self.spoil = {"at": 0}
+
+    with pytest.raises(UserError, match=r"not finite at step 9, and all are when the steps from 0 on are repeated"):
+        fit(tmp_path, toy(kind=Once, at=1, rows=(0,)), log_every=3)
