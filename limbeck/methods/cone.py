@@ -5,7 +5,7 @@ arXiv 2308.10761. Defaults are those of mingkai-zheng/CoNe 4f96621, `script/trai
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class Config(MethodConfig):
     momentum: float = 0.996
     """Momentum of the teacher at the start; it rises to 1 over the run along a half-cosine."""
 
-    def fit(self, setting: Setting) -> "Config":
+    def fit(self, setting: Setting) -> Self:
         """With classes and warm-up filled in; UserError where labels are missing or the queue does not suit."""
         if setting.classes < 2:
             found = "there is one class only" if setting.classes else "not every image of the store has one"

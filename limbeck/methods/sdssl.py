@@ -5,7 +5,7 @@ authors' code hagiss/SDSSL bbd34fa, whose choices are the defaults.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class Config(MethodConfig):
         """The host's."""
         return self.host.make_views(size)
 
-    def fit(self, setting: Setting) -> "Config":
+    def fit(self, setting: Setting) -> Self:
         """With the host fitted."""
         return replace(self, host=self.host.fit(setting))
 

@@ -6,7 +6,7 @@ htdt/self-supervised d9662c8, whose CIFAR settings are the defaults.
 
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ class Config(HostConfig):
         """`positives` views, from the pair of the preset in turn."""
         return tuple(islice(cycle(super().make_views(size)), self.positives))
 
-    def fit(self, setting: Setting) -> "Config":
+    def fit(self, setting: Setting) -> Self:
         """With the size of a slice; UserError for one that cannot be whitened or does not divide the batch."""
         if self.positives < 2 or self.w_iter < 1:
             raise UserError(

@@ -7,7 +7,7 @@ optimiser step.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -65,7 +65,7 @@ class MethodConfig(Choice):
             )
         return views
 
-    def fit(self, setting: Setting) -> "MethodConfig":
+    def fit(self, setting: Setting) -> Self:
         """This configuration with what the data and the batch decide filled in.
 
         Raises UserError, with the number that would do, where they do not suit the method.
