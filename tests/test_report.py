@@ -119,6 +119,23 @@ def test_a_run_in_progress_shows_its_training_and_the_commands_that_go_on(tmp_pa
     assert f"limbeck evaluate &#x27;{tmp_path}/a run&#x27; --train LABELLED/train --test LABELLED/test" in done
 
 
+def test_health_has_charts_and_a_sentence_and_is_no_term_of_the_loss(tmp_path: Path) -> None:
+    log = METRICS.replace(",knn\n", ",knn,embedding_rank,deviation,dead_units,weight_norm\n")
+    log = log.replace("3.1,\n", "3.1,,20.5,0.9,0.0,7.0\n").replace("0.875\n", "0.875,21.5,0.8,0.0,8.0\n")
+    run = make_run(tmp_path / "run", metrics=log)
+    (run / "health.json").write_text(json.dumps({"sentence": "healthy: <b>very</b>"}))
+    text = body(write_report([run], tmp_path / "report.html"))
+    assert "<h2>Health" in text
+    assert "healthy: &lt;b&gt;very&lt;/b&gt;" in text
+    for caption, shown in (("deviation of the embeddings", True), ("distance of teacher", False)):
+        assert (caption in text) == shown
+    assert text.count("run: loss and its terms") == 2
+    assert "weight_norm" not in text
+    (run / "health.json").write_text("[]")
+    with pytest.raises(UserError, match="is not what a training wrote"):
+        write_report([run], tmp_path / "report.html")
+
+
 def test_a_run_that_logged_nothing_and_one_without_labels(tmp_path: Path) -> None:
     silent = make_run(tmp_path / "silent", judged=result((None, None, None), classes=()))
     text = body(write_report([silent], tmp_path / "report.html"))

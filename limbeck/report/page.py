@@ -8,7 +8,7 @@ from limbeck.report import charts, sections
 from limbeck.report.runs import Run
 from limbeck.report.style import STYLE
 from limbeck.report.tables import layer_table
-from limbeck.report.words import recipe, summary, what_can_be_cut, what_is_missing
+from limbeck.report.words import recipe, summary, verdicts, what_can_be_cut, what_is_missing
 
 LAYERS = (
     "Accuracy when the network ends at a layer and everything above it is thrown away. "
@@ -27,6 +27,7 @@ TRAINING = (
     "What metrics.csv of each run holds. Where weights of terms grow during a run, the loss may rise while every term "
     "falls. The k-NN accuracy is taken within the training images."
 )
+HEALTH = "Read from the same images every few hundred steps, without labels. Squared distances lie between 0 and 4."
 # Charts are drawn before the page has its final columns, and browsers lay paper out only after `beforeprint`.
 FIT = (
     "const charts = () => document.querySelectorAll('.js-plotly-plot');"
@@ -58,6 +59,7 @@ def _sections(runs: Sequence[Run]) -> Iterable[str]:
     yield _section("Layer by layer", TABLE, [], "".join(layer_table(run) for run in judged))
     yield _section("Geometry of the features", GEOMETRY, sections.geometry(runs))
     yield _section("Training", TRAINING, sections.training(runs))
+    yield _section("Health", HEALTH, sections.health(runs), verdicts(runs))
     yield _section("How each run can be repeated", "", [], "".join(recipe(run) for run in runs))
 
 

@@ -1,6 +1,7 @@
 """What a run folder holds, read for a report."""
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from limbeck.data.files import is_store, read_manifest
 from limbeck.errors import UserError
 from limbeck.evaluate.result import Result, Row
 from limbeck.run import ENCODER, RESULT, RunConfig, read_config
+from limbeck.train.watch import HEALTH
 
 METRICS = "metrics.csv"
 AFFORDABLE = 0.01  # share of the images that a cut may get wrong beyond the best layer
@@ -31,6 +33,8 @@ class Run:
     curves: dict[str, Curve]
     """By column of metrics.csv."""
     result: Result | None
+    health: str | None
+    """What training said of its health at the end; None before that."""
 
     @property
     def method(self) -> str:
@@ -75,7 +79,18 @@ def _read(folder: Path, name: str) -> Run:
         finished=(folder / ENCODER).is_dir(),
         curves=read_curves(folder / METRICS),
         result=Result.load(result) if result.is_file() else None,
+        health=read_health(folder / HEALTH),
     )
+
+
+def read_health(path: Path) -> str | None:
+    """The sentence of health.json; None without the file, UserError where it is another one."""
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_bytes())["sentence"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not what a training wrote ({error!r}); remove it") from error
 
 
 def _images(config: RunConfig) -> int | None:

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from limbeck.report import charts
 from limbeck.report.runs import Curve, Run
 
-COMMON = ("step", "epoch", "lr", "knn", "grad_norm", "images_per_second", "data_wait")  # of metrics.csv, any method
+HEALTH = {
+    "embedding_rank": "effective rank of the embeddings (below 3: collapse)",
+    "deviation": "deviation of the embeddings (below 0.1: collapse)",
+    "effective_rank": "effective rank of the features",
+    "alignment": "distance of two views of an image",
+    "dead_units": "share of dead units",
+    "teacher_distance": "distance of teacher and student",
+}
+OTHER = ("step", "epoch", "lr", "knn", "grad_norm", "images_per_second", "data_wait", "uniformity", "weight_norm")
+COMMON = (*OTHER, *HEALTH)  # columns of metrics.csv that are no terms of a loss
 ALIKE = 2.5  # curves share a chart while each ends below so many times the next smaller one
 
 
@@ -51,6 +60,13 @@ def training(runs: Sequence[Run]) -> list[str]:
     knn = [(run.name, [(epoch, 100 * share) for epoch, share in run.curves.get("knn", [])]) for run in runs]
     rates = [(run.name, run.curves.get("lr", [])) for run in runs]
     return [*losses, charts.of_runs(knn, "k-NN accuracy, %"), charts.of_runs(rates, "learning rate")]
+
+
+def health(runs: Sequence[Run]) -> list[str]:
+    """What training read of the encoder and the embeddings, a chart per column."""
+    return [
+        charts.of_runs([(run.name, run.curves.get(name, [])) for run in runs], said) for name, said in HEALTH.items()
+    ]
 
 
 def by_size(curves: dict[str, Curve]) -> list[dict[str, Curve]]:

@@ -67,6 +67,12 @@ def _cut(row: Row, last: Row) -> str:
     )
 
 
+def verdicts(runs: Sequence[Run]) -> str:
+    """How each run ended, as training said it."""
+    items = [f"<li><b>{escape(run.name)}</b>: {escape(run.health)}</li>" for run in runs if run.health]
+    return f"<ul>{''.join(items)}</ul>" if items else ""
+
+
 def recipe(run: Run) -> str:
     """Commands, circumstances and configuration of a run."""
     config = json.dumps(to_json(run.config), indent=2)
