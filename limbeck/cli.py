@@ -70,8 +70,8 @@ class ResumeArgs:
 
     run: Run
     """Folder of the run."""
-    stop_on_collapse: bool | None = None
-    """End the run if its embeddings collapse; by default as it was started."""
+    stop_on_collapse: bool = True
+    """End the run if its embeddings collapse, unless it was started without."""
 
 
 @dataclass(frozen=True, kw_only=True)

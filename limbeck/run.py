@@ -124,10 +124,10 @@ def plan(
     )
 
 
-def resume(run: str | Path, *, stop_on_collapse: bool | None = None) -> Path:
+def resume(run: str | Path, *, stop_on_collapse: bool = True) -> Path:
     """Goes on with a run from its last checkpoint, to the same numbers as if it had never stopped.
 
-    `stop_on_collapse`: end it if its embeddings collapse; as the run was started if not given.
+    Without `stop_on_collapse` it also does so where its embeddings have collapsed (docs/health.md).
     """
     folder = Path(run)
     cfg = read_config(folder)
@@ -201,7 +201,7 @@ def _configure(
     return cfg, store
 
 
-def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_collapse: bool | None = None) -> Path:
+def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_collapse: bool = True) -> Path:
     backbone = _fresh_backbone(cfg)
     method = cfg.method.build(backbone)
     size = _image_size(cfg)
@@ -211,7 +211,7 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_colla
         with replacing(run / CONFIG) as path:
             path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
     probe = _probe(store, size) if store.labelled else None
-    train = cfg.train if stop_on_collapse is None else replace(cfg.train, stop_on_collapse=stop_on_collapse)
+    train = replace(cfg.train, stop_on_collapse=cfg.train.stop_on_collapse and stop_on_collapse)
     train_method(method, store, views, train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
     if is_first_process():
         preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
