@@ -108,15 +108,14 @@ def find_columns(schema: Any, name: str) -> Columns:
     """The columns by their Hugging Face features, else by type and name; UserError when none holds images."""
     features = column_features(schema, name)
     kinds = {column: kind["_type"] for column, kind in features.items() if isinstance(kind, dict) and "_type" in kind}
-    image = first(column for column in schema.names if kinds.get(column) == "Image")
-    image = image or first(field.name for field in schema if holds_bytes(field.type))
+    encoded = [field.name for field in schema if holds_bytes(field.type)]  # whatever the features say: not numbers
+    image = first(column for column in encoded if kinds.get(column) == "Image") or first(encoded)
     if image is None:
         raise UserError(f"'{name}' has no column of images, only {', '.join(schema.names)}")
     label = first(column for column in schema.names if kinds.get(column) == "ClassLabel")
     label = label or first(field.name for field in schema if field.name in LABELS and is_label(field.type))
-    return Columns(
-        image, label, list(features[label].get("names") or []) if kinds.get(label or "") == "ClassLabel" else []
-    )
+    names = features[label].get("names") if label and kinds.get(label) == "ClassLabel" else None
+    return Columns(image, label, [str(word) for word in names] if isinstance(names, list) else [])
 
 
 def column_features(schema: Any, name: str) -> dict[str, Any]:
