@@ -65,23 +65,26 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
     return {"loss": total / world(), **gradients, **{f"state {k}": v for k, v in method.state_dict().items()}}
 
 
-def one_of_two(index: int, folder: str) -> None:
+def one_of_two(index: int, folder: str, names: list[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=index, world_size=2)
     results = {}
-    for name, config in CONFIGS.items():
+    for name in names:
         for micro in MICRO:
-            method = build(config)
+            method = build(CONFIGS[name])
             sync_batchnorm(method, torch.device("cpu"))
-            results[f"{name} {micro}"] = take_step(method, config, micro)
+            results[f"{name} {micro}"] = take_step(method, CONFIGS[name], micro)
     torch.save(results, f"{folder}/rank{index}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+def two(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict[str, dict[str, Tensor]]]:
+    """What each of two processes finds, for the methods that were asked for (`pytest -k`)."""
     folder: Path = tmp_path_factory.mktemp("processes")
-    mp.start_processes(one_of_two, args=(str(folder),), nprocs=2, start_method="spawn")
+    here = [item for item in request.session.items if item.path == request.path]
+    names = [name for name in CONFIGS if any(f"[{name}-" in item.name for item in here)]
+    mp.start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

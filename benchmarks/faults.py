@@ -1,0 +1,182 @@
+"""Breaks methods on purpose and says which guard sees it: law, oracle or band.
+
+    python -m benchmarks.faults
+
+A fault replaces one function, in every Python process that has LIMBECK_FAULT in its environment (through a
+sitecustomize.py in a temporary folder), so that it also reaches the processes that a test starts. The guards are the
+project's own tests; the first one that fails is named.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+ROOT = Path(__file__).parents[1]
+GUARDS = {
+    "law of a step": ["tests/conformance/test_laws.py"],
+    "law of processes": ["tests/conformance/test_processes.py"],
+    "law of a run": ["tests/conformance/test_runs.py"],
+    "oracle": ["tests/methods", "tests/losses", "tests/test_state.py", "tests/test_distributed.py", "tests/data"],
+    "band": ["tests/test_bands.py"],
+}
+FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {}
+"""Name -> what it replaces, and which methods it touches (pytest -k)."""
+
+
+def fault(name: str, methods: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Registers a function that is given `replace(target, value)`, a patch that lasts."""
+
+    def register(install: Callable[[Any], None]) -> Callable[[Any], None]:
+        FAULTS[name] = (install, methods)
+        return install
+
+    return register
+
+
+@fault("no stop-gradient: the teacher is the student, and learns", "byol")
+def _no_stop_gradient(replace: Any) -> None:
+    from limbeck.distributed import gather
+    from limbeck.methods.base import TeacherHost
+
+    replace(TeacherHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
+
+
+@fault("teacher never moves", "byol")
+def _frozen(replace: Any) -> None:
+    from limbeck.state import Ema
+
+    replace(Ema, "update", lambda self, source, momentum: None)
+
+
+@fault("teacher forgets: momentum 0", "byol")
+def _forgetful(replace: Any) -> None:
+    from limbeck.state import Ema
+
+    update = Ema.update
+    replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
+
+
+@fault("queue is not pushed", "mocov2 or state")
+def _still_queue(replace: Any) -> None:
+    from limbeck.state import Queue
+
+    replace(Queue, "push", lambda self, news: None)
+
+
+@fault("queue takes the rows of its own process", "mocov2 or state")
+def _own_queue(replace: Any) -> None:
+    from limbeck.distributed import own_rows
+    from limbeck.state import Queue
+
+    push = Queue.push
+    replace(Queue, "push", lambda self, news: push(self, {k: own_rows(v) for k, v in news.items()}))
+
+
+@fault("BatchNorm of each process by itself", "byol")
+def _own_statistics(replace: Any) -> None:
+    import limbeck.distributed
+
+    replace(limbeck.distributed, "sync_batchnorm", lambda module, device: module)
+
+
+@fault("BatchNorm over both views where each has its own", "byol")
+def _joint_statistics(replace: Any) -> None:
+    import torch
+
+    from limbeck.methods.base import MomentumHost, Step
+
+    def encode(self: Any, batch: Any, taps: tuple[int, ...] = ()) -> Step:
+        first, second = batch.views
+        both = self.backbone(torch.cat([second, first]), taps)
+        halves = zip(*(tensor.chunk(2) for tensor in (both.final, *both.taps.values())), strict=True)
+        features = tuple(both._replace(final=h[0], taps=dict(zip(both.taps, h[1:], strict=True))) for h in halves)
+        projections = self.head.project(both.final).chunk(2)
+        return Step(features, projections, tuple(self.teach(view) for view in (first, second)), {})
+
+    replace(MomentumHost, "encode", encode)
+
+
+@fault("all views of an image are the same", "byol or views or loader")
+def _identical_views(replace: Any) -> None:
+    from limbeck.data.loader import Loader
+
+    view = Loader._view
+    replace(Loader, "_view", lambda self, index, kind, raw, images: view(self, 0, self.views[0], raw, images))
+
+
+@fault("one side detached", "simclr")
+def _detached(replace: Any) -> None:
+    import limbeck.methods.simclr as simclr
+
+    gather = simclr.gather
+    replace(simclr, "gather", lambda rows: gather(rows.detach()))
+
+
+@fault("gradient of gathered rows stays with their process", "simclr")
+def _local_gradient(replace: Any) -> None:
+    from limbeck.distributed import _Gather, own_rows
+
+    replace(_Gather, "backward", staticmethod(lambda ctx, *grads: own_rows(grads[0])))
+
+
+@fault("positives are the neighbours", "simclr or contrastive")
+def _wrong_positives(replace: Any) -> None:
+    import limbeck.methods.mocov3
+    import limbeck.methods.simclr
+    from limbeck.losses.contrastive import info_nce
+
+    def wrong(queries: Any, keys: Any, positives: Any, *rest: Any, **named: Any) -> Any:
+        return info_nce(queries, keys, positives.roll(1), *rest, **named)
+
+    for module in (limbeck.methods.simclr, limbeck.methods.mocov3):
+        replace(module, "info_nce", wrong)
+
+
+def install(name: str) -> None:
+    """Breaks this process for good."""
+    stack = ExitStack()
+    FAULTS[name][0](lambda owner, attribute, value: stack.enter_context(patch.object(owner, attribute, value)))
+    stack.pop_all()
+
+
+def caught_by(name: str, site: str) -> list[str]:
+    """Of each guard the first test that fails, or a dash."""
+    environment = os.environ | {"LIMBECK_FAULT": name, "PYTHONPATH": f"{site}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some complain of what the fault has imported already
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
+    command += ["-k", f"({FAULTS[name][1]}) and not sdssl", *(file for files in GUARDS.values() for file in files)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+    return [_first(failed, files) for files in GUARDS.values()]
+
+
+def _first(failed: list[str], files: list[str]) -> str:
+    seen = [test.rsplit("/", 1)[-1] for test in failed if test.startswith(tuple(files))]
+    return f"`{seen[0]}`" if seen else "-"
+
+
+def main() -> None:
+    """Prints the table fault x guard; every fault must be seen by some guard, and no guard sees one where none is."""
+    chosen = [name for name in FAULTS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    with TemporaryDirectory() as site:
+        hook = "import os\nfrom benchmarks.faults import install\ninstall(os.environ['LIMBECK_FAULT'])\n"
+        (Path(site) / "sitecustomize.py").write_text(hook)
+        print("| fault | " + " | ".join(GUARDS) + " |")
+        print("|---" * (len(GUARDS) + 1) + "|", flush=True)
+        for name in chosen:
+            row = caught_by(name, site)
+            print(f"| {name} | " + " | ".join(row) + " |", flush=True)
+            if set(row) == {"-"}:
+                print(f"nobody sees '{name}'", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
