@@ -29,7 +29,7 @@ class Examiner:
 
     Args:
         method: in whatever mode; every module is left in the one it had.
-        loader: where the images come from; the first two views of each are looked at.
+        loader: where the images come from; the first two views of each are looked at, a single one twice.
         fabric: whose precision the networks run in.
     """
 
@@ -44,7 +44,8 @@ class Examiner:
     def read(self) -> dict[str, float]:
         """The numbers of docs/health.md, by column; waits for the device."""
         with evaluating(self.method):
-            seen = [self._look(*self.loader.look(rows).views[:2]) for rows in self.parts]
+            looks = (self.loader.look(rows).views for rows in self.parts)
+            seen = [self._look(views[0], views[:2][-1]) for views in looks]
             weights = nn.utils.get_total_norm(self.method.encoder().parameters())
         parts = {name: torch.cat([part[name] for part in seen]).float() for name in seen[0]}
         first, second = parts.pop("first"), parts.pop("second")
