@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 
 import timm
 
-from limbeck.backbones import SMALL_IMAGE, VITS, BackboneConfig
+from limbeck.backbones import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
+from limbeck.data.views import View
+from limbeck.errors import UserError
+from limbeck.networks import timm_defaults
 from limbeck.train.optim import OptimConfig
 
 CROP = 0.875  # 224 of 256, the usual share of the stored image that evaluation looks at
@@ -43,6 +46,30 @@ def fit_backbone(cfg: BackboneConfig, store_size: int) -> Fitted:
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patches of {patch} x {patch}, since patches of 16 are too coarse for {cfg.img_size} pixels")
     return Fitted(cfg, reasons)
+
+
+def fit_views(cfg: BackboneConfig, views: tuple[View, ...]) -> Fitted:
+    """A ViT that resamples its positions, where views have another size than its own; CNNs take any size as they are.
+
+    Raises UserError for a network that takes one size alone, and for a view that is no multiple of the patch.
+    """
+    others = sorted({view.size for view in views} - {cfg.img_size})
+    if not others or not timm_defaults(cfg.name).fixed_input_size:
+        return Fitted(cfg, [])
+    if not timm.models.is_model_in_modules(cfg.name, VITS):
+        raise UserError(
+            f"'{cfg.name}' takes images of {cfg.img_size} pixels alone and there are views of {others[0]}; "
+            "take a ViT or a ResNet"
+        )
+    cfg = replace(cfg, args={**cfg.args, "dynamic_img_size": True})
+    patch = build_backbone(cfg).model.patch_embed.patch_size[0]
+    for size in others:
+        if size % patch:
+            raise UserError(
+                f"views of {size} pixels are no multiple of '{cfg.name}'s patch size {patch}; "
+                "take patch_size 8 or a CNN"
+            )
+    return Fitted(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])
 
 
 def image_size(store_size: int) -> int:

@@ -28,7 +28,7 @@ from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
 from limbeck.evaluate.features import extract, plain_look, use_bf16
 from limbeck.methods import MethodConfig
 from limbeck.methods.sdssl import Config as SdsslConfig
-from limbeck.recipes import default_optim, fit_backbone
+from limbeck.recipes import default_optim, fit_backbone, fit_views
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train as train_method
 from limbeck.train.meter import Plan, measure
@@ -186,16 +186,19 @@ def _configure(
     train = train or TrainConfig()
     check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
     fitted = fit_backbone(backbone or BackboneConfig(), store.size)
+    assert fitted.backbone.img_size is not None
     method = method or SdsslConfig()
+    suited = method.fit(_setting(store, train))
+    seeing = fit_views(fitted.backbone, suited.make_views(fitted.backbone.img_size))
     cfg = RunConfig(
         store=str(store.path.absolute()) if store.path else "",
         digest=store.digest,
-        method=method.fit(_setting(store, train)),
-        backbone=fitted.backbone,
+        method=suited,
+        backbone=seeing.backbone,
         optim=optim or default_optim(fitted.backbone.name),
         train=train,
     )
-    chosen = [*fitted.reasons, *_chosen(method, cfg.method)]
+    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, cfg.method)]
     for sentence in [store.account(), *chosen, describe(cfg, len(store))] if is_first_process() else []:
         say(sentence)
     return cfg, store
