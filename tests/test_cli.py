@@ -102,3 +102,24 @@ def test_help_is_quick_and_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-m", "limbeck.cli", "--help"], capture_output=True, text=True, check=True)
     for verb in ("check", "store", "pretrain", "resume", "evaluate", "export", "report", "demo"):
         assert re.search(rf"^  {verb} ", done.stdout, re.M)
+
+
+def test_plan_takes_a_few_steps_and_leaves_no_run(
+    limbeck: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = limbeck("plan", trained.parent / "store", *TINY)
+    assert code == 0, err
+    assert re.fullmatch(
+        r"[\d,.]+ images/s; .+ of memory; largest batch about \d+ .+ for 10 steps; .+ \(store .+, run .+\)\n", out
+    )
+    assert "sdssl over byol on 160 images" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_may_go_on_with_a_collapsed_run(monkeypatch: pytest.MonkeyPatch, limbeck: Run) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr("limbeck.run.resume", lambda run, stop_on_collapse: seen.append(stop_on_collapse) or run)
+    limbeck("resume", "run")
+    limbeck("resume", "run", "--no-stop-on-collapse")
+    assert seen == [True, False]
