@@ -1,0 +1,119 @@
+"""Commands about training: methods, plan, pretrain, resume."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from limbeck.cli import words
+from limbeck.cli.words import Run, Source
+from limbeck.errors import UserError
+
+_PRETRAIN_HELP = """Train a backbone on unlabelled images.
+
+    limbeck pretrain photos/
+    limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224 --epochs 200
+
+--method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm model) decide which options follow.
+"""
+
+_PLAN_HELP = """Take a few steps of a training, and say what the whole of it would cost. Options are those of pretrain.
+
+    limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodsArgs:
+    """What there is to train with: the idea of each method, what it keeps, what it costs and when to use it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeArgs:
+    """Go on with a run that was stopped or killed, to the same numbers as if it had not been."""
+
+    run: Run
+    """Folder of the run."""
+    stop_on_collapse: bool = True
+    """End the run if its embeddings collapse, unless it was started without."""
+
+
+def methods(argv: Sequence[str]) -> None:
+    """`limbeck methods`."""
+    words.parse(MethodsArgs, argv, "methods")
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from limbeck.methods import method_config, method_names
+
+    table = Table("method", "idea", "keeps", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
+    for name in method_names():
+        card = method_config(name).card
+        table.add_row(name, card.idea, card.keeps, f"{card.cost:.1f}", card.when)
+    Console().print(table)
+    words.tell("cost: time of a training step in steps of supervised training of the same network on as many images")
+
+
+def plan(argv: Sequence[str]) -> None:
+    """`limbeck plan`."""
+    _, given = _training(argv, "plan", _PLAN_HELP)
+    from limbeck.run import plan
+
+    print(plan(**given))
+
+
+def pretrain(argv: Sequence[str]) -> None:
+    """`limbeck pretrain`."""
+    out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
+    from limbeck.run import pretrain
+
+    words.print_once(pretrain(out=out, **given))
+
+
+def resume(argv: Sequence[str]) -> None:
+    """`limbeck resume`."""
+    args = words.parse(ResumeArgs, argv, "resume")
+    from limbeck.run import resume
+
+    words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse))
+
+
+def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
+    """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
+    from limbeck.backbones import BackboneConfig
+    from limbeck.methods import HostConfig, MethodConfig, method_config
+    from limbeck.recipes import default_optim
+    from limbeck.train.config import TrainConfig
+    from limbeck.train.optim import OptimConfig
+
+    chosen, rest = words.take_names(argv, ("--method", "--method.host", "--backbone"))
+    method = method_config(chosen.get("--method", "sdssl"))()
+    if host := chosen.get("--method.host"):
+        if "host" not in {f.name for f in dataclasses.fields(method)}:
+            raise UserError(f"method '{method.name}' builds on no other method; leave --method.host out")
+        method = dataclasses.replace(method, host=HostConfig.choose(host)())  # type: ignore[call-arg]
+    backbone = BackboneConfig(name=chosen.get("--backbone", BackboneConfig().name))
+
+    @dataclass(frozen=True, kw_only=True)
+    class PretrainArgs:
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        out: str | None = None
+        """Folder of the run; by default runs/METHOD-SOURCE."""
+        size: int | None = None
+        """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+        allow_bad: float = 0.05
+        """Share of the images that may be unreadable."""
+        train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+        method: MethodConfig = field(default_factory=lambda: method)
+        backbone: BackboneConfig = field(default_factory=lambda: backbone)
+        optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
+
+    PretrainArgs.__doc__ = help_text
+    args = words.parse(PretrainArgs, rest, verb)
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
+    return args.out or f"runs/{args.method.name}-{Path(args.source).stem}", given | {"say": words.tell}
