@@ -31,7 +31,7 @@ class Config(HostConfig):
     name: ClassVar[str] = "swav"
     card: ClassVar[Card] = Card(
         idea="predict the cluster of a large crop from the other crops",
-        keeps="queue, for batches below some 2,000",
+        keeps="nothing, or a queue for small batches",
         when="convolutional networks, and time for small crops but not for large batches",
         cost=0.0,
     )

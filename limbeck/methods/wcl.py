@@ -64,6 +64,10 @@ class WCL(Method):
         graph = self._graph([self.graph_head(h) for h in features])
         return Loss(instance + graph, {"instance": instance.detach(), "graph": graph.detach()}, {})
 
+    def embed(self, images: Tensor) -> Tensor:
+        """The projections that tell images apart, [B C H W] -> [B D]."""
+        return self.instance_head(self.backbone(images).final)
+
     def _instance(self, z: Tensor) -> Tensor:
         """NT-Xent of the 2B rows [view 1; view 2] against those of all processes."""
         rows = torch.arange(len(z), device=z.device)

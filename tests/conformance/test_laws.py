@@ -101,6 +101,16 @@ def test_state_is_all_there_is(config: MethodConfig) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_a_collapse_is_looked_for_behind_the_heads(config: MethodConfig) -> None:
+    """What `embed` gives depends on parameters that are thrown away after training, as what the loss compares does."""
+    method = build(config)
+    heads = [p for name, p in method.named_parameters() if p.requires_grad and "backbone." not in name]
+    embedded = method.embed(batch_for(config).views[0])
+    assert embedded.shape[0] == COUNT
+    grads = torch.autograd.grad(embedded.square().sum(), heads, allow_unused=True)
+    assert any(grad is not None for grad in grads)
+
+
 def test_a_card_says_what_it_is(config: MethodConfig) -> None:
     assert all((config.card.idea, config.card.keeps, config.card.when))
 
