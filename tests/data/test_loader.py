@@ -53,6 +53,13 @@ def test_a_batch_has_what_the_contract_says() -> None:
     assert torch.equal(batch.labels, batch.rows % 4)
 
 
+def test_two_views_of_one_recipe_are_drawn_apart() -> None:
+    """Of the images alone, with equal views, every method would have nothing to learn from."""
+    source = Loader(numbered(8), (VIEWS[1], VIEWS[1]), 8, seed=0, device=CPU)
+    first, second = next(source.batches(0, 1)).views
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_unlabelled_stores_give_no_labels() -> None:
     batches = Loader(numbered(8, labels=False), VIEWS, 8, seed=0, device=CPU).batches(0, 1)
     assert next(batches).labels is None
