@@ -191,3 +191,5 @@ def test_the_new_method_of_the_design_page_works(tmp_path: Path, monkeypatch: py
         laws.test_order_of_the_images_does_not_matter(config)
         laws.test_configuration_survives_json(config)
         laws.test_state_is_all_there_is(config)
+        laws.test_a_collapse_is_looked_for_behind_the_heads(config)
+        laws.test_a_card_says_what_it_is(config)
