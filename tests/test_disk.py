@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from limbeck.backbones import Backbone
+from limbeck.data.store import build_store
 from limbeck.disk import replacing
 from limbeck.encoders import Preprocessing, save_encoder
 from limbeck.errors import UserError
@@ -72,6 +74,14 @@ def test_a_full_disk_is_one_sentence_and_harms_nothing(
         write(tmp_path)
     assert (tmp_path / name).read_text() == "what was there before"
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_store_without_room_is_a_sentence_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    with pytest.raises(UserError, match="store could not be written"), room(4000):
+        build_store(images, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert np.array_equal(build_store(images, tmp_path / "store").images, images)
 
 
 def test_a_row_that_the_disk_tore_is_dropped_when_the_run_goes_on(tmp_path: Path) -> None:

@@ -91,11 +91,10 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        with suppress(OSError):  # of a full disk: it is on its way already
-            if not self._finished:
-                self._commit()
-        self._images.close()
-        self._journal.close()
+        closing = self._images.close, self._journal.close
+        for last in closing if self._finished else (self._commit, *closing):
+            with suppress(OSError):  # of a full disk: it is on its way already
+                last()
         if self._finished or self._plan.fingerprint is None or not self.used:
             shutil.rmtree(self._partial, ignore_errors=True)
         else:
