@@ -24,7 +24,7 @@ class Config(MomentumConfig):
         idea="predict a slow copy of the network; no negatives",
         keeps="teacher",
         when="the usual choice: small batches, any network",
-        cost=0.0,
+        cost=2.6,
     )
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""

@@ -32,7 +32,7 @@ class Config(MethodConfig):
         idea="last vector and hypercolumn resemble other images as the slow copy of the other says",
         keeps="teacher and two queues",
         when="CNNs whose features are to keep local detail, with small batches",
-        cost=0.0,
+        cost=2.3,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 6)
     no_host_because: ClassVar[str] = "its last vector learns from its own hypercolumn"

@@ -32,7 +32,7 @@ class Config(MethodConfig):
         idea="learn labels, and that neighbours share them",
         keeps="teacher and queue",
         when="every image has a label: an upper bound for the others",
-        cost=0.0,
+        cost=1.2,
     )
     view_count: ClassVar[tuple[int, int]] = (1, 1)
     no_host_because: ClassVar[str] = "its targets are labels, and not what it says of another view"

@@ -23,7 +23,7 @@ class Config(mocov2.Config):
         idea="predict the slow copy's embedding of the other view among older images",
         keeps="teacher and queue",
         when="ViTs with small batches",
-        cost=0.0,
+        cost=2.4,
     )
     head_norm: ClassVar[bool] = True
     views: str = "byol"

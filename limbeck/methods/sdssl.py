@@ -31,7 +31,7 @@ class Config(MethodConfig):
         idea="every layer learns from the last one of another method",
         keeps="as its host",
         when="you want to cut the network to the depth that a device can afford",
-        cost=0.0,
+        cost=3.2,
     )
     no_host_because: ClassVar[str] = "its layers learn from the last one already"
     host: HostConfig = field(default_factory=ByolConfig)

@@ -27,7 +27,7 @@ class Config(HostConfig):
         idea="find the other view of an image in the batch",
         keeps="nothing",
         when="large batches and little memory for state",
-        cost=0.0,
+        cost=2.2,
     )
     temperature: float = 0.2
     """Divides the cosines."""

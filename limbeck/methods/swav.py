@@ -33,7 +33,7 @@ class Config(HostConfig):
         idea="predict the cluster of a large crop from the other crops",
         keeps="nothing, or a queue for small batches",
         when="convolutional networks, and time for small crops but not for large batches",
-        cost=0.0,
+        cost=4.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
     head_bias: ClassVar[bool] = True

@@ -28,7 +28,7 @@ class Config(MethodConfig):
         idea="find the other view, and the images that are neighbours of neighbours",
         keeps="nothing",
         when="large batches in which many images resemble each other",
-        cost=0.0,
+        cost=2.4,
     )
     no_host_because: ClassVar[str] = "its loss takes two projections of every image, and a layer has one"
     views: str = "simclr"

@@ -31,7 +31,7 @@ class Config(HostConfig):
         idea="embeddings of an image's views agree after each view was whitened",
         keeps="nothing",
         when="more than two views of an image, little memory, batches of 256 or more",
-        cost=0.0,
+        cost=2.0,
     )
     head_bias: ClassVar[bool] = True
 

@@ -113,6 +113,7 @@ def test_a_collapse_is_looked_for_behind_the_heads(config: MethodConfig) -> None
 
 def test_a_card_says_what_it_is(config: MethodConfig) -> None:
     assert all((config.card.idea, config.card.keeps, config.card.when))
+    assert config.card.cost >= 1
 
 
 def _learnable(module: nn.Module) -> list[nn.Parameter]:
