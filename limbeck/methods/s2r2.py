@@ -6,23 +6,19 @@ temperature, the number of views and the head are ours.
 """
 
 from dataclasses import dataclass
-from itertools import cycle, islice
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Setting
-from limbeck.data.views import View
-from limbeck.distributed import gather, rank
-from limbeck.errors import UserError
+from limbeck.distributed import rank
 from limbeck.losses.ranking import smooth_ap
-from limbeck.methods.base import Card, Host, HostConfig, Step
+from limbeck.methods.base import BatchHost, Card, PositivesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HostConfig):
+class Config(PositivesConfig):
     """Ranks whole batches instead of contrasting pairs: several views of an image, one average precision per view."""
 
     name: ClassVar[str] = "s2r2"
@@ -48,37 +44,15 @@ class Config(HostConfig):
     temperature: float = 0.05
     """Divides differences of cosines; lower is nearer to the exact precision, and has less gradient."""
 
-    def make_views(self, size: int) -> tuple[View, ...]:
-        """`positives` views, from the pair of the preset in turn."""
-        return tuple(islice(cycle(super().make_views(size)), self.positives))
-
-    def fit(self, setting: Setting) -> Self:
-        """This configuration, if a view has others to find."""
-        if self.positives < 2:
-            raise UserError(f"positives is {self.positives}: a view finds the others of its image, so take at least 2")
-        return self
-
     def build(self, backbone: Backbone) -> "S2R2":
         """S2R2 with a fresh head around `backbone`."""
         return S2R2(backbone, self)
 
 
-class S2R2(Host):
+class S2R2(BatchHost):
     """One minus the mean average precision of all views; all go through the network in one batch."""
 
     cfg: Config
-
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.backbone = backbone
-        self.head = self.make_head(backbone.dim)
-
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
-        """One pass over the V*B rows [view 1; view 2; ...]; the targets are the projections, with their gradient."""
-        features = self.backbone(torch.cat(batch.views), taps)
-        z = self.head.project(features.final)
-        return Step((features,), (z,), (gather(z),), {})
 
     def match(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Ranks of [W*V*B D] for [V*B D]; a row's own place in the gallery is left out."""

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import gather, rank
+from limbeck.distributed import rank
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import Card, Host, HostConfig, Step
+from limbeck.methods.base import BatchHost, Card, HostConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +36,10 @@ class Config(HostConfig):
         return SimCLR(backbone, self)
 
 
-class SimCLR(Host):
+class SimCLR(BatchHost):
     """NT-Xent over two views; both go through the network in one batch, so BatchNorm sees both."""
 
     cfg: Config
-
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.backbone = backbone
-        self.head = self.make_head(backbone.dim)
-
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
-        """One pass over the 2B rows [view 1; view 2]; the targets are the projections, with their gradient."""
-        features = self.backbone(torch.cat(batch.views), taps)
-        z = self.head.project(features.final)
-        return Step((features,), (z,), (gather(z),), {})
 
     def match(self, queries: Tensor, targets: Tensor) -> Tensor:
         """NT-Xent of [2B D] against [W*2B D]; a row's own place among the targets is left out."""

@@ -88,10 +88,7 @@ class SwAV(Host):
     frozen: Tensor  # [] int64, steps for which the prototypes still stay as they are
 
     def __init__(self, backbone: Backbone, cfg: Config) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.backbone = backbone
-        self.head = self.make_head(backbone.dim)
+        super().__init__(backbone, cfg)
         self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
         self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None
         self.register_buffer("frozen", torch.tensor(cfg.freeze_steps))

@@ -5,7 +5,6 @@ htdt/self-supervised d9662c8, whose CIFAR settings are the defaults.
 """
 
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from typing import ClassVar, Self
 
 import torch
@@ -13,17 +12,16 @@ from torch import Tensor
 
 from limbeck.backbones import Backbone
 from limbeck.contracts import Batch, Features, Setting
-from limbeck.data.views import View
 from limbeck.distributed import from_first, gather, world
 from limbeck.errors import UserError
 from limbeck.losses.whitening import w_mse, whiten
-from limbeck.methods.base import Card, Host, HostConfig, Step
+from limbeck.methods.base import Card, Host, PositivesConfig, Step
 
 SHRINKAGE = 0.01  # what error messages offer: well above rounding, well below the variance of a fresh head (about 0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HostConfig):
+class Config(PositivesConfig):
     """Whitens slices of the batch instead of contrasting; neither negatives nor teacher nor queue."""
 
     name: ClassVar[str] = "wmse"
@@ -37,8 +35,6 @@ class Config(HostConfig):
 
     views: str = "wmse"
     """Preset of augmentations (docs/data.md)."""
-    positives: int = 2
-    """Views of an image (d), from the preset's in turn."""
     dim: int = 64
     """Width of the embedding."""
     hidden: int = 1024
@@ -57,16 +53,11 @@ class Config(HostConfig):
     euclidean: bool = False
     """Compare whitened rows as they are, not their unit vectors."""
 
-    def make_views(self, size: int) -> tuple[View, ...]:
-        """`positives` views, from the pair of the preset in turn."""
-        return tuple(islice(cycle(super().make_views(size)), self.positives))
-
     def fit(self, setting: Setting) -> Self:
         """With the size of a slice; UserError for one that cannot be whitened or does not divide the batch."""
-        if self.positives < 2 or self.w_iter < 1:
-            raise UserError(
-                f"positives is {self.positives} and w_iter {self.w_iter}: take at least 2 views and 1 way to slice"
-            )
+        super().fit(setting)
+        if self.w_iter < 1:
+            raise UserError(f"w_iter is {self.w_iter}: take at least 1 way to slice")
         if not 0 <= self.eps < 1:
             raise UserError(f"eps is {self.eps}, a share of the covariance: take 0, or {SHRINKAGE} for small slices")
         fitted = replace(self, w_size=self._choose(setting) if self.w_size is None else self.w_size)
@@ -115,10 +106,7 @@ class WMSE(Host):
     cfg: Config
 
     def __init__(self, backbone: Backbone, cfg: Config) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.backbone = backbone
-        self.head = self.make_head(backbone.dim)
+        super().__init__(backbone, cfg)
         self.w_size = 2 * cfg.dim if cfg.w_size is None else cfg.w_size
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:

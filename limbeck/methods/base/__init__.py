@@ -1,11 +1,12 @@
 """What a method is, what a method is that another can build on, and what teachers and queues have in common."""
 
 from limbeck.methods.base.contract import Card, Method, MethodConfig
-from limbeck.methods.base.host import Host, HostConfig, Step
+from limbeck.methods.base.host import BatchHost, Host, HostConfig, PositivesConfig, Step
 from limbeck.methods.base.momentum import Branch, MomentumConfig, MomentumHost, TeacherHost
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
 __all__ = [
+    "BatchHost",
     "Branch",
     "Card",
     "Host",
@@ -14,6 +15,7 @@ __all__ = [
     "MethodConfig",
     "MomentumConfig",
     "MomentumHost",
+    "PositivesConfig",
     "QueueConfig",
     "QueueHost",
     "Step",

@@ -2,13 +2,17 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from itertools import cycle, islice
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss
+from limbeck.contracts import Batch, Clock, Features, Loss, Setting
+from limbeck.data.views import View
+from limbeck.distributed import gather
+from limbeck.errors import UserError
 from limbeck.heads import Head, mlp
 from limbeck.methods.base.contract import Method, MethodConfig
 
@@ -47,12 +51,36 @@ class HostConfig(MethodConfig):
         """The host with fresh heads around `backbone`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PositivesConfig(HostConfig):
+    """A host that compares any number of views of an image."""
+
+    positives: int = 2
+    """Views of an image, at least 2, from the preset's in turn."""
+
+    def make_views(self, size: int) -> tuple[View, ...]:
+        """`positives` views, from those of the preset in turn."""
+        return tuple(islice(cycle(super().make_views(size)), self.positives))
+
+    def fit(self, setting: Setting) -> Self:
+        """This configuration, if a view has others of its image."""
+        if self.positives < 2:
+            raise UserError(f"positives is {self.positives}: a view needs others of its image, take at least 2")
+        return self
+
+
 class Host(Method):
     """A method that matches queries to targets, so that another method can add queries of its own."""
 
     cfg: HostConfig
     head: Head
     has_predictor: bool = False
+
+    def __init__(self, backbone: Backbone, cfg: HostConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.head = self.make_head(backbone.dim)
 
     def make_head(self, dim: int, hidden: int | None = None, trailing_norm: bool | None = None) -> Head:
         """A head as the host's own for features of width `dim`; `hidden` is the projector's alone."""
@@ -86,3 +114,13 @@ class Host(Method):
     def embed(self, images: Tensor) -> Tensor:
         """The projections, [B C H W] -> [B D]."""
         return self.head.project(self.backbone(images).final)
+
+
+class BatchHost(Host):
+    """All views go through the network in one batch, and are each other's targets, with their gradient."""
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+        """One pass over the V*B rows [view 1; view 2; ...]; its targets are the projections of all processes."""
+        features = self.backbone(torch.cat(batch.views), taps)
+        z = self.head.project(features.final)
+        return Step((features,), (z,), (gather(z),), {})

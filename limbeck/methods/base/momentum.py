@@ -47,10 +47,7 @@ class TeacherHost(Host):
     against_collapse = "raise the teacher's momentum, lower the learning rate or warm up for longer"
 
     def __init__(self, backbone: Backbone, cfg: MomentumConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.backbone = backbone
-        self.head = self.make_head(backbone.dim)
+        super().__init__(backbone, cfg)
         self.teacher = Ema(Branch(backbone, self.head.projector))
 
     def teach(self, view: Tensor, teacher: Ema[Branch] | None = None) -> Tensor:
