@@ -57,3 +57,9 @@ class Setting(NamedTuple):
     batch: int  # images per optimiser step, over all processes and micro-batches
     together: int  # images that one forward sees, over all processes: `batch` / micro-batches
     classes: int = 0  # label names of the store; 0 without labels
+    steps: int = 1_000_000  # optimiser steps of the run
+
+    @property
+    def opening(self) -> int:
+        """Steps that a phase at the start may take: an epoch, and no more than a tenth of the run."""
+        return min(self.images // self.batch, self.steps // 10)

@@ -235,7 +235,8 @@ def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
 
 def _setting(store: Store, train: TrainConfig) -> Setting:
     classes = len(store.label_names) if store.labelled else 0
-    return Setting(len(store), train.batch_size, train.batch_size // train.accumulate, classes)
+    steps = train.steps(len(store) // train.batch_size)
+    return Setting(len(store), train.batch_size, train.batch_size // train.accumulate, classes, steps)
 
 
 def _fresh_backbone(cfg: RunConfig) -> Backbone:

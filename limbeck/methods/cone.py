@@ -62,7 +62,8 @@ class Config(MethodConfig):
     smoothing: float = 0.0
     """Share of a label that goes to the other classes."""
     warmup_steps: int | None = None
-    """Optimiser steps of labels alone, while the queue fills; by default one epoch."""
+    """Optimiser steps of labels alone, while the queue fills; by default an epoch, and no more than a
+    tenth of the run."""
     momentum: float = 0.996
     """Momentum of the teacher at the start; it rises to 1 over the run along a half-cosine."""
 
@@ -81,12 +82,11 @@ class Config(MethodConfig):
         queue = fit_queue(self.queue, type(self).queue, setting)
         if not 1 <= self.neighbours <= queue:
             raise UserError(f"neighbours is {self.neighbours}: take 1 to {queue:,}, the rows of the queue")
-        epoch = setting.images // setting.batch
         return replace(
             self,
             classes=setting.classes,
             queue=queue,
-            warmup_steps=epoch if self.warmup_steps is None else self.warmup_steps,
+            warmup_steps=setting.opening if self.warmup_steps is None else self.warmup_steps,
         )
 
     def build(self, backbone: Backbone) -> "CoNe":

@@ -4,7 +4,7 @@ Caron, Misra, Mairal, Goyal, Bojanowski, Joulin, *Unsupervised Learning of Visua
 Assignments*, NeurIPS 2020. Defaults are those of `main_swav.py` in facebookresearch/swav 06b1b7c.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar, Self
 
@@ -49,8 +49,9 @@ class Config(HostConfig):
     """End the projector with a BatchNorm without scale and shift."""
     prototypes: int = 3000
     """Prototypes, at least 2; about three times the classes that you expect is plenty."""
-    freeze_steps: int = 313
-    """Optimiser steps at the start during which the prototypes stay as they are."""
+    freeze_steps: int | None = None
+    """Optimiser steps at the start during which the prototypes stay as they are; by default the first epoch, and no
+    more than a tenth of the run."""
     temperature: float = 0.1
     """Divides the cosines of the prediction."""
     epsilon: float = 0.05
@@ -63,14 +64,20 @@ class Config(HostConfig):
     """Optimiser steps before the queue begins to fill."""
 
     def fit(self, setting: Setting) -> Self:
-        """This configuration, if there are prototypes to choose from and the queue suits the store."""
+        """With the freeze; UserError without prototypes to choose from or time to learn them, or for an unfit queue."""
         if self.prototypes < 2:
             raise UserError(
                 f"prototypes {self.prototypes} leave nothing to choose: take at least 2, or the 3000 of SwAV"
             )
         if self.queue:
             fit_queue(self.queue, type(self).queue, setting)
-        return self
+        freeze = setting.opening if self.freeze_steps is None else self.freeze_steps
+        if freeze >= setting.steps:
+            raise UserError(
+                f"freeze_steps is {freeze} and the run has {setting.steps} steps, so the prototypes would never learn; "
+                f"take {setting.opening} or leave it out"
+            )
+        return replace(self, freeze_steps=freeze)
 
     def build(self, backbone: Backbone) -> "SwAV":
         """SwAV with a fresh head and prototypes around `backbone`."""
@@ -91,7 +98,7 @@ class SwAV(Host):
         super().__init__(backbone, cfg)
         self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
         self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None
-        self.register_buffer("frozen", torch.tensor(cfg.freeze_steps))
+        self.register_buffer("frozen", torch.tensor(cfg.freeze_steps or 0))
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
         """One pass over the V*B rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, K]."""

@@ -136,6 +136,7 @@ def test_the_data_fill_in_classes_and_an_epoch_of_warmup() -> None:
     fitted = Config(queue=48, neighbours=8).fit(SETTING)
     assert (fitted.classes, fitted.warmup_steps) == (SETTING.classes, SETTING.images // SETTING.batch)
     assert fitted.fit(SETTING) == fitted
+    assert Config(queue=48, neighbours=8).fit(SETTING._replace(steps=40)).warmup_steps == 4
     assert Config(queue=48, neighbours=8, warmup_steps=3).fit(SETTING).warmup_steps == 3
 
 

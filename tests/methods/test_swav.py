@@ -20,7 +20,7 @@ CLOCK = Clock(3, 10)
 SETTING = Setting(images=100, batch=8, together=8)
 
 
-def config(**changes: int) -> Config:
+def config(**changes: int | None) -> Config:
     return dataclasses.replace(Config(hidden=12, dim=8, prototypes=5, freeze_steps=0), **changes)
 
 
@@ -114,6 +114,15 @@ def test_crops_of_one_size_share_a_pass_and_all_share_the_head() -> None:
         module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     method(batch(), CLOCK)
     assert [tuple(x.shape) for x in seen] == [(8, 3, 16, 16), (8, 3, 8, 8), (16, 16)]
+
+
+def test_prototypes_are_frozen_for_an_epoch_and_no_more_than_a_tenth_of_the_run() -> None:
+    unsaid = config(freeze_steps=None)
+    assert unsaid.fit(SETTING).freeze_steps == 100 // 8
+    assert unsaid.fit(SETTING._replace(steps=57)).freeze_steps == 5
+    assert config(freeze_steps=56).fit(SETTING._replace(steps=57)).freeze_steps == 56
+    with pytest.raises(UserError, match=r"freeze_steps is 57 and the run has 57 steps.* take 5 or leave it out"):
+        config(freeze_steps=57).fit(SETTING._replace(steps=57))
 
 
 def test_what_cannot_work_is_refused_with_what_would() -> None:
