@@ -77,13 +77,16 @@ class Finding(NamedTuple):
 
 
 def diagnose(readings: Sequence[Reading], of: int, against_collapse: str) -> list[Finding]:
-    """What the last of the readings shows; `of` is the highest rank possible. Nothing without a reading."""
+    """What the last of the readings shows; `of` is the highest rank possible. Nothing without a reading.
+
+    A single one tells no collapse: networks start close to it, and there is none yet that they came from.
+    """
     found = []
     for sign in SIGNS:
         streak = 0
         while streak < len(readings) and sign.shows(readings[-1 - streak], readings[0]):
             streak += 1
-        if streak:
+        if streak and not (sign.stops and len(readings) == 1):
             since = int(readings[-streak]["step"])
             words = {**readings[-1], "of": of, "since": since, "against_collapse": against_collapse}
             sentence = f"{sign.name}: {sign.says}; try: {sign.advice}".format(**words)
@@ -94,8 +97,9 @@ def diagnose(readings: Sequence[Reading], of: int, against_collapse: str) -> lis
 def all_is_well(readings: Sequence[Reading], of: int) -> str:
     """The sentence of a run whose last reading shows no sign."""
     last = readings[-1]
+    verdict = "too short to judge" if collapsed(last) else "healthy"
     times = "once" if len(readings) == 1 else f"{len(readings)} times"
     return (
-        f"healthy: effective rank {last['embedding_rank']:.1f} of {of}, deviation {last['deviation']:.2f}, "
+        f"{verdict}: effective rank {last['embedding_rank']:.1f} of {of}, deviation {last['deviation']:.2f}, "
         f"{last['dead_units']:.0%} dead units at the end; read {times} since the warm-up"
     )

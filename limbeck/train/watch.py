@@ -78,7 +78,8 @@ class Watch:
         """Writes health.json, and returns its sentence."""
         wrong = " ".join(f"{finding.sentence}." for finding in self._found)
         sentence = wrong or all_is_well(self.readings, self.examiner.of)
-        found = {"healthy": not wrong, "step": self.readings[-1]["step"], "sentence": sentence}
+        last = self.readings[-1]
+        found = {"healthy": not wrong and not collapsed(last), "step": last["step"], "sentence": sentence}
         with replacing(self.run / HEALTH) as path:
             path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         return sentence

@@ -68,3 +68,10 @@ def test_no_teacher_and_no_reading_are_no_finding() -> None:
 def test_a_healthy_run_gets_one_sentence() -> None:
     said = all_is_well(readings(2), 512)
     assert said.startswith("healthy: effective rank 30.0 of 512, deviation 0.90, 0% dead units at the end; read 3 ")
+
+
+def test_a_single_reading_tells_no_collapse() -> None:
+    alone = [GOOD | {"deviation": 0.01}]
+    assert diagnose(alone, 512, "") == []
+    assert all_is_well(alone, 512).startswith("too short to judge: effective rank 30.0 of 512")
+    assert all_is_well([GOOD], 512).startswith("healthy: ")
