@@ -15,11 +15,16 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Views of the same images; `views` holds V tensors [B C H W], float32, normalised (H and W may differ by view)."""
+    """Views of the same images; `views` holds V tensors [B C H W], float32, normalised (H and W may differ by view).
+
+    Views that a frozen teacher sees come last.
+    """
 
     views: tuple[Tensor, ...]
     rows: Tensor  # [B] int64, rows of the store
     labels: Tensor | None = None  # [B] int64
+    mates: Tensor | None = None  # [B] int64, for each image a row of its bag, where there are bags
+    draw: int = 0  # which draw of the augmentations a frozen teacher sees: the epoch, or what it is replayed as
 
 
 class Features(NamedTuple):
@@ -28,6 +33,20 @@ class Features(NamedTuple):
     final: Tensor  # [B D]
     taps: dict[int, Tensor]  # tap -> [B D_tap], pooled
     maps: dict[int, Tensor]  # tap -> [B C H W]; empty unless asked for
+
+
+class Taught(NamedTuple):
+    """What a frozen teacher says of a batch."""
+
+    vectors: tuple[Tensor, ...]  # [B D] float32, of each view that it sees
+    map: Tensor | None = None  # [B C H W], of the view that the student sees first; None unless asked for
+
+
+class Bags(NamedTuple):
+    """Which images a distiller wants to see together with an image: `size` of those most like it to the teacher."""
+
+    kind: str  # "knn" or "kmeans"
+    size: int
 
 
 class Loss(NamedTuple):

@@ -22,6 +22,7 @@ from limbeck.evaluate import knn_accuracy
 from limbeck.geometry import effective_rank
 from limbeck.methods import MethodConfig, method_names
 from limbeck.train.optim import OptimConfig, build_optimizer
+from tests import tiny
 from tests.tiny import configs
 
 SIZE, BATCH, STEPS, LR = 16, 48, 60, 3e-3
@@ -54,7 +55,7 @@ def stores() -> tuple[Store, Store]:
 def learn(config: MethodConfig, seed: int = 0) -> Backbone:
     """The encoder after `STEPS` steps."""
     torch.manual_seed(seed)
-    method = config.build(build_backbone(NET))
+    method = tiny.build(config, build_backbone(NET))
     loader = Loader(stores()[0], config.make_views(SIZE), BATCH, seed=seed, device=torch.device("cpu"))
     optimizer = build_optimizer(method, OptimConfig(lr=LR, weight_decay=0.0))
     for step, batch in enumerate(loader.batches(0, STEPS)):

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Features, Setting
-from limbeck.methods import HostConfig, MethodConfig, method_config, method_names
+from limbeck.contracts import Batch, Clock, Features, Setting, Taught
+from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
+from limbeck.methods.base import DistillConfig, Teacher
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns
@@ -23,6 +25,7 @@ SIZES = {
     "freeze_steps": 0,
     "warmup_steps": 2,  # in which two batches fill the queue
 }
+CLOCK = Clock(step=3, steps=10)
 SETTING = Setting(images=250, batch=COUNT, together=COUNT, classes=CLASSES)
 
 
@@ -76,7 +79,38 @@ def batch(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> 
 def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = torch.float32) -> Batch:
     """The views that a method wants, with labels."""
     sizes = [view.size for view in config.make_views(SIZE)]
-    return Batch(views_of(count, sizes, dtype, seed=0), torch.arange(count), torch.arange(count) % CLASSES)
+    rows = torch.arange(count)
+    return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
+
+
+def build(config: MethodConfig, backbone: Backbone) -> Method:
+    """The method, with a teacher if it learns from one."""
+    return (
+        config.distil(backbone, PixelTeacher(config)) if isinstance(config, DistillConfig) else config.build(backbone)
+    )
+
+
+class PixelTeacher(Teacher):
+    """Answers with fixed mixtures of an image's pixels: `dim` numbers, and a map of 4 x 4 places."""
+
+    dim, map_dim = 8, 8
+
+    def __init__(self, config: MethodConfig) -> None:
+        self.seen = [view for view in config.make_views(SIZE) if view.teacher]
+        generator = torch.Generator().manual_seed(1)
+        self.mixture = torch.randn(3, self.dim, generator=generator, dtype=torch.float64)
+        self.sample = torch.randn(32, self.dim, generator=generator)
+
+    def __call__(self, batch: Batch) -> Taught:
+        """The views that are marked as a teacher's are the last ones of a batch."""
+        maps = [self._look(view) for view in batch.views[-len(self.seen) :]]
+        first = [view.like == 0 and not view.mate for view in self.seen]
+        vectors = tuple(places.flatten(2).square().mean(2) - 1 for places in maps)
+        return Taught(vectors, maps[first.index(True)] if any(first) else None)
+
+    def _look(self, view: Tensor) -> Tensor:
+        mixture = self.mixture.to(view.dtype)
+        return torch.einsum("bchw,cd->bdhw", F.adaptive_avg_pool2d(view, 4), mixture)
 
 
 class Flat(nn.Module):

@@ -18,21 +18,30 @@ from torch import Tensor
 
 from limbeck.contracts import Batch
 from limbeck.data.augment import augment
-from limbeck.data.draw import draw
+from limbeck.data.draw import Array, draw, uniforms
 from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.data.views import View
 from limbeck.errors import UserError
 
 T = TypeVar("T")
+MATES = -1  # among the numbers of views, that of the draw of mates
 RESIDENT_SHARE = 0.25  # of the free device memory: the rest is for weights and activations
 
 
+class Visits(NamedTuple):
+    """Which rows an epoch visits, in whose company, and how often what a teacher sees is drawn anew."""
+
+    rows: Array | None = None  # int64, ascending; None: all of the store
+    bags: Array | None = None  # [N K] integers, for every row of the store the rows that its mate is drawn from
+    replay: int = 0  # draws after which the views that a teacher sees repeat; 0: never
+
+
 class Raw(NamedTuple):
-    """What the reading thread hands over for one batch."""
+    """What the reading thread hands over for one batch: the anchors and, where there are bags, a mate of each."""
 
     epoch: int
-    rows: Tensor  # [B] int64
-    images: Tensor | None  # [B S S 3] uint8; None when the whole store is on the device
+    rows: tuple[Tensor, ...]  # [B] int64
+    images: tuple[Tensor, ...]  # [B S S 3] uint8; empty when the whole store is on the device
 
 
 def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
@@ -53,6 +62,9 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
+EVERY_ROW = Visits()
+
+
 class Loader:
     """Epochs of `Batch` from a store; the incomplete last batch of an epoch is dropped.
 
@@ -64,7 +76,7 @@ class Loader:
         device: where views are computed.
         rank, world: this process and their number; of the rows of a step it takes `rank::world`.
         accumulate: micro-batches per optimiser step.
-        mean, std: of the normalisation, per channel, for pixels in [0, 1].
+        visits: which rows, with which mates; by default every row by itself.
 
     Raises:
         UserError: the store holds less than one batch, or a batch does not divide among processes and micro-batches.
@@ -81,15 +93,17 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        visits: Visits = EVERY_ROW,
     ) -> None:
-        check_batch(batch_size, len(store), world, accumulate)
+        self.count = len(store) if visits.rows is None else len(visits.rows)
+        """Rows that an epoch visits."""
+        check_batch(batch_size, self.count, world, accumulate)
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
-        self.rank, self.world, self.accumulate, self.mean, self.std = rank, world, accumulate, mean, std
-        self.steps_per_epoch = len(store) // batch_size
+        self.rank, self.world, self.accumulate, self.visits = rank, world, accumulate, visits
+        self.steps_per_epoch = self.count // batch_size
         self.waited = 0.0
         """Seconds that the caller has waited for rows so far."""
+        self._taught = {index if view.like is None else view.like for index, view in enumerate(views) if view.teacher}
         self._labels = torch.from_numpy(np.array(store.labels)) if store.labelled else None
         self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
@@ -106,14 +120,15 @@ class Loader:
                 yield self._batch(raw)
 
     def look(self, rows: np.ndarray) -> Batch:
-        """Those rows, int64 [B], as the first epoch shows them."""
-        return self._batch(self._read(rows, 0))
+        """Those rows, int64 [B], as the first epoch shows them to what learns."""
+        return self._batch(self._read(rows, 0), teacher=False)
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of the store that this process sees in an optimiser step, int64 [batch_size / world]."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = epoch_order(len(self.store), self.seed, epoch)
-        return order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world]
+        order = epoch_order(self.count, self.seed, epoch)
+        rows = order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world]
+        return rows if self.visits.rows is None else self.visits.rows[rows]
 
     def _raw(self, start: int, stop: int) -> Iterator[Raw]:
         for step in range(start, stop):
@@ -122,25 +137,38 @@ class Loader:
 
     def _read(self, rows: np.ndarray, epoch: int) -> Raw:
         pin = self.device.type == "cuda"
-        images = _gather(self.store.images, rows, pin) if self._resident is None else None
-        kept = torch.from_numpy(rows).contiguous()
-        return Raw(epoch, kept.pin_memory() if pin else kept, images)
+        both = (rows,) if self.visits.bags is None else (rows, self._mates(self.visits.bags, rows, epoch))
+        images = tuple(_gather(self.store.images, some, pin) for some in both) if self._resident is None else ()
+        kept = [torch.from_numpy(some).contiguous() for some in both]
+        return Raw(epoch, tuple(some.pin_memory() if pin else some for some in kept), images)
 
-    def _batch(self, raw: Raw) -> Batch:
-        rows = raw.rows.to(self.device, non_blocking=True)
-        if raw.images is None:
-            assert self._resident is not None
-            images = self._resident[rows]
+    def _mates(self, bags: Array, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """For each row one of its bag, drawn anew every epoch."""
+        chance = uniforms(self.seed, epoch, MATES, rows, 1)[:, 0]
+        return bags[rows, (chance * bags.shape[1]).astype(np.int64)].astype(np.int64)
+
+    def _batch(self, raw: Raw, teacher: bool = True) -> Batch:
+        """The views of raw rows; without `teacher`, those that what learns sees."""
+        rows = [some.to(self.device, non_blocking=True) for some in raw.rows]
+        if self._resident is None:
+            images = [some.to(self.device, non_blocking=True) for some in raw.images]
         else:
-            images = raw.images.to(self.device, non_blocking=True)
-        views = tuple(self._view(index, view, raw, images) for index, view in enumerate(self.views))
-        labels = None if self._labels is None else self._labels[raw.rows].to(self.device, non_blocking=True)
-        return Batch(views, rows, labels)
+            images = [self._resident[some] for some in rows]
+        wanted = [(index, view) for index, view in enumerate(self.views) if teacher or not view.teacher]
+        views = tuple(self._view(index, view, raw, images) for index, view in wanted)
+        labels = None if self._labels is None else self._labels[raw.rows[0]].to(self.device, non_blocking=True)
+        return Batch(views, rows[0], labels, rows[1] if len(rows) > 1 else None, self._replayed(raw.epoch))
 
-    def _view(self, index: int, view: View, raw: Raw, images: Tensor) -> Tensor:
-        widths, heights = self._widths[raw.rows], self._heights[raw.rows]
-        params = draw(view, index, raw.rows, widths, heights, self.store.size, self.seed, raw.epoch)
-        return augment(images, view, params, self.mean, self.std)
+    def _view(self, index: int, view: View, raw: Raw, images: list[Tensor]) -> Tensor:
+        drawn_as = index if view.like is None else view.like
+        rows, pixels = raw.rows[view.mate], images[view.mate]
+        epoch = self._replayed(raw.epoch) if drawn_as in self._taught else raw.epoch
+        widths, heights = self._widths[rows], self._heights[rows]
+        params = draw(view, drawn_as, rows, widths, heights, self.store.size, self.seed, epoch)
+        return augment(pixels, view, params, view.mean, view.std)
+
+    def _replayed(self, epoch: int) -> int:
+        return epoch % self.visits.replay if self.visits.replay else epoch
 
 
 def check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:

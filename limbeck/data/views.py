@@ -27,7 +27,10 @@ SMALL = 64  # pixels: the largest size of the small-image variants (CIFAR, Tiny 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first."""
+    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first.
+
+    A view with `like` is drawn as the view of that number, whatever its size: the same crop for another network.
+    """
 
     size: int  # pixels, height and width of the result
     scale: tuple[float, float] = (0.08, 1.0)  # share of the original area that the crop covers
@@ -41,6 +44,11 @@ class View:
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the result
     solarise: float = 0.0
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalisation, for pixels in [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD
+    like: int | None = None
+    teacher: bool = False  # seen by a frozen teacher, which makes it repeat where the teacher's answers are kept
+    mate: bool = False  # of another image of the same bag
 
 
 def _simclr(size: int) -> tuple[View, ...]:

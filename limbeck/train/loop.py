@@ -14,6 +14,7 @@ import torch
 
 from limbeck.config import Json
 from limbeck.contracts import Loss
+from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.errors import UserError
@@ -42,6 +43,7 @@ def train(
     *,
     config: Json,
     probe: Probe | None = None,
+    visits: Visits = EVERY_ROW,
     resume: bool = False,
 ) -> None:
     """Trains `method`, in place, on `views` of the images of `store`.
@@ -52,6 +54,7 @@ def train(
     Args:
         config: everything that defines the run; a checkpoint of another one is refused.
         probe: scores an encoder in evaluation mode, as {"knn": accuracy}; asked every `cfg.knn_every` epochs.
+        visits: which rows of the store to train on, and with which mates.
         resume: go on from the checkpoint in `run`, or from the start when none was written yet.
 
     Raises:
@@ -62,7 +65,7 @@ def train(
     if (run / CHECKPOINT).exists() and not resume:
         raise UserError(f"{run} holds a run already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
-    _Training(Steps(method, store, views, cfg, optim), run, config, probe).fit()
+    _Training(Steps(method, store, views, cfg, optim, visits), run, config, probe).fit()
 
 
 class _Training:

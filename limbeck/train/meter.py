@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from limbeck.contracts import Clock
+from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.methods.base import Method
@@ -86,7 +87,7 @@ class Meter:
         return Plan(
             images_per_second=loader.batch_size / seconds,
             memory=peak,
-            largest_batch=min(_round(largest), len(loader.store)),
+            largest_batch=min(_round(largest), loader.count),
             tried=False,
             steps=steps.count,
             seconds=seconds * steps.count,
@@ -95,12 +96,19 @@ class Meter:
         )
 
 
-def measure(method: Method, store: Store, views: tuple[View, ...], cfg: TrainConfig, optim: OptimConfig) -> Plan:
+def measure(
+    method: Method,
+    store: Store,
+    views: tuple[View, ...],
+    cfg: TrainConfig,
+    optim: OptimConfig,
+    visits: Visits = EVERY_ROW,
+) -> Plan:
     """What a run would cost, from its first steps, in one process and without a folder; `method` is changed by them.
 
     On a GPU twice the batch is tried, and twice that, up to the whole store; on a CPU the largest is reckoned.
     """
-    steps = Steps(method, store, views, cfg, optim)
+    steps = Steps(method, store, views, cfg, optim, visits)
     meter = Meter(steps)
     with closing(steps.loader.batches(0, WARM + TIMED)) as batches:
         for step in range(WARM + TIMED):
@@ -111,11 +119,11 @@ def measure(method: Method, store: Store, views: tuple[View, ...], cfg: TrainCon
         return plan
 
     def fits(batch: int) -> bool:
-        larger = Steps(method, store, views, replace(cfg, batch_size=batch, compile=False), optim)
+        larger = Steps(method, store, views, replace(cfg, batch_size=batch, compile=False), optim, visits)
         with closing(larger.loader.batches(0, 1)) as batches:
             return fits_on_gpu(lambda: larger.backward(batches, Clock(0, larger.count)))
 
-    return replace(plan, largest_batch=largest(fits, cfg.batch_size, len(store)), tried=True)
+    return replace(plan, largest_batch=largest(fits, cfg.batch_size, steps.loader.count), tried=True)
 
 
 def largest(fits: Callable[[int], bool], known: int, most: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.contracts import Batch, Clock, Loss
-from limbeck.data.loader import Loader
+from limbeck.data.loader import EVERY_ROW, Loader, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.methods.base import Method
@@ -29,7 +29,13 @@ class Steps:
     """Takes the steps of a run, in whatever order it is asked for; the processes are started here."""
 
     def __init__(
-        self, method: Method, store: Store, views: tuple[View, ...], cfg: TrainConfig, optim: OptimConfig
+        self,
+        method: Method,
+        store: Store,
+        views: tuple[View, ...],
+        cfg: TrainConfig,
+        optim: OptimConfig,
+        visits: Visits = EVERY_ROW,
     ) -> None:
         self.method, self.cfg, self.optim = method, cfg, optim
         self.fabric = fabric = launch(cfg)
@@ -42,6 +48,7 @@ class Steps:
             rank=fabric.global_rank,
             world=fabric.world_size,
             accumulate=cfg.accumulate,
+            visits=visits,
         )
         self.epoch = self.loader.steps_per_epoch
         self.count = cfg.steps(self.epoch)

@@ -11,6 +11,7 @@ from limbeck.config import from_json, to_json
 from limbeck.contracts import Batch, Clock
 from limbeck.methods import Method, MethodConfig
 from limbeck.state import Ema, Queue
+from tests import tiny
 from tests.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.key
 
 def build(config: MethodConfig, dtype: torch.dtype = torch.float32) -> Method:
     torch.manual_seed(0)
-    return config.build(tiny_vit()).to(dtype)
+    return tiny.build(config, tiny_vit()).to(dtype)
 
 
 def without_batchnorm_statistics(method: Method) -> dict[str, Tensor]:
@@ -78,7 +79,9 @@ def test_order_of_the_images_does_not_matter(config: MethodConfig) -> None:
     method = build(config, torch.float64)
     straight, order = batch_for(config, dtype=torch.float64), torch.randperm(COUNT)
     assert straight.labels is not None
-    shuffled = Batch(tuple(v[order] for v in straight.views), order, straight.labels[order])
+    assert straight.mates is not None
+    views = tuple(v[order] for v in straight.views)
+    shuffled = Batch(views, order, straight.labels[order], straight.mates[order])
     total = method(straight, CLOCK).total
     torch.testing.assert_close(method(shuffled, CLOCK).total, total, rtol=1e-10, atol=1e-12)
 
@@ -93,7 +96,7 @@ def test_state_is_all_there_is(config: MethodConfig) -> None:
     with torch.no_grad():
         for p in method.parameters():
             p.add_(0.01 * torch.randn_like(p))
-    twin = config.build(tiny_vit())
+    twin = tiny.build(config, tiny_vit())
     twin.load_state_dict(method.state_dict())
     losses = [m(batch_for(config), CLOCK).total for m in (method, twin)]
     assert torch.equal(*losses)

@@ -17,6 +17,7 @@ from limbeck.contracts import Batch, Clock
 from limbeck.distributed import rank, sync_batchnorm, world
 from limbeck.methods import Method, MethodConfig
 from limbeck.train.accumulate import detach, join
+from tests import tiny
 from tests.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
@@ -26,7 +27,7 @@ MICRO = (1, 2)  # micro-batches of a step
 
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
-    method = config.build(tiny_vit()).double()
+    method = tiny.build(config, tiny_vit()).double()
     with torch.no_grad():  # a fresh CLS token is 1e-6 long: its LayerNorm blows rounding errors up
         for parameter in method.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -36,8 +37,9 @@ def build(config: MethodConfig) -> Method:
 def part(whole: Batch, of: int, index: int) -> Batch:
     """One of several equal parts of a batch: a micro-batch, or what one of the processes sees."""
     assert whole.labels is not None
+    assert whole.mates is not None
     views = tuple(view.chunk(of)[index] for view in whole.views)
-    return Batch(views, whole.rows.chunk(of)[index], whole.labels.chunk(of)[index])
+    return Batch(views, *(rows.chunk(of)[index] for rows in (whole.rows, whole.labels, whole.mates)))
 
 
 def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Tensor]:

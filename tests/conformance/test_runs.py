@@ -23,6 +23,7 @@ from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
 from limbeck.train.probe import Probe
+from tests import tiny
 from tests.tiny import SIZE, configs
 
 BATCH = 32
@@ -42,7 +43,7 @@ def store() -> Store:
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
     args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
-    return config.build(build_backbone(BackboneConfig(img_size=SIZE, args=args)))
+    return tiny.build(config, build_backbone(BackboneConfig(img_size=SIZE, args=args)))
 
 
 def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from limbeck.contracts import Batch
-from limbeck.data.loader import Loader, prefetch
+from limbeck.data.loader import Loader, Visits, prefetch
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.errors import UserError
@@ -167,3 +167,59 @@ def test_waiting_is_measured() -> None:
     assert source.waited == 0
     list(source.batches(0, 2))
     assert source.waited > 0
+
+
+def test_only_the_given_rows_are_visited() -> None:
+    kept = np.arange(1, 22, 2)
+    source = Loader(numbered(22), VIEWS, 5, seed=0, device=CPU, visits=Visits(rows=kept))
+    assert source.steps_per_epoch == 2
+    assert set(rows(source.batches(0, 10))) == set(kept.tolist())
+    with pytest.raises(UserError, match="a batch of 12 needs as many images and the store has 11"):
+        Loader(numbered(22), VIEWS, 12, seed=0, device=CPU, visits=Visits(rows=kept))
+
+
+def test_mates_come_from_the_bag_and_change_with_the_epoch() -> None:
+    bags = np.stack([(np.arange(22) + shift) % 22 for shift in (1, 2, 3)], axis=1).astype(np.int32)
+    views = (View(size=8, flip=0.0), View(size=8, flip=0.0, mate=True, like=0))
+    source = Loader(numbered(22), views, 11, seed=0, device=CPU, visits=Visits(bags=bags))
+    met: dict[int, set[int]] = {row: set() for row in range(22)}
+    for batch in source.batches(0, 40):
+        assert batch.mates is not None
+        for row, mate in zip(batch.rows.tolist(), batch.mates.tolist(), strict=True):
+            met[row].add((mate - row) % 22)
+    assert all(shifts == {1, 2, 3} for shifts in met.values())
+
+
+def test_a_mates_view_is_that_which_the_mate_would_have_itself() -> None:
+    """So that what a teacher said of a row, kept once, serves the row and its mates."""
+    bags = ((np.arange(22) + 1) % 22)[:, None].astype(np.int32)
+    views = (View(size=8), View(size=8, mate=True, like=0))
+    batches = list(Loader(numbered(22), views, 22, seed=0, device=CPU, visits=Visits(bags=bags)).batches(0, 1))
+    own = by_row(iter(batches))
+    for batch in batches:
+        assert batch.mates is not None
+        for mate, view in zip(batch.mates.tolist(), batch.views[1], strict=True):
+            assert torch.equal(view, own[mate])
+
+
+def test_what_a_teacher_sees_is_the_same_crop_and_repeats() -> None:
+    """View 1 is drawn for the teacher and repeats every second epoch; view 0 is nobody else's and never does."""
+    view = View(size=8)
+    teacher = View(size=8, teacher=True, like=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    source = Loader(numbered(22), (view, view, teacher), 22, seed=0, device=CPU, visits=Visits(replay=2))
+    epochs = [
+        {int(row): tuple(v[i] for v in batch.views) for i, row in enumerate(batch.rows)}
+        for batch in source.batches(0, 3)
+    ]
+    assert [batch.draw for batch in source.batches(0, 3)] == [0, 1, 0]
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (view.mean, view.std))
+    first, second, third = ([torch.stack([e[row][v] for row in range(22)]) for v in range(3)] for e in epochs)
+    torch.testing.assert_close(first[1] * std + mean, first[2], atol=1e-6, rtol=0)
+    assert torch.equal(first[1], third[1])
+    assert not torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], third[0])
+
+
+def test_a_look_shows_what_learns_alone() -> None:
+    views = (View(size=8), View(size=6, teacher=True, like=0))
+    assert [v.shape[-1] for v in Loader(numbered(22), views, 8, seed=0, device=CPU).look(np.arange(4)).views] == [8]

@@ -1,6 +1,7 @@
 """What a method is, what a method is that another can build on, and what teachers and queues have in common."""
 
 from limbeck.methods.base.contract import Card, Method, MethodConfig
+from limbeck.methods.base.distill import DistillConfig, Distiller, QueueDistillConfig, QueueDistiller, Teacher, taught
 from limbeck.methods.base.host import BatchHost, Host, HostConfig, PositivesConfig, Step
 from limbeck.methods.base.momentum import Branch, MomentumConfig, MomentumHost, TeacherHost
 from limbeck.methods.base.queue import QueueConfig, QueueHost
@@ -9,6 +10,8 @@ __all__ = [
     "BatchHost",
     "Branch",
     "Card",
+    "DistillConfig",
+    "Distiller",
     "Host",
     "HostConfig",
     "Method",
@@ -17,7 +20,11 @@ __all__ = [
     "MomentumHost",
     "PositivesConfig",
     "QueueConfig",
+    "QueueDistillConfig",
+    "QueueDistiller",
     "QueueHost",
     "Step",
+    "Teacher",
     "TeacherHost",
+    "taught",
 ]

@@ -13,12 +13,13 @@ from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
 from limbeck.state import Queue
 
 
-def fit_queue(rows: int, default: int, setting: Setting) -> int:
-    """Rows of a queue: `rows`, or half of the store where the default is asked for and the store is smaller than that.
+def fit_queue(rows: int, default: int, setting: Setting, most: int | None = None) -> int:
+    """Rows of a queue: `rows`, or half of the store where the default is asked for and is more than `most`.
 
-    UserError where another number would hold an image twice, or less than the batch that is pushed at once.
+    `most` is the whole store unless given. UserError where another number would hold an image twice, or less than the
+    batch that is pushed at once.
     """
-    if rows == default > setting.images:
+    if rows == default > (setting.images if most is None else most):
         return max(setting.batch, setting.images // 2)
     if rows > setting.images:
         raise UserError(

@@ -1,0 +1,52 @@
+"""SimReg: the student predicts the teacher's vector of the same view, by cosine, through a deep head.
+
+Navaneet, Abbasi Koohpayegani, Tejankar and Pirsiavash, *SimReg: Regression as a Simple Yet Effective Tool for
+Self-supervised Knowledge Distillation*, BMVC 2021. Defaults are those of UCDvision/simreg.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.data.views import View
+from limbeck.heads import mlp
+from limbeck.losses.alignment import cosine_distance
+from limbeck.methods.base import Card, DistillConfig, Distiller, Teacher, taught
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DistillConfig):
+    """The student predicts the teacher's vector of the same view; the cheap default, and a strong one."""
+
+    name: ClassVar[str] = "simreg"
+    card: ClassVar[Card] = Card(
+        idea="predict the teacher's vector of the same view",
+        keeps="a frozen teacher",
+        when="first of all: any teacher, any batch, and the only one that needs no queue",
+        cost=1.3,
+    )
+    views: str = "weak"
+    """Preset of augmentations (docs/data.md), of which the first view is taken."""
+
+    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+        """One view, for both."""
+        return views[0], taught(views[0], 0)
+
+    def distil(self, backbone: Backbone, teacher: Teacher) -> "SimReg":
+        """SimReg with a fresh head around `backbone`."""
+        return SimReg(backbone, self, teacher)
+
+
+class SimReg(Distiller):
+    """Mean over images of 2 - 2 cos(head(student), teacher)."""
+
+    def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
+        """Four linear layers, with BatchNorm and ReLU after the first and the third."""
+        return nn.Sequential(mlp([dim, 2 * dim, dim], bias=True), mlp([dim, 2 * dim, teacher_dim], bias=True))
+
+    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+        """No terms and no memory."""
+        return Loss(cosine_distance(embedding, taught.vectors[0]), {}, {})

@@ -1,0 +1,65 @@
+"""SimReg against its authors' numbers, and what it asks of teacher and views."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from limbeck.data.views import IMAGENET_MEAN
+from limbeck.errors import UserError
+from limbeck.losses.alignment import cosine_distance
+from limbeck.methods.simreg import Config, SimReg
+from tests import tiny
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_the_authors_numbers() -> None:
+    data = np.load(GOLDEN / "simreg_loss.npz")
+    student = torch.from_numpy(data["student_raw"]).requires_grad_()
+    loss = cosine_distance(student, torch.from_numpy(data["teacher_raw"]))
+    torch.testing.assert_close(loss, torch.as_tensor(data["loss"]), rtol=0, atol=1e-10)
+    expected = torch.from_numpy(data["grad_student_raw"])
+    torch.testing.assert_close(torch.autograd.grad(loss, student)[0], expected, rtol=0, atol=1e-10)
+
+
+def test_the_head_is_that_of_the_authors() -> None:
+    """Linear, BatchNorm, ReLU, Linear; and once more, to the teacher's width."""
+    method = tiny.build(Config(), tiny.tiny_vit())
+    assert isinstance(method, SimReg)
+    layers = [(m.in_features, m.out_features) for m in method.head.modules() if isinstance(m, nn.Linear)]
+    assert layers == [(16, 32), (32, 16), (16, 32), (32, 8)]
+    kinds = [type(m).__name__ for m in method.head.modules() if not isinstance(m, nn.Sequential)]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear"] * 2
+
+
+def test_both_see_the_same_crop() -> None:
+    student, teacher = Config().make_views(32)
+    assert not student.teacher
+    assert teacher == replace(student, teacher=True, like=0)
+    assert student.mean == IMAGENET_MEAN
+
+
+def test_it_cannot_be_pretrained_without_a_teacher() -> None:
+    with pytest.raises(UserError, match="simreg learns from a teacher; use `limbeck distill --teacher"):
+        Config().build(tiny.tiny_vit())
+
+
+def test_the_dense_term_is_added_with_its_weight() -> None:
+    torch.manual_seed(0)
+    plain, dense = (tiny.build(Config(dense=weight), tiny.tiny_vit()) for weight in (0.0, 2.0))
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.copy_(dense.get_parameter(name))
+    batch = tiny.batch_for(Config())
+    clock = tiny.CLOCK
+    loss = dense(batch, clock)
+    torch.testing.assert_close(loss.total, plain(batch, clock).total + 2.0 * loss.terms["dense"])
+    assert loss.terms["dense"] > 0
+    loss.total.backward()
+    assert isinstance(dense, SimReg)
+    assert dense.places is not None
+    assert dense.places.weight.grad is not None
