@@ -44,27 +44,29 @@ def extract(
     look: Look,
     rows: np.ndarray,
     *,
+    taps: Sequence[int] | None = None,
     device: torch.device,
     batch_size: int = 256,
     bf16: bool = False,
     memory: int = 2**32,
     show: str = "",
 ) -> dict[int, Tensor]:
-    """Pooled features of every tap, tap -> float32 [N D_tap], of the images that `look` shows at `rows`.
+    """Pooled features at `taps` (all if None), tap -> float32 [N D_tap], of the images that `look` shows at `rows`.
 
     One forward pass per batch, in eval mode (the mode of `backbone`, which is moved to `device`, is restored). The
     result takes 4 N sum(D_tap) bytes: up to `memory` bytes it lies on `device`, above it is memory-mapped to an unnamed
     file in the system's folder for temporary files. `show` is the text of a progress bar; none if empty.
     """
     backbone.to(device)
-    bank = _allocate(len(rows), backbone.tap_dims, memory, device)
+    dims = {tap: backbone.tap_dims[tap] for tap in backbone.taps if taps is None or tap in taps}
+    bank = _allocate(len(rows), dims, memory, device)
     starts = range(0, len(rows), batch_size)
     with torch.inference_mode(), _eval_mode(backbone):
         for start in progress(starts, show):
             part = slice(start, start + batch_size)
             images = look(rows[part])
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                found = backbone(images, taps=backbone.taps).taps
+                found = backbone(images, taps=tuple(dims)).taps
             for tap, values in found.items():
                 bank[tap][part] = values
     return bank
