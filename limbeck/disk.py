@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process; and a full disk, said in a sentence."""
+"""Files that appear whole or not at all, whatever ends the process; and one sentence for a disk that is full."""
 
 import errno
 import os
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from limbeck.errors import UserError
 
+LOCK = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,6 +47,22 @@ def room_for(path: Path) -> Iterator[None]:
                 "make room, then `limbeck resume` a run or repeat any other command"
             ) from error
         raise
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Makes `folder` and holds the right to write into it; its lock is the system's, so that a killed process lets go.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"another process is writing to {folder}: stop it, or let it end, before you go on") from error
+    with held:
+        yield
 
 
 def sync(path: Path) -> None:

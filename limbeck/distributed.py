@@ -5,6 +5,8 @@ them sends back. DDP then averages over processes, and N processes give the grad
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +35,20 @@ def is_first_process() -> bool:
     if "RANK" in os.environ:
         return os.environ["RANK"] == "0"
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+@contextmanager
+def peers_needed(otherwise: str) -> Iterator[None]:
+    """Turns what a backend says when a process that it waits for has ended into the sentence `otherwise`, a UserError.
+
+    NCCL's has a class of its own; gloo's is a RuntimeError that names its source file.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise UserError(otherwise) from error
+        raise
 
 
 class _Gather(torch.autograd.Function):

@@ -5,7 +5,8 @@ and, once evaluated, result.json.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.tally import ALLOWED
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.disk import replacing
-from limbeck.distributed import is_first_process
+from limbeck.disk import alone_in, replacing
+from limbeck.distributed import is_first_process, peers_needed
 from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.errors import UserError, reason
 from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
@@ -209,17 +210,25 @@ def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_colla
     method = cfg.method.build(backbone)
     size = _image_size(cfg)
     views = cfg.method.make_views(size)
-    if is_first_process():
-        run.mkdir(parents=True, exist_ok=True)
-        with replacing(run / CONFIG) as path:
-            path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
-    probe = _probe(store, size) if store.labelled else None
-    train = replace(cfg.train, stop_on_collapse=cfg.train.stop_on_collapse and stop_on_collapse)
-    train_method(method, store, views, train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
-    if is_first_process():
-        preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
+    with _guarded(run):
+        if is_first_process():
+            with replacing(run / CONFIG) as path:
+                path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
+        probe = _probe(store, size) if store.labelled else None
+        train = replace(cfg.train, stop_on_collapse=cfg.train.stop_on_collapse and stop_on_collapse)
+        train_method(method, store, views, train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
+        if is_first_process():
+            preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+            save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
     return run
+
+
+@contextmanager
+def _guarded(run: Path) -> Iterator[None]:
+    """While a run's processes train: no others do so in its folder, and if one of them ends the others say it."""
+    ended = f"another process of this run has ended, and this one with it; go on with `limbeck resume {run}`"
+    with alone_in(run) if is_first_process() else nullcontext(), peers_needed(ended):
+        yield
 
 
 def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:

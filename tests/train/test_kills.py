@@ -4,10 +4,13 @@ import random
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import limbeck.run as training
 from benchmarks.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
+from tests.commands import Run
 
 OPTIONS = METHODS["byol"]
 
@@ -46,6 +49,25 @@ def test_the_comparison_sees_another_seed(harness: Harness) -> None:
     found = differences(harness.folder / "whole", harness.folder / "other")
     assert {"metrics.csv", "model.safetensors"} <= set(found)
     assert any(name.startswith(".optimizer.state") for name in found)
+
+
+def test_a_run_in_progress_is_no_other_process_s(
+    harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, log = harness.folder / "alone", harness.folder / "alone.log"
+    train, codes = training.train_method, []
+
+    def meanwhile(*args: Any, **kwargs: Any) -> None:
+        codes.append(run(go_on(out, []), log)[0])
+        train(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_method", meanwhile)
+    assert limbeck(*harness.command("alone"))[0] == 0
+    assert codes == [1]
+    assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")
+    assert log.read_text().count("\n") == 1
+    assert run(go_on(out, []), log)[0] == 0
+    assert differences(harness.folder / "whole", out) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

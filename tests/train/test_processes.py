@@ -2,9 +2,11 @@
 
 import multiprocessing as mp
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from benchmarks.kills import METHODS, PRELOAD, write_store
 from limbeck import cli
+from limbeck.train import steps
 from tests.train.toy import fit, toy
 
 CONTEXT = mp.get_context("forkserver")
@@ -43,8 +46,20 @@ def one_of_torchruns(variables: dict[str, str], command: list[str]) -> None:
     cli.main(command)
 
 
-def launch(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
-    """`limbeck pretrain` in processes with the variables that torchrun sets; the weights that they learn."""
+def one_that_a_kill_ends(variables: dict[str, str], command: list[str]) -> None:
+    """As the others, but that it is gone in its fourth step; what the others say is in the file "said" of the run."""
+    out = Path(command[command.index("--out") + 1])
+    with out.with_name("said").open("a") as said:
+        os.dup2(said.fileno(), sys.stderr.fileno())
+    if variables["RANK"] == "1":
+        steps.seed_step = lambda seed, step, fabric: step == 3 and os.kill(os.getpid(), signal.SIGKILL)
+    one_of_torchruns(variables, command)
+
+
+def launch(
+    store: Path, run: Path, machines: int, per_machine: int, target: Callable[..., None] = one_of_torchruns
+) -> list[int | None]:
+    """`limbeck pretrain` in processes with the variables that torchrun sets; their exit codes."""
     processes = machines * per_machine
     options = [word.replace(', "drop_path_rate": 0.2', "") for word in METHODS["simclr, 2 micro-batches, SGD"]]
     command = ["pretrain", str(store), "--out", str(run), *options]  # without the random numbers of each process
@@ -57,19 +72,33 @@ def launch(store: Path, run: Path, machines: int, per_machine: int) -> dict[str,
         machine, local = divmod(rank, per_machine)
         own = {"RANK": rank, "LOCAL_RANK": local, "GROUP_RANK": machine, "WORLD_SIZE": processes}
         variables = shared | {name: str(value) for name, value in own.items()} if processes > 1 else {}
-        started.append(CONTEXT.Process(target=one_of_torchruns, args=(variables, command)))
+        started.append(CONTEXT.Process(target=target, args=(variables, command)))
         started[-1].start()
     for process in started:
         process.join()
-    assert [process.exitcode for process in started] == [0] * processes
+    return [process.exitcode for process in started]
+
+
+def learn(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
+    """The weights that these processes learn."""
+    assert set(launch(store, run, machines, per_machine)) == {0}
     return load_file(run / "encoder" / "model.safetensors")
 
 
 def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
     store = write_store(tmp_path)
-    one, two, machines = (launch(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
+    one, two, machines = (learn(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
     for name, weights in one.items():
         assert torch.equal(two[name], machines[name])
         torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=1e-5)
     logs = [(tmp_path / run / "metrics.csv").read_text().count("\n") for run in ("1x1", "1x2", "2x1")]
     assert len(set(logs)) == 1  # one process alone writes
+
+
+def test_a_process_that_ends_is_said_by_the_others_in_a_sentence(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert launch(write_store(tmp_path), run, 1, 2, one_that_a_kill_ends) == [1, -signal.SIGKILL]
+    said = (tmp_path / "said").read_text()
+    last = f"another process of this run has ended, and this one with it; go on with `limbeck resume {run}`"
+    assert said.splitlines()[-1] == f"limbeck: {last}"
+    assert "Traceback" not in said
