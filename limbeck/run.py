@@ -26,9 +26,11 @@ from limbeck.distributed import is_first_process, peers_needed
 from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.errors import UserError, reason
 from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
-from limbeck.evaluate.features import extract, plain_look, use_bf16
+from limbeck.evaluate.features import extract
+from limbeck.hardware import use_bf16
 from limbeck.methods import MethodConfig
 from limbeck.methods.sdssl import Config as SdsslConfig
+from limbeck.passes import plain_look
 from limbeck.recipes import default_optim, fit_backbone, fit_views
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train as train_method

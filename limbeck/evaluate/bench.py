@@ -1,5 +1,6 @@
 """The two stores and the way to look at them: what every backbone is judged on."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,11 +13,12 @@ from limbeck.data.views import preset
 from limbeck.errors import UserError
 from limbeck.evaluate.config import LBFGS_ROWS, EvaluateConfig
 from limbeck.evaluate.cost import Cost, cost
-from limbeck.evaluate.features import Look, augmented_look, extract, plain_look, use_bf16
+from limbeck.evaluate.features import extract
 from limbeck.evaluate.geometry import Geometry, geometry
 from limbeck.evaluate.labels import matched_labels
-from limbeck.evaluate.progress import progress
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
+from limbeck.hardware import use_bf16
+from limbeck.passes import Look, augmented_look, plain_look, progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,11 +50,14 @@ class Bench:
     def scores(self, backbone: Backbone, name: str) -> dict[int, Scores]:
         """The scores of every tap; `name` heads the progress bars."""
         test = self._plain(backbone, self.test, f"{name}: test images")
+        return self.judge(test, lambda: self._plain(backbone, self.train, f"{name}: train images"), name)
+
+    def judge(self, test: Bank, train: Callable[[], Bank], name: str) -> dict[int, Scores]:
+        """The scores of features of the test images; those of the train images are asked for where there are labels."""
         if self.labels is None:
             return unlabelled_scores(test, self.device)
-        train = self._plain(backbone, self.train, f"{name}: train images")
         show = self._show(f"{name}: linear probe")
-        return labelled_scores(train, test, self.labels, self.cfg, self.probe, self.device, show)
+        return labelled_scores(train(), test, self.labels, self.cfg, self.probe, self.device, show)
 
     def geometries(self, backbone: Backbone) -> dict[int, Geometry]:
         """Geometry of every tap on a sample of the test images.
@@ -64,7 +69,7 @@ class Bench:
         rows = np.sort(np.random.default_rng(cfg.seed).permutation(len(self.test))[:count])
         view = preset("byol", self._size(backbone))[1]
         looks = [augmented_look(self.test, view, i, cfg.mean, cfg.std, self.device, cfg.seed) for i in (0, 1)]
-        a, b = (self._extract(backbone, look, rows, "two views") for look in looks)
+        a, b = (self.extract(backbone, look, rows, "two views") for look in looks)
         last = backbone.taps[-1]
         return {tap: geometry(a[tap], b[tap], a[last], b[last]) for tap in backbone.taps}
 
@@ -77,13 +82,17 @@ class Bench:
 
     def _plain(self, backbone: Backbone, store: Store, name: str) -> Bank:
         look = plain_look(store, self._size(backbone), self.cfg.mean, self.cfg.std, self.device)
-        return self._extract(backbone, look, np.arange(len(store)), name)
+        return self.extract(backbone, look, np.arange(len(store)), name)
 
-    def _extract(self, backbone: Backbone, look: Look, rows: np.ndarray, name: str) -> Bank:
+    def extract(
+        self, backbone: Backbone, look: Look, rows: np.ndarray, name: str, taps: Sequence[int] | None = None
+    ) -> Bank:
+        """Features of the images that `look` shows at `rows`, at `taps` (all if None), as the configuration says."""
         return extract(
             backbone,
             look,
             rows,
+            taps=taps,
             device=self.device,
             batch_size=self.cfg.batch_size,
             bf16=use_bf16(self.cfg.precision, self.device),

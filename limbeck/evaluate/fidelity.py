@@ -10,8 +10,10 @@ from torch import Tensor
 
 from limbeck.backbones import Backbone
 from limbeck.errors import UserError
-from limbeck.evaluate.features import Look, extract, use_bf16
+from limbeck.evaluate.features import extract
 from limbeck.geometry import effective_rank
+from limbeck.hardware import use_bf16
+from limbeck.passes import Look
 
 NEIGHBOURS = 10
 

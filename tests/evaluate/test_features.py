@@ -7,7 +7,9 @@ import torch
 from limbeck.data.augment import eval_view
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
-from limbeck.evaluate.features import augmented_look, extract, plain_look, use_bf16
+from limbeck.evaluate.features import extract
+from limbeck.hardware import use_bf16
+from limbeck.passes import augmented_look, plain_look
 from tests.tiny import SIZE, tiny_vit
 
 CPU = torch.device("cpu")

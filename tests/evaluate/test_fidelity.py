@@ -10,8 +10,10 @@ from torch import Tensor
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.errors import UserError
-from limbeck.evaluate.features import extract, plain_look, use_bf16
+from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import fidelity, fidelity_probe, linear_cka
+from limbeck.hardware import use_bf16
+from limbeck.passes import plain_look
 from tests.tiny import SIZE, tiny_vit
 
 
