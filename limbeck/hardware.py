@@ -1,5 +1,7 @@
 """What the machine can do."""
 
+from typing import Literal
+
 import torch
 
 
@@ -8,3 +10,8 @@ def native_bf16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def use_bf16(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> bool:
+    """Whether to run in bf16; "auto" is where the hardware has it."""
+    return native_bf16(device.type) if precision == "auto" else precision == "bf16"

@@ -6,6 +6,7 @@ Every operation equals torchvision's functional operation on float tensors, with
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,7 +44,13 @@ def augment(images: Tensor, view: View, params: Params, mean: Sequence[float], s
     return out
 
 
-def eval_view(images: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def eval_view(
+    images: Tensor,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Tensor:
     """The central view, without chance: [B S S 3] uint8 -> [B 3 size size] float32, normalised.
 
     The central 7/8 of a larger store (224 of 256 px, as the field evaluates) but at least its central `size` pixels;
@@ -53,8 +60,7 @@ def eval_view(images: Tensor, size: int, mean: Sequence[float], std: Sequence[fl
     side = min(store, max(size, store * 7 // 8))
     corner = (store - side) // 2
     box = np.tile(np.array([corner, corner, side, side]), (len(images), 1))
-    view = View(size=size)
-    x = resample(images.permute(0, 3, 1, 2), box, np.zeros(len(images), bool), size, view.interpolation)
+    x = resample(images.permute(0, 3, 1, 2), box, np.zeros(len(images), bool), size, interpolation)
     _normalise(x, mean, std, out=x)
     return x
 

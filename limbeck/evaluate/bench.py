@@ -1,7 +1,7 @@
 """The two stores and the way to look at them: what every backbone is judged on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from limbeck.evaluate.geometry import Geometry, geometry
 from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
 from limbeck.hardware import use_bf16
-from limbeck.passes import Look, augmented_look, plain_look, progress
+from limbeck.passes import Look, drawn_look, plain_look, progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,8 +67,8 @@ class Bench:
         cfg = self.cfg
         count = min(cfg.images_for_geometry, len(self.test))
         rows = np.sort(np.random.default_rng(cfg.seed).permutation(len(self.test))[:count])
-        view = preset("byol", self._size(backbone))[1]
-        looks = [augmented_look(self.test, view, i, cfg.mean, cfg.std, self.device, cfg.seed) for i in (0, 1)]
+        view = replace(preset("byol", self._size(backbone))[1], mean=cfg.mean, std=cfg.std)
+        looks = [drawn_look(self.test, view, i, self.device, cfg.seed) for i in (0, 1)]
         a, b = (self.extract(backbone, look, rows, "two views") for look in looks)
         last = backbone.taps[-1]
         return {tap: geometry(a[tap], b[tap], a[last], b[last]) for tap in backbone.taps}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.evaluate.progress import progress
+from limbeck.passes import progress
 from limbeck.schedule import cosine
 
 

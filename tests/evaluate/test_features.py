@@ -9,7 +9,7 @@ from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
 from limbeck.evaluate.features import extract
 from limbeck.hardware import use_bf16
-from limbeck.passes import augmented_look, plain_look
+from limbeck.passes import drawn_look, plain_look
 from tests.tiny import SIZE, tiny_vit
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_augmented_views_belong_to_the_row_and_differ_by_index_and_seed() -> Non
     view = preset("byol", SIZE)[1]
 
     def look(index: int, seed: int, rows: list[int]) -> torch.Tensor:
-        return augmented_look(STORE, view, index, IMAGENET_MEAN, IMAGENET_STD, CPU, seed)(np.array(rows))
+        return drawn_look(STORE, view, index, CPU, seed)(np.array(rows))
 
     torch.testing.assert_close(look(0, 0, [3, 8])[1], look(0, 0, [8])[0])
     assert not torch.equal(look(0, 0, [3]), look(1, 0, [3]))
