@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from limbeck.config import Json, from_json, to_json
 from limbeck.disk import replacing
 from limbeck.errors import UserError
+from limbeck.evaluate.comparison import Comparison
 from limbeck.evaluate.config import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Result:
     hardware: dict[str, str]
     command: str
     """The command line of the process."""
+    comparison: Comparison | None = None
+    """Of a distilled network with its teacher."""
 
     def save(self, path: Path) -> None:
         """Write JSON to `path`, whole or not at all."""
