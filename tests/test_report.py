@@ -15,6 +15,7 @@ from limbeck.backbones import BackboneConfig
 from limbeck.cli import main
 from limbeck.config import to_json
 from limbeck.errors import UserError
+from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.result import Data, Result, Row
 from limbeck.methods import MethodConfig, method_config
@@ -59,6 +60,12 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
     return dataclasses.replace(found, **changes)
 
 
+def beside_its_teacher() -> Comparison:
+    teacher = Entrant(name="teacher", dim=8, size=32, parameters=5_000_000, gflops=10.0, knn=0.955)
+    student = Entrant(name="student", dim=8, size=32, parameters=50_000, gflops=0.4, knn=0.912, agreement=0.8, cka=0.9)
+    return Comparison(teacher=teacher, students=(student,), images=2001, neighbours=10)
+
+
 def make_run(folder: Path, *, config: RunConfig | None = None, judged: Result | None = None, metrics: str = "") -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(to_json(config or run_config())))
@@ -98,7 +105,7 @@ def test_two_runs_stand_on_one_page_that_needs_no_network(tmp_path: Path) -> Non
 def test_what_users_named_is_escaped(tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)>&amp;"
     config = run_config(store=f"photos/{evil}", method=MOCO())
-    judged = result(hardware={"device": evil})
+    judged = result(hardware={"device": evil}, comparison=beside_its_teacher())
     metrics = METRICS.replace("layer1", evil)
     text = body(
         write_report([make_run(tmp_path / evil, config=config, judged=judged, metrics=metrics)], tmp_path / "r")
@@ -134,6 +141,22 @@ def test_health_has_charts_and_a_sentence_and_is_no_term_of_the_loss(tmp_path: P
     (run / "health.json").write_text("[]")
     with pytest.raises(UserError, match="is not what a training wrote"):
         write_report([run], tmp_path / "report.html")
+
+
+def test_a_distilled_run_stands_beside_its_teacher_and_others_do_not(tmp_path: Path) -> None:
+    log = METRICS.replace(",knn\n", ",knn,agreement,cka\n").replace("3.1,\n", "3.1,,0.4,0.5\n")
+    log = log.replace("0.875\n", "0.875,0.6,0.7\n")
+    distilled = make_run(tmp_path / "distilled", judged=result(comparison=beside_its_teacher()), metrics=log)
+    plain = make_run(tmp_path / "plain", judged=result(), metrics=METRICS)
+    text = body(write_report([plain, distilled], tmp_path / "report.html"))
+    assert text.count("<h2>Student and teacher") == text.count("neighbours kept</th>") == 1
+    assert '<th scope="row">student</th><td>50,000</td><td>0.4</td><td>91.2</td><td>80.0</td>' in text
+    assert "<b>distilled</b>: the student keeps 80 % of the teacher&#x27;s neighbours" in text
+    assert text.count("distilled: loss and its terms") == text.count("plain: loss and its terms"), "no terms of a loss"
+    assert "CKA with the teacher" in text
+    alone = body(write_report([plain], tmp_path / "report.html"))
+    for absent in ("Student and teacher", "CKA", "teacher&#x27;s neighbours"):
+        assert absent not in alone
 
 
 def test_a_run_that_logged_nothing_and_one_without_labels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from limbeck.report import charts, sections
 from limbeck.report.runs import Run
 from limbeck.report.style import STYLE
 from limbeck.report.tables import layer_table
-from limbeck.report.words import recipe, summary, verdicts, what_can_be_cut, what_is_missing
+from limbeck.report.words import distilled, recipe, summary, verdicts, what_can_be_cut, what_is_missing
 
 LAYERS = (
     "Accuracy when the network ends at a layer and everything above it is thrown away. "
@@ -18,6 +18,11 @@ PRICES = "Each point is the network cut at the layer written beside it. Up and t
 TABLE = (
     "Accuracies in %. The scissors mark the lowest layer within one point of the best k-NN. GFLOPs count a "
     "multiplication and its addition as two operations; latency is the median time of one image."
+)
+TEACHER = (
+    "Neighbours kept: of each test image's nearest test images, by cosine, how many % are the teacher's too. CKA: how "
+    "alike the similarities of all images are, 1 being the same up to rotation and scale; beside it what unrelated "
+    "pairs of the same vectors would give. Accuracies in %."
 )
 GEOMETRY = (
     "Alignment: how many times farther apart two images are than two views of one image (mean squared distances). "
@@ -54,6 +59,7 @@ def page(runs: Sequence[Run]) -> str:
 
 def _sections(runs: Sequence[Run]) -> Iterable[str]:
     judged = [run for run in runs if run.result]
+    yield _section("Student and teacher", TEACHER, [], "".join(map(distilled, judged)))
     yield _section("What each layer is worth", LAYERS, sections.accuracy(runs))
     yield _section("How much can be cut", PRICES, sections.prices(runs), what_can_be_cut(judged))
     yield _section("Layer by layer", TABLE, [], "".join(layer_table(run) for run in judged))

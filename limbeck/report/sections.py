@@ -13,7 +13,24 @@ HEALTH = {
     "dead_units": "share of dead units",
     "teacher_distance": "distance of teacher and student",
 }
-OTHER = ("step", "epoch", "lr", "knn", "grad_norm", "images_per_second", "data_wait", "uniformity", "weight_norm")
+LOGGED = (
+    ("agreement", "share of the teacher's neighbours that are kept"),
+    ("cka", "CKA with the teacher"),
+    ("lr", "learning rate"),
+)
+OTHER = (
+    "step",
+    "epoch",
+    "lr",
+    "knn",
+    "agreement",
+    "cka",
+    "grad_norm",
+    "images_per_second",
+    "data_wait",
+    "uniformity",
+    "weight_norm",
+)
 COMMON = (*OTHER, *HEALTH)  # columns of metrics.csv that are no terms of a loss
 ALIKE = 2.5  # curves share a chart while each ends below so many times the next smaller one
 
@@ -58,8 +75,8 @@ def training(runs: Sequence[Run]) -> list[str]:
         charts.of_terms(terms, f"{run.name}: loss and its terms") for run in runs for terms in by_size(run.curves)
     ]
     knn = [(run.name, [(epoch, 100 * share) for epoch, share in run.curves.get("knn", [])]) for run in runs]
-    rates = [(run.name, run.curves.get("lr", [])) for run in runs]
-    return [*losses, charts.of_runs(knn, "k-NN accuracy, %"), charts.of_runs(rates, "learning rate")]
+    measured = [charts.of_runs([(run.name, run.curves.get(name, [])) for run in runs], said) for name, said in LOGGED]
+    return [*losses, charts.of_runs(knn, "k-NN accuracy, %"), *measured]
 
 
 def health(runs: Sequence[Run]) -> list[str]:

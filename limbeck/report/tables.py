@@ -1,16 +1,19 @@
-"""The layers of a run as an HTML table."""
+"""The layers of a run, and a student beside its teacher, as HTML tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.result import Row
 from limbeck.report.runs import Run, cheapest_cut
 
+T = TypeVar("T")
 
-class _Column(NamedTuple):
+
+class _Column(NamedTuple, Generic[T]):
     head: str
-    value: Callable[[Row], float | None]
+    value: Callable[[T], float | None]
     show: Callable[[float], str]
     quiet: bool = False
 
@@ -20,7 +23,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-COLUMNS = (
+LAYER: tuple[_Column[Row], ...] = (
     _Column("layer", lambda row: row.tap, str),
     _Column("parameters", lambda row: row.parameters, "{:,}".format),
     _Column("GFLOPs", lambda row: row.gflops, "{:.3g}".format),
@@ -33,24 +36,53 @@ COLUMNS = (
     _Column("effective rank", lambda row: row.effective_rank, "{:.1f}".format),
 )
 
+ENTRANT: tuple[_Column[Entrant], ...] = (
+    _Column("parameters", lambda entrant: entrant.parameters, "{:,}".format),
+    _Column("GFLOPs", lambda entrant: entrant.gflops, "{:.3g}".format),
+    _Column("latency, ms", lambda entrant: entrant.latency_ms, "{:.2f}".format),
+    _Column("k-NN", lambda entrant: entrant.knn, percent),
+    _Column("linear", lambda entrant: entrant.linear, percent),
+    _Column("neighbours kept", lambda entrant: entrant.agreement, percent),
+    _Column("CKA", lambda entrant: entrant.cka, "{:.2f}".format),
+    _Column("by chance", lambda entrant: entrant.cka_chance, "{:.2f}".format, quiet=True),
+    _Column("effective rank", lambda entrant: entrant.effective_rank, "{:.1f}".format),
+)
+
 
 def layer_table(run: Run) -> str:
     """A line per layer; the lowest layer within a point of the best is marked."""
     assert run.result
     rows, chosen = run.result.rows, cheapest_cut(run.result)
-    columns = [column for column in COLUMNS if any(column.value(row) is not None for row in rows)]
-    head = "".join(f'<th scope="col">{column.head}</th>' for column in columns)
-    body = "".join(_line(row, columns, row is chosen) for row in rows)
+    columns = _measured(LAYER, rows)
+    body = "".join(f"<tr{' class=cut' if row is chosen else ''}>{_cells(columns, row)}</tr>" for row in rows)
+    return _table(run.name, [column.head for column in columns], body)
+
+
+def comparison_table(name: str, comparison: Comparison) -> str:
+    """A line per network: the student, its teacher, others of the student's kind."""
+    columns = _measured(ENTRANT, comparison.entrants)
+    body = "".join(
+        f'<tr><th scope="row">{escape(entrant.name)}</th>{_cells(columns, entrant)}</tr>'
+        for entrant in comparison.entrants
+    )
+    return _table(name, ["", *(column.head for column in columns)], body)
+
+
+def _measured(columns: Sequence[_Column[T]], rows: Sequence[T]) -> list[_Column[T]]:
+    return [column for column in columns if any(column.value(row) is not None for row in rows)]
+
+
+def _table(caption: str, heads: Sequence[str], body: str) -> str:
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     return (
-        f'<div class="table"><table><caption>{escape(run.name)}</caption>'
+        f'<div class="table"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _line(row: Row, columns: list[_Column], chosen: bool) -> str:
-    cells = "".join(_cell(column, column.value(row)) for column in columns)
-    return f"<tr{' class=cut' if chosen else ''}>{cells}</tr>"
+def _cells(columns: Sequence[_Column[T]], row: T) -> str:
+    return "".join(_cell(column, column.value(row)) for column in columns)
 
 
-def _cell(column: _Column, value: float | None) -> str:
+def _cell(column: _Column[T], value: float | None) -> str:
     return f"<td{' class=random' if column.quiet else ''}>{'-' if value is None else column.show(value)}</td>"

@@ -10,7 +10,7 @@ from limbeck.config import to_json
 from limbeck.evaluate.result import Row
 from limbeck.report.command import pretrain_command
 from limbeck.report.runs import Run, cheapest_cut
-from limbeck.report.tables import percent
+from limbeck.report.tables import comparison_table, percent
 
 
 def summary(run: Run) -> str:
@@ -65,6 +65,14 @@ def _cut(row: Row, last: Row) -> str:
         f"layer {row.tap} of {last.tap} reaches {percent(row.knn)} % "
         f"(the whole network {percent(last.knn)} %) with {share}{faster}."
     )
+
+
+def distilled(run: Run) -> str:
+    """What a run keeps of its teacher; empty for a run that had none."""
+    if not run.result or not run.result.comparison:
+        return ""
+    found = run.result.comparison
+    return f"{comparison_table(run.name, found)}<p><b>{escape(run.name)}</b>: {escape(found.sentence())}.</p>"
 
 
 def verdicts(runs: Sequence[Run]) -> str:
