@@ -151,7 +151,7 @@ def test_a_distilled_run_stands_beside_its_teacher_and_others_do_not(tmp_path: P
     text = body(write_report([plain, distilled], tmp_path / "report.html"))
     assert text.count("<h2>Student and teacher") == text.count("neighbours kept</th>") == 1
     assert '<th scope="row">student</th><td>50,000</td><td>0.4</td><td>91.2</td><td>80.0</td>' in text
-    assert "<b>distilled</b>: the student keeps 80 % of the teacher&#x27;s neighbours" in text
+    assert "<b>distilled</b>: the student keeps 80&nbsp;% of the teacher&#x27;s neighbours" in text
     assert text.count("distilled: loss and its terms") == text.count("plain: loss and its terms"), "no terms of a loss"
     assert "CKA with the teacher" in text
     alone = body(write_report([plain], tmp_path / "report.html"))

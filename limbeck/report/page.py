@@ -59,7 +59,7 @@ def page(runs: Sequence[Run]) -> str:
 
 def _sections(runs: Sequence[Run]) -> Iterable[str]:
     judged = [run for run in runs if run.result]
-    yield _section("Student and teacher", TEACHER, [], "".join(map(distilled, judged)))
+    yield _section("Student and teacher", TEACHER, [], distilled(judged))
     yield _section("What each layer is worth", LAYERS, sections.accuracy(runs))
     yield _section("How much can be cut", PRICES, sections.prices(runs), what_can_be_cut(judged))
     yield _section("Layer by layer", TABLE, [], "".join(layer_table(run) for run in judged))

@@ -31,6 +31,7 @@ table {{ border-collapse: collapse; width: 100%; font-size: .92rem; font-variant
 caption {{ text-align: left; font-weight: 600; padding: .75rem 0 .35rem; }}
 th, td {{ text-align: right; padding: .38rem .6rem; white-space: nowrap; border-bottom: 1px solid {GRID}; }}
 th {{ font-weight: 600; color: {QUIET}; font-size: .84rem; }}
+th[scope=row] {{ text-align: left; color: {INK}; font-size: inherit; }}
 td.random {{ color: {QUIET}; }}
 tr.cut td {{ background: #eef3fd; }}
 tr.cut td:first-child::before {{ content: "\\2702\\FE0E\\2002"; color: {ACCENT}; }}

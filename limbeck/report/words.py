@@ -67,12 +67,12 @@ def _cut(row: Row, last: Row) -> str:
     )
 
 
-def distilled(run: Run) -> str:
-    """What a run keeps of its teacher; empty for a run that had none."""
-    if not run.result or not run.result.comparison:
-        return ""
-    found = run.result.comparison
-    return f"{comparison_table(run.name, found)}<p><b>{escape(run.name)}</b>: {escape(found.sentence())}.</p>"
+def distilled(runs: Sequence[Run]) -> str:
+    """What runs keep of their teachers; empty where none had one."""
+    found = [(run.name, run.result.comparison) for run in runs if run.result and run.result.comparison]
+    said = [(name, escape(comparison.sentence()).replace(" %", "&nbsp;%")) for name, comparison in found]
+    items = "".join(f"<li><b>{escape(name)}</b>: {sentence}.</li>" for name, sentence in said)
+    return (f"<ul>{items}</ul>" if items else "") + "".join(comparison_table(*pair) for pair in found)
 
 
 def verdicts(runs: Sequence[Run]) -> str:
