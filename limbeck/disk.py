@@ -54,13 +54,15 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Makes `folder` and holds the right to write into it; its lock is the system's, so that a killed process lets go.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or nobody may write there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK).acquire(blocking=False)
     except Timeout as error:
         raise UserError(f"another process is writing to {folder}: stop it, or let it end, before you go on") from error
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be written: {error.strerror}") from error
     with held:
         yield
 

@@ -163,12 +163,26 @@ def read_config(run: Path) -> RunConfig:
     return from_json(RunConfig, data, CONFIG)
 
 
-def evaluate_run(run: str | Path, train: Source, test: Source, cfg: EvaluateConfig | None = None) -> Result:
-    """Judges every layer of a run's encoder beside the same network at its random start; writes result.json."""
+def evaluate_run(
+    run: str | Path,
+    train: Source,
+    test: Source,
+    cfg: EvaluateConfig | None = None,
+    *,
+    allow_bad: float = ALLOWED,
+    say: Say = print,
+) -> Result:
+    """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
+
+    `allow_bad` is the share of images of either source that may be unreadable; `say` is told how many were.
+    """
     folder = Path(run)
     config = read_config(folder)
     size = Store.open(config.store).size if config.store else None
-    bank, queries = (open_store(source, size=size) for source in (train, test))
+    bank, queries = (open_store(source, size=size, allow_bad=allow_bad) for source in (train, test))
+    for store in (bank, queries):
+        if store.skipped:
+            say(store.account())
     result = evaluate(load(folder), bank, queries, cfg or EvaluateConfig(), reference=_fresh_backbone(config))
     result.save(folder / RESULT)
     return result

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,26 @@ def test_evaluate_judges_every_layer(limbeck: Run, trained: Path, photos: Path) 
     assert [row["tap"] for row in rows] == [1, 2, 3]
     assert all(0 <= row["knn"] <= 1 and 0 <= row["random_knn"] <= 1 and row["linear"] > 0.1 for row in rows)
     assert [row["parameters"] for row in rows] == sorted(row["parameters"] for row in rows)
+
+
+def test_evaluate_says_what_it_left_out_and_may_be_allowed_more(
+    limbeck: Run, trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bad = tmp_path / "bad"
+    shutil.copytree(photos / "test", bad)
+    for number in range(20):
+        (bad / "3" / f"broken{number}.png").write_bytes(b"")
+    command = ["evaluate", trained, "--train", photos / "train", "--test", bad, "--linear", "none", "--no-latency"]
+    code, _, err = limbeck(*command, "--images-for-geometry", "20")
+    assert code == 1
+    assert "20 of the 100 images" in err
+    for _ in range(2):  # the second time from the cache
+        code, _, err = limbeck(*command, "--images-for-geometry", "20", "--allow-bad", "0.2")
+        assert code == 0
+        assert "20 not used: see" in err
+        assert "1 not used: see" in err
+    assert limbeck(*command)[0] == 1
 
 
 @pytest.mark.parametrize("kind", ["timm", "onnx"])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.disk import LOCK
 from tests.commands import Run
 
 SMALL = "--batch-size 32"
@@ -84,6 +85,7 @@ SETTINGS = [
         "is no argument",
     ),
     ("pretrain {store} --out {run}", 1, "holds a run already"),
+    (f"pretrain {{store}} --out {{tmp}}/texts/note.txt/run {SMALL}", 1, "note.txt/run' cannot be written"),
 ]
 RUNS = [
     ("resume {tmp}/empty", 1, "has no config.json"),
@@ -228,6 +230,6 @@ def link(copy: Path, folder: Path, name: str, data: bytes) -> None:
     """A folder of links to the files of another one, but for one file."""
     copy.mkdir()
     for file in folder.iterdir():
-        if file.name != name:
+        if file.name not in (name, LOCK):
             (copy / file.name).symlink_to(file)
     (copy / name).write_bytes(data)

@@ -64,10 +64,12 @@ def evaluate(argv: Sequence[str]) -> None:
         """Labelled images to fit on: what `limbeck store` takes, or a store."""
         test: str
         """Labelled images to score, with the same label names."""
+        allow_bad: float = 0.05
+        """Share of the images of either that may be unreadable."""
         evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
 
     args = words.parse(EvaluateArgs, argv, "evaluate")
-    result = evaluate_run(args.run, args.train, args.test, args.evaluate)
+    result = evaluate_run(args.run, args.train, args.test, args.evaluate, allow_bad=args.allow_bad, say=words.tell)
     Console().print(result.table())
     words.tell(f"written to {Path(args.run) / 'result.json'}")
 

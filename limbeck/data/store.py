@@ -208,7 +208,10 @@ def open_store(
 
     It is built again when files of the source came, went or changed. Arrays and data sets in Python have no such mark
     and are built each time. `cache` is ~/.cache/limbeck when not given. Of several processes one builds and the others
-    wait. `allow_bad` is the share of rows that may be unreadable.
+    wait. `allow_bad` is the share of rows that may be unreadable, also where the store was built before.
+
+    Raises:
+        UserError: as `build_store`, or no store of that size.
     """
     if isinstance(source, str | Path) and is_store(Path(source)):
         return sized(Store.open(source), size)
@@ -218,7 +221,9 @@ def open_store(
     with alone(out):
         if not is_current(out, rows):
             write_store(rows, out, size, workers=None, policy=policy)
-    return Store.open(out)
+    store = Store.open(out)
+    policy.judge(store.skipped, store.skipped + len(store), rows.name)  # it may have been built for a laxer one
+    return store
 
 
 @contextmanager

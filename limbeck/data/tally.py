@@ -29,6 +29,19 @@ class Policy:
         if not 0 <= self.allow_bad <= 1:
             raise UserError(f"{self.allow_bad} is no share of bad rows: allow one from 0 to 1, such as 0.2")
 
+    def accepts(self, bad: int, rows: int) -> bool:
+        """Whether so many bad rows are not too many."""
+        return bad <= self.allow_bad * rows
+
+    def judge(self, bad: int, rows: int, source: str, example: str = "") -> None:
+        """UserError when more of the rows are bad than are allowed."""
+        if not self.accepts(bad, rows):
+            raise UserError(
+                f"{bad:,} of the {rows:,} images of '{source}' cannot be read, more than the "
+                f"{100 * self.allow_bad:.3g} % that is allowed{example}: `limbeck check` lists them, "
+                f"--allow-bad {rounded_up(bad / rows):g} takes the others"
+            )
+
 
 @dataclass
 class Tally:
@@ -73,7 +86,7 @@ class Tally:
 
     def acceptable(self) -> bool:
         """Whether there are images, and not too many bad ones among them."""
-        return self.used > 0 and self.bad <= self.policy.allow_bad * self.rows
+        return self.used > 0 and self.policy.accepts(self.bad, self.rows)
 
     @property
     def bad(self) -> int:
@@ -96,12 +109,7 @@ class Tally:
         """UserError when no row can be used, or more of them are bad than the policy allows."""
         if not self.used:
             raise self.no_image(source)
-        if not self.acceptable():
-            raise UserError(
-                f"{self.bad:,} of the {self.rows:,} images of '{source}' cannot be read, more than the "
-                f"{100 * self.policy.allow_bad:.3g} % that is allowed{self._example()}: `limbeck check` lists them, "
-                f"--allow-bad {rounded_up(self.bad / self.rows):g} takes the others"
-            )
+        self.policy.judge(self.bad, self.rows, source, self._example())
 
     def no_image(self, source: str) -> UserError:
         """The error of a source without one image."""

@@ -16,7 +16,7 @@ from PIL import Image
 from limbeck.data.decode import image_format
 from limbeck.data.doctor import Check, check, check_store
 from limbeck.data.findings import CHOICES, KINDS, Choice, Name
-from limbeck.data.store import Store, build_store
+from limbeck.data.store import Store, build_store, open_store
 from limbeck.errors import UserError
 
 DRAW = np.random.default_rng(0)
@@ -150,6 +150,17 @@ def test_too_many_bad_files_are_an_error_everywhere_unless_allowed(tmp_path: Pat
     assert not (tmp_path / "store").exists()
     assert len(build_store(folder, tmp_path / "store", allow_bad=0.1)) == 9
     check(folder, tmp_path / "check", allow_bad=0.1).require()
+
+
+def test_a_store_in_the_cache_is_judged_by_who_opens_it(tmp_path: Path) -> None:
+    folder, cache = write(tmp_path / "photos", {"good.png": encoded(noise(), "PNG"), "bad.png": b"?"}), tmp_path / "c"
+    lax = open_store(folder, cache, allow_bad=0.5)
+    assert "1 not used: see" in lax.account()
+    with pytest.raises(UserError, match=r"1 of the 2 images .* more than the 40 % that is allowed.*--allow-bad 0\.51"):
+        open_store(folder, cache, allow_bad=0.4)
+    assert open_store(folder, cache, allow_bad=0.5).digest == lax.digest
+    assert lax.path
+    assert len(open_store(lax.path)) == 1  # who names a store has said what is in it
 
 
 def test_a_source_without_one_image_still_gets_its_table(tmp_path: Path) -> None:
