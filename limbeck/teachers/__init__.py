@@ -1,0 +1,18 @@
+"""Frozen networks that teach: any of them, with its own preprocessing, told apart by a digest of its weights."""
+
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.features import teacher_features
+from limbeck.teachers.licence import larger, warning
+from limbeck.teachers.load import load_teacher
+from limbeck.teachers.network import Answer, Frozen, TeacherNetwork
+
+__all__ = [
+    "Answer",
+    "Frozen",
+    "TeacherConfig",
+    "TeacherNetwork",
+    "larger",
+    "load_teacher",
+    "teacher_features",
+    "warning",
+]

@@ -1,0 +1,40 @@
+"""Which frozen network teaches, and how it sees."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Which frozen network teaches, and how it sees."""
+
+    name: str
+    """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" where a folder has its
+    name), or "hf-hub:OWNER/MODEL" in timm's format."""
+    weights: str | None = None
+    """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) instead of timm's."""
+    depth: int | None = None
+    """Blocks or stages to keep, of a Limbeck or timm network."""
+    size: int | None = None
+    """Pixels of the images that it sees; its own if not given."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of the channels that it was trained with, for pixels in [0, 1]; instead of what its configuration says."""
+    std: tuple[float, float, float] | None = None
+    """Deviation of the channels that it was trained with, for pixels in [0, 1]; as the mean."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Its arithmetic; auto takes bf16 where the hardware has it. What it says is float32."""
+    batch_statistics: bool = False
+    """Run BatchNorms on batch statistics, as the authors of BINGO and DisCo do; running statistics stay untouched."""
+    digest: str = ""
+    """Of its weights; filled in when it is loaded, and another network of the same name is refused from then on."""
+    licence: str = ""
+    """As its source says; filled in when it is loaded, unless the source says nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"teacher.{name} is {value}: it must be at least 1")
+        if self.std is not None and min(self.std) <= 0:
+            raise UserError(f"teacher.std is {self.std}: every deviation must be more than 0")
