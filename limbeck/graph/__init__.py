@@ -1,0 +1,1 @@
+"""Which images resemble which: the neighbour graph, bags of mates, near-duplicates."""
