@@ -42,7 +42,7 @@ def mismatch(error: BaseException) -> str:
     lines = str(error).split("\n\t")
     kinds = {
         "missing": [name for line in lines if line.startswith("Missing") for name in re.findall(r'"([^"]+)"', line)],
-        "unexpected": [name for line in lines if line.startswith("Unexp") for name in re.findall(r'"([^"]+)"', line)],
+        "unexpected": sorted(name for ln in lines if ln.startswith("Unexp") for name in re.findall(r'"([^"]+)"', ln)),
         "of another shape": re.findall(r"size mismatch for (\S+):", str(error)),
     }
     said = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
