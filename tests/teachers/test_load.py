@@ -1,8 +1,9 @@
 """Every source gives its own network, its own preprocessing, and a sentence where it cannot."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,10 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_configuration_survives_json() -> None:
     cfg = teacher(size=32, mean=MEAN, std=STD, licence="mit")
     assert from_json(TeacherConfig, to_json(cfg)) == cfg
+
+
+def test_every_option_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `--teacher\.([\w-]+)` \| (?:`([^`]+)`)? ?\|", page, re.M))
+    values = {f.name.replace("_", "-"): getattr(TeacherConfig(name=""), f.name) for f in fields(TeacherConfig)}
+    assert documented == {key: str(value) for key, value in values.items()}
