@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.contracts import Batch, Clock, Features, Setting, Taught
+from limbeck.data.loader import EVERY_ROW, Visits
+from limbeck.data.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import DistillConfig, Teacher
 
@@ -83,6 +85,15 @@ def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = tor
     return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
 
 
+def visits(config: MethodConfig, store: Store) -> Visits:
+    """Every row of a store; where a method wants bags, with the two images as its bag whose pixels are nearest."""
+    if not isinstance(config, DistillConfig) or config.bags() is None:
+        return EVERY_ROW
+    pixels = torch.from_numpy(store.images).flatten(1).float()
+    distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
+    return Visits(bags=distances.topk(2, largest=False).indices.numpy())
+
+
 def build(config: MethodConfig, backbone: Backbone) -> Method:
     """The method, with a teacher if it learns from one."""
     return (
@@ -91,21 +102,24 @@ def build(config: MethodConfig, backbone: Backbone) -> Method:
 
 
 class PixelTeacher(Teacher):
-    """Answers with fixed mixtures of an image's pixels: `dim` numbers, and a map of 4 x 4 places."""
+    """Answers with fixed mixtures of an image's pixels: a map of 4 x 4 places, and `dim` numbers of how they differ."""
 
-    dim, map_dim = 8, 8
+    dim, map_dim = 32, 8
 
     def __init__(self, config: MethodConfig) -> None:
         self.seen = [view for view in config.make_views(SIZE) if view.teacher]
         generator = torch.Generator().manual_seed(1)
-        self.mixture = torch.randn(3, self.dim, generator=generator, dtype=torch.float64)
-        self.sample = torch.randn(32, self.dim, generator=generator)
+        self.mixture = torch.randn(3, self.map_dim, generator=generator, dtype=torch.float64)
+        self.summary = torch.randn(self.map_dim * 16, self.dim, generator=generator, dtype=torch.float64)
+        few = torch.randn(32, 3, generator=generator)  # directions, as features of alike images have
+        self.sample = few @ torch.randn(3, self.dim, generator=generator)
 
     def __call__(self, batch: Batch) -> Taught:
         """The views that are marked as a teacher's are the last ones of a batch."""
         maps = [self._look(view) for view in batch.views[-len(self.seen) :]]
         first = [view.like == 0 and not view.mate for view in self.seen]
-        vectors = tuple(places.flatten(2).square().mean(2) - 1 for places in maps)
+        unlike = (places - places.mean((2, 3), keepdim=True) for places in maps)
+        vectors = tuple(places.flatten(1) @ self.summary.to(places.dtype) for places in unlike)
         return Taught(vectors, maps[first.index(True)] if any(first) else None)
 
     def _look(self, view: Tensor) -> Tensor:

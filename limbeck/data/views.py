@@ -87,10 +87,9 @@ def _weak(size: int) -> tuple[View, ...]:
 
 
 def _multicrop(size: int) -> tuple[View, ...]:
-    """SwAV: two global crops of `size`, six local ones of 96/224 of it (to a multiple of 8, for the patches)."""
+    """SwAV: two global crops of `size`, six local ones."""
     large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grey=0.2, blur=0.5)
-    small = replace(large, size=_share(size, 96), scale=(0.05, 0.14))
-    return (large,) * 2 + (small,) * 6
+    return (large,) * 2 + (small_crop(large),) * 6
 
 
 def _ressl(size: int) -> tuple[View, ...]:
@@ -115,6 +114,11 @@ def _msvq(size: int) -> tuple[View, ...]:
 def _supervised(size: int) -> tuple[View, ...]:
     """One view, as ResNets are trained with labels (CoNe): crop and flip."""
     return (View(size=size),)
+
+
+def small_crop(view: View) -> View:
+    """SwAV's local crop beside a global one: 96/224 of its side, 5 to 14 % of the image."""
+    return replace(view, size=_share(view.size, 96), scale=(0.05, 0.14))
 
 
 def _share(size: int, side: int) -> int:

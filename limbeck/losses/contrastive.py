@@ -39,6 +39,28 @@ def info_nce(
 
 
 @full_precision
+def info_nce_each(queries: Tensor, bank: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """`info_nce` of each of several sets of positives against one bank, none of which sees the other positives.
+
+    Args:
+        queries: [B D], any length of rows.
+        bank: [K D], unit rows.
+        positives: [P B D], any length of rows.
+        temperature: divides the cosines.
+
+    Returns:
+        [P], for each p the mean over i of  -log( e_pi / (e_pi + sum over j of exp(cos(q_i, b_j) / t)) )
+        with e_pi = exp(cos(q_i, k_pi) / t).
+
+    Source: BINGO (Xu et al., ICLR 2022).
+    """
+    queries = F.normalize(queries, dim=1)
+    negatives = (queries @ bank.T / temperature).logsumexp(1)
+    own = (queries * F.normalize(positives, dim=2)).sum(2) / temperature
+    return (torch.logaddexp(negatives, own) - own).mean(1)
+
+
+@full_precision
 def sup_con(queries: Tensor, candidates: Tensor, positives: Tensor, temperature: float, exclude: Tensor) -> Tensor:
     """Cross-entropy of finding each of a query's positives among the candidates, by cosine; the mean over them.
 

@@ -58,7 +58,9 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        train(method, store, views, cfg, optim, folder, config=to_json(config), probe=probe, resume=resume)
+        company = tiny.visits(config, store)
+        said = to_json(config)
+        train(method, store, views, cfg, optim, folder, config=said, probe=probe, visits=company, resume=resume)
         return method
 
     whole = run("whole").state_dict()
@@ -71,7 +73,8 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
 def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) -> None:
     """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
     method = build(config)
-    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"))
+    visits = tiny.visits(config, store)
+    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"), visits=visits)
     optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
     end = Clock(49, 50)
     fill(method, loader)

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from limbeck.losses.contrastive import info_nce, sup_con
+from limbeck.losses.contrastive import info_nce, info_nce_each, sup_con
 
 
 def loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor | None = None) -> Tensor:
@@ -104,6 +104,17 @@ def test_contrastive_of_the_wmse_authors(golden: Callable[[str], dict[str, np.nd
     assert_allclose(value.item(), g[f"{case}/loss"], rtol=1e-7)
     assert_allclose(x0.grad, g[f"{case}/g0"], rtol=1e-7, atol=1e-9)
     assert_allclose(x1.grad, g[f"{case}/g1"], rtol=1e-7, atol=1e-9)
+
+
+def test_several_positives_of_which_each_is_alone() -> None:
+    """As many times InfoNCE with one."""
+    queries, bank = torch.randn(6, 4, dtype=torch.float64).requires_grad_(True), torch.randn(9, 4, dtype=torch.float64)
+    bank, positives = torch.nn.functional.normalize(bank, dim=1), torch.randn(3, 6, 4, dtype=torch.float64)
+    found, each = info_nce_each(queries, bank, positives, 0.2), [info_nce(queries, bank, p, 0.2) for p in positives]
+    torch.testing.assert_close(found, torch.stack(each))
+    for one, other in zip(found, each, strict=True):
+        gradients = (torch.autograd.grad(loss, queries, retain_graph=True)[0] for loss in (one, other))
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
 def sup_con_loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from limbeck.losses.relation import relation, relation_loss
+from limbeck.losses.relation import relation, relation_divergence, relation_loss
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 
@@ -88,3 +88,28 @@ def test_autocast_changes_nothing() -> None:
     assert inside.dtype is torch.float32
     outside = relation_loss(rows, bank, 0.1, relation(rows, bank, 0.04))
     assert math.isclose(inside.item(), outside.item(), rel_tol=1e-6)
+
+
+def test_a_candidate_of_ones_own_comes_first() -> None:
+    """As if each row had a bank of its own, in value and gradient."""
+    student, teacher, own = (torch.randn(4, 5, dtype=torch.float64).requires_grad_(i == 0) for i in range(3))
+    bank = unit(7, 5)
+    banks = [torch.cat([row[None] / row.norm(), bank]) for row in own]
+    targets = [loop_relation(row, each, 0.3) for row, each in zip(teacher, banks, strict=True)]
+    found = relation(teacher, bank, 0.3, own=own)
+    torch.testing.assert_close(found, torch.stack([torch.stack(row) for row in targets]))
+    fast = relation_loss(student, bank, 0.1, found, own=own)
+    each = zip(student, banks, targets, strict=True)
+    slow = torch.stack([loop_loss(row[None], candidates, 0.1, [target]) for row, candidates, target in each]).mean()
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in (fast, slow)))
+
+
+def test_a_divergence_is_a_cross_entropy_less_what_cannot_be_learnt() -> None:
+    student, bank = torch.randn(4, 5, dtype=torch.float64).requires_grad_(True), unit(7, 5)
+    target = relation(torch.randn(4, 5, dtype=torch.float64), bank, 0.01)
+    divergence, loss = (f(student, bank, 0.1, target) for f in (relation_divergence, relation_loss))
+    entropy = -torch.stack([p * p.log() for p in target.flatten() if p > 0]).sum() / 4
+    torch.testing.assert_close(divergence, loss - entropy)
+    torch.testing.assert_close(*(torch.autograd.grad(value, student)[0] for value in (divergence, loss)))
+    assert relation_divergence(bank, bank, 0.1, relation(bank, bank, 0.1)).abs() < 1e-12

@@ -31,7 +31,7 @@ def test_the_head_is_that_of_the_authors() -> None:
     method = tiny.build(Config(), tiny.tiny_vit())
     assert isinstance(method, SimReg)
     layers = [(m.in_features, m.out_features) for m in method.head.modules() if isinstance(m, nn.Linear)]
-    assert layers == [(16, 32), (32, 16), (16, 32), (32, 8)]
+    assert layers == [(16, 32), (32, 16), (16, 32), (32, 32)]
     kinds = [type(m).__name__ for m in method.head.modules() if not isinstance(m, nn.Sequential)]
     assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear"] * 2
 
@@ -44,7 +44,7 @@ def test_both_see_the_same_crop() -> None:
 
 
 def test_it_cannot_be_pretrained_without_a_teacher() -> None:
-    with pytest.raises(UserError, match="simreg learns from a teacher; use `limbeck distill --teacher"):
+    with pytest.raises(UserError, match="simreg learns from a teacher: use `limbeck distill --method simreg --teacher"):
         Config().build(tiny.tiny_vit())
 
 

@@ -5,7 +5,7 @@ A teacher is no module: no optimiser, checkpoint, broadcast or change of mode re
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
 from limbeck.data.views import View
 from limbeck.errors import UserError
 from limbeck.losses.tokens import token_relation_loss
+from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.base.contract import Method, MethodConfig
 from limbeck.methods.base.queue import fit_queue, push_unit
 from limbeck.state import Queue
@@ -73,7 +74,11 @@ class DistillConfig(MethodConfig):
 
     def build(self, backbone: Backbone) -> Method:
         """UserError: a teacher is needed."""
-        raise UserError(f"{self.name} learns from a teacher; use `limbeck distill --teacher ... --method {self.name}`")
+        self.refuse_alone()
+
+    def refuse_alone(self) -> NoReturn:
+        """UserError: a teacher is needed."""
+        raise UserError(f"{self.name} learns from a teacher: use `limbeck distill --method {self.name} --teacher ...`")
 
     @abstractmethod
     def distil(self, backbone: Backbone, teacher: Teacher) -> "Distiller":
@@ -88,7 +93,7 @@ class Distiller(Method):
 
     def __init__(self, backbone: Backbone, cfg: DistillConfig, teacher: Teacher) -> None:
         super().__init__()
-        self.cfg, self.teacher = cfg, teacher
+        self.cfg, self.teacher = cfg.suit(teacher.sample), teacher
         self.backbone = backbone
         self.head = self.make_head(backbone.dim, teacher.dim)
         self.places = nn.Conv2d(backbone.map_dims[backbone.taps[-1]], teacher.map_dim, 1) if cfg.dense else None
@@ -126,14 +131,20 @@ class QueueDistillConfig(DistillConfig):
 
     queue: int = 65536
     """Rows that the queue holds, the newest of all processes; by default at most half of the store."""
+    temperature: float | None = None
+    """Divides the cosines; None: as suits the teacher."""
 
     def fit(self, setting: Setting) -> Self:
         """With a queue that suits the store and the batch."""
         return replace(self, queue=fit_queue(self.queue, type(self).queue, setting, most=setting.images // 2))
 
+    def suit(self, sample: Tensor) -> Self:
+        """With a temperature, where none is given, at which the teacher finds some tens of images alike."""
+        return self if self.temperature is not None else replace(self, temperature=temperature_for(sample))
+
 
 class QueueDistiller(Distiller):
-    """A queue of the teacher's vectors, unit rows, which starts with those of its sample; filled by `after_step`."""
+    """A queue of unit rows, which starts with the teacher's vectors of its sample; filled by `after_step`."""
 
     cfg: QueueDistillConfig
 
@@ -141,15 +152,21 @@ class QueueDistiller(Distiller):
         super().__init__(backbone, cfg, teacher)
         self.queue = Queue(cfg.queue, self.streams())
         repeated = torch.arange(cfg.queue) % len(teacher.sample)
-        push_unit(self.queue, {"teacher": teacher.sample[repeated]} | self.opening())
+        push_unit(self.queue, self.opening(teacher.sample[repeated]))
+
+    @property
+    def temperature(self) -> float:
+        """Divides the cosines."""
+        assert self.cfg.temperature is not None, "`suit` chooses one"
+        return self.cfg.temperature
 
     def streams(self) -> dict[str, int | None]:
         """The queue's streams and their widths."""
         return {"teacher": self.teacher.dim}
 
-    def opening(self) -> dict[str, Tensor]:
-        """What the other streams start with."""
-        return {}
+    def opening(self, rows: Tensor) -> dict[str, Tensor]:
+        """What the streams start with, given as many vectors of the teacher as the queue holds, [K D]."""
+        return dict.fromkeys(self.streams(), rows)
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         """Pushes what the step remembered."""
