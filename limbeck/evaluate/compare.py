@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
 from limbeck.data.store import Store
-from limbeck.encoders import Preprocessing
+from limbeck.encoders import Preprocessing, load, load_preprocessing
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
@@ -18,6 +19,7 @@ from limbeck.evaluate.cost import cost
 from limbeck.evaluate.fidelity import NEIGHBOURS, check_images, fidelity
 from limbeck.evaluate.result import finite
 from limbeck.passes import plain_look
+from limbeck.teachers import Frozen, teacher_features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,15 +37,45 @@ class Contender:
     @classmethod
     def of(cls, name: str, backbone: Backbone, preprocessing: Preprocessing) -> "Contender":
         """A backbone, whole, that sees images as `preprocessing` says."""
-        size, mean, std = preprocessing.size, preprocessing.mean, preprocessing.std
+        last = backbone.taps[-1]
 
         def vectors(bench: Bench, store: Store) -> Tensor:
-            look = plain_look(store, size, mean, std, bench.device)
-            return bench.extract(backbone, look, np.arange(len(store)), name, taps=backbone.taps[-1:])[
-                backbone.taps[-1]
-            ]
+            look = plain_look(store, preprocessing.size, preprocessing.mean, preprocessing.std, bench.device)
+            return bench.extract(backbone, look, np.arange(len(store)), name, taps=(last,))[last]
 
-        return cls(name=name, network=backbone.eval(), size=size, vectors=vectors)
+        return cls(name=name, network=backbone.eval(), size=preprocessing.size, vectors=vectors)
+
+    @classmethod
+    def of_teacher(cls, frozen: Frozen) -> "Contender":
+        """A teacher, which sees images as it always does and computes in its own precision."""
+
+        def vectors(bench: Bench, store: Store) -> Tensor:
+            batch_size, show = bench.cfg.batch_size, "teacher" if bench.cfg.progress else ""
+            rows = np.arange(len(store))
+            return teacher_features(frozen, store, rows, device=bench.device, batch_size=batch_size, show=show)
+
+        return cls(name="teacher", network=frozen.network, size=frozen.size, vectors=vectors)
+
+
+def compare_run(
+    run: str | Path,
+    frozen: Frozen,
+    untrained: Backbone,
+    train: Store,
+    test: Store,
+    cfg: EvaluateConfig,
+    *,
+    scratch: str | Path | None = None,
+) -> Comparison:
+    """Judge the encoder of `run` beside the teacher that it was distilled from and the same network untrained.
+
+    `scratch` is a run of the same network without a teacher. Raises UserError as `compare`, and where a folder holds no
+    encoder.
+    """
+    students = [_of_run("student", run), Contender.of("untrained", untrained, load_preprocessing(run))]
+    if scratch is not None:
+        students.append(_of_run("from scratch", scratch))
+    return compare(students, Contender.of_teacher(frozen), train, test, cfg)
 
 
 def compare(
@@ -65,6 +97,10 @@ def compare(
         images=len(test),
         neighbours=NEIGHBOURS,
     )
+
+
+def _of_run(name: str, run: str | Path) -> Contender:
+    return Contender.of(name, load(run), load_preprocessing(run))
 
 
 def _student(bench: Bench, student: Contender, theirs: Tensor) -> Entrant:

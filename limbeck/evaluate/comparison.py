@@ -62,12 +62,10 @@ class Comparison:
     def sentence(self) -> str:
         """What the first student keeps at what cost, and on what ground this is said."""
         first, *others = self.students
-        assert first.agreement is not None
-        beside = "".join(
-            f"{other.name} {percent(other.agreement)}, " for other in others if other.agreement is not None
-        )
+        kept = [percent(student.agreement or 0.0) for student in self.students]
+        beside = "".join(f"{other.name} {share}, " for other, share in zip(others, kept[1:], strict=True))
         return (
-            f"the {first.name} keeps {percent(first.agreement)} of the teacher's neighbours ({beside}"
+            f"the {first.name} keeps {kept[0]} of the teacher's neighbours ({beside}"
             f"chance {percent(self.chance)}) at {percent(first.gflops / self.teacher.gflops)} of its cost: "
             f"agreement@{self.neighbours} among {self.images:,} test images; GFLOPs per image"
         )

@@ -12,6 +12,7 @@ from limbeck.backbones import Backbone
 from limbeck.errors import UserError
 from limbeck.evaluate.features import extract
 from limbeck.geometry import effective_rank
+from limbeck.graph.neighbours import neighbours
 from limbeck.hardware import use_bf16
 from limbeck.passes import Look
 
@@ -39,7 +40,7 @@ def fidelity(student: Tensor, teacher: Tensor, k: int = NEIGHBOURS) -> Fidelity:
     check_images(len(teacher), k)
     cka, cka_chance = linear_cka(student, teacher)
     return Fidelity(
-        agreement=agreement(nearest(student, k), nearest(teacher, k)),
+        agreement=agreement(_nearest(student, k), _nearest(teacher, k)),
         chance=k / (len(teacher) - 1),
         cka=cka,
         cka_chance=cka_chance,
@@ -83,12 +84,12 @@ def fidelity_probe(
     """
     check_images(len(rows), k)
     theirs = teacher.to(device, torch.float32)
-    near = nearest(theirs, k)
+    near = _nearest(theirs, k)
 
     def probe(backbone: Backbone) -> dict[str, float]:
         last = backbone.taps[-1]
         own = extract(backbone, look, rows, taps=(last,), device=device, bf16=use_bf16("auto", device))[last]
-        return {"agreement": agreement(nearest(own, k), near), "cka": linear_cka(own, theirs)[0]}
+        return {"agreement": agreement(_nearest(own, k), near), "cka": linear_cka(own, theirs)[0]}
 
     return probe
 
@@ -105,12 +106,11 @@ def _mean_cosine(student: Tensor, teacher: Tensor) -> float | None:
     return F.cosine_similarity(student, teacher, dim=-1).mean().item()
 
 
-def nearest(features: Tensor, k: int) -> Tensor:
-    """Rows of the `k` largest cosines of every row of `features` [N D], itself excluded: [N k]."""
-    unit = F.normalize(features, dim=-1)
-    found = []
-    for rows in torch.arange(len(unit), device=unit.device).split(max(1, 2**26 // len(unit))):
-        cosines = unit[rows] @ unit.T
-        cosines[torch.arange(len(rows)), rows] = -torch.inf
-        found.append(cosines.topk(k, dim=-1).indices)
-    return torch.cat(found)
+def _nearest(features: Tensor, k: int) -> Tensor:
+    """Rows of the `k` largest cosines of every row of `features` [N D], itself excluded: [N k], on the CPU.
+
+    A vector of zeros has no direction; all of them get the same one, so that they agree with a teacher by chance.
+    """
+    directed = torch.where(features.any(dim=1, keepdim=True), features, 1.0)
+    graph = neighbours(directed.numpy(force=True), k, search="exact", device=features.device)
+    return torch.from_numpy(graph.rows)

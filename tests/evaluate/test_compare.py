@@ -1,5 +1,6 @@
 """Students beside a teacher: what is compared with what, the sentence, the table, the file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -12,28 +13,19 @@ from rich.console import Console
 from limbeck.backbones import Backbone
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.encoders import Preprocessing
+from limbeck.encoders import Preprocessing, save_encoder
 from limbeck.errors import UserError
-from limbeck.evaluate import EvaluateConfig, Result, evaluate
-from limbeck.evaluate.compare import Contender, compare
+from limbeck.evaluate import Result, evaluate
+from limbeck.evaluate.compare import Contender, compare, compare_run
 from limbeck.evaluate.comparison import Comparison, Entrant, percent
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import fidelity
 from limbeck.passes import plain_look
+from limbeck.teachers import TeacherConfig, load_teacher
+from tests.evaluate.test_evaluate import CFG, shades, tiny_resnet
 from tests.tiny import SIZE, tiny_vit
 
-CFG = EvaluateConfig(
-    images_for_geometry=12, linear_epochs=3, latency=False, precision="fp32", device="cpu", progress=False
-)
 PLAIN = Preprocessing(size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
-
-def shades(rows: int, seed: int, labelled: bool = True) -> Store:
-    """Noisy images of three brightnesses, labelled by them."""
-    labels = np.arange(rows) % 3
-    noise = np.random.default_rng(seed).integers(0, 40, (rows, SIZE, SIZE, 3))
-    images = (noise + 90 * labels[:, None, None, None]).astype(np.uint8)
-    return Store.from_arrays(images, labels, ["dark", "grey", "light"]) if labelled else Store.from_arrays(images)
 
 
 def contender(name: str, backbone: Backbone, preprocessing: Preprocessing = PLAIN) -> Contender:
@@ -91,6 +83,26 @@ def test_without_labels_there_is_fidelity_and_cost_and_no_look_at_the_train_imag
 def test_too_few_images_are_refused_before_anything_is_computed() -> None:
     with pytest.raises(UserError, match="10 neighbours says nothing of 11 images"):
         compare([], contender("teacher", tiny_vit()), shades(9, 0), shades(11, 1), CFG)
+
+
+@pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
+def test_a_run_stands_beside_its_teacher_itself_untrained_and_trained_alone(
+    tmp_path: Path, build: Callable[[], Backbone]
+) -> None:
+    teacher, student, untrained, alone = (build() for _ in range(4))
+    for name, backbone in (("teacher", teacher), ("student", student), ("alone", alone)):
+        save_encoder(backbone, tmp_path / name, PLAIN, {})
+    frozen = load_teacher(TeacherConfig(name=str(tmp_path / "teacher"), precision="fp32"))
+    train, test = shades(45, 0), shades(30, 1)
+    found = compare_run(tmp_path / "student", frozen, untrained, train, test, CFG, scratch=tmp_path / "alone")
+    networks = {"student": student, "untrained": untrained, "from scratch": alone}
+    same = compare([contender(*pair) for pair in networks.items()], contender("teacher", teacher), train, test, CFG)
+    assert [entrant.name for entrant in found.entrants] == ["student", "teacher", "untrained", "from scratch"]
+    for one, other in zip(found.entrants, same.entrants, strict=True):
+        for name, value in vars(one).items():
+            assert value == (pytest.approx(getattr(other, name), rel=1e-4) if isinstance(value, float) else value), name
+    without = compare_run(tmp_path / "student", frozen, untrained, train, test, CFG)
+    assert without == replace(found, students=found.students[:2])
 
 
 def entrant(name: str, gflops: float, agreement: float | None = None, **more: float) -> Entrant:

@@ -112,6 +112,8 @@ def test_a_collapsed_student_keeps_nothing() -> None:
     assert found.agreement < 0.1
     assert found.cka == pytest.approx(0.0, abs=1e-6)
     assert found.student_rank == pytest.approx(1.0, abs=1e-3)
+    dead = torch.cat([torch.zeros(590, 8), torch.rand(10, 8)])  # zeros have no direction
+    assert fidelity(dead, features(600).float(), k=10).agreement < 0.1
 
 
 def test_a_set_in_which_everything_agrees_is_refused() -> None:
@@ -129,8 +131,8 @@ def test_the_probe_is_the_fidelity_of_the_last_layer_on_its_rows() -> None:
     expected = fidelity(extract(student, look, rows, device=cpu, bf16=bf16)[3], theirs, k=5)
     found = fidelity_probe(look, rows, theirs, cpu, k=5)(student)
     assert found == {"agreement": expected.agreement, "cka": pytest.approx(expected.cka, rel=1e-4)}
-    cached = fidelity_probe(look, rows, theirs.half(), cpu, k=5)
-    assert cached(teacher)["agreement"] > 0.95
-    assert cached(teacher)["cka"] == pytest.approx(1.0, abs=1e-4)
+    kept = fidelity_probe(look, rows, theirs.half(), cpu, k=5)(teacher)
+    assert kept["agreement"] > 0.95
+    assert kept["cka"] == pytest.approx(1.0, abs=1e-4)
     with pytest.raises(UserError, match="5 neighbours says nothing of 6 images"):
         fidelity_probe(look, rows[:6], theirs[:6], cpu, k=5)
