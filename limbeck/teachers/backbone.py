@@ -20,6 +20,7 @@ from limbeck.teachers.weights import LOADING_ERRORS, SUFFIXES, mismatch, read_we
 
 HUB = "hf-hub:"
 TIMM = "timm:"
+LOOSE = ("dla", "inception_v3", "mobilenetv5")  # modules of timm that load what fits and leave the rest as it is
 
 
 class FromBackbone(nn.Module):
@@ -55,15 +56,17 @@ def from_timm_name(cfg: TeacherConfig) -> Found:
         raise UserError(f"teacher '{cfg.name}' is neither a folder nor a timm model{nearest(name, timm.list_models())}")
     known = timm_defaults(name)
     size = cfg.size or known.input_size[-1]
-    if cfg.weights is None and not known.has_weights:
-        raise UserError(
-            f"timm has no weights for '{name}': give a file with --teacher.weights, or choose another teacher"
-        )
-    weights = None if cfg.weights is None else without_classifier(read_weights(Path(cfg.weights)), known.classifier)
-    backbone = _cut(_build(cfg, _plain(name, size, {}), weights), cfg.depth)
-    if cfg.weights is not None and "." not in name:  # without a tag, nothing says how the file's network was trained
-        return _found(backbone, Sight(size, None, None, _interpolation(known.interpolation)), "")
-    return _found(backbone, _sight(vars(known), size), known.license or "")
+    arch, _, tag = name.partition(".")
+    if cfg.weights is not None:  # under the bare name, since with some tags timm loads what fits
+        weights = without_classifier(read_weights(Path(cfg.weights)), known.classifier)
+        backbone = _build(cfg, _plain(arch, size, {}), weights)
+    elif known.has_weights:
+        backbone = _build(cfg, _plain(name, size, {}), None)
+    else:
+        raise UserError(f"timm has no weights for '{name}': give a file with --teacher.weights, or another teacher")
+    if cfg.weights is not None and not tag:  # then nothing says how the file's network was trained
+        return _found(_cut(backbone, cfg.depth), Sight(size, None, None, _interpolation(known.interpolation)))
+    return _found(_cut(backbone, cfg.depth), _sight(vars(known), size), known.license)
 
 
 def from_timm_folder(cfg: TeacherConfig, config: dict[str, Any]) -> Found:
@@ -113,6 +116,8 @@ def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] 
     overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
     try:
         model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args)
+        if weights is not None and timm.models.is_model_in_modules(form.name, LOOSE):
+            model.load_state_dict(weights)
     except UserError:
         raise
     except LOADING_ERRORS as error:
@@ -130,11 +135,11 @@ def _cut(backbone: Backbone, depth: int | None) -> Backbone:
     return backbone if depth is None else backbone.cut(depth)
 
 
-def _found(backbone: Backbone, sight: Sight, licence: str) -> Found:
+def _found(backbone: Backbone, sight: Sight, licence: str | None = None) -> Found:
     name, args = timm_recipe(backbone.cfg)
     about = {"network": name, "args": to_json(args), "depth": len(backbone.taps)}
     patch = backbone.model.patch_embed.patch_size[0] if backbone.is_vit else None
-    return Found(FromBackbone(backbone), sight, licence, about, patch, convolutional=not backbone.is_vit)
+    return Found(FromBackbone(backbone), sight, licence or "", about, patch, convolutional=not backbone.is_vit)
 
 
 def _sight(known: Mapping[str, Any], size: int) -> Sight:

@@ -99,6 +99,18 @@ def test_weights_that_do_not_fit_are_listed_and_counted(tmp_path: Path) -> None:
     assert "1 of another shape (layer2.0.conv1.weight)" in said
 
 
+def test_networks_that_timm_loads_in_part_are_not(tmp_path: Path) -> None:
+    weights = timm.create_model("dla46_c").state_dict()
+    save_file(weights, tmp_path / "whole.safetensors")
+    lost = "level2.tree1.conv1.weight"
+    del weights[lost]
+    save_file(weights, tmp_path / "part.safetensors")
+    cfg = teacher("dla46_c", size=32, mean=MEAN, std=STD)
+    load_teacher(replace(cfg, weights=str(tmp_path / "whole.safetensors")))
+    with pytest.raises(UserError, match=rf"1 missing \({lost}\)"):
+        load_teacher(replace(cfg, weights=str(tmp_path / "part.safetensors")))
+
+
 def test_a_folder_whose_weights_are_of_another_network_is_refused(tmp_path: Path) -> None:
     save_timm(timm_vit(), tmp_path)
     save_file(timm_resnet().state_dict(), tmp_path / "model.safetensors")
