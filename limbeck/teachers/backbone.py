@@ -121,10 +121,11 @@ def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] 
     except UserError:
         raise
     except LOADING_ERRORS as error:
+        at = "" if cfg.size is None else f" at {cfg.size} pixels"
         if weights is None:
-            raise UserError(f"timm's weights of '{name}' cannot be had: {reason(error)}") from error
+            raise UserError(f"timm's weights of '{name}' cannot be loaded{at}: {mismatch(error)}") from error
         source = cfg.weights or cfg.name
-        raise UserError(f"the weights of '{source}' are not those of '{form.name}': {mismatch(error)}") from error
+        raise UserError(f"the weights of '{source}' are not those of '{form.name}'{at}: {mismatch(error)}") from error
     model.pretrained_cfg.pop("state_dict", None)
     if not callable(getattr(model, "forward_intermediates", None)):
         raise UserError(f"teacher '{form.name}' has no forward_intermediates in timm, which maps need; choose another")

@@ -52,8 +52,8 @@ def licence_in_card(folder: Path) -> str:
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     front = re.match(r"---\s*\n(.*?)\n---", text, re.S)
-    said = dict(
-        re.findall(r"^(license|license_name):[ \t]*['\"]?([^'\"\n]+?)['\"]?[ \t]*$", front[1] if front else "", re.M)
-    )
+    lines = front[1] if front else ""
+    found = re.findall(r"^(license|license_name):[ \t]*['\"]?([^'\"\n]+?)['\"]?[ \t]*$", lines, re.M)
+    said: dict[str, str] = dict(found)
     licence = said.get("license", "")
     return said.get("license_name", licence) if licence in ("", "other") else licence

@@ -42,7 +42,8 @@ def load_teacher(cfg: TeacherConfig, *, network: nn.Module | None = None) -> Fro
     """
     if cfg.weights is not None and (network is not None or _is_elsewhere(cfg.name)):
         raise UserError(f"teacher.weights are for a timm model by name: '{cfg.name}' brings its own")
-    found = _find(cfg) if network is None else _from_module(cfg, network)
+    with torch.random.fork_rng(devices=[]):  # random starts are overwritten and must not move the run's generator
+        found = _find(cfg) if network is None else _from_module(cfg, network)
     size, mean, std = _preprocessing(cfg, found.sight)
     _check_patches(cfg, size, found.patch)
     frozen = TeacherNetwork(
@@ -50,7 +51,7 @@ def load_teacher(cfg: TeacherConfig, *, network: nn.Module | None = None) -> Fro
         precision=cfg.precision,
         batch_statistics=cfg.batch_statistics,
         convolutional=found.convolutional,
-    )
+    ).cpu()
     dim, map_dim = _widths(cfg, frozen, size, found.sight.size)
     mark = digest(found.network, {**found.about, "size": size, "batch_statistics": cfg.batch_statistics})
     if cfg.digest not in ("", mark):

@@ -225,6 +225,20 @@ def test_positions_are_resampled_for_another_size(tmp_path: Path) -> None:
             load_teacher(teacher(source, size=44))
 
 
+def test_a_network_that_serves_one_size_says_so(tmp_path: Path) -> None:
+    save_timm(timm.create_model("mixer_s32_224", img_size=64, num_classes=3), tmp_path)
+    assert load_teacher(teacher(tmp_path)).size == 64
+    with pytest.raises(UserError, match=r"are not those of 'mixer_s32_224' at 96 pixels: .* of another shape"):
+        load_teacher(teacher(tmp_path, size=96))
+
+
+def test_loading_leaves_the_generator_where_it_was(tmp_path: Path) -> None:
+    limbeck_run(tmp_path)
+    before = torch.get_rng_state()
+    load_teacher(teacher(tmp_path, size=48))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @torch.no_grad()
 def test_a_network_without_positions_takes_any_size_that_it_can_pool(tmp_path: Path) -> None:
     backbone = limbeck_run(tmp_path, name="resnet18")
