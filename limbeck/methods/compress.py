@@ -1,0 +1,97 @@
+"""CompRess: the student must resemble the images of a queue as much as the teacher finds that the image does.
+
+Abbasi Koohpayegani, Tejankar and Pirsiavash, *CompRess: Self-Supervised Learning by Compressing Representations*,
+NeurIPS 2020. Defaults are those of UMBCvision/CompRess.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.data.views import View
+from limbeck.distributed import gather
+from limbeck.losses.relation import relation, relation_divergence
+from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
+from limbeck.state import Ema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(QueueDistillConfig):
+    """Keeps the teacher's neighbourhoods: made for features that are used frozen, for retrieval or k-NN."""
+
+    name: ClassVar[str] = "compress"
+    card: ClassVar[Card] = Card(
+        idea="resemble other images as the teacher says",
+        keeps="a frozen teacher and a queue",
+        when="frozen features for retrieval or k-NN, with small batches",
+        cost=1.3,
+    )
+    views: str = "supervised"
+    """Preset of augmentations (docs/data.md), of which the first view is taken; this one is crop and flip."""
+    queue: int = 128000
+    """Rows that the queue holds, the newest of all processes; by default at most half of the store."""
+    temperature: float | None = None
+    """Divides the cosines of both; None: as suits the teacher (the authors: 0.04)."""
+    queues: Literal[1, 2] = 1
+    """1: compare both with the teacher's queue, behind a linear layer; 2: the student's own features with a queue of
+    a slow copy of it."""
+    momentum: float = 0.999
+    """Of the slow copy, with two queues."""
+
+    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+        """One view, for both."""
+        return views[0], taught(views[0], 0)
+
+    def distil(self, backbone: Backbone, teacher: Teacher) -> "CompRess":
+        """CompRess around `backbone`, with a fresh linear layer or a slow copy."""
+        return CompRess(backbone, self, teacher)
+
+
+class CompRess(QueueDistiller):
+    """KL of the student's distribution over a queue from the teacher's; the queue lacks the images of the batch.
+
+    With two queues, row j of both shows the same image.
+    """
+
+    cfg: Config
+
+    def __init__(self, backbone: Backbone, cfg: Config, teacher: Teacher) -> None:
+        super().__init__(backbone, cfg, teacher)
+        self.slow = Ema(backbone) if cfg.queues == 2 else None
+
+    def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
+        """A linear layer, or nothing."""
+        return nn.Linear(dim, teacher_dim) if self.cfg.queues == 1 else nn.Identity()
+
+    def streams(self) -> dict[str, int | None]:
+        """With two queues, one of the student's width."""
+        return super().streams() | ({"student": self.backbone.dim} if self.cfg.queues == 2 else {})
+
+    def opening(self, rows: Tensor) -> dict[str, Tensor]:
+        """The student's queue stays random: nothing of the student is known of the teacher's sample."""
+        return {"teacher": rows} | ({"student": self.queue["student"]} if self.cfg.queues == 2 else {})
+
+    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+        """No terms."""
+        vectors = taught.vectors[0]
+        target = relation(vectors, self.queue["teacher"], self.temperature)
+        bank = self.queue["student" if self.slow else "teacher"]
+        memory = {"teacher": gather(vectors)}
+        if self.slow:
+            with torch.no_grad():
+                memory["student"] = gather(self.slow.module(batch.views[0]).final)
+        return Loss(relation_divergence(embedding, bank, self.temperature, target), {}, memory)
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the slow copy, if there is one, and pushes."""
+        if self.slow:
+            self.slow.update(self.backbone, self.cfg.momentum)
+        super().after_step(loss, clock)
+
+    def target_encoder(self) -> Backbone | None:
+        """The slow copy."""
+        return self.slow.module if self.slow else None

@@ -1,0 +1,126 @@
+"""CompRess with one queue and with two, against its definition and its authors' steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.contracts import Features, Setting, Taught
+from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.compress import CompRess, Config
+from tests import tiny
+from tests.conformance import test_laws as laws
+from tests.methods import told
+
+TINY = Config(queue=48)
+QUEUES = pytest.mark.parametrize("queues", [1, 2])
+
+
+def compress(queues: int) -> CompRess:
+    method = told.small(replace(TINY, queues=queues))  # type: ignore[arg-type]
+    assert isinstance(method, CompRess)
+    return method
+
+
+def shares(row: Tensor, bank: Tensor, t: float) -> Tensor:
+    """Exponentials of cosines, divided by their sum."""
+    weights = torch.stack([torch.exp(row @ b / row.norm() / t) for b in bank])
+    return weights / weights.sum()
+
+
+@QUEUES
+def test_a_step_is_its_definition(queues: int) -> None:
+    method, batch = compress(queues), tiny.batch_for(TINY, 6, torch.float64)
+    (vectors,) = method.teacher(batch).vectors
+    finals = method.backbone(batch.views[0]).final
+    before = {name: rows.clone() for name, rows in method.queue.named_buffers()}
+    embeddings = finals if queues == 2 else finals @ method.head.weight.T + method.head.bias
+    total = torch.zeros((), dtype=torch.float64)
+    for z, t in zip(embeddings, vectors, strict=True):
+        p = shares(t, before["teacher"], method.temperature)
+        s = shares(z, before["student" if queues == 2 else "teacher"], method.temperature)
+        total = total + (p * (p / s).log()).sum() / 6
+
+    loss = method(batch, tiny.CLOCK)
+    told.same_gradients(method, loss.total, total)
+    keys = method.slow.module(batch.views[0]).final if method.slow else None
+    method.after_step(loss, tiny.CLOCK)
+    torch.testing.assert_close(method.queue["teacher"], torch.cat([F.normalize(vectors, dim=1), before["teacher"][6:]]))
+    if keys is not None:
+        torch.testing.assert_close(
+            method.queue["student"], torch.cat([F.normalize(keys, dim=1), before["student"][6:]])
+        )
+
+
+@QUEUES
+def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], queues: int) -> None:
+    """Four of them, with a queue that is full in the middle of a batch."""
+    g = told.tensors(golden("compress_1q" if queues == 1 else "compress_2q_momentum"))
+    sides = {"teacher": "t", "student": "s"} if queues == 2 else {"teacher": "t"}
+    config = Config(queue=10, queues=queues, temperature=float(g["T"]))  # type: ignore[arg-type]
+    method = told.method_with(config, {name: g[f"memory_{side}_before"][0] for name, side in sides.items()})
+    for step in range(4):
+        student = g["student_raw"][step].requires_grad_()
+        if method.slow:
+            method.slow.module.forward = lambda view, step=step: Features(g["student_key_raw"][step], {}, {})
+        loss = method.learn(student, told.NONE, Taught((g["teacher_raw"][step],)), tiny.CLOCK)
+        told.check(loss, g["loss"][step], {student: g["grad_student_raw"][step]})
+        method.after_step(loss, tiny.CLOCK)
+        for name, side in sides.items():
+            torch.testing.assert_close(method.queue[name], g[f"memory_{side}_after"][step], rtol=0, atol=1e-12)
+        assert method.queue.pushed % 10 == g["index_after"][step]
+
+
+def test_two_queues_need_no_head() -> None:
+    method = compress(2)
+    assert isinstance(method.head, nn.Identity)
+    assert method.queue["student"].shape == (48, 16)
+    images = tiny.images(3, torch.float64)[0]
+    assert torch.equal(method.embed(images), method.backbone(images).final)
+    assert compress(1).queue["teacher"].shape == (48, tiny.PixelTeacher.dim)
+
+
+def test_the_slow_copy_follows() -> None:
+    method = compress(2)
+    assert method.slow
+    with torch.no_grad():
+        for parameter in method.backbone.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    before = {name: p.clone() for name, p in method.slow.module.named_parameters()}
+    method.after_step(method(tiny.batch_for(TINY, 6, torch.float64), tiny.CLOCK), tiny.CLOCK)
+    student = dict(method.backbone.named_parameters())
+    for name, now in method.slow.module.named_parameters():
+        torch.testing.assert_close(now, 0.999 * before[name] + 0.001 * student[name])
+    assert method.target_encoder() is method.slow.module
+
+
+@QUEUES
+def test_the_teacher_is_no_part_of_it(queues: int) -> None:
+    told.untouched(tiny.build(replace(TINY, queues=queues), tiny.tiny_vit()))  # type: ignore[arg-type]
+
+
+def test_the_laws_hold_with_two_queues() -> None:
+    config = replace(TINY, queues=2)
+    laws.test_loss_is_a_finite_float32_scalar(config, half=True)
+    laws.test_gradient_reaches_what_learns_and_nothing_else(config)
+    laws.test_asking_changes_nothing_and_telling_does(config)
+    laws.test_order_of_the_images_does_not_matter(config)
+    laws.test_configuration_survives_json(config)
+    laws.test_state_is_all_there_is(config)
+
+
+def test_a_temperature_is_chosen_where_none_is_given() -> None:
+    sample = torch.randn(40, 6)
+    chosen = Config().suit(sample).temperature
+    assert chosen == temperature_for(sample)
+    assert compress(1).temperature == temperature_for(tiny.PixelTeacher(TINY).sample)
+    assert Config(temperature=0.04).suit(sample) == Config(temperature=0.04)
+
+
+def test_the_queue_is_at_most_half_of_the_store() -> None:
+    assert Config().fit(Setting(images=100_000, batch=256, together=256)).queue == 50_000
+    assert Config().fit(Setting(images=1_000_000, batch=256, together=256)).queue == 128_000
