@@ -1,0 +1,93 @@
+"""DisCo: MoCo v2 of the student itself, whose embeddings are pulled to the teacher's.
+
+Gao, Zhuang, Lin, Cheng, Sun, Li and Shen, *DisCo: Remedying Self-supervised Learning on Lightweight Models with
+Distilled Contrastive Learning*, ECCV 2022 (arXiv 2104.09124). Defaults are those of Yuting-Gao/DisCo-pytorch.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.backbones import Backbone
+from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.data.views import View
+from limbeck.distributed import gather, own_rows
+from limbeck.heads import mlp
+from limbeck.losses.alignment import cosine_distance
+from limbeck.losses.contrastive import info_nce
+from limbeck.methods.base import Branch, Card, QueueDistillConfig, QueueDistiller, Teacher, taught
+from limbeck.state import Ema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(QueueDistillConfig):
+    """Keeps a self-supervised term beside the teacher's word, for teachers that are weak or far from the images."""
+
+    name: ClassVar[str] = "disco"
+    card: ClassVar[Card] = Card(
+        idea="contrast views as MoCo v2 does, near the teacher's vectors",
+        keeps="a frozen teacher, a slow copy and a queue",
+        when="weak teachers, or images that the teacher has not been trained on",
+        cost=3.0,
+    )
+    view_count: ClassVar[tuple[int, int]] = (2, 8)
+    hidden: int = 2048
+    """Width of the head's hidden layer: the authors' remedy, for the student's own width is a bottleneck."""
+    temperature: float = 0.2
+    """Divides the cosines of the contrast."""
+    momentum: float = 0.999
+    """Momentum of the slow copy."""
+    weight: float = 32.0
+    """Weight of the distances to the teacher's unit vectors, a mean over images (the authors: a sum over the 32 images
+    of each of 8 processes)."""
+
+    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+        """Two views, both for both."""
+        return *views[:2], taught(views[0], 0), taught(views[1], 1)
+
+    def distil(self, backbone: Backbone, teacher: Teacher) -> "DisCo":
+        """DisCo with a fresh head around `backbone`, and a slow copy of both."""
+        return DisCo(backbone, self, teacher)
+
+
+class DisCo(QueueDistiller):
+    """InfoNCE of view 1 with the slow copy's key of view 2 over a queue, and distances of both views to the teacher's.
+
+    The slow copy is in training mode; the student is what is evaluated.
+    """
+
+    cfg: Config
+
+    def __init__(self, backbone: Backbone, cfg: Config, teacher: Teacher) -> None:
+        super().__init__(backbone, cfg, teacher)
+        self.slow = Ema(Branch(self.backbone, self.head))
+
+    def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
+        """Two linear layers, with a wide one between them."""
+        return mlp([dim, self.cfg.hidden, teacher_dim], norm=False, bias=True)
+
+    def streams(self) -> dict[str, int | None]:
+        """Keys of the slow copy, which are near the teacher's vectors."""
+        return {"keys": self.teacher.dim}
+
+    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+        """Terms: `contrast`, and `distance`, the mean squared one from the teacher, summed over the two views."""
+        second = batch.views[1]
+        with torch.no_grad():
+            keys = gather(self.slow.module(second))
+        contrast = info_nce(embedding, self.queue["keys"], own_rows(keys), self.temperature)
+        pairs = zip((embedding, self.embed(second)), taught.vectors, strict=False)  # the dense term may look again
+        distance = torch.stack([cosine_distance(z, t) for z, t in pairs]).sum()
+        terms = {"contrast": contrast.detach(), "distance": distance.detach()}
+        return Loss(contrast + self.cfg.weight * distance, terms, {"keys": keys})
+
+    def after_step(self, loss: Loss, clock: Clock) -> None:
+        """Moves the slow copy and pushes its keys."""
+        self.slow.update(Branch(self.backbone, self.head), self.cfg.momentum)
+        super().after_step(loss, clock)
+
+    def target_encoder(self) -> Backbone:
+        """The slow copy's backbone."""
+        return self.slow.module.backbone
