@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limbeck.cli import words
 from limbeck.cli.words import Out, Source
 from limbeck.data.findings import Choice
 from limbeck.errors import UserError
+
+if TYPE_CHECKING:
+    from limbeck.data.store import Store
+    from limbeck.graph.twins import Twins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +20,8 @@ class CheckArgs:
     """Look at every file once, before anything is trained: what will be used, what will not, and why.
 
     Prints a table of findings and writes check.csv (every file with a finding) and check.html (with thumbnails). Of a
-    store it says whether it is whole, and whether its source has changed.
+    store it says whether it is whole, and whether its source has changed. --near-duplicates looks for images that look
+    alike, in the store or in one that is built as `limbeck pretrain` would.
     """
 
     source: Source
@@ -32,6 +38,12 @@ class CheckArgs:
     """Share of the images that may be unreadable; more is an error, after the scan."""
     leave_out: tuple[Choice, ...] = ()
     """Findings whose images are not used either."""
+    near_duplicates: bool = False
+    """Also write near_duplicates.csv, of images whose thumbnails are alike, and show them in check.html."""
+    against: str | None = None
+    """Also say which images have a near-duplicate in this source: the training set of a test set, say."""
+    alike: float = 0.95
+    """The cosine of two thumbnails from which on images are near-duplicates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +67,54 @@ class StoreArgs:
 def check(argv: Sequence[str]) -> None:
     """`limbeck check`."""
     args = words.parse(CheckArgs, argv, "check")
-    from limbeck.data.doctor import check, check_store
     from limbeck.data.files import is_store
 
     if is_store(Path(args.source)):
-        if args.fix_into:
-            raise UserError(f"'{args.source}' is a store already: leave --fix-into out")
-        print("\n".join(check_store(Path(args.source))))
-        return
+        _check_store(args)
+    else:
+        _check_files(args)
+
+
+def _check_store(args: CheckArgs) -> None:
+    from limbeck.data.doctor import check_store
+    from limbeck.data.store import Store
+
+    if args.fix_into:
+        raise UserError(f"'{args.source}' is a store already: leave --fix-into out")
+    sentences = check_store(Path(args.source))
+    print("\n".join(sentences))
+    if args.near_duplicates or args.against:
+        _twins(args, Store.open(args.source)).write_page(Path(args.out), sentences[0])
+
+
+def _check_files(args: CheckArgs) -> None:
     from rich.console import Console
 
-    found = check(**vars(args))
+    from limbeck.data.doctor import check
+    from limbeck.data.store import open_store
+
+    scan = {key: value for key, value in vars(args).items() if key not in ("near_duplicates", "against", "alike")}
+    found = check(**scan)
     if found.counts.found:
         Console().print(found.table())
     words.tell(found.sentence())
     words.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
     found.require()
+    if args.near_duplicates or args.against:
+        store = open_store(found.store or args.source, size=args.size, allow_bad=args.allow_bad)
+        found.write_page(_twins(args, store).sections())
     if found.store:
         print(found.store)
+
+
+def _twins(args: CheckArgs, store: "Store") -> "Twins":
+    from limbeck.data.store import open_store
+    from limbeck.graph.twins import find_twins
+
+    against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
+    twins = find_twins(store, against, above=args.alike, say=words.tell)
+    words.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
+    return twins
 
 
 def store(argv: Sequence[str]) -> None:

@@ -46,27 +46,36 @@ class Picture(NamedTuple):
     decoded: Decoded | None
 
 
-def check_page(sentence: str, counts: Tally, pictures: Mapping[Name, Sequence[Picture]]) -> str:
-    """The whole page: `sentence` on top, then what is not used, then what is worth a look."""
-    order = counts.kinds()
-    sections = "".join(_section(kind, counts, pictures.get(kind, ())) for kind in order)
-    nothing = "" if order else "<section><p>Nothing to remark.</p></section>"
+def check_page(sentence: str, counts: Tally, pictures: Mapping[Name, Sequence[Picture]], more: str = "") -> str:
+    """The whole page: `sentence` on top, then what is not used, then what is worth a look, then `more` sections."""
+    sections = "".join(_section(kind, counts, pictures.get(kind, ())) for kind in counts.kinds()) + more
+    return page(sentence, "Every file with its findings is in check.csv.", sections)
+
+
+def page(sentence: str, note: str, sections: str) -> str:
+    """A page of these sections, under a sentence and a note on where more is to be found."""
+    nothing = "" if sections else "<section><p>Nothing to remark.</p></section>"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Limbeck: {escape(sentence)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(sentence)}</h1>\n<p>Every file with its findings is in check.csv.</p>\n"
+        f"<h1>{escape(sentence)}</h1>\n<p>{escape(note)}</p>\n"
         f"{sections}{nothing}</main>\n</body>\n</html>\n"
     )
 
 
-def _section(kind: Name, counts: Tally, shown: Sequence[Picture]) -> str:
-    fate = "used" if counts.uses(kind) else "ignored" if KINDS[kind].fate == "ignored" else "refused"
-    number, advice = counts.found[kind], KINDS[kind].advice
+def section(head: str, advice: str, number: int, shown: Sequence[Picture]) -> str:
+    """A heading (HTML), what to do, and the first of a `number` of pictures."""
     more = f"<p>and {number - len(shown):,} more</p>" if number > len(shown) else ""
     figures = "".join(_figure(picture) for picture in shown)
-    head = f'{KINDS[kind].title.capitalize()}: {number:,}, <span class="{fate}">{fate}</span>'
     return f'<section><h2>{head}</h2><p>{escape(advice)}</p><div class="files">{figures}</div>{more}</section>\n'
+
+
+def _section(kind: Name, counts: Tally, shown: Sequence[Picture]) -> str:
+    fate = "used" if counts.uses(kind) else "ignored" if KINDS[kind].fate == "ignored" else "refused"
+    number = counts.found[kind]
+    head = f'{KINDS[kind].title.capitalize()}: {number:,}, <span class="{fate}">{fate}</span>'
+    return section(head, KINDS[kind].advice, number, shown)
 
 
 def _figure(picture: Picture) -> str:

@@ -4,9 +4,9 @@ It takes the same look at every row as the building of a store does, and builds 
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ class Check:
     """Of check.csv and check.html."""
     store: Path | None
     """The store that was built in the same scan."""
+    pictures: Mapping[Name, Sequence[Picture]] = field(repr=False)
+    """The first files with each finding."""
 
     def require(self) -> None:
         """UserError when no image is left, or more are bad than was allowed."""
@@ -57,6 +59,12 @@ class Check:
             *([f"{self.ignored:,} other files are ignored"] if self.ignored else []),
         ]
         return "; ".join(parts)
+
+    def write_page(self, more: str = "") -> None:
+        """Write check.html, with `more` sections at its end."""
+        with replacing(self.folder / HTML) as unfinished:
+            text = check_page(self.sentence(), self.counts, self.pictures, more)
+            unfinished.write_text(text, encoding="utf-8")
 
     def table(self) -> "Table":
         """The findings, for people."""
@@ -160,10 +168,9 @@ class _Scan:
             ignored=len(self.rows.ignored),
             folder=self.folder,
             store=store if self.counts.acceptable() else None,
+            pictures=self.pictures,
         )
-        page = check_page(found.sentence(), self.counts, self.pictures)
-        with replacing(self.folder / HTML) as unfinished:
-            unfinished.write_text(page, encoding="utf-8")
+        found.write_page()
         return found
 
     def _lines(self, row: Row) -> Iterator[list[str]]:

@@ -118,13 +118,16 @@ def test_statistics_are_what_one_counts() -> None:
 
 def test_films_are_warned_of() -> None:
     film = np.repeat(clustered(20, 16), 10, axis=0) + 1e-4
-    assert "100% of the images have a neighbour of cosine above 0.999" in str(describe(neighbours(film, 3)).warning())
+    told = describe(neighbours(film, 3)).summary()
+    assert "others (skewness" in told
+    assert ". 100% of the images have a neighbour of cosine above 0.999" in told
+    assert describe(neighbours(film, 3, drop_above=COPY)).warning() is None
     assert describe(neighbours(clustered(200, 16), 3)).warning() is None
 
 
 def test_a_sentence_for_people() -> None:
     graph = neighbours(np.eye(3, dtype=np.float32), 2)
-    assert describe(graph, np.array([0, 0, 1])).sentence() == (
+    assert describe(graph, np.array([0, 0, 1])).summary() == (
         "cosine 0.000 at rank 1 and 0.000 at rank 2; 100% of the edges are mutual; an image is among the neighbours of "
         "at most 2 others (skewness 0.0); 33.3% of the neighbours have the image's label"
     )

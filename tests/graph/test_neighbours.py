@@ -65,7 +65,7 @@ def test_exact_equals_brute_force(make: Callable[..., NDArray[np.float32]], dtyp
     assert (graph.rows.dtype, graph.cosines.dtype, graph.search) == (np.int32, np.float32, "exact")
 
 
-@pytest.mark.parametrize("blocks", [Blocks(1, 1), Blocks(7, 300), Blocks(300, 11), Blocks(64, 64)])
+@pytest.mark.parametrize("blocks", [Blocks(1, 150), Blocks(7, 300), Blocks(300, 11), Blocks(64, 64)])
 @pytest.mark.parametrize("drop_above", [None, 0.9])
 def test_blocks_do_not_show(blocks: Blocks, drop_above: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     features = with_copies(300, 16)
