@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from limbeck.data.doctor import check
     from limbeck.data.store import Store, build_store, open_store
     from limbeck.encoders import load, load_preprocessing
-    from limbeck.run import evaluate_run, plan, pretrain, resume
+    from limbeck.run import distill, evaluate_run, plan, pretrain, resume
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ _HOMES = {
     "open_store": "limbeck.data.store",
     "load": "limbeck.encoders",
     "load_preprocessing": "limbeck.encoders",
+    "distill": "limbeck.run",
     "evaluate_run": "limbeck.run",
     "plan": "limbeck.run",
     "pretrain": "limbeck.run",
@@ -31,6 +32,7 @@ __all__ = [
     "Store",
     "build_store",
     "check",
+    "distill",
     "evaluate_run",
     "load",
     "load_preprocessing",

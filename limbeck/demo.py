@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from limbeck.backbones import BackboneConfig
+from limbeck.configure import CONFIG, read_config
 from limbeck.data.files import is_store
 from limbeck.data.samples import write_digits
 from limbeck.data.store import Store, build_store
@@ -35,7 +36,7 @@ from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simclr import Config as SimClrConfig
 from limbeck.report import cheapest_cut, write_report
-from limbeck.run import CONFIG, ENCODER, RESULT, evaluate_run, pretrain, read_config, resume
+from limbeck.run import ENCODER, RESULT, evaluate_run, pretrain, resume
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

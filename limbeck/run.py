@@ -5,59 +5,41 @@ and, once evaluated, result.json.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.config import from_json, to_json
-from limbeck.contracts import Setting
-from limbeck.data.loader import check_batch
+from limbeck.config import to_json
+from limbeck.configure import CONFIG, RunConfig, Say, Wishes, configure, read_config
+from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.tally import ALLOWED
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
 from limbeck.disk import alone_in, replacing
 from limbeck.distributed import is_first_process, peers_needed
 from limbeck.encoders import Preprocessing, load, save_encoder
-from limbeck.errors import UserError, reason
-from limbeck.evaluate import EvaluateConfig, Result, evaluate, knn_accuracy
-from limbeck.evaluate.features import extract
-from limbeck.hardware import use_bf16
-from limbeck.methods import MethodConfig
-from limbeck.methods.sdssl import Config as SdsslConfig
-from limbeck.passes import plain_look
-from limbeck.recipes import default_optim, fit_backbone, fit_views
+from limbeck.errors import UserError
+from limbeck.evaluate import EvaluateConfig, Result, evaluate
+from limbeck.evaluate.compare import compare_run
+from limbeck.evaluate.fidelity import NEIGHBOURS
+from limbeck.lesson import Pupil, attend, enrol
+from limbeck.methods import DistillConfig, Method, MethodConfig
+from limbeck.probes import make_probe
+from limbeck.recipes import DISTILL_OPTIM, STUDENT
+from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train as train_method
 from limbeck.train.meter import Plan, measure
-from limbeck.train.optim import OptimConfig, check_milestones
+from limbeck.train.optim import OptimConfig
+from limbeck.train.probe import score
 
-CONFIG, ENCODER, RESULT = "config.json", "encoder", "result.json"
-BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything that defines a run; config.json holds it."""
-
-    store: str
-    """Folder of the store."""
-    digest: str
-    """Digest of its content."""
-    method: MethodConfig = field(default_factory=SdsslConfig)
-    backbone: BackboneConfig
-    optim: OptimConfig
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        """Raises UserError for settings that make no run together."""
-        check_milestones(self.optim, self.train)
+ENCODER, RESULT = "encoder", "result.json"
 
 
 def pretrain(
@@ -89,10 +71,62 @@ def pretrain(
         UserError: no images, a run in the way, settings that do not fit together.
     """
     run = Path(out)
-    if is_first_process() and (run / CONFIG).exists():
-        raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
-    cfg, store = _configure(source, method, backbone, optim, train, size, allow_bad, say)
+    _check_free(run)
+    wishes = Wishes(
+        source=source, method=method, backbone=backbone, optim=optim, train=train, size=size, allow_bad=allow_bad
+    )
+    cfg, store, _ = configure(wishes, say)
     return _fit(cfg, store, run, resume=False)
+
+
+def distill(
+    source: Source,
+    out: str | Path,
+    *,
+    teacher: TeacherConfig | str,
+    network: nn.Module | None = None,
+    method: DistillConfig | None = None,
+    student: BackboneConfig | None = None,
+    optim: OptimConfig | None = None,
+    train: TrainConfig | None = None,
+    size: int | None = None,
+    allow_bad: float = ALLOWED,
+    say: Say = print,
+) -> Path:
+    """Teaches a small network what a large one says of the images of `source`; returns the run's folder, `out`.
+
+    Args:
+        source: as for `pretrain`.
+        out: the run's folder; it must not hold a run yet.
+        teacher: a name or a folder, or all that can be said of a teacher (docs/distillation.md).
+        network: the teacher itself, where it is a module of your own; `teacher` then has its size, mean and std.
+        method: by default SimReg.
+        student: by default a ResNet-18; sizes that are not given are fitted to the images.
+        optim: by default AdamW.
+        train: how long and on what.
+        size: pixels of the stored images (see `build_store`).
+        allow_bad: share of the images that may be unreadable.
+        say: where to tell what was chosen, and in the end how much of the teacher is kept.
+
+    Raises:
+        UserError: as `pretrain`; a teacher that cannot be loaded or whose preprocessing is not known, or a cache of
+            another teacher or store.
+    """
+    run = Path(out)
+    _check_free(run)
+    wishes = Wishes(
+        source=source,
+        method=method,
+        backbone=student or BackboneConfig(name=STUDENT),
+        optim=optim or DISTILL_OPTIM,
+        train=train,
+        teacher=TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher,
+        network=network,
+        size=size,
+        allow_bad=allow_bad,
+    )
+    cfg, store, pupil = configure(wishes, say)
+    return _fit(cfg, store, run, pupil, say, resume=False)
 
 
 def plan(
@@ -113,10 +147,13 @@ def plan(
     Raises:
         UserError: as `pretrain`.
     """
-    cfg, store = _configure(source, method, backbone, optim, train, size, allow_bad, say)
+    wishes = Wishes(
+        source=source, method=method, backbone=backbone, optim=optim, train=train, size=size, allow_bad=allow_bad
+    )
+    cfg, store, _ = configure(wishes, say)
     processes = cfg.train.devices * cfg.train.num_nodes
     alone = replace(cfg.train, devices=1, num_nodes=1, batch_size=cfg.train.batch_size // processes)
-    method_alone, views = cfg.method.build(_fresh_backbone(cfg)), cfg.method.make_views(_image_size(cfg))
+    method_alone, views = cfg.method.build(_fresh_backbone(cfg)), cfg.method.make_views(cfg.image_size)
     found = measure(method_alone, store, views, alone, cfg.optim)
     return replace(
         found,
@@ -127,10 +164,13 @@ def plan(
     )
 
 
-def resume(run: str | Path, *, stop_on_collapse: bool = True) -> Path:
+def resume(
+    run: str | Path, *, stop_on_collapse: bool = True, network: nn.Module | None = None, say: Say = print
+) -> Path:
     """Goes on with a run from its last checkpoint, to the same numbers as if it had never stopped.
 
-    Without `stop_on_collapse` it also does so where its embeddings have collapsed (docs/health.md).
+    Without `stop_on_collapse` it also does so where its embeddings have collapsed (docs/health.md). `network` is the
+    teacher of a distillation, where it is a module of your own.
     """
     folder = Path(run)
     cfg = read_config(folder)
@@ -139,28 +179,9 @@ def resume(run: str | Path, *, stop_on_collapse: bool = True) -> Path:
     store = Store.open(cfg.store)
     if store.digest != cfg.digest:
         raise UserError(f"the store {cfg.store} has changed since {folder} began; build it again from the same images")
-    return _fit(cfg, store, folder, resume=True, stop_on_collapse=stop_on_collapse)
-
-
-def describe(cfg: RunConfig, images: int) -> str:
-    """What a run does, in a sentence."""
-    host = f" over {cfg.method.host.name}" if isinstance(cfg.method, SdsslConfig) else ""
-    return (
-        f"{cfg.method.name}{host} on {images:,} images, views '{cfg.method.views}': {cfg.backbone.name}, "
-        f"{cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, weight decay {cfg.optim.weight_decay:g}"
-    )
-
-
-def read_config(run: Path) -> RunConfig:
-    """The configuration of a run folder; UserError when there is none or it does not fit this version."""
-    file = run / CONFIG
-    if not file.is_file():
-        raise UserError(f"{run} is no run: it has no {CONFIG}")
-    try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {reason(error)}") from error
-    return from_json(RunConfig, data, CONFIG)
+    frozen = load_teacher(cfg.teacher, network=network) if cfg.teacher else None
+    pupil = enrol(cfg.teacher, frozen, store, cfg.train) if cfg.teacher and frozen else None
+    return _fit(cfg, store, folder, pupil, say, resume=True, stop_on_collapse=stop_on_collapse)
 
 
 def evaluate_run(
@@ -169,74 +190,99 @@ def evaluate_run(
     test: Source,
     cfg: EvaluateConfig | None = None,
     *,
+    scratch: str | Path | None = None,
+    network: nn.Module | None = None,
     allow_bad: float = ALLOWED,
     say: Say = print,
 ) -> Result:
     """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
 
-    `allow_bad` is the share of images of either source that may be unreadable; `say` is told how many were.
+    A distilled encoder is compared with its teacher as well (`network`, where that is a module of your own), and with
+    the same network of the run `scratch`, trained without one. `allow_bad` is the share of images of either source that
+    may be unreadable; `say` is told how many were.
     """
     folder = Path(run)
     config = read_config(folder)
+    if scratch is not None and config.teacher is None:
+        raise UserError(f"{folder} had no teacher: a run from scratch is compared with a distilled one")
     size = Store.open(config.store).size if config.store else None
     bank, queries = (open_store(source, size=size, allow_bad=allow_bad) for source in (train, test))
     for store in (bank, queries):
         if store.skipped:
             say(store.account())
-    result = evaluate(load(folder), bank, queries, cfg or EvaluateConfig(), reference=_fresh_backbone(config))
+    cfg = cfg or EvaluateConfig()
+    frozen, fresh = _teacher_again(config, network, say), _fresh_backbone(config)
+    comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, scratch=scratch) if frozen else None
+    result = replace(evaluate(load(folder), bank, queries, cfg, reference=fresh), comparison=comparison)
     result.save(folder / RESULT)
     return result
 
 
-def _configure(
-    source: Source,
-    method: MethodConfig | None,
-    backbone: BackboneConfig | None,
-    optim: OptimConfig | None,
-    train: TrainConfig | None,
-    size: int | None,
-    allow_bad: float,
-    say: Say,
-) -> tuple[RunConfig, Store]:
-    """The images, and all that a run of them is with what was not given filled in; says what was chosen."""
-    store = open_store(source, size=size, allow_bad=allow_bad)
-    train = train or TrainConfig()
-    check_batch(train.batch_size, len(store), train.devices * train.num_nodes, train.accumulate)
-    fitted = fit_backbone(backbone or BackboneConfig(), store.size)
-    assert fitted.backbone.img_size is not None
-    method = method or SdsslConfig()
-    suited = method.fit(_setting(store, train))
-    seeing = fit_views(fitted.backbone, suited.make_views(fitted.backbone.img_size))
-    cfg = RunConfig(
-        store=str(store.path.absolute()) if store.path else "",
-        digest=store.digest,
-        method=suited,
-        backbone=seeing.backbone,
-        optim=optim or default_optim(fitted.backbone.name),
-        train=train,
-    )
-    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, cfg.method)]
-    for sentence in [store.account(), *chosen, describe(cfg, len(store))] if is_first_process() else []:
-        say(sentence)
-    return cfg, store
+def _teacher_again(config: RunConfig, network: nn.Module | None, say: Say) -> Frozen | None:
+    """The teacher that a run had; None, and a word on it, where it cannot be had any more."""
+    if config.teacher is None:
+        return None
+    try:
+        return load_teacher(config.teacher, network=network)
+    except UserError as error:
+        say(f"not compared with its teacher: {error}")
+        return None
 
 
-def _fit(cfg: RunConfig, store: Store, run: Path, *, resume: bool, stop_on_collapse: bool = True) -> Path:
-    backbone = _fresh_backbone(cfg)
-    method = cfg.method.build(backbone)
-    size = _image_size(cfg)
-    views = cfg.method.make_views(size)
+def _check_free(run: Path) -> None:
+    if is_first_process() and (run / CONFIG).exists():
+        raise UserError(f"{run} holds a run already; go on with `limbeck resume {run}` or choose another folder")
+
+
+def _fit(
+    cfg: RunConfig,
+    store: Store,
+    run: Path,
+    pupil: Pupil | None = None,
+    say: Say = print,
+    *,
+    resume: bool,
+    stop_on_collapse: bool = True,
+) -> Path:
+    backbone, size = _fresh_backbone(cfg), cfg.image_size
+    tell: Say = say if is_first_process() else lambda sentence: None
     with _guarded(run):
+        method, views, visits = _subject(cfg, backbone, store, run, pupil, tell)
         if is_first_process():
             with replacing(run / CONFIG) as path:
                 path.write_text(json.dumps(to_json(cfg), indent=2) + "\n")
-        probe = _probe(store, size) if store.labelled else None
-        train = replace(cfg.train, stop_on_collapse=cfg.train.stop_on_collapse and stop_on_collapse)
-        train_method(method, store, views, train, cfg.optim, run, config=to_json(cfg), probe=probe, resume=resume)
+        probe = make_probe(store, size, pupil)
+        train_method(
+            method,
+            store,
+            views,
+            replace(cfg.train, stop_on_collapse=cfg.train.stop_on_collapse and stop_on_collapse),
+            cfg.optim,
+            run,
+            config=to_json(cfg),
+            probe=probe,
+            visits=visits,
+            resume=resume,
+        )
         if is_first_process():
             preprocessing = Preprocessing(size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
             save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
+            if pupil and probe and "agreement" in (found := score(probe, method.encoder())):
+                tell(_kept(found, len(pupil.held_out)))
     return run
+
+
+def _subject(
+    cfg: RunConfig, backbone: Backbone, store: Store, run: Path, pupil: Pupil | None, say: Say
+) -> tuple[Method, tuple[View, ...], Visits]:
+    """What is trained, on which views of which rows."""
+    if pupil is None:
+        return cfg.method.build(backbone), cfg.method.make_views(cfg.image_size), EVERY_ROW
+    assert isinstance(cfg.method, DistillConfig)
+    if sentence := larger(sum(p.numel() for p in backbone.parameters()), pupil.frozen.parameters):
+        say(sentence)
+    lesson = attend(pupil, cfg.method, store, cfg.image_size, cfg.train.seed, run, say)
+    return cfg.method.distil(backbone, lesson.teacher), lesson.views, lesson.visits
 
 
 @contextmanager
@@ -247,45 +293,15 @@ def _guarded(run: Path) -> Iterator[None]:
         yield
 
 
-def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
-    """What `fit` filled in, a sentence each; the host's too."""
-    sentences = []
-    for name, value in vars(fitted).items():
-        if isinstance(value, MethodConfig):
-            sentences += _chosen(getattr(asked, name), value)
-        elif value != getattr(asked, name):
-            sentences.append(f"{fitted.name} has {name} {value}, which suits these images and batches")
-    return sentences
-
-
-def _setting(store: Store, train: TrainConfig) -> Setting:
-    classes = len(store.label_names) if store.labelled else 0
-    steps = train.steps(len(store) // train.batch_size)
-    return Setting(len(store), train.batch_size, train.batch_size // train.accumulate, classes, steps)
+def _kept(found: dict[str, float], images: int) -> str:
+    """How much of the teacher a student has kept, by what a probe found on images that were held out."""
+    return (
+        f"keeps {found['agreement']:.0%} of the teacher's {NEIGHBOURS} nearest neighbours on {images:,} images that "
+        f"were held out (chance: {NEIGHBOURS / (images - 1):.1%}), linear CKA {found['cka']:.2f}"
+    )
 
 
 def _fresh_backbone(cfg: RunConfig) -> Backbone:
     """The network at its random start, which is the seed's."""
     torch.manual_seed(cfg.train.seed)
     return build_backbone(cfg.backbone)
-
-
-def _image_size(cfg: RunConfig) -> int:
-    assert cfg.backbone.img_size is not None
-    return cfg.backbone.img_size
-
-
-def _probe(store: Store, size: int) -> Callable[[Backbone], dict[str, float]]:
-    """Scores an encoder by 20-NN within the store: queries and bank are disjoint random rows."""
-    rows = np.random.default_rng(0).permutation(len(store))[: BANK + QUERIES]
-    queries = min(QUERIES, len(rows) // 5)
-    labels = torch.from_numpy(store.labels[rows])
-
-    def probe(backbone: Backbone) -> dict[str, float]:
-        device = next(backbone.parameters()).device
-        look = plain_look(store, size, IMAGENET_MEAN, IMAGENET_STD, device)
-        found = extract(backbone, look, rows, device=device, bf16=use_bf16("auto", device))
-        final = found[backbone.taps[-1]].cpu()
-        return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
-
-    return probe

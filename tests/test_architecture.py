@@ -15,7 +15,7 @@ PACKAGE = sorted((ROOT / "limbeck").rglob("*.py"))
 EVERYTHING = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
 # Who may name a method: the methods, and those who choose a default or show one off.
-MAY_NAME = {"methods", "recipes", "run", "report", "demo", "cli"}
+MAY_NAME = {"methods", "recipes", "configure", "report", "demo", "cli"}
 # Presets of views bear the names of the papers that they are from.
 PRESETS_OF_VIEWS = ROOT / "limbeck" / "data" / "views.py"
 

@@ -14,6 +14,7 @@ from limbeck import run as run_module
 from limbeck.backbones import BackboneConfig
 from limbeck.cli import main
 from limbeck.config import to_json
+from limbeck.configure import RunConfig
 from limbeck.errors import UserError
 from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
@@ -22,7 +23,6 @@ from limbeck.methods import MethodConfig, method_config
 from limbeck.report import cheapest_cut, layer_picture, write_report
 from limbeck.report.command import pretrain_command
 from limbeck.report.sections import by_size
-from limbeck.run import RunConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

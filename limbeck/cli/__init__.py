@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "methods": (training.methods, "what there is to train with, what it costs and when to use it"),
     "plan": (training.plan, "what a training would cost: speed, memory, batch, hours, disk"),
     "pretrain": (training.pretrain, "train a backbone on unlabelled images"),
+    "distill": (training.distill, "teach a small network what a large one says of unlabelled images"),
     "resume": (training.resume, "go on with a run that was stopped or killed"),
     "evaluate": (results.evaluate, "judge every layer of a run, beside the untrained network"),
     "export": (results.export, "write the network, cut at a depth, for timm, ONNX or PyTorch"),

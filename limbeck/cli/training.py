@@ -1,4 +1,4 @@
-"""Commands about training: methods, plan, pretrain, resume."""
+"""Commands about training: methods, plan, pretrain, distill, resume."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,6 +23,16 @@ _PRETRAIN_HELP = """Train a backbone on unlabelled images.
 _PLAN_HELP = """Take a few steps of a training, and say what the whole of it would cost. Options are those of pretrain.
 
     limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
+"""
+
+
+_DISTILL_HELP = """Teach a small network what a large one says of unlabelled images.
+
+    limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18
+    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.replay 4
+
+--teacher is a timm model, or a folder: a Limbeck run or export, or what timm or Hugging Face saved. --method NAME,
+--teacher NAME and --student NAME (any timm model) decide which options follow.
 """
 
 
@@ -74,12 +84,53 @@ def pretrain(argv: Sequence[str]) -> None:
     words.print_once(pretrain(out=out, **given))
 
 
+def distill(argv: Sequence[str]) -> None:
+    """`limbeck distill`."""
+    from limbeck.backbones import BackboneConfig
+    from limbeck.methods import DistillConfig, distill_config
+    from limbeck.recipes import DISTILL_OPTIM, STUDENT
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.train.config import TrainConfig
+    from limbeck.train.optim import OptimConfig
+
+    chosen, rest = words.take_names(argv, ("--method", "--teacher", "--student"))
+    method = distill_config(chosen.get("--method", "simreg"))()
+    named = TeacherConfig(name=chosen.get("--teacher", ""))
+    small = BackboneConfig(name=chosen.get("--student", STUDENT))
+
+    @dataclass(frozen=True, kw_only=True)
+    class DistillArgs:
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        out: str | None = None
+        """Folder of the run; by default runs/METHOD-SOURCE."""
+        size: int | None = None
+        """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+        allow_bad: float = 0.05
+        """Share of the images that may be unreadable."""
+        train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+        teacher: TeacherConfig = field(default_factory=lambda: named)
+        student: BackboneConfig = field(default_factory=lambda: small)
+        method: DistillConfig = field(default_factory=lambda: method)
+        optim: OptimConfig = field(default_factory=lambda: DISTILL_OPTIM)
+
+    DistillArgs.__doc__ = _DISTILL_HELP
+    args = words.parse(DistillArgs, rest, "distill")
+    if not args.teacher.name:
+        raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
+    from limbeck.run import distill
+
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
+    out = args.out or f"runs/{args.method.name}-{Path(args.source).stem}"
+    words.print_once(distill(out=out, **given, say=words.tell))
+
+
 def resume(argv: Sequence[str]) -> None:
     """`limbeck resume`."""
     args = words.parse(ResumeArgs, argv, "resume")
     from limbeck.run import resume
 
-    words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse))
+    words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=words.tell))
 
 
 def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:

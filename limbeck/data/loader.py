@@ -33,7 +33,9 @@ class Visits(NamedTuple):
 
     rows: Array | None = None  # int64, ascending; None: all of the store
     bags: Array | None = None  # [N K] integers, for every row of the store the rows that its mate is drawn from
-    replay: int = 0  # draws after which the views that a teacher sees repeat; 0: never
+    replay: int = 0
+    """Draws after which what a teacher sees repeats, so that its answers can be kept, and its views need not be made;
+    0: never."""
 
 
 class Raw(NamedTuple):
@@ -148,12 +150,13 @@ class Loader:
         return bags[rows, (chance * bags.shape[1]).astype(np.int64)].astype(np.int64)
 
     def _batch(self, raw: Raw, teacher: bool = True) -> Batch:
-        """The views of raw rows; without `teacher`, those that what learns sees."""
+        """The views of raw rows; without `teacher`, or where its answers are kept, those that what learns sees."""
         rows = [some.to(self.device, non_blocking=True) for some in raw.rows]
         if self._resident is None:
             images = [some.to(self.device, non_blocking=True) for some in raw.images]
         else:
             images = [self._resident[some] for some in rows]
+        teacher = teacher and not self.visits.replay
         wanted = [(index, view) for index, view in enumerate(self.views) if teacher or not view.teacher]
         views = tuple(self._view(index, view, raw, images) for index, view in wanted)
         labels = None if self._labels is None else self._labels[raw.rows[0]].to(self.device, non_blocking=True)

@@ -4,9 +4,18 @@ import importlib
 import pkgutil
 
 from limbeck.errors import UserError, nearest
-from limbeck.methods.base import Host, HostConfig, Method, MethodConfig
+from limbeck.methods.base import DistillConfig, Host, HostConfig, Method, MethodConfig
 
-__all__ = ["Host", "HostConfig", "Method", "MethodConfig", "method_config", "method_names"]
+__all__ = [
+    "DistillConfig",
+    "Host",
+    "HostConfig",
+    "Method",
+    "MethodConfig",
+    "distill_config",
+    "method_config",
+    "method_names",
+]
 
 
 def method_names() -> list[str]:
@@ -21,3 +30,14 @@ def method_config(name: str) -> type[MethodConfig]:
         raise UserError(f"unknown method '{name}'{nearest(name, names)}; the methods are {', '.join(names)}")
     config: type[MethodConfig] = importlib.import_module(f"{__name__}.{name}").Config
     return config
+
+
+def distill_config(name: str) -> type[DistillConfig]:
+    """The configuration class of the method `name` that learns from a teacher; UserError if it does not."""
+    chosen = method_config(name)
+    if not issubclass(chosen, DistillConfig):
+        others = [other for other in method_names() if issubclass(method_config(other), DistillConfig)]
+        raise UserError(
+            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
+        )
+    return chosen

@@ -7,9 +7,9 @@ from typing import Any
 
 from limbeck.backbones import BackboneConfig
 from limbeck.config import to_json
+from limbeck.configure import RunConfig
 from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.recipes import default_optim
-from limbeck.run import RunConfig
 from limbeck.train.config import TrainConfig
 
 

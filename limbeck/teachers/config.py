@@ -27,12 +27,24 @@ class TeacherConfig:
     """Its arithmetic; auto takes bf16 where the hardware has it. What it says is float32."""
     batch_statistics: bool = False
     """Run BatchNorms on batch statistics, as the authors of BINGO and DisCo do; running statistics stay untouched."""
+    replay: int = 0
+    """Draws of every image whose answers are kept on the disk and repeated; 0: the teacher is asked at every step."""
+    cache: str | None = None
+    """Folder of the kept answers; by default one beside the store, named after teacher and store."""
+    centre: bool | None = None
+    """Subtract the mean from the unit vectors; None: where it is longer than 0.5, as that of CLIP."""
+    held_out: int | None = None
+    """Images of the store that are not learnt from, on which student and teacher are compared; None: 1,000, or a tenth
+    of a smaller store."""
     digest: str = ""
     """Of its weights; filled in when it is loaded, and another network of the same name is refused from then on."""
     licence: str = ""
     """As its source says; filled in when it is loaded, unless the source says nothing."""
 
     def __post_init__(self) -> None:
+        for name in ("replay", "held_out"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise UserError(f"teacher.{name} is {value}: it must be at least 0")
         for name in ("depth", "size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"teacher.{name} is {value}: it must be at least 1")

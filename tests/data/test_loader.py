@@ -202,19 +202,26 @@ def test_a_mates_view_is_that_which_the_mate_would_have_itself() -> None:
             assert torch.equal(view, own[mate])
 
 
-def test_what_a_teacher_sees_is_the_same_crop_and_repeats() -> None:
+def test_what_a_teacher_sees_is_the_same_crop_and_can_repeat() -> None:
     """View 1 is drawn for the teacher and repeats every second epoch; view 0 is nobody else's and never does."""
     view = View(size=8)
     teacher = View(size=8, teacher=True, like=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    source = Loader(numbered(22), (view, view, teacher), 22, seed=0, device=CPU, visits=Visits(replay=2))
-    epochs = [
-        {int(row): tuple(v[i] for v in batch.views) for i, row in enumerate(batch.rows)}
-        for batch in source.batches(0, 3)
-    ]
-    assert [batch.draw for batch in source.batches(0, 3)] == [0, 1, 0]
+    live, kept = (
+        [
+            (batch.draw, [v[batch.rows.argsort()] for v in batch.views])
+            for batch in Loader(
+                numbered(22), (view, view, teacher), 22, seed=0, device=CPU, visits=Visits(replay=replay)
+            ).batches(0, 3)
+        ]
+        for replay in (0, 2)
+    )
+    assert [draw for draw, _ in live] == [0, 1, 2]
+    assert [draw for draw, _ in kept] == [0, 1, 0]
+    assert [len(views) for _, views in kept] == [2, 2, 2]
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (view.mean, view.std))
-    first, second, third = ([torch.stack([e[row][v] for row in range(22)]) for v in range(3)] for e in epochs)
-    torch.testing.assert_close(first[1] * std + mean, first[2], atol=1e-6, rtol=0)
+    torch.testing.assert_close(live[0][1][1] * std + mean, live[0][1][2], atol=1e-6, rtol=0)
+    first, second, third = (views for _, views in kept)
+    assert all(torch.equal(a, b) for a, b in zip(first, live[0][1][:2], strict=True))
     assert torch.equal(first[1], third[1])
     assert not torch.equal(first[1], second[1])
     assert not torch.equal(first[0], third[0])

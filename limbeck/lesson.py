@@ -1,0 +1,167 @@
+"""What stands between a distillation and its teacher: which images, what it says of them, and which come together."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.contracts import Bags
+from limbeck.data.loader import Loader, Visits
+from limbeck.data.store import Store
+from limbeck.data.views import View
+from limbeck.errors import UserError
+from limbeck.graph.bags import cluster_bags, kmeans, knn_bags
+from limbeck.graph.neighbours import neighbours
+from limbeck.graph.statistics import describe
+from limbeck.methods import DistillConfig
+from limbeck.methods.base import Teacher
+from limbeck.methods.base.anchors import CONE, cone
+from limbeck.teachers import Frozen, TeacherConfig, teacher_features, warning
+from limbeck.teachers.answers import Kept, Live, check_alike, keep
+from limbeck.teachers.cache import Cache
+from limbeck.train.config import TrainConfig
+from limbeck.train.device import choose_accelerator
+
+SAMPLE = 1024  # images that a teacher's vectors are judged by
+HELD_OUT = 1000  # images, or a tenth of a store of fewer than ten times as many
+COMPARED = 16  # images whose kept answers are compared with live ones
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pupil:
+    """What is known of a teacher before the student is built."""
+
+    cfg: TeacherConfig
+    """Of the teacher, with what it says of itself and what was chosen filled in."""
+    frozen: Frozen
+    kept: NDArray[np.int64]
+    """Rows of the store to learn from, ascending."""
+    held_out: NDArray[np.int64]
+    """The other rows, on which student and teacher are compared."""
+    sample: Tensor
+    """Unit vectors of the teacher, of some of the images to learn from, [M D]; centred if the teacher is."""
+    raw: Tensor
+    """The same, not centred."""
+    device: torch.device
+
+
+class Lesson(NamedTuple):
+    """What training needs of a teacher."""
+
+    teacher: Teacher
+    views: tuple[View, ...]
+    visits: Visits
+
+
+def enrol(
+    cfg: TeacherConfig, frozen: Frozen, store: Store, train: TrainConfig, say: Say = lambda sentence: None
+) -> Pupil:
+    """Holds images out, asks the teacher about some of the others, and chooses what its vectors decide.
+
+    Raises:
+        UserError: more images to be held out than there are.
+    """
+    if cautioned := warning(frozen):
+        say(cautioned)
+    held_out, kept = _split(len(store), cfg.held_out, train.seed)
+    device = _device(train)
+    rows = np.sort(np.random.default_rng(train.seed).permutation(kept)[:SAMPLE])
+    raw = F.normalize(teacher_features(frozen, store, rows, device=device, show="the teacher's sample"), dim=1).cpu()
+    long = cone(raw)
+    centre = long > CONE if cfg.centre is None else cfg.centre
+    if cfg.centre is None:
+        verdict = f"above {CONE}: it is subtracted" if centre else f"at most {CONE}: it is left as it is"
+        say(f"the mean of the teacher's unit vectors is {long:.2f} long, {verdict}")
+    filled = replace(cfg, digest=frozen.digest, licence=frozen.licence, held_out=len(held_out), centre=centre)
+    sample = raw - raw.mean(0) if centre else raw
+    return Pupil(cfg=filled, frozen=frozen, kept=kept, held_out=held_out, sample=sample, raw=raw, device=device)
+
+
+def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: int, run: Path, say: Say) -> Lesson:
+    """The teacher as the method meets it, and the views and company of the images; passes over the store are made here.
+
+    Raises:
+        UserError: a cache of another teacher or store, or a dense term with kept answers, which have no maps.
+    """
+    cfg, frozen = pupil.cfg, pupil.frozen
+    views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
+    cache = _cache(pupil, store, run, say)
+    bags = method.bags()
+    visits = Visits(rows=pupil.kept, bags=None if bags is None else _bags(cache(), pupil, store, bags, seed, say))
+    live = Live(frozen, views, pupil.raw, centre=bool(cfg.centre), maps=method.dense > 0)
+    if not cfg.replay:
+        return Lesson(live, views, visits)
+    if method.dense:
+        raise UserError("kept answers have no maps, which the dense term compares: take --teacher.replay 0")
+    passes = keep(cache(), views, seed, cfg.replay)
+    kept = Kept(frozen, views, pupil.raw, passes, centre=bool(cfg.centre))
+    count = min(COMPARED, len(pupil.kept))
+    loader = Loader(store, views, count, seed=seed, device=pupil.device, visits=visits)
+    check_alike(live, kept, next(loader.batches(0, 1)))
+    return Lesson(kept, views, visits._replace(replay=cfg.replay))
+
+
+def _seen_by(frozen: Frozen, view: View) -> View:
+    """A teacher's view in its own size and normalisation."""
+    if not view.teacher:
+        return view
+    return replace(view, size=frozen.size, mean=frozen.mean, std=frozen.std, interpolation=frozen.interpolation)
+
+
+def _split(count: int, asked: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows held out, drawn with the seed, and the rest; both ascending."""
+    wanted = min(HELD_OUT, count // 10) if asked is None else asked
+    if wanted >= count:
+        raise UserError(f"teacher.held_out is {wanted} and the store has {count} images: take at most {count // 2}")
+    order = np.random.default_rng((seed, 1)).permutation(count)
+    return np.sort(order[:wanted]), np.sort(order[wanted:])
+
+
+def _device(train: TrainConfig) -> torch.device:
+    kind = choose_accelerator(train)
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+
+
+def _cache(pupil: Pupil, store: Store, run: Path, say: Say) -> Callable[[], Cache]:
+    """The cache that was asked for, or one beside the store, or in the run's folder where images are in memory."""
+    if pupil.cfg.cache is not None:
+        folder = Path(pupil.cfg.cache)
+    elif store.path is not None:
+        folder = Path(f"{store.path}.teachers") / f"{pupil.frozen.digest[:12]}-{store.digest[:12]}"
+    else:
+        folder = run / "teacher"
+    return lambda: Cache(folder, pupil.frozen, store, pupil.device, say)
+
+
+def _bags(cache: Cache, pupil: Pupil, store: Store, bags: Bags, seed: int, say: Say) -> NDArray[np.int32]:
+    """The bags of every row, [N K]; rows that are held out are in none, and stand by themselves."""
+    vectors, rows = cache.plain(), pupil.kept
+    table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
+    if bags.kind == "kmeans":
+        clusters = kmeans(vectors, rows=rows, seed=seed, device=pupil.device)
+        table[rows] = cluster_bags(clusters, bags.size, seed, rows)
+        return table
+    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}"
+    graph = neighbours(
+        vectors,
+        bags.size,
+        rows=rows,
+        device=pupil.device,
+        folder=folder,
+        digest=pupil.frozen.digest,
+        say=say,
+        show="bags",
+    )
+    found = describe(graph, store.labels if store.labelled else None)
+    for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
+        say(sentence)
+    table[rows] = knn_bags(graph)
+    return table
