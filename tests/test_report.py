@@ -21,8 +21,9 @@ from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.result import Data, Result, Row
 from limbeck.methods import MethodConfig, method_config
 from limbeck.report import cheapest_cut, layer_picture, write_report
-from limbeck.report.command import pretrain_command
+from limbeck.report.command import run_command
 from limbeck.report.sections import by_size
+from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
@@ -214,7 +215,7 @@ def test_the_command_on_the_page_repeats_the_run(method: MethodConfig, monkeypat
     )
     seen: dict[str, Any] = {}
     monkeypatch.setattr(run_module, "pretrain", lambda source, out, **given: seen.update(given, source=source, out=out))
-    main(shlex.split(pretrain_command(config, "runs/again"))[1:])
+    main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
     assert [seen[key] for key in ("method", "backbone", "optim", "train")] == [
         config.method,
@@ -222,6 +223,24 @@ def test_the_command_on_the_page_repeats_the_run(method: MethodConfig, monkeypat
         config.optim,
         config.train,
     ]
+
+
+def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(
+        store="a store",
+        digest="d",
+        method=method_config("compress")(temperature=0.07, queue=500),  # type: ignore[call-arg]
+        backbone=BackboneConfig(name="resnet18", small_stem=True),
+        optim=OptimConfig(name="sgd", lr=0.02),
+        train=TrainConfig(epochs=3),
+        teacher=TeacherConfig(name="runs/big", size=64, centre=True, held_out=5, digest="abc", licence="mit", replay=2),
+    )
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(run_module, "distill", lambda source, out, **given: seen.update(given, source=source, out=out))
+    main(shlex.split(run_command(config, "runs/again"))[1:])
+    assert (seen["source"], seen["out"]) == ("a store", "runs/again")
+    wanted = [config.method, config.backbone, config.optim, config.train, config.teacher]
+    assert [seen[key] for key in ("method", "student", "optim", "train", "teacher")] == wanted
 
 
 @pytest.mark.parametrize(("knn", "tap"), [((0.5, 0.96, 0.95), 2), ((0.951, 0.94, 0.96), 1), ((0.9, 0.92, 0.94), 3)])

@@ -9,21 +9,25 @@ from limbeck.backbones import BackboneConfig
 from limbeck.config import to_json
 from limbeck.configure import RunConfig
 from limbeck.methods import HostConfig, MethodConfig, method_config
-from limbeck.recipes import default_optim
+from limbeck.recipes import DISTILL_OPTIM, default_optim
+from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 
 
-def pretrain_command(config: RunConfig, out: str) -> str:
-    """`limbeck pretrain ...` with every setting that is not the default; for runs on a store."""
-    method = _default_method(config.method)
-    words = ["limbeck", "pretrain", config.store, "--out", out, "--method", method.name]
+def run_command(config: RunConfig, out: str) -> str:
+    """`limbeck pretrain` or `distill` with every setting that is not the default; for runs on a store."""
+    method, teacher, name = _default_method(config.method), config.teacher, config.backbone.name
+    words = ["limbeck", "distill" if teacher else "pretrain", config.store, "--out", out, "--method", method.name]
     if host := _host(config.method):
         words += ["--method.host", host]
-    words += ["--backbone", config.backbone.name]
+    if teacher:
+        words += ["--teacher", teacher.name, *_flags(teacher, TeacherConfig(name=teacher.name), "teacher.")]
+    network = "student" if teacher else "backbone"
+    words += [f"--{network}", name]
     words += _flags(config.train, TrainConfig(), "")
     words += _flags(config.method, method, "method.")
-    words += _flags(config.backbone, BackboneConfig(name=config.backbone.name), "backbone.")
-    words += _flags(config.optim, default_optim(config.backbone.name), "optim.")
+    words += _flags(config.backbone, BackboneConfig(name=name), f"{network}.")
+    words += _flags(config.optim, DISTILL_OPTIM if teacher else default_optim(name), "optim.")
     return shlex.join(words)
 
 

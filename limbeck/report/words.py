@@ -8,7 +8,7 @@ from html import escape
 from limbeck.backbones import BackboneConfig
 from limbeck.config import to_json
 from limbeck.evaluate.result import Row
-from limbeck.report.command import pretrain_command
+from limbeck.report.command import run_command
 from limbeck.report.runs import Run, cheapest_cut
 from limbeck.report.tables import comparison_table, percent
 
@@ -90,7 +90,7 @@ def recipe(run: Run) -> str:
 def _training(run: Run) -> str:
     if not run.config.store:
         return "<p>It was trained on arrays in memory: repeat it from Python with the configuration below.</p>"
-    return f"<pre>{escape(pretrain_command(run.config, f'{run.folder}-again'))}</pre>"
+    return f"<pre>{escape(run_command(run.config, f'{run.folder}-again'))}</pre>"
 
 
 def _evaluation(run: Run) -> str:
