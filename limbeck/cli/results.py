@@ -64,13 +64,26 @@ def evaluate(argv: Sequence[str]) -> None:
         """Labelled images to fit on: what `limbeck store` takes, or a store."""
         test: str
         """Labelled images to score, with the same label names."""
+        scratch: str | None = None
+        """Of a distilled run: folder of a run of the same network without a teacher, to stand beside."""
         allow_bad: float = 0.05
         """Share of the images of either that may be unreadable."""
         evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
 
     args = words.parse(EvaluateArgs, argv, "evaluate")
-    result = evaluate_run(args.run, args.train, args.test, args.evaluate, allow_bad=args.allow_bad, say=words.tell)
+    result = evaluate_run(
+        args.run,
+        args.train,
+        args.test,
+        args.evaluate,
+        scratch=args.scratch,
+        allow_bad=args.allow_bad,
+        say=words.tell,
+    )
     Console().print(result.table())
+    if result.comparison:
+        Console().print(result.comparison.table())
+        print(result.comparison.sentence())
     words.tell(f"written to {Path(args.run) / 'result.json'}")
 
 

@@ -1,0 +1,51 @@
+"""Evaluating a distilled run, from the command line: beside its teacher, or without it where it is gone."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Run
+
+CHANNELS = '{"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}'
+
+
+@pytest.fixture
+def distilled(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> Path:
+    """A small ResNet that has seen a few batches of `trained`."""
+    folder = tmp_path / "distilled"
+    small = ("--student", "resnet18", "--student.args", CHANNELS, "--epochs", "1", "--batch-size", "32")
+    code, _, err = limbeck("distill", photos / "train", "--out", folder, "--teacher", trained, *small)
+    assert code == 0, err
+    return folder
+
+
+def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
+    limbeck: Run, distilled: Path, trained: Path, photos: Path
+) -> None:
+    splits = ("--train", photos / "train", "--test", photos / "test", "--images-for-geometry", "20", "--no-latency")
+    code, out, _ = limbeck("evaluate", distilled, *splits, "--scratch", trained)
+    assert code == 0
+    for word in ("layer", "untrained", "from scratch", "neighbours"):
+        assert word in out
+    assert re.search(r"the student keeps \d+ % of the teacher's neighbours \(untrained \d+ %, from scratch 100 %, ", out)
+    found = json.loads((distilled / "result.json").read_text())
+    last = found["rows"][-1]
+    student, teacher = found["comparison"]["students"][0], found["comparison"]["teacher"]
+    assert [student[key] for key in ("knn", "gflops")] == [last[key] for key in ("knn", "gflops")]
+    assert teacher["dim"] == 32
+    config = json.loads((distilled / "config.json").read_text())
+    config["teacher"]["name"] = str(distilled / "gone")
+    (distilled / "config.json").write_text(json.dumps(config))
+    code, out, err = limbeck("evaluate", distilled, *splits)
+    assert code == 0
+    assert "not compared with its teacher:" in err
+    assert "neighbours" not in out
+    assert json.loads((distilled / "result.json").read_text())["comparison"] is None
+
+
+def test_a_run_without_a_teacher_is_compared_with_nothing(limbeck: Run, trained: Path, photos: Path) -> None:
+    code, _, err = limbeck("evaluate", trained, "--train", photos, "--test", photos, "--scratch", trained)
+    assert code == 1
+    assert "had no teacher: a run from scratch is compared with a distilled one" in err
