@@ -23,7 +23,7 @@ from limbeck.backbones import BackboneConfig
 from limbeck.data.store import Store
 from limbeck.encoders import load
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
-from limbeck.methods import HostConfig, MethodConfig, method_config, method_names
+from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.run import RESULT, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -43,8 +43,10 @@ def small(config: MethodConfig) -> MethodConfig:
 
 
 def arms() -> dict[str, MethodConfig]:
-    """Every method; SDSSL over SimCLR; W-MSE with two views and with four, 64 wide as its authors have it."""
-    found = {name: small(method_config(name)()) for name in method_names() if name != "sdssl"}
+    """Every method without a frozen teacher; SDSSL over SimCLR; W-MSE with two views and with four, 64 wide."""
+    configs = {name: method_config(name) for name in method_names()}
+    alone = {name: config for name, config in configs.items() if not issubclass(config, DistillConfig)}
+    found = {name: small(config()) for name, config in alone.items() if name != "sdssl"}
     simclr = found["simclr"]
     assert isinstance(simclr, HostConfig)
     found["sdssl-simclr"] = method_config("sdssl")(host=simclr, hidden=512)  # type: ignore[call-arg]

@@ -18,6 +18,7 @@ from limbeck.distributed import is_first_process
 from limbeck.errors import UserError, reason
 from limbeck.lesson import Pupil, enrol
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
+from limbeck.methods.base.anchors import effective_anchors
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simreg import Config as SimRegConfig
 from limbeck.recipes import default_optim, fit_backbone, fit_views
@@ -103,7 +104,8 @@ def configure(wishes: Wishes, say: Say) -> tuple[RunConfig, Store, Pupil | None]
     )
     seeing = fit_views(cfg.backbone, tuple(v for v in suited.make_views(cfg.image_size) if not v.teacher))
     cfg = replace(cfg, backbone=seeing.backbone)
-    for sentence in [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), describe(cfg, images)]:
+    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, pupil) if pupil else [])]
+    for sentence in [*chosen, describe(cfg, images)]:
         tell(sentence)
     return cfg, store, pupil
 
@@ -152,6 +154,15 @@ def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
             what = "the teacher" if "temperature" in name else "these images and batches"
             sentences.append(f"{fitted.name} has {name} {value}, which suits {what}")
     return sentences
+
+
+def _spread(method: MethodConfig, pupil: Pupil) -> list[str]:
+    """Over how many images the teacher's targets spread, where they are a distribution."""
+    temperature = method.target_temperature if isinstance(method, DistillConfig) else None
+    if temperature is None:
+        return []
+    found, others = effective_anchors(pupil.sample, temperature), len(pupil.sample) - 1
+    return [f"at temperature {temperature:g} the teacher's answers spread over {found:.0f} of {others:,} other images"]
 
 
 def _setting(store: Store, images: int, train: TrainConfig) -> Setting:

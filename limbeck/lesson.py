@@ -97,6 +97,8 @@ def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: i
     bags = method.bags()
     visits = Visits(rows=pupil.kept, bags=None if bags is None else _bags(cache(), pupil, store, bags, seed, say))
     live = Live(frozen, views, pupil.raw, centre=bool(cfg.centre), maps=method.dense > 0)
+    if method.dense and not frozen.map_dim:
+        raise UserError(f"the teacher {frozen.source} has no maps for a dense term: leave --method.dense out")
     if not cfg.replay:
         return Lesson(live, views, visits)
     if method.dense:

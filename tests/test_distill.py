@@ -55,6 +55,15 @@ class Quarters(nn.Module):
         return vector, places
 
 
+def small(name: str) -> DistillConfig:
+    config: DistillConfig = shrink(distill_config(name)(), SIZES | {"queue": 40})
+    return config
+
+
+FLAT = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+DENSE = replace(small("simreg"), dense=1.0)
+
+
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of our own, to be a teacher."""
@@ -63,11 +72,6 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrain(
         images(), out, method=method, backbone=STUDENT, train=replace(TRAIN, epochs=1), say=lambda text: None
     )
-
-
-def small(name: str) -> DistillConfig:
-    config: DistillConfig = shrink(distill_config(name)(), SIZES | {"queue": 40})
-    return config
 
 
 def teach(out: Path, teacher: TeacherConfig = OWN, **given: Any) -> list[str]:
@@ -170,10 +174,8 @@ def test_a_run_resumes_with_its_own_teacher_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (
-            {"teacher": replace(OWN, replay=1), "method": replace(small("simreg"), dense=1.0)},
-            "kept answers have no maps",
-        ),
+        ({"teacher": replace(OWN, replay=1), "method": DENSE}, "kept answers have no maps"),
+        ({"network": FLAT, "method": DENSE}, "mine has no maps for a dense term"),
         ({"teacher": replace(OWN, held_out=COUNT)}, "teacher.held_out is 100 and the store has 100 images"),
         ({"teacher": replace(OWN, mean=None)}, "mean"),
         ({"teacher": replace(OWN, held_out=90)}, "a batch of 20 needs as many images and the store has 10"),
@@ -208,6 +210,7 @@ def test_the_command_line_distils(limbeck: Run, big: Path, tmp_path: Path) -> No
     code, out, told = limbeck(*words.split(), *flags, "--teacher.held-out", "20", "--out", tmp_path / "run")
     assert (code, out.strip()) == (0, str(tmp_path / "run")), told
     assert "compress has temperature" in told
+    assert "the teacher's answers spread over 8 of 79 other images" in told
     assert "on 20 images that were held out (chance: " in told
     assert limbeck("distill", tmp_path / "digits.npz") == (
         1,

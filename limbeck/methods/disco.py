@@ -47,6 +47,10 @@ class Config(QueueDistillConfig):
         """Two views, both for both."""
         return *views[:2], taught(views[0], 0), taught(views[1], 1)
 
+    @property
+    def target_temperature(self) -> None:
+        """None: its targets are the teacher's vectors."""
+
     def distil(self, backbone: Backbone, teacher: Teacher) -> "DisCo":
         """DisCo with a fresh head around `backbone`, and a slow copy of both."""
         return DisCo(backbone, self, teacher)

@@ -43,6 +43,11 @@ class Config(QueueDistillConfig):
         student = views[0], *(small_crop(views[0]),) * self.small
         return *student, *(taught(view, number) for number, view in enumerate(student))
 
+    @property
+    def target_temperature(self) -> float | None:
+        """The teacher's own."""
+        return self.teacher_temperature
+
     def suit(self, sample: Tensor) -> Self:
         """With temperatures where none are given: the same for both."""
         suited = super().suit(sample)

@@ -68,6 +68,11 @@ class DistillConfig(MethodConfig):
         """Which images are to be seen together, if any."""
         return None
 
+    @property
+    def target_temperature(self) -> float | None:
+        """Divides the teacher's cosines, where the targets are how much it finds images alike."""
+        return None
+
     def suit(self, sample: Tensor) -> Self:
         """This configuration with what the teacher's vectors `sample` [M D] decide filled in."""
         return self
@@ -137,6 +142,11 @@ class QueueDistillConfig(DistillConfig):
     def fit(self, setting: Setting) -> Self:
         """With a queue that suits the store and the batch."""
         return replace(self, queue=fit_queue(self.queue, type(self).queue, setting, most=setting.images // 2))
+
+    @property
+    def target_temperature(self) -> float | None:
+        """That of both."""
+        return self.temperature
 
     def suit(self, sample: Tensor) -> Self:
         """With a temperature, where none is given, at which the teacher finds some tens of images alike."""

@@ -1,0 +1,144 @@
+"""Every distiller with the same teacher, student and computing time: CIFAR-10, ResNet-18 of a quarter of its width.
+
+    limbeck store cifar10/train.parquet runs/c10/train
+    limbeck store cifar10/test.parquet runs/c10/test
+    python benchmarks/cifar10_distillation.py runs/c10/train runs/c10/test --weights lite0.safetensors --minutes 8
+
+The teacher is EfficientNet-Lite0, trained on ImageNet with labels, which sees the images at 144 pixels; its answers to
+two draws of two weak views (crop and flip) are kept once and shared by all. A method gets `--minutes` of processor time
+of one thread as in cifar10_methods.py, with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a
+teacher. Runs that are complete are not repeated. Prints steps, 20-NN, linear, neighbours kept (of 10, on the test
+images), linear CKA and effective rank of the last layer; then the same of the teacher.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cifar10_methods import BATCH, QUARTER, small
+from torch import Tensor
+
+from limbeck.backbones import Backbone, BackboneConfig
+from limbeck.data.store import Store
+from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.encoders import load
+from limbeck.evaluate import knn_accuracy
+from limbeck.evaluate.features import extract
+from limbeck.evaluate.fidelity import fidelity
+from limbeck.evaluate.linear import SgdConfig, fit_sgd
+from limbeck.methods import DistillConfig, distill_config, method_config, method_names
+from limbeck.passes import plain_look
+from limbeck.run import distill, pretrain
+from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
+from limbeck.teachers.cache import Cache
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig
+
+CPU = torch.device("cpu")
+HALF = (0.5, 0.5, 0.5)
+STUDENT = BackboneConfig(name="resnet18", img_size=32, args=QUARTER)
+OPTIM = OptimConfig(lr=2e-3, weight_decay=0.01)
+
+
+def arms() -> dict[str, DistillConfig]:
+    """Every distiller, CompRess with two queues too, all with weak views and a queue of 4,096."""
+    found: dict[str, DistillConfig] = {}
+    for name in method_names():
+        if issubclass(method_config(name), DistillConfig):
+            config = dataclasses.replace(distill_config(name)(), views="weak")
+            queue = {"queue": 4096} if hasattr(config, "queue") else {}
+            found[name] = dataclasses.replace(config, **queue)  # type: ignore[arg-type]
+    found["compress-2q"] = dataclasses.replace(found["compress"], queues=2, momentum=0.99)  # type: ignore[call-arg]
+    return found
+
+
+def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> float:
+    """Trains, and returns the processor seconds that it took, start included."""
+    start = time.process_time()
+    length = TrainConfig(epochs=epochs, batch_size=BATCH, seed=args.seed, knn_every=0)
+    if name == "alone":
+        method = small(method_config("simclr")())
+        pretrain(args.train, run, method=method, backbone=STUDENT, optim=OPTIM, train=length)
+    else:
+        method = arms()[name]
+        distill(args.train, run, teacher=teacher(args), method=method, student=STUDENT, optim=OPTIM, train=length)
+    return time.process_time() - start
+
+
+def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
+    """Processor seconds of a step: a run of 24 steps less one of 8."""
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = (train(name, Path(folder) / str(n), n / epoch, args) for n in (8, 24))
+    return (long - short) / 16
+
+
+def teacher(args: argparse.Namespace) -> TeacherConfig:
+    """EfficientNet-Lite0 at 144 pixels."""
+    return TeacherConfig(
+        name="tf_efficientnet_lite0", weights=args.weights, size=144, mean=HALF, std=HALF, replay=2, cache=args.cache
+    )
+
+
+def line(name: str, train: Tensor, test: Tensor, theirs: Tensor, stores: tuple[Store, Store]) -> str:
+    """A row of the table, from features of all training and all test images."""
+    labels = [torch.from_numpy(np.array(store.labels)) for store in stores]
+    probe = SgdConfig(epochs=20, batch_size=1024, lr=0.1, seed=0)
+    heads = fit_sgd({0: train}, labels[0], 10, probe, CPU)
+    accuracies = knn_accuracy(train, labels[0], test, labels[1]), heads.accuracy({0: test}, labels[1], 1024)[0]
+    kept = fidelity(test, theirs)
+    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.agreement))
+    return f"| {name} | {shown} | {kept.cka:.3f} | {kept.student_rank:.1f} |"
+
+
+def features(backbone: Backbone, store: Store) -> Tensor:
+    """Of the last layer, [N D]."""
+    look = plain_look(store, 32, IMAGENET_MEAN, IMAGENET_STD, CPU)
+    last = backbone.taps[-1]
+    return extract(backbone, look, np.arange(len(store)), taps=(last,), device=CPU)[last]
+
+
+def of_teacher(frozen: Frozen, stores: tuple[Store, Store], folder: Path) -> tuple[Tensor, Tensor]:
+    """Unit vectors of all training images, from the cache, and of all test images, kept in `folder`."""
+    kept = folder / "teacher.npy"
+    if not kept.exists():
+        found = teacher_features(frozen, stores[1], np.arange(len(stores[1])), device=CPU)
+        np.save(kept, F.normalize(found, dim=1).numpy())
+    train = Cache(folder, frozen, stores[0], CPU, print).plain()
+    return torch.from_numpy(train.astype(np.float32)), torch.from_numpy(np.load(kept))
+
+
+def main() -> None:
+    """Trains and judges what was asked for, and prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", help="store to train on, and bank of the probes")
+    parser.add_argument("test", help="store to test on")
+    parser.add_argument("--weights", required=True, help="EfficientNet-Lite0 in timm's names, .safetensors")
+    every = ["alone", *arms()]
+    parser.add_argument("--methods", nargs="*", default=every, choices=every, metavar="METHOD")
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--out", default="runs/distillation")
+    parser.add_argument("--cache", default="runs/distillation/teacher")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    stores = Store.open(args.train), Store.open(args.test)
+    of_train, of_test = of_teacher(load_teacher(teacher(args)), stores, Path(args.cache))
+    epoch = (len(stores[0]) - 1000) // BATCH
+    for name in args.methods:
+        run = Path(args.out) / f"{name}-{args.seed}"
+        if not (run / "encoder" / "config.json").exists():
+            steps = round(60 * args.minutes / seconds_per_step(name, epoch, args))
+            spent = train(name, run, steps / epoch, args)
+            print(f"{name}, seed {args.seed}: {steps} steps in {spent:.0f} s of processor time", flush=True)
+        student = load(run)
+        print(line(name, *(features(student, store) for store in stores), of_test, stores), flush=True)
+    print(line("teacher", of_train, of_test, of_test, stores), flush=True)
+
+
+if __name__ == "__main__":
+    main()
