@@ -55,6 +55,11 @@ class Vectors:
         parts = zip(mine.split(step), theirs.split(step), strict=True)
         return torch.cat([self._products(i, other, j) for i, j in parts])
 
+    def table(self, mine: Tensor, other: "Vectors", theirs: Tensor) -> Tensor:
+        """The same cosines of each row at `mine` [B] with each of `other` at `theirs` [c]: [B c]."""
+        sums = self._values(mine).double() @ other._values(theirs).double().T
+        return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
+
     def _products(self, mine: Tensor, other: "Vectors", theirs: Tensor) -> Tensor:
         sums = (self._values(mine).double()[:, None] * other._values(theirs).double()).sum(dim=2)
         return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
