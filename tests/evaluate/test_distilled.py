@@ -29,7 +29,7 @@ def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
     assert code == 0
     for word in ("layer", "untrained", "from scratch", "neighbours"):
         assert word in out
-    assert re.search(r"the student keeps \d+ % of the teacher's neighbours \(untrained \d+ %, from scratch 100 %, ", out)
+    assert re.search(r"keeps [\d.]+ % of the teacher's neighbours \(untrained [\d.]+ %, from scratch 100 %, ", out)
     found = json.loads((distilled / "result.json").read_text())
     last = found["rows"][-1]
     student, teacher = found["comparison"]["students"][0], found["comparison"]["teacher"]
