@@ -35,15 +35,13 @@ class Statistics:
     """Share of the edges between labelled rows on which the labels agree; None without labels."""
 
     def summary(self) -> str:
-        """The numbers, for people, and the warning if there is one."""
+        """The numbers, for people."""
         pure = "" if self.purity is None else f"; {self.purity:.1%} of the neighbours have the image's label"
-        sentence = (
+        return (
             f"cosine {self.first:.3f} at rank 1 and {self.last:.3f} at rank {self.k}; {self.reciprocity:.0%} of the "
             f"edges are mutual; an image is among the neighbours of at most {self.largest:,} others "
             f"(skewness {self.skewness:.1f}){pure}"
         )
-        warning = self.warning()
-        return f"{sentence}. {warning}" if warning else sentence
 
     def warning(self) -> str | None:
         """One sentence where copies would be the mates of many images."""
