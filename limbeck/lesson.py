@@ -145,20 +145,23 @@ def _cache(pupil: Pupil, store: Store, run: Path, say: Say) -> Callable[[], Cach
 
 def _bags(cache: Cache, pupil: Pupil, store: Store, bags: Bags, seed: int, say: Say) -> NDArray[np.int32]:
     """The bags of every row, [N K]; rows that are held out are in none, and stand by themselves."""
-    vectors, rows = cache.plain(), pupil.kept
+    rows, mark = pupil.kept, "plain"
+    vectors = cache.plain()
+    if pupil.cfg.centre:
+        vectors, mark = cache.centred(pupil.raw.mean(0).numpy())
     table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
     if bags.kind == "kmeans":
         clusters = kmeans(vectors, rows=rows, seed=seed, device=pupil.device)
         table[rows] = cluster_bags(clusters, bags.size, seed, rows)
         return table
-    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}"
+    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}"
     graph = neighbours(
         vectors,
         bags.size,
         rows=rows,
         device=pupil.device,
         folder=folder,
-        digest=pupil.frozen.digest,
+        digest=f"{pupil.frozen.digest} {mark}",
         say=say,
         show="bags",
     )

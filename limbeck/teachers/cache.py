@@ -63,6 +63,19 @@ class Cache:
         look = plain_look(self.store, frozen.size, frozen.mean, frozen.std, self.device, frozen.interpolation)
         return self._passes({"plain": True}, look)
 
+    def centred(self, centre: NDArray[np.float32]) -> tuple[Vectors, str]:
+        """`plain` less a centre [D], and what tells it apart from others in the name of a file."""
+        plain, mark = self.plain(), sha256(centre.tobytes()).hexdigest()[:16]
+        path = self.folder / f"centred-{mark}.npy"
+        with FileLock(self.folder / ".lock"):
+            if not path.exists():
+                with replacing(path) as unfinished:
+                    bank = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=plain.shape)
+                    for start in range(0, len(plain), BLOCK):
+                        bank[start : start + BLOCK] = plain[start : start + BLOCK] - centre
+                    bank.flush()
+        return _open(path, plain.shape), mark
+
     def drawn(self, view: View, number: int, seed: int, draw: int) -> Vectors:
         """Of draw `draw` of a view, whose number among the views is `number`; as `plain`."""
         anybodys = asdict(view) | {"like": None, "mate": False}

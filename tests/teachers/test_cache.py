@@ -107,6 +107,16 @@ def test_a_cache_of_another_teacher_or_store_is_refused(
         Cache(tmp_path, frozen, store, CPU, quiet)
 
 
+def test_a_centre_is_subtracted_once(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, teacher(), noise(), CPU, quiet)
+    centre = cache.plain().astype(np.float32).mean(0)
+    centred, mark = cache.centred(centre)
+    np.testing.assert_allclose(centred, cache.plain() - centre, atol=1e-3)
+    assert cache.centred(centre)[1] == mark
+    assert cache.centred(centre + 1)[1] != mark
+    assert len(list(tmp_path.glob("centred-*.npy"))) == 2
+
+
 def test_damaged_files_are_said(tmp_path: Path) -> None:
     cache = Cache(tmp_path, teacher(), noise(), CPU, quiet)
     cache.plain()
