@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -49,14 +48,19 @@ class Queue(nn.Module):
         super().__init__()
         self.rows = rows
         for name, width in widths.items():
-            empty = torch.full((rows,), -1) if width is None else F.normalize(torch.randn(rows, width), dim=1)
-            self.register_buffer(name, empty)
+            self.register_buffer(name, torch.full((rows,), -1) if width is None else _unit_rows(rows, width))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
         self._streams = tuple(widths)
 
     def __getitem__(self, stream: str) -> Tensor:
         """The rows of a stream, oldest and newest anywhere: the ring itself, to be read and not written."""
         return self.get_buffer(stream)
+
+    @torch.no_grad()
+    def fill(self, stream: str, rows: Tensor) -> None:
+        """Overwrites a stream with `rows`, over and over."""
+        for part in self.get_buffer(stream).split(len(rows)):
+            part.copy_(rows[: len(part)])
 
     @torch.no_grad()
     def push(self, news: Mapping[str, Tensor]) -> None:
@@ -68,3 +72,9 @@ class Queue(nn.Module):
             ring = self.get_buffer(name)
             ring[places] = news[name][count - kept :].to(ring.dtype)
         self.pushed += count
+
+
+def _unit_rows(rows: int, width: int) -> Tensor:
+    """Random ones, normalised in place: a long queue is the largest thing that a method has."""
+    drawn = torch.randn(rows, width)
+    return drawn.div_(drawn.norm(dim=1, keepdim=True))

@@ -71,9 +71,9 @@ class CompRess(QueueDistiller):
         """With two queues, one of the student's width."""
         return super().streams() | ({"student": self.backbone.dim} if self.cfg.queues == 2 else {})
 
-    def opening(self, rows: Tensor) -> dict[str, Tensor]:
-        """The student's queue stays random: nothing of the student is known of the teacher's sample."""
-        return {"teacher": rows} | ({"student": self.queue["student"]} if self.cfg.queues == 2 else {})
+    def opening(self) -> tuple[str, ...]:
+        """Not the student's: nothing of the student is known of the teacher's sample."""
+        return ("teacher",)
 
     def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
         """No terms."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn, Self
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
@@ -161,8 +161,8 @@ class QueueDistiller(Distiller):
     def __init__(self, backbone: Backbone, cfg: QueueDistillConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
         self.queue = Queue(cfg.queue, self.streams())
-        repeated = torch.arange(cfg.queue) % len(teacher.sample)
-        push_unit(self.queue, self.opening(teacher.sample[repeated]))
+        for stream in self.opening():
+            self.queue.fill(stream, F.normalize(teacher.sample, dim=1))
 
     @property
     def temperature(self) -> float:
@@ -174,9 +174,9 @@ class QueueDistiller(Distiller):
         """The queue's streams and their widths."""
         return {"teacher": self.teacher.dim}
 
-    def opening(self, rows: Tensor) -> dict[str, Tensor]:
-        """What the streams start with, given as many vectors of the teacher as the queue holds, [K D]."""
-        return dict.fromkeys(self.streams(), rows)
+    def opening(self) -> tuple[str, ...]:
+        """The streams that start with the teacher's sample; others start with noise."""
+        return tuple(self.streams())
 
     def after_step(self, loss: Loss, clock: Clock) -> None:
         """Pushes what the step remembered."""

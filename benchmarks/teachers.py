@@ -1,0 +1,122 @@
+"""What a frozen teacher costs a step: asked live, or its answers read from a cache; and what long queues take.
+
+    python benchmarks/teachers.py
+
+A ViT-Small of patch 16 at 224 pixels (random weights: they do not matter for time) teaches a ResNet-18 at 224 pixels,
+batches of 32, SimReg. The arms take turns in one process; printed are medians of their steps in processor time of one
+thread, per image, and the student's forward and backward pass alone. Queues: CompRess's loss and its gradient for a
+batch of 256 over 65,536 rows of 128 numbers and over 128,000 of 2,048, each in a process of its own, whose peak memory
+is read.
+"""
+
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.backbones import BackboneConfig, build_backbone
+from limbeck.contracts import Batch, Clock
+from limbeck.data.loader import Loader
+from limbeck.data.store import Store
+from limbeck.losses.relation import relation, relation_divergence
+from limbeck.methods import distill_config
+from limbeck.methods.base import Method
+from limbeck.state import Queue
+from limbeck.teachers import Answer, Frozen, TeacherNetwork
+from limbeck.teachers.answers import Kept, Live, keep
+from limbeck.teachers.cache import Cache
+
+IMAGES, BATCH, STEPS = 64, 32, 7
+CPU, CLOCK = torch.device("cpu"), Clock(0, 1)
+HALF = (0.5, 0.5, 0.5)
+
+
+class Big(nn.Module):
+    """A ViT-Small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = build_backbone(BackboneConfig(name="vit_small_patch16_224"))
+
+    def forward(self, images: Tensor, maps: bool) -> Answer:
+        """[B 3 H W] -> [B D]."""
+        return Answer(self.backbone(images).final)
+
+
+def frozen() -> Frozen:
+    """It, frozen."""
+    network = TeacherNetwork(Big(), precision="auto", batch_statistics=False, convolutional=False)
+    sight = {"size": 224, "mean": HALF, "std": HALF}
+    about = {"interpolation": "bicubic", "digest": "d", "source": "ViT-Small", "licence": ""}
+    return Frozen(network=network, dim=384, map_dim=384, **sight, **about)  # type: ignore[arg-type]
+
+
+def step(method: Method, batch: Batch) -> None:
+    """Forward and backward, in bf16 where the machine has it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        method(batch, CLOCK).total.backward()
+
+
+def steps(folder: Path) -> dict[str, float]:
+    """Milliseconds per image of each arm, views included."""
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 256, 256, 3), dtype=np.uint8)
+    store, teacher, config = Store.from_arrays(pixels), frozen(), distill_config("simreg")()
+    views = config.make_views(224)
+    sample = F.normalize(torch.randn(8, 384), dim=1)
+    passes = keep(Cache(folder, teacher, store, CPU, print), views, 0, 1)
+    live = Live(teacher, views, sample, centre=False)
+    kept = Kept(teacher, views, sample, passes, centre=False)
+    student = build_backbone(BackboneConfig(name="resnet18", img_size=224))
+    arms = {
+        "live": (config.distil(student, live), views),
+        "kept": (config.distil(student, kept), views[:1]),
+    }
+    times: dict[str, list[float]] = {name: [] for name in (*arms, "student alone")}
+    loaders = {name: Loader(store, seen, BATCH, seed=0, device=CPU) for name, (_, seen) in arms.items()}
+    for _ in range(STEPS):
+        for name, (method, _) in arms.items():
+            began = time.process_time()
+            step(method, loaders[name].look(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)))
+            times[name].append(time.process_time() - began)
+        images = torch.randn(BATCH, 3, 224, 224)
+        began = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16):
+            student(images).final.square().mean().backward()
+        times["student alone"].append(time.process_time() - began)
+    return {name: 1e3 * median(seen[1:]) / BATCH for name, seen in times.items()}
+
+
+def queue(rows: int, width: int) -> None:
+    """Prints the peak memory that a queue and a step over it add to the process."""
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bank = Queue(rows, {"teacher": width})
+    teacher, student = torch.randn(256, width), torch.randn(256, width, requires_grad=True)
+    target = relation(teacher, bank["teacher"], 0.04)
+    relation_divergence(student, bank["teacher"], 0.04, target).backward()
+    bank.push({"teacher": teacher})
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    print(f"queue of {rows:,} x {width}: {rows * width * 4 / 2**20:,.0f} MiB of rows, peak {peak:,.0f} MiB", flush=True)
+
+
+def main() -> None:
+    """Times and memory."""
+    torch.set_num_threads(1)
+    for rows, width in ((65536, 128), (128000, 2048)):
+        process = multiprocessing.get_context("spawn").Process(target=queue, args=(rows, width))
+        process.start()
+        process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, milliseconds in steps(Path(folder)).items():
+            print(f"{name}: {milliseconds:.1f} ms per image")
+
+
+if __name__ == "__main__":
+    main()
