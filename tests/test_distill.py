@@ -197,6 +197,11 @@ def test_a_cache_of_another_store_is_refused(tmp_path: Path) -> None:
         teach(tmp_path / "second", kept, network=Quarters(seed=1))
 
 
+def test_answers_that_depend_on_the_batch_are_not_kept() -> None:
+    with pytest.raises(UserError, match="batch_statistics make an answer depend on what it comes together with"):
+        replace(OWN, replay=1, batch_statistics=True)
+
+
 def test_a_larger_student_is_warned_of(tmp_path: Path) -> None:
     said = teach(tmp_path / "run")
     assert any("distillation is made for smaller students" in sentence for sentence in said)

@@ -64,9 +64,11 @@ class Comparison:
         first, *others = self.students
         kept = [percent(student.agreement or 0.0) for student in self.students]
         beside = "".join(f"{other.name} {share}, " for other, share in zip(others, kept[1:], strict=True))
+        counted = self.teacher.gflops > 0  # not of a module that computes without torch
+        cost = f"at {percent(first.gflops / self.teacher.gflops)} of its cost" if counted else "at a cost not known"
         return (
             f"the {first.name} keeps {kept[0]} of the teacher's neighbours ({beside}"
-            f"chance {percent(self.chance)}) at {percent(first.gflops / self.teacher.gflops)} of its cost: "
+            f"chance {percent(self.chance)}) {cost}: "
             f"agreement@{self.neighbours} among {self.images:,} test images; GFLOPs per image"
         )
 

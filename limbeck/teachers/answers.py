@@ -58,7 +58,7 @@ class Live(Answers):
             self._device = batch.rows.device
             self.frozen.network.to(self._device)
         views = batch.views[-len(self.seen) :]
-        answers = [self.frozen.network(view, maps=index == self._mapped) for index, view in enumerate(views)]
+        answers = [self.frozen.network(view, index == self._mapped, step=True) for index, view in enumerate(views)]
         vectors = tuple(self._centred(F.normalize(answer.vector, dim=1)) for answer in answers)
         return Taught(vectors, None if self._mapped is None else answers[self._mapped].map)
 

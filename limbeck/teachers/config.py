@@ -26,7 +26,7 @@ class TeacherConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Its arithmetic; auto takes bf16 where the hardware has it. What it says is float32."""
     batch_statistics: bool = False
-    """Run BatchNorms on batch statistics, as the authors of BINGO and DisCo do; running statistics stay untouched."""
+    """In training steps BatchNorms run on batch statistics, as those of BINGO and DisCo do; nothing is updated."""
     replay: int = 0
     """Draws of every image whose answers are kept on the disk and repeated; 0: the teacher is asked at every step."""
     cache: str | None = None
@@ -42,6 +42,11 @@ class TeacherConfig:
     """As its source says; filled in when it is loaded, unless the source says nothing."""
 
     def __post_init__(self) -> None:
+        if self.batch_statistics and self.replay:
+            raise UserError(
+                "teacher.batch_statistics make an answer depend on what it comes together with, so answers cannot be "
+                "kept: take --teacher.replay 0"
+            )
         for name in ("replay", "held_out"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise UserError(f"teacher.{name} is {value}: it must be at least 0")

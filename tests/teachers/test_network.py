@@ -30,6 +30,7 @@ def test_nothing_that_is_called_changes_a_parameter_or_a_buffer(tmp_path: Path, 
     nn.ModuleList([network]).train()
     for _ in range(3):
         network(images(8) + 5, maps=True)
+        network(images(8) + 5, step=True)
     assert any("num_batches_tracked" in name for name in before)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -42,13 +43,15 @@ def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
     model.load_state_dict({k.split("model.")[1]: v for k, v in network.state_dict().items()}, strict=False)
     with torch.no_grad():
         expected = model.train().forward_head(model.forward_features(images(8)), pre_logits=True)
-    torch.testing.assert_close(network(images(8)).vector, expected)
-    assert not torch.allclose(network(images(8)).vector[:4], network(images(8)[:4]).vector)
+    before = network(images(8)).vector
+    torch.testing.assert_close(network(images(8), step=True).vector, expected)
+    assert not torch.allclose(network(images(8), step=True).vector[:4], network(images(8)[:4], step=True).vector)
+    assert torch.equal(network(images(8)).vector, before)  # outside of training steps nothing depends on the batch
 
 
 def test_answers_of_eval_mode_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     network = resnet(tmp_path).network.train()
-    torch.testing.assert_close(network(images(8)).vector[:4], network(images(8)[:4]).vector)
+    torch.testing.assert_close(network(images(8), step=True).vector[:4], network(images(8)[:4], step=True).vector)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
