@@ -6,7 +6,7 @@
 
 The teacher is EfficientNet-Lite0, trained on ImageNet with labels, which sees the images at 144 pixels; its answers to
 two draws of two weak views (crop and flip) are kept once and shared by all. A method gets `--minutes` of processor time
-of one thread as in cifar10_methods.py, with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a
+of one thread (a few steps are timed first, and the run is made as long as fits; start and last look come on top), with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a
 teacher. Runs that are complete are not repeated. Prints steps, 20-NN, linear, neighbours kept (of 10, on the test
 images), linear CKA and effective rank of the last layer; then the same of the teacher.
 """
@@ -15,7 +15,11 @@ import argparse
 import dataclasses
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -38,6 +42,7 @@ from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_featur
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
+from limbeck.train.steps import Done, Steps
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
@@ -71,10 +76,18 @@ def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> floa
 
 
 def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
-    """Processor seconds of a step: a run of 24 steps less one of 8; an earlier one makes what is kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        _, short, long = (train(name, Path(folder) / str(n), n / epoch, args) for n in (1, 8, 24))
-    return (long - short) / 16
+    """Processor seconds of a step, from the end of one to the end of the next: the median of a run of 16."""
+    ends: list[float] = []
+    take = Steps.take
+
+    def note(self: Steps, *given: Any, **named: Any) -> Done:
+        done = take(self, *given, **named)
+        ends.append(time.process_time())
+        return done
+
+    with tempfile.TemporaryDirectory() as folder, patch.object(Steps, "take", note):
+        train(name, Path(folder) / "run", 16 / epoch, args)
+    return median(b - a for a, b in pairwise(ends[2:]))
 
 
 def teacher(args: argparse.Namespace) -> TeacherConfig:
