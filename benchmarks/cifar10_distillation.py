@@ -5,10 +5,11 @@
     python benchmarks/cifar10_distillation.py runs/c10/train runs/c10/test --weights lite0.safetensors --minutes 8
 
 The teacher is EfficientNet-Lite0, trained on ImageNet with labels, which sees the images at 144 pixels; its answers to
-two draws of two weak views (crop and flip) are kept once and shared by all. A method gets `--minutes` of processor time
-of one thread (a few steps are timed first, and the run is made as long as fits; start and last look come on top), with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a
-teacher. Runs that are complete are not repeated. Prints steps, 20-NN, linear, neighbours kept (of 10, on the test
-images), linear CKA and effective rank of the last layer; then the same of the teacher.
+two draws of two weak views (crop and flip) are kept once and shared by all. A method gets `--minutes` of processor
+time of one thread (a few steps are timed first, and the run is made as long as fits; start and last look come on top),
+with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a teacher. Runs that are complete are not
+repeated. Prints, of the last layer, 20-NN, linear, neighbours kept (of 10, on the test images), linear CKA and
+effective rank; then the same of the teacher.
 """
 
 import argparse

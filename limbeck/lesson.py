@@ -92,23 +92,33 @@ def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: i
         UserError: a cache of another teacher or store, or a dense term with kept answers, which have no maps.
     """
     cfg, frozen = pupil.cfg, pupil.frozen
+    _check_maps(pupil, method)
     views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
-    cache = _cache(pupil, store, run, say)
-    bags = method.bags()
-    visits = Visits(rows=pupil.kept, bags=None if bags is None else _bags(cache(), pupil, store, bags, seed, say))
-    live = Live(frozen, views, pupil.raw, centre=bool(cfg.centre), maps=method.dense > 0)
-    if method.dense and not frozen.map_dim:
-        raise UserError(f"the teacher {frozen.source} has no maps for a dense term: leave --method.dense out")
+    folder, bags = _folder(pupil, store, run), method.bags()
+    if not (bags or cfg.replay):
+        return Lesson(_live(pupil, method, views), views, Visits(rows=pupil.kept))
+    cache = Cache(folder, frozen, store, pupil.device, say)
+    visits = Visits(rows=pupil.kept, bags=None if bags is None else _bags(cache, pupil, store, bags, seed, say))
+    live = _live(pupil, method, views)
     if not cfg.replay:
         return Lesson(live, views, visits)
-    if method.dense:
-        raise UserError("kept answers have no maps, which the dense term compares: take --teacher.replay 0")
-    passes = keep(cache(), views, seed, cfg.replay)
-    kept = Kept(frozen, views, pupil.raw, passes, centre=bool(cfg.centre))
+    kept = Kept(frozen, views, pupil.raw, keep(cache, views, seed, cfg.replay), centre=bool(cfg.centre))
     count = min(COMPARED, len(pupil.kept))
     loader = Loader(store, views, count, seed=seed, device=pupil.device, visits=visits)
     check_alike(live, kept, next(loader.batches(0, 1)))
     return Lesson(kept, views, visits._replace(replay=cfg.replay))
+
+
+def _check_maps(pupil: Pupil, method: DistillConfig) -> None:
+    """UserError for a dense term without the maps that it compares."""
+    if method.dense and not pupil.frozen.map_dim:
+        raise UserError(f"the teacher {pupil.frozen.source} has no maps for a dense term: leave --method.dense out")
+    if method.dense and pupil.cfg.replay:
+        raise UserError("kept answers have no maps, which the dense term compares: take --teacher.replay 0")
+
+
+def _live(pupil: Pupil, method: DistillConfig, views: tuple[View, ...]) -> Live:
+    return Live(pupil.frozen, views, pupil.raw, centre=bool(pupil.cfg.centre), maps=method.dense > 0)
 
 
 def _seen_by(frozen: Frozen, view: View) -> View:
@@ -132,15 +142,13 @@ def _device(train: TrainConfig) -> torch.device:
     return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
 
 
-def _cache(pupil: Pupil, store: Store, run: Path, say: Say) -> Callable[[], Cache]:
-    """The cache that was asked for, or one beside the store, or in the run's folder where images are in memory."""
+def _folder(pupil: Pupil, store: Store, run: Path) -> Path:
+    """Of the cache that was asked for, of one beside the store, or in the run's where images are in memory."""
     if pupil.cfg.cache is not None:
-        folder = Path(pupil.cfg.cache)
-    elif store.path is not None:
-        folder = Path(f"{store.path}.teachers") / f"{pupil.frozen.digest[:12]}-{store.digest[:12]}"
-    else:
-        folder = run / "teacher"
-    return lambda: Cache(folder, pupil.frozen, store, pupil.device, say)
+        return Path(pupil.cfg.cache)
+    if store.path is None:
+        return run / "teacher"
+    return Path(f"{store.path}.teachers") / f"{pupil.frozen.digest[:12]}-{store.digest[:12]}"
 
 
 def _bags(cache: Cache, pupil: Pupil, store: Store, bags: Bags, seed: int, say: Say) -> NDArray[np.int32]:

@@ -178,7 +178,7 @@ def test_a_run_resumes_with_its_own_teacher_alone(tmp_path: Path) -> None:
         ({"network": FLAT, "method": DENSE}, "mine has no maps for a dense term"),
         ({"teacher": replace(OWN, held_out=COUNT)}, "teacher.held_out is 100 and the store has 100 images"),
         ({"teacher": replace(OWN, mean=None)}, "mean"),
-        ({"teacher": replace(OWN, held_out=90)}, "a batch of 20 needs as many images and the store has 10"),
+        ({"teacher": replace(OWN, held_out=90)}, "a batch of 20 needs as many images and there are 10"),
         ({"method": method_config("simclr")()}, "simclr learns without a teacher: use `limbeck pretrain"),
         ({"method": replace(small("bingo"), bag_size=COUNT)}, "bag_size"),
         ({"method": replace(small("seed"), queue=COUNT + 1)}, "a queue of 101 rows is larger than the store of 90"),

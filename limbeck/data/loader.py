@@ -180,7 +180,7 @@ def check_batch(batch_size: int, count: int, world: int, accumulate: int) -> Non
     if count < batch_size:
         largest = count - count % parts
         remedy = f"the largest batch that would do is {largest}" if largest else "add images"
-        raise UserError(f"a batch of {batch_size} needs as many images and the store has {count}; {remedy}")
+        raise UserError(f"a batch of {batch_size} needs as many images and there are {count}; {remedy}")
     if batch_size % parts:
         raise UserError(
             f"a batch of {batch_size} does not divide into {world} process(es) x {accumulate} micro-batch(es); "

@@ -111,6 +111,8 @@ class Kept(Answers):
 def keep(cache: Cache, views: Sequence[View], seed: int, replay: int) -> list[dict[int, Vectors]]:
     """The passes over the store that `Kept` reads: `replay` draws of every view that the teacher sees."""
     numbered = {view.like: view for view in views if view.teacher and view.like is not None}
+    size = cache.bytes(replay * len(numbered)) / 2**20
+    cache.say(f"the answers to {replay} draw(s) of {len(numbered)} view(s) of every image take {size:,.0f} MiB")
     return [{n: cache.drawn(view, n, seed, draw) for n, view in numbered.items()} for draw in range(replay)]
 
 

@@ -174,7 +174,7 @@ def test_only_the_given_rows_are_visited() -> None:
     source = Loader(numbered(22), VIEWS, 5, seed=0, device=CPU, visits=Visits(rows=kept))
     assert source.steps_per_epoch == 2
     assert set(rows(source.batches(0, 10))) == set(kept.tolist())
-    with pytest.raises(UserError, match="a batch of 12 needs as many images and the store has 11"):
+    with pytest.raises(UserError, match="a batch of 12 needs as many images and there are 11"):
         Loader(numbered(22), VIEWS, 12, seed=0, device=CPU, visits=Visits(rows=kept))
 
 
