@@ -122,12 +122,12 @@ def test_a_memory_map_and_memory_give_the_same(tmp_path: Path) -> None:
 
 
 def test_too_few_images_names_both_numbers_and_the_largest_batch() -> None:
-    with pytest.raises(UserError, match=r"batch of 64 .* store has 23; .* would do is 22"):
+    with pytest.raises(UserError, match=r"batch of 64 .* there are 23; .* would do is 22"):
         loader(count=23, batch_size=64, accumulate=2)
 
 
 def test_fewer_images_than_parts_cannot_be_helped_by_a_smaller_batch() -> None:
-    with pytest.raises(UserError, match=r"batch of 8 .* has 3; add images"):
+    with pytest.raises(UserError, match=r"batch of 8 .* there are 3; add images"):
         loader(count=3, batch_size=8, world=2, accumulate=2)
 
 
