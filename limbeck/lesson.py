@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.contracts import Bags
-from limbeck.data.loader import Loader, Visits
+from limbeck.data.loader import KEPT_SEED, Loader, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.errors import UserError
@@ -102,9 +102,9 @@ def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: i
     live = _live(pupil, method, views)
     if not cfg.replay:
         return Lesson(live, views, visits)
-    kept = Kept(frozen, views, pupil.raw, keep(cache, views, seed, cfg.replay), centre=bool(cfg.centre))
+    kept = Kept(frozen, views, pupil.raw, keep(cache, views, KEPT_SEED, cfg.replay), centre=bool(cfg.centre))
     count = min(COMPARED, len(pupil.kept))
-    loader = Loader(store, views, count, seed=seed, device=pupil.device, visits=visits)
+    loader = Loader(store, views, count, seed=KEPT_SEED, device=pupil.device, visits=visits)
     check_alike(live, kept, next(loader.batches(0, 1)))
     return Lesson(kept, views, visits._replace(replay=cfg.replay))
 

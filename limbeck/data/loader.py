@@ -24,6 +24,7 @@ from limbeck.data.views import View
 from limbeck.errors import UserError
 
 T = TypeVar("T")
+KEPT_SEED = 0  # of draws whose answers are kept, so that one pass of a teacher serves runs of every seed
 MATES = -1  # among the numbers of views, that of the draw of mates
 RESIDENT_SHARE = 0.25  # of the free device memory: the rest is for weights and activations
 
@@ -165,9 +166,10 @@ class Loader:
     def _view(self, index: int, view: View, raw: Raw, images: list[Tensor]) -> Tensor:
         drawn_as = index if view.like is None else view.like
         rows, pixels = raw.rows[view.mate], images[view.mate]
-        epoch = self._replayed(raw.epoch) if drawn_as in self._taught else raw.epoch
+        kept = bool(self.visits.replay) and drawn_as in self._taught
+        seed, epoch = (KEPT_SEED, self._replayed(raw.epoch)) if kept else (self.seed, raw.epoch)
         widths, heights = self._widths[rows], self._heights[rows]
-        params = draw(view, drawn_as, rows, widths, heights, self.store.size, self.seed, epoch)
+        params = draw(view, drawn_as, rows, widths, heights, self.store.size, seed, epoch)
         return augment(pixels, view, params, view.mean, view.std)
 
     def _replayed(self, epoch: int) -> int:

@@ -227,6 +227,17 @@ def test_what_a_teacher_sees_is_the_same_crop_and_can_repeat() -> None:
     assert not torch.equal(first[0], third[0])
 
 
+def test_kept_draws_are_those_of_every_seed() -> None:
+    views = (View(size=8), View(size=8), View(size=8, teacher=True, like=1))
+    first, second = (
+        [v[batch.rows.argsort()] for v in batch.views]
+        for seed in (0, 1)
+        for batch in Loader(numbered(22), views, 22, seed=seed, device=CPU, visits=Visits(replay=2)).batches(0, 1)
+    )
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], second[0])
+
+
 def test_a_look_shows_what_learns_alone() -> None:
     views = (View(size=8), View(size=6, teacher=True, like=0))
     assert [v.shape[-1] for v in Loader(numbered(22), views, 8, seed=0, device=CPU).look(np.arange(4)).views] == [8]
