@@ -31,7 +31,7 @@ class Config(QueueDistillConfig):
         idea="find the teacher's vectors of an image and of one like it among older images",
         keeps="a frozen teacher, a queue and bags",
         when="clean images, patience, and a few labels later; not video or duplicates",
-        cost=3.7,
+        cost=3.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
     hidden: int = 2048

@@ -28,7 +28,7 @@ class Config(QueueDistillConfig):
         idea="resemble other images as the teacher says",
         keeps="a frozen teacher and a queue",
         when="frozen features for retrieval or k-NN, with small batches",
-        cost=1.3,
+        cost=1.6,
     )
     views: str = "supervised"
     """Preset of augmentations (docs/data.md), of which the first view is taken; this one is crop and flip."""

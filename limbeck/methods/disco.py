@@ -30,7 +30,7 @@ class Config(QueueDistillConfig):
         idea="contrast views as MoCo v2 does, near the teacher's vectors",
         keeps="a frozen teacher, a slow copy and a queue",
         when="weak teachers, or images that the teacher has not been trained on",
-        cost=3.0,
+        cost=2.6,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
     hidden: int = 2048

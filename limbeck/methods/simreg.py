@@ -26,7 +26,7 @@ class Config(DistillConfig):
         idea="predict the teacher's vector of the same view",
         keeps="a frozen teacher",
         when="first of all: any teacher, any batch, and the only one that needs no queue",
-        cost=1.3,
+        cost=1.1,
     )
     views: str = "weak"
     """Preset of augmentations (docs/data.md), of which the first view is taken."""
