@@ -80,7 +80,9 @@ def enrol(
     if cfg.centre is None:
         verdict = f"above {CONE}: it is subtracted" if centre else f"at most {CONE}: it is left as it is"
         say(f"the mean of the teacher's unit vectors is {long:.2f} long, {verdict}")
-    filled = replace(cfg, digest=frozen.digest, licence=frozen.licence, held_out=len(held_out), centre=centre)
+    filled = replace(
+        _anywhere(cfg), digest=frozen.digest, licence=frozen.licence, held_out=len(held_out), centre=centre
+    )
     sample = raw - raw.mean(0) if centre else raw
     return Pupil(cfg=filled, frozen=frozen, kept=kept, held_out=held_out, sample=sample, raw=raw, device=device)
 
@@ -107,6 +109,14 @@ def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: i
     loader = Loader(store, views, count, seed=KEPT_SEED, device=pupil.device, visits=visits)
     check_alike(live, kept, next(loader.batches(0, 1)))
     return Lesson(kept, views, visits._replace(replay=cfg.replay))
+
+
+def _anywhere(cfg: TeacherConfig) -> TeacherConfig:
+    """With absolute paths, as a run has that of its store: it may be resumed from another folder."""
+    named = {name: getattr(cfg, name) for name in ("weights", "cache") if getattr(cfg, name) is not None}
+    if Path(cfg.name).is_dir():
+        named["name"] = cfg.name
+    return replace(cfg, **{name: str(Path(path).absolute()) for name, path in named.items()})
 
 
 def _check_maps(pupil: Pupil, method: DistillConfig) -> None:

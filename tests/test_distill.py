@@ -190,6 +190,18 @@ def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, given: dic
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_run_knows_its_teacher_from_any_folder(big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(big.parent)
+    np.savez(tmp_path / "digits.npz", images=images()[0])
+    given: dict[str, Any] = {"student": STUDENT, "train": replace(TRAIN, epochs=1)}
+    distill(tmp_path / "digits.npz", tmp_path / "run", teacher=big.name, **given)
+    teacher = read_config(tmp_path / "run").teacher
+    assert teacher is not None
+    assert teacher.name == str(big)
+    monkeypatch.chdir(tmp_path)
+    resume(tmp_path / "run")
+
+
 def test_a_cache_of_another_store_is_refused(tmp_path: Path) -> None:
     kept = replace(OWN, replay=1, cache=str(tmp_path / "cache"))
     teach(tmp_path / "first", kept)

@@ -4,13 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from limbeck.cli import words
 from limbeck.cli.words import Run, Source
 from limbeck.errors import UserError
+from limbeck.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from limbeck.methods import MethodConfig
 
 _PRETRAIN_HELP = """Train a backbone on unlabelled images.
 
@@ -34,6 +38,21 @@ _DISTILL_HELP = """Teach a small network what a large one says of unlabelled ima
 --teacher is a timm model, or a folder: a Limbeck run or export, or what timm or Hugging Face saved. --method NAME,
 --teacher NAME and --student NAME (any timm model) decide which options follow.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RunArgs:
+    """What every run is asked."""
+
+    source: Source
+    """What `limbeck store` takes, or a store."""
+    out: str | None = None
+    """Folder of the run; by default runs/METHOD-SOURCE."""
+    size: int | None = None
+    """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+    allow_bad: float = 0.05
+    """Share of the images that may be unreadable."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +109,6 @@ def distill(argv: Sequence[str]) -> None:
     from limbeck.methods import DistillConfig, distill_config
     from limbeck.recipes import DISTILL_OPTIM, STUDENT
     from limbeck.teachers.config import TeacherConfig
-    from limbeck.train.config import TrainConfig
     from limbeck.train.optim import OptimConfig
 
     chosen, rest = words.take_names(argv, ("--method", "--teacher", "--student"))
@@ -99,16 +117,7 @@ def distill(argv: Sequence[str]) -> None:
     small = BackboneConfig(name=chosen.get("--student", STUDENT))
 
     @dataclass(frozen=True, kw_only=True)
-    class DistillArgs:
-        source: Source
-        """What `limbeck store` takes, or a store."""
-        out: str | None = None
-        """Folder of the run; by default runs/METHOD-SOURCE."""
-        size: int | None = None
-        """Side of the stored images in pixels; by default as `limbeck store` chooses."""
-        allow_bad: float = 0.05
-        """Share of the images that may be unreadable."""
-        train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    class DistillArgs(_RunArgs):
         teacher: TeacherConfig = field(default_factory=lambda: named)
         student: BackboneConfig = field(default_factory=lambda: small)
         method: DistillConfig = field(default_factory=lambda: method)
@@ -120,9 +129,8 @@ def distill(argv: Sequence[str]) -> None:
         raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
     from limbeck.run import distill
 
-    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    out = args.out or f"runs/{args.method.name}-{Path(args.source).stem}"
-    words.print_once(distill(out=out, **given, say=words.tell))
+    out, given = _asked(args, args.method)
+    words.print_once(distill(out=out, **given))
 
 
 def resume(argv: Sequence[str]) -> None:
@@ -138,7 +146,6 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
     from limbeck.backbones import BackboneConfig
     from limbeck.methods import HostConfig, MethodConfig, method_config
     from limbeck.recipes import default_optim
-    from limbeck.train.config import TrainConfig
     from limbeck.train.optim import OptimConfig
 
     chosen, rest = words.take_names(argv, ("--method", "--method.host", "--backbone"))
@@ -150,21 +157,17 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
     backbone = BackboneConfig(name=chosen.get("--backbone", BackboneConfig().name))
 
     @dataclass(frozen=True, kw_only=True)
-    class PretrainArgs:
-        source: Source
-        """What `limbeck store` takes, or a store."""
-        out: str | None = None
-        """Folder of the run; by default runs/METHOD-SOURCE."""
-        size: int | None = None
-        """Side of the stored images in pixels; by default as `limbeck store` chooses."""
-        allow_bad: float = 0.05
-        """Share of the images that may be unreadable."""
-        train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    class PretrainArgs(_RunArgs):
         method: MethodConfig = field(default_factory=lambda: method)
         backbone: BackboneConfig = field(default_factory=lambda: backbone)
         optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
 
     PretrainArgs.__doc__ = help_text
     args = words.parse(PretrainArgs, rest, verb)
+    return _asked(args, args.method)
+
+
+def _asked(args: _RunArgs, method: "MethodConfig") -> tuple[str, dict[str, Any]]:
+    """The folder of a run, and the other arguments of the function that makes it."""
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    return args.out or f"runs/{args.method.name}-{Path(args.source).stem}", given | {"say": words.tell}
+    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": words.tell}
