@@ -113,10 +113,12 @@ def attend(pupil: Pupil, method: DistillConfig, store: Store, size: int, seed: i
 
 def _anywhere(cfg: TeacherConfig) -> TeacherConfig:
     """With absolute paths, as a run has that of its store: it may be resumed from another folder."""
-    named = {name: getattr(cfg, name) for name in ("weights", "cache") if getattr(cfg, name) is not None}
-    if Path(cfg.name).is_dir():
-        named["name"] = cfg.name
-    return replace(cfg, **{name: str(Path(path).absolute()) for name, path in named.items()})
+    name = str(Path(cfg.name).absolute()) if Path(cfg.name).is_dir() else cfg.name
+    return replace(cfg, name=name, weights=_absolute(cfg.weights), cache=_absolute(cfg.cache))
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None else str(Path(path).absolute())
 
 
 def _check_maps(pupil: Pupil, method: DistillConfig) -> None:
