@@ -47,6 +47,7 @@ class Bags(NamedTuple):
 
     kind: str  # "knn" or "kmeans"
     size: int
+    drop_above: float | None = None  # of the nearest, those of a larger cosine are copies and left out
 
 
 class Loss(NamedTuple):

@@ -174,11 +174,12 @@ def _bags(cache: Cache, pupil: Pupil, store: Store, bags: Bags, seed: int, say: 
         clusters = kmeans(vectors, rows=rows, seed=seed, device=pupil.device)
         table[rows] = cluster_bags(clusters, bags.size, seed, rows)
         return table
-    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}"
+    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.drop_above}"
     graph = neighbours(
         vectors,
         bags.size,
         rows=rows,
+        drop_above=bags.drop_above,
         device=pupil.device,
         folder=folder,
         digest=f"{pupil.frozen.digest} {mark}",

@@ -137,6 +137,23 @@ def test_images_that_are_held_out_are_not_learnt_from(tmp_path: Path, monkeypatc
     assert (visits.bags[visits.rows] != visits.rows[:, None]).all()
 
 
+@pytest.mark.parametrize("drop_above", [None, 0.999])
+def test_copies_are_mates_unless_they_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_above: float | None
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **given: seen.update(given))
+    monkeypatch.setattr("limbeck.run.score", lambda *args: {})
+    twice = np.concatenate([images()[0][:50]] * 2)
+    method = replace(small("bingo"), bag_size=1, drop_above=drop_above)
+    said: list[str] = []
+    given: dict[str, Any] = {"method": method, "student": STUDENT, "train": TRAIN, "network": Quarters()}
+    distill(twice, tmp_path / "run", teacher=replace(OWN, held_out=0), say=said.append, **given)
+    copied = (seen["visits"].bags[:, 0] - np.arange(100)) % 100 == 50
+    assert copied.all() if drop_above is None else not copied.any()
+    assert any("--method.drop-above 0.999" in sentence for sentence in said) == (drop_above is None)
+
+
 @pytest.mark.parametrize("replay", [0, 2])
 def test_a_stopped_run_goes_on_to_the_same_numbers(
     tmp_path: Path, big: Path, monkeypatch: pytest.MonkeyPatch, replay: int

@@ -36,9 +36,10 @@ class Statistics:
 
     def summary(self) -> str:
         """The numbers, for people."""
+        last = f" and {self.last:.3f} at rank {self.k}" if self.k > 1 else ""
         pure = "" if self.purity is None else f"; {self.purity:.1%} of the neighbours have the image's label"
         return (
-            f"cosine {self.first:.3f} at rank 1 and {self.last:.3f} at rank {self.k}; {self.reciprocity:.0%} of the "
+            f"cosine {self.first:.3f} at rank 1{last}; {self.reciprocity:.0%} of the "
             f"edges are mutual; an image is among the neighbours of at most {self.largest:,} others "
             f"(skewness {self.skewness:.1f}){pure}"
         )
@@ -49,7 +50,7 @@ class Statistics:
             return None
         return (
             f"{self.copies:.0%} of the images have a neighbour of cosine above {COPY}, as frames of a film do, and a "
-            f"bag of such mates says little that is new: leave them out (drop_above={COPY})"
+            f"bag of such mates says little that is new: leave them out (--method.drop-above {COPY})"
         )
 
 

@@ -42,6 +42,8 @@ class Config(QueueDistillConfig):
     """Bags of nearest neighbours, or of the clusters of a spherical k-means."""
     bag_size: int = 5
     """Images of a bag beside its own; by default no more than a tenth of the square root of the store."""
+    drop_above: float | None = None
+    """Leave neighbours of a larger cosine out of bags: 0.999 for copies and frames of a film."""
     inter: float = 0.5
     """Weight of the teacher's vector of the other image of the bag; that of the image's own is the rest."""
     warmup: float = 0.055
@@ -65,7 +67,7 @@ class Config(QueueDistillConfig):
 
     def bags(self) -> Bags:
         """Which images are mates."""
-        return Bags(self.bag, self.bag_size)
+        return Bags(self.bag, self.bag_size, self.drop_above)
 
     def fit(self, setting: Setting) -> Self:
         """With a queue and bags that suit the store."""
