@@ -214,7 +214,7 @@ def _stock_cut(name: str, whole: Any, cut: int) -> dict[str, Any]:
     """timm arguments that cut `whole` after block or stage `cut`, or nothing where timm has none."""
     if timm.models.is_model_in_modules(name, VITS):
         return {"depth": cut}
-    if not timm.models.is_model_in_modules(name, "resnet") or cut == 4:
+    if not timm.models.is_model_in_modules(name, ("resnet",)) or cut == 4:
         return {}
     stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4][:cut]
     layers = [len(stage) for stage in stages]

@@ -62,7 +62,7 @@ SMALL_STEMS: dict[str, Callable[[Any, bool], None]] = {
 def small_stem_of(arch: str) -> Callable[[Any, bool], None] | None:
     """The function that gives the networks of `arch`'s family a small stem, or None where the family has none."""
     return next(
-        (change for module, change in SMALL_STEMS.items() if timm.models.is_model_in_modules(arch, module)), None
+        (change for module, change in SMALL_STEMS.items() if timm.models.is_model_in_modules(arch, (module,))), None
     )
 
 
