@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
 from limbeck.data.loader import Loader
 from limbeck.data.store import Store
 from limbeck.data.views import preset

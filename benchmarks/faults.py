@@ -56,7 +56,7 @@ def _nothing(replace: Any) -> None:
 
 @fault("no stop-gradient: the teacher is the student, and learns", "byol")
 def _no_stop_gradient(replace: Any) -> None:
-    from limbeck.distributed import gather
+    from limbeck.core.distributed import gather
     from limbeck.methods.base import TeacherHost
 
     replace(TeacherHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
@@ -86,7 +86,7 @@ def _still_queue(replace: Any) -> None:
 
 @fault("queue takes the rows of its own process", "mocov2 or state")
 def _own_queue(replace: Any) -> None:
-    from limbeck.distributed import own_rows
+    from limbeck.core.distributed import own_rows
     from limbeck.state import Queue
 
     push = Queue.push
@@ -95,9 +95,9 @@ def _own_queue(replace: Any) -> None:
 
 @fault("BatchNorm of each process by itself", "byol")
 def _own_statistics(replace: Any) -> None:
-    import limbeck.distributed
+    import limbeck.core.distributed
 
-    replace(limbeck.distributed, "sync_batchnorm", lambda module, device: module)
+    replace(limbeck.core.distributed, "sync_batchnorm", lambda module, device: module)
 
 
 @fault("BatchNorm over both views where each has its own", "byol")
@@ -127,7 +127,7 @@ def _identical_views(replace: Any) -> None:
 
 @fault("one side detached", "simclr")
 def _detached(replace: Any) -> None:
-    from limbeck.distributed import gather
+    from limbeck.core.distributed import gather
     from limbeck.methods.base import host
 
     replace(host, "gather", lambda rows: gather(rows.detach()))
@@ -135,7 +135,7 @@ def _detached(replace: Any) -> None:
 
 @fault("gradient of gathered rows stays with their process", "simclr")
 def _local_gradient(replace: Any) -> None:
-    from limbeck.distributed import _Gather, own_rows
+    from limbeck.core.distributed import _Gather, own_rows
 
     replace(_Gather, "backward", staticmethod(lambda ctx, *grads: own_rows(grads[0])))
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting, Taught
+from limbeck.core.types import Batch, Clock, Loss, Setting, Taught
 from limbeck.data.loader import Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View, preset

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
 from limbeck.data.loader import Loader
 from limbeck.data.store import Store
 from limbeck.losses.relation import relation, relation_divergence

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Features
-from limbeck.errors import UserError, nearest
+from limbeck.core.errors import UserError, nearest
+from limbeck.core.types import Features
 from limbeck.networks import Trunk, small_stem_of, tap_table, timm_defaults
 from limbeck.vit import fix_positions, init_as_moco
 

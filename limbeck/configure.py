@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.backbones import BackboneConfig
-from limbeck.config import from_json
-from limbeck.contracts import Setting
+from limbeck.core.config import from_json
+from limbeck.core.distributed import is_first_process
+from limbeck.core.errors import UserError, reason
+from limbeck.core.types import Setting
 from limbeck.data.loader import check_batch
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.tally import ALLOWED
-from limbeck.distributed import is_first_process
-from limbeck.errors import UserError, reason
 from limbeck.lesson import Pupil, enrol
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
 from limbeck.methods.base.anchors import effective_anchors

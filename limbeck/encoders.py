@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
-from limbeck.config import from_json, to_json
-from limbeck.disk import replacing
-from limbeck.errors import UserError, reason
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import replacing
 from limbeck.networks import timm_defaults
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.contracts import Bags
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags
 from limbeck.data.loader import KEPT_SEED, Loader, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
-from limbeck.errors import UserError
 from limbeck.graph.bags import cluster_bags, kmeans, knn_bags
 from limbeck.graph.neighbours import neighbours
 from limbeck.graph.statistics import describe

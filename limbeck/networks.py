@@ -11,7 +11,7 @@ import timm
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 default_cfgs = generate_default_cfgs({"limbeck_backbone": {}})  # where timm's registry looks
 

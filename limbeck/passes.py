@@ -1,22 +1,18 @@
 """One pass over a store: the images that a network is shown, and a bank of what it says of them."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
+from limbeck.core.progress import progress
 from limbeck.data.augment import augment, eval_view
 from limbeck.data.draw import draw
 from limbeck.data.store import Store
 from limbeck.data.views import View
-
-T = TypeVar("T")
-
 
 Look = Callable[[np.ndarray], Tensor]
 """From rows of a store, int64 [B], to the images that a network sees, float32 [B 3 H W], normalised."""
@@ -68,13 +64,6 @@ def collect(
         for key, values in say(look(rows[part])).items():
             bank[key][part] = values
     return bank
-
-
-def progress(items: Sequence[T], description: str) -> Iterable[T]:
-    """Iterate over `items` under a bar named `description`, wiped when done; none if it is empty or nobody watches."""
-    console = Console(stderr=True)
-    watched = bool(description) and console.is_terminal
-    return track(items, description, console=console, transient=True, disable=not watched)
 
 
 def _pixels(store: Store, rows: np.ndarray, device: torch.device) -> Tensor:

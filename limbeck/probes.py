@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from limbeck.backbones import Backbone
+from limbeck.core.devices import use_bf16
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.evaluate import knn_accuracy
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import NEIGHBOURS, fidelity_probe
-from limbeck.hardware import use_bf16
 from limbeck.lesson import Pupil
 from limbeck.passes import plain_look
 from limbeck.teachers import teacher_features

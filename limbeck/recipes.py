@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import timm
 
 from limbeck.backbones import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
+from limbeck.core.errors import UserError
 from limbeck.data.views import View
-from limbeck.errors import UserError
 from limbeck.networks import timm_defaults
 from limbeck.train.optim import OptimConfig
 

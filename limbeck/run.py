@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.config import to_json
 from limbeck.configure import CONFIG, RunConfig, Say, Wishes, configure, read_config
+from limbeck.core.config import to_json
+from limbeck.core.distributed import is_first_process, peers_needed
+from limbeck.core.errors import UserError
+from limbeck.core.files import alone_in, replacing
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.tally import ALLOWED
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
-from limbeck.disk import alone_in, replacing
-from limbeck.distributed import is_first_process, peers_needed
 from limbeck.encoders import Preprocessing, load, save_encoder
-from limbeck.errors import UserError
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.evaluate.compare import compare_run
 from limbeck.evaluate.fidelity import NEIGHBOURS

@@ -55,8 +55,8 @@ def part_of(module: str) -> str:
 def order() -> list[str]:
     """The parts from left to right, as docs/design.md lists them."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    found = re.search(r"^errors(?:\s+<\s+\w+)+", text, re.M)
-    assert found, "docs/design.md no longer lists the parts as 'errors < config < ...'"
+    found = re.search(r"^core(?:\s+<\s+\w+)+", text, re.M)
+    assert found, "docs/design.md no longer lists the parts as 'core < losses < ...'"
     return re.split(r"\s+<\s+", found.group())
 
 

@@ -9,7 +9,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.vit import sincos_positions
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 4, "num_heads": 2}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.contracts import Clock, Setting
+from limbeck.core.types import Clock, Setting
 from limbeck.data.augment import eval_view
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits

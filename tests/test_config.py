@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from limbeck.config import Choice, Json, from_json, to_json
-from limbeck.errors import UserError
+from limbeck.core.config import Choice, Json, from_json, to_json
+from limbeck.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

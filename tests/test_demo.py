@@ -12,9 +12,9 @@ from PIL import Image
 
 from limbeck import demo as module
 from limbeck.backbones import BackboneConfig
+from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.demo import Plan, demo
-from limbeck.errors import UserError
 from limbeck.evaluate.result import Result
 from limbeck.methods.simclr import Config as SimClrConfig
 from limbeck.train.config import TrainConfig

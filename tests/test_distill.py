@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from limbeck.backbones import BackboneConfig
 from limbeck.configure import read_config
+from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.encoders import load
-from limbeck.errors import UserError
 from limbeck.methods import DistillConfig, MethodConfig, distill_config, method_config, method_names
 from limbeck.run import distill, pretrain, resume
 from limbeck.teachers import TeacherConfig

@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import nn
 
-from limbeck import distributed
-from limbeck.distributed import gather, is_first_process, sync_batchnorm
-from limbeck.errors import UserError
+from limbeck.core import distributed
+from limbeck.core.distributed import gather, is_first_process, sync_batchnorm
+from limbeck.core.errors import UserError
 
 
 def test_one_process_needs_nothing() -> None:

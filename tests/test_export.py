@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from limbeck import export as export_module
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.export import Preprocessing, export, load, load_preprocessing, save_encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.disk import LOCK
+from limbeck.core.files import LOCK
 from tests.commands import Run
 
 SMALL = "--batch-size 32"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from limbeck.backbones import BackboneConfig, build_backbone
+from limbeck.core.errors import UserError
 from limbeck.data.views import View, preset
-from limbeck.errors import UserError
 from limbeck.recipes import fit_views
 
 

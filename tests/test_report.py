@@ -13,9 +13,9 @@ import pytest
 from limbeck import run as run_module
 from limbeck.backbones import BackboneConfig
 from limbeck.cli import main
-from limbeck.config import to_json
 from limbeck.configure import RunConfig
-from limbeck.errors import UserError
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError
 from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.result import Data, Result, Row

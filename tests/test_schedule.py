@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.schedule import cosine, warmup_cosine, warmup_multistep
+from limbeck.core.schedules import cosine, warmup_cosine, warmup_multistep
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "sdssl_schedules.npz")
 WMSE = np.load(Path(__file__).parent / "golden" / "wmse_lr_schedule.npz")

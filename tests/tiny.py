@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Features, Setting, Taught
+from limbeck.core.types import Batch, Clock, Features, Setting, Taught
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from limbeck.cli import images, results, training
 from limbeck.cli.words import tell
-from limbeck.errors import UserError, nearest
+from limbeck.core.errors import UserError, nearest
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "check": (images.check, "find what is wrong with images before training does"),
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
-        from limbeck.distributed import is_first_process
+        from limbeck.core.distributed import is_first_process
         from limbeck.train.interrupt import Interrupted
 
         if not isinstance(error, Interrupted):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from limbeck.cli import words
 from limbeck.cli.words import Out, Source
+from limbeck.core.errors import UserError
 from limbeck.data.findings import Choice
-from limbeck.errors import UserError
 
 if TYPE_CHECKING:
     from limbeck.data.store import Store

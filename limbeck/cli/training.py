@@ -10,7 +10,7 @@ import tyro
 
 from limbeck.cli import words
 from limbeck.cli.words import Run, Source
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:

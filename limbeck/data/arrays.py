@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import Content, UndecodableError, decoding
 from limbeck.data.rows import FileState, Item, Rows, file_state, state_fingerprint
-from limbeck.errors import UserError, reason
 
 
 @runtime_checkable

@@ -7,15 +7,15 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+from limbeck.core.errors import UserError
+from limbeck.core.progress import progress_bar
 from limbeck.data.decode import UndecodableError, original_size
 from limbeck.data.examine import Row, examine, examined, quiet_pillow, remember
 from limbeck.data.files import SKIPPED, is_store, read_manifest, read_source_files
 from limbeck.data.findings import CHOICES, KINDS
-from limbeck.data.parallel import progress
 from limbeck.data.rows import SAMPLE, Item, Rows, what_changed
 from limbeck.data.tally import Policy, Tally
 from limbeck.data.writer import StoreWriter
-from limbeck.errors import UserError
 
 
 def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, policy: Policy) -> None:
@@ -40,7 +40,7 @@ def all_rows(rows: Rows, size: int, workers: int | None, writer: StoreWriter | N
     """Every row of the source, examined, with a progress bar; a writer gives those that it has, and gets the others."""
     seen: dict[str, str] = {}
     done = 0
-    with progress(rows.count) as advance:
+    with progress_bar(rows.count) as advance:
         for kept in writer.kept() if writer else ():
             for row in kept:
                 remember(row, seen)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.core.errors import UserError
+from limbeck.core.files import alone, replacing
 from limbeck.data.build import all_rows, check_arguments, choose_size
 from limbeck.data.check_page import PICTURES, Picture, check_page
 from limbeck.data.decode import Decoded, image_format
@@ -19,11 +21,9 @@ from limbeck.data.findings import KINDS, Choice, Finding, Name
 from limbeck.data.parallel import ordered_map
 from limbeck.data.rows import Rows, what_changed
 from limbeck.data.sources import Source, read_source
-from limbeck.data.store import Store, alone
+from limbeck.data.store import Store
 from limbeck.data.tally import ALLOWED, Policy, Tally
 from limbeck.data.writer import StoreWriter
-from limbeck.disk import replacing
-from limbeck.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from limbeck.config import from_json
+from limbeck.core.config import from_json
+from limbeck.core.errors import UserError
 from limbeck.data.decode import Pixels
 from limbeck.data.rows import FileState
-from limbeck.errors import UserError
 
 VERSION = 1
 MOST_CLASSES = 1_000_000  # labels without names get one each, up to the highest: a label that is an id would need many

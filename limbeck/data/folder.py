@@ -6,9 +6,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from limbeck.core.errors import UserError
 from limbeck.data.findings import Finding
 from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
-from limbeck.errors import UserError
 
 # fmt: off
 SUFFIXES = frozenset((

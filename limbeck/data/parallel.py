@@ -1,4 +1,4 @@
-"""Work on threads, in the order of the items, with a progress bar.
+"""Work on threads, in the order of the items.
 
 Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock, and pixels need no copy. Tiny
 images are bound by the lock, but then one thread stores about 5,000 a second (32 px JPEGs of a parquet file).
@@ -7,7 +7,6 @@ images are bound by the lock, but then one thread stores about 5,000 a second (3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -34,21 +33,3 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
                 yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with rows/s and the time left, where stderr is a terminal; gives what advances it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda rows: bar.advance(task, rows)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data.decode import Pixels
-from limbeck.errors import UserError
 
 TRAIN_PER_CLASS = 400  # of 500
 

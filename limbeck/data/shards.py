@@ -11,10 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import UndecodableError
 from limbeck.data.folder import is_image
 from limbeck.data.rows import Item, Rows, file_state, state_fingerprint
-from limbeck.errors import UserError, reason
 
 
 class Member(NamedTuple):

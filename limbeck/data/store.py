@@ -1,8 +1,7 @@
 """A store: N images of one size as one memory map, with their labels and original sizes."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import alone
 from limbeck.data.build import write_store
 from limbeck.data.decode import Pixels, decode
 from limbeck.data.files import (
@@ -31,8 +31,6 @@ from limbeck.data.findings import Choice
 from limbeck.data.rows import Rows, fingerprint
 from limbeck.data.sources import Source, read_source
 from limbeck.data.tally import ALLOWED, Policy
-from limbeck.disk import room_for
-from limbeck.errors import UserError, reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,26 +222,6 @@ def open_store(
     store = Store.open(out)
     policy.judge(store.skipped, store.skipped + len(store), rows.name)  # it may have been built for a laxer one
     return store
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Holds the right to write `out`; another process that wants it waits, and is told so. A killed one lets go."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.with_name(f".{out.name}.lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            print(f"waiting for the process that builds {out}", file=sys.stderr)
-            lock.acquire()
-    except OSError as error:
-        raise UserError(f"'{out}' cannot be written: {error.strerror}") from error
-    try:
-        with room_for(out):
-            yield
-    finally:
-        lock.release()
 
 
 def sized(store: Store, size: int | None) -> Store:

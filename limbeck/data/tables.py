@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import Content, UndecodableError
 from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
-from limbeck.errors import UserError, reason
 
 LABELS = ("label", "labels", "class", "cls")
 BATCH = 64  # rows read at a time: encoded images may have megabytes each

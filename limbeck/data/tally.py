@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from limbeck.core.errors import UserError, nearest
 from limbeck.data.examine import Row
 from limbeck.data.findings import CHOICES, KINDS, Finding, Name, refusal
-from limbeck.errors import UserError, nearest
 
 ALLOWED = 0.05  # share of rows that may be bad: more is a mistake in the data rather than bad luck
 

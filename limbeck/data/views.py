@@ -17,7 +17,7 @@ where the authors give one, their weaker jitter.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from limbeck.errors import UserError, nearest
+from limbeck.core.errors import UserError, nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

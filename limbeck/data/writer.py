@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from limbeck.core.errors import UserError
 from limbeck.data.decode import Decoded
 from limbeck.data.examine import CHUNK, Row
 from limbeck.data.files import (
@@ -48,7 +49,6 @@ from limbeck.data.files import (
 from limbeck.data.findings import Finding, refusal
 from limbeck.data.parallel import batched
 from limbeck.data.rows import Rows, what_changed
-from limbeck.errors import UserError
 
 PLAN, JOURNAL, STORE = "plan.json", "journal.jsonl", "store"
 COMMIT_SECONDS = 2.0  # work that a kill may cost; a commit waits for the disk, about 10 ms

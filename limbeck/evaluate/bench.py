@@ -8,17 +8,18 @@ import numpy as np
 import torch
 
 from limbeck.backbones import Backbone
+from limbeck.core.devices import use_bf16
+from limbeck.core.errors import UserError
+from limbeck.core.progress import progress
 from limbeck.data.store import Store
 from limbeck.data.views import preset
-from limbeck.errors import UserError
 from limbeck.evaluate.config import LBFGS_ROWS, EvaluateConfig
 from limbeck.evaluate.cost import Cost, cost
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.geometry import Geometry, geometry
 from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
-from limbeck.hardware import use_bf16
-from limbeck.passes import Look, drawn_look, plain_look, progress
+from limbeck.passes import Look, drawn_look, plain_look
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

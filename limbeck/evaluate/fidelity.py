@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.errors import UserError
+from limbeck.core.devices import use_bf16
+from limbeck.core.errors import UserError
 from limbeck.evaluate.features import extract
 from limbeck.geometry import effective_rank
 from limbeck.graph.neighbours import neighbours
-from limbeck.hardware import use_bf16
 from limbeck.passes import Look
 
 NEIGHBOURS = 10

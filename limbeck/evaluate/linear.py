@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.passes import progress
-from limbeck.schedule import cosine
+from limbeck.core.progress import progress
+from limbeck.core.schedules import cosine
 
 
 @dataclass(frozen=True, kw_only=True)

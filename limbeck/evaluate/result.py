@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.config import Json, from_json, to_json
-from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.core.config import Json, from_json, to_json
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
 from limbeck.evaluate.comparison import Comparison
 from limbeck.evaluate.config import EvaluateConfig
 

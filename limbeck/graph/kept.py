@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.config import from_json, to_json
-from limbeck.disk import replacing, room_for, sync
-from limbeck.errors import UserError, reason
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import replacing, room_for, sync
 
 MANIFEST, ROWS, COSINES = "neighbours.json", "rows.npy", "cosines.npy"
 Way = Literal["exact", "ivf"]

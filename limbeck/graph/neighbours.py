@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.store import alone
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.files import alone
+from limbeck.core.progress import progress
 from limbeck.graph.ivf import PROBES, IvfSearch, lists_of
 from limbeck.graph.kept import Kept, Settings, Way, read_settings
 from limbeck.graph.search import BLOCKS, ExactSearch, parts_of
 from limbeck.graph.vectors import Features, Vectors
-from limbeck.passes import progress
 
 Say = Callable[[str], object]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
 from limbeck.data.check_page import PICTURES, Picture, page, section
 from limbeck.data.decode import Decoded, Pixels, decode
 from limbeck.data.doctor import HTML
 from limbeck.data.files import INDEX
 from limbeck.data.store import Store
-from limbeck.disk import replacing
-from limbeck.errors import UserError
 from limbeck.graph.duplicates import ABOVE, Describe, Matches, duplicates, leaks, thumbnails
 from limbeck.graph.neighbours import Say
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 Features = NDArray[np.floating] | Tensor
 """[N D], float16, float32 or float64, in memory or a memory map."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.heads import HypercolumnPool, mlp
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.core.distributed import gather
+from limbeck.core.types import Batch, Clock, Loss, Taught
 from limbeck.data.views import View
-from limbeck.distributed import gather
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
 from limbeck.state import Ema

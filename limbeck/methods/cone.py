@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.heads import mlp
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
 from limbeck.methods.base import Card, Method, MethodConfig
 from limbeck.methods.base.queue import fit_queue
-from limbeck.schedule import cosine
 from limbeck.state import Ema, Queue
 
 

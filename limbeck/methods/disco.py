@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.core.distributed import gather, own_rows
+from limbeck.core.types import Batch, Clock, Loss, Taught
 from limbeck.data.views import View
-from limbeck.distributed import gather, own_rows
 from limbeck.heads import mlp
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods import mocov2
 from limbeck.methods.base import Card, Step
 from limbeck.methods.mocov2 import MoCoV2

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import own_rows
+from limbeck.core.types import Batch
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import own_rows
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Branch, Card, QueueConfig, QueueHost, Step
 from limbeck.state import Ema

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import own_rows
+from limbeck.core.types import Batch
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.ranking import smooth_ap
 from limbeck.methods.base import BatchHost, Card, PositivesConfig
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import BatchHost, Card, HostConfig
 

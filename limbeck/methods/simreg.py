@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
+from limbeck.core.types import Batch, Clock, Loss, Taught
 from limbeck.data.views import View
 from limbeck.heads import mlp
 from limbeck.losses.alignment import cosine_distance

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import gather, rank
+from limbeck.core.distributed import gather, rank
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.heads import mlp
 from limbeck.losses.contrastive import info_nce, sup_con
 from limbeck.losses.graph import neighbour_components

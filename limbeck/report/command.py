@@ -6,8 +6,8 @@ import shlex
 from typing import Any
 
 from limbeck.backbones import BackboneConfig
-from limbeck.config import to_json
 from limbeck.configure import RunConfig
+from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.recipes import DISTILL_OPTIM, default_optim
 from limbeck.teachers import TeacherConfig

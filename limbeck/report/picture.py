@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
 from limbeck.evaluate.result import Result
 
 WIDTH, HEIGHT = 760, 400

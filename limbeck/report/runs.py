@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.config import to_json
 from limbeck.configure import RunConfig, read_config
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError
 from limbeck.data.files import is_store, read_manifest
-from limbeck.errors import UserError
 from limbeck.evaluate.result import Result, Row
 from limbeck.run import ENCODER, RESULT
 from limbeck.train.watch import HEALTH

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Taught
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Taught
 from limbeck.data.loader import RESIDENT_SHARE
 from limbeck.data.views import View
-from limbeck.errors import UserError
 from limbeck.methods.base import Teacher
 from limbeck.teachers.cache import Cache, Vectors
 from limbeck.teachers.network import Frozen

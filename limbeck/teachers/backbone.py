@@ -9,9 +9,9 @@ import timm
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone, BackboneConfig, timm_recipe
-from limbeck.config import to_json
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError, nearest, reason
 from limbeck.encoders import encoder_folder, load, load_preprocessing, own_config
-from limbeck.errors import UserError, nearest, reason
 from limbeck.networks import timm_defaults
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.licence import licence_in_card

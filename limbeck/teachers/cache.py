@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import replacing, room_for
+from limbeck.core.progress import progress
 from limbeck.data.store import Store
 from limbeck.data.views import View
-from limbeck.disk import replacing, room_for
-from limbeck.errors import UserError, reason
-from limbeck.passes import Look, drawn_look, plain_look, progress
+from limbeck.passes import Look, drawn_look, plain_look
 from limbeck.teachers.network import Frozen
 
 VERSION = 1

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from limbeck.errors import UserError, reason
+from limbeck.core.errors import UserError, reason
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.licence import licence_in_card
 from limbeck.teachers.network import Answer, Found, Interpolation, Sight, triple

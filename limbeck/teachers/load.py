@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import UserError, reason
+from limbeck.core.errors import UserError, reason
 from limbeck.teachers.backbone import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.huggingface import from_huggingface

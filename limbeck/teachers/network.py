@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from limbeck.hardware import use_bf16
+from limbeck.core.devices import use_bf16
 
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]

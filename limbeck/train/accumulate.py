@@ -2,7 +2,7 @@
 
 import torch
 
-from limbeck.contracts import Loss
+from limbeck.core.types import Loss
 
 
 def join(losses: list[Loss]) -> Loss:

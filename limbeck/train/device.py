@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.backbones import Backbone
-from limbeck.config import Json
-from limbeck.distributed import gather, sync_batchnorm
-from limbeck.errors import UserError
-from limbeck.hardware import native_bf16
+from limbeck.core.config import Json
+from limbeck.core.devices import native_bf16
+from limbeck.core.distributed import gather, sync_batchnorm
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:

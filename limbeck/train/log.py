@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.disk import replacing, room_for
+from limbeck.core.files import replacing, room_for
 
 PLAIN_SECONDS = 30.0  # between lines when stderr is not a terminal
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from limbeck.config import Json
-from limbeck.contracts import Loss
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.types import Loss
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View
-from limbeck.errors import UserError
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig

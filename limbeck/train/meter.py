@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limbeck.config import Json
-from limbeck.contracts import Batch, Loss
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
+from limbeck.core.types import Batch, Loss
 from limbeck.data.files import INDEX
 from limbeck.data.store import Store
-from limbeck.disk import replacing
-from limbeck.errors import UserError
 from limbeck.train.checkpoint import CHECKPOINT, save_checkpoint
 from limbeck.train.optim import clip_gradients
 from limbeck.train.steps import Steps

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.data.loader import EVERY_ROW, Loader, Visits
 from limbeck.data.store import Store
 from limbeck.data.views import View

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.disk import replacing
+from limbeck.core.files import replacing
 from limbeck.train.checkpoint import CHECKPOINT
 from limbeck.train.examine import Examiner
 from limbeck.train.health import Finding, Reading, all_is_well, collapsed, diagnose

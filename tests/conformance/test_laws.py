@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.config import from_json, to_json
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.config import from_json, to_json
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods import Method, MethodConfig
 from limbeck.state import Ema, Queue
 from tests import tiny

@@ -13,8 +13,8 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from limbeck.contracts import Batch, Clock
-from limbeck.distributed import rank, sync_batchnorm, world
+from limbeck.core.distributed import rank, sync_batchnorm, world
+from limbeck.core.types import Batch, Clock
 from limbeck.methods import Method, MethodConfig
 from limbeck.train.accumulate import detach, join
 from tests import tiny

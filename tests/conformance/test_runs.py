@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.config import to_json
-from limbeck.contracts import Clock, Setting
+from limbeck.core.config import to_json
+from limbeck.core.types import Clock, Setting
 from limbeck.data.augment import eval_view
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits

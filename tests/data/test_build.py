@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data.build import choose_size
 from limbeck.data.examine import CHUNK
 from limbeck.data.parallel import ordered_map
 from limbeck.data.rows import Item, Rows
 from limbeck.data.store import Store, build_store
-from limbeck.errors import UserError
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int] = (9, 7)) -> None:

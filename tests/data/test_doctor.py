@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data.decode import image_format
 from limbeck.data.doctor import Check, check, check_store
 from limbeck.data.findings import CHOICES, KINDS, Choice, Name
 from limbeck.data.store import Store, build_store, open_store
-from limbeck.errors import UserError
 
 DRAW = np.random.default_rng(0)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data.decode import UndecodableError, decode
 from limbeck.data.rows import Item, Rows
 from limbeck.data.sources import Source, read_source
-from limbeck.errors import UserError
 
 SHADES = [10, 60, 110, 160]
 LABELS = [1, 0, 1, 0]

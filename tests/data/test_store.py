@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data.store import Store, build_store, open_store
-from limbeck.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 1, 0]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from limbeck.core.errors import UserError
 from limbeck.data.views import PRESETS, View, preset
-from limbeck.errors import UserError
 
 
 def test_byol_is_the_asymmetric_pair_of_sdssl() -> None:

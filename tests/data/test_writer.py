@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limbeck.core.errors import UserError
 from limbeck.data import examine, writer
 from limbeck.data.build import write_store
 from limbeck.data.rows import FileState, Item, Rows, what_changed
 from limbeck.data.store import Store, build_store
 from limbeck.data.tally import Policy
-from limbeck.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
 BROKEN = (3, 50, 97)

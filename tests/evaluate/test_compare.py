@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from limbeck.backbones import Backbone
+from limbeck.core.errors import UserError
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.encoders import Preprocessing, save_encoder
-from limbeck.errors import UserError
 from limbeck.evaluate import Result, evaluate
 from limbeck.evaluate.compare import Contender, compare, compare_run
 from limbeck.evaluate.comparison import Comparison, Entrant, percent

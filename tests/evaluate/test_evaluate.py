@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
+from limbeck.core.errors import UserError
 from limbeck.data.store import Store
-from limbeck.errors import UserError
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from tests.tiny import SIZE, tiny_vit
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.core.devices import use_bf16
+from limbeck.core.errors import UserError
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.errors import UserError
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import fidelity, fidelity_probe, linear_cka
-from limbeck.hardware import use_bf16
 from limbeck.passes import plain_look
 from tests.tiny import SIZE, tiny_vit
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.schedules import cosine
 from limbeck.evaluate.linear import JointHeads, SgdConfig, fit_sgd, lbfgs_accuracy
-from limbeck.schedule import cosine
 from tests.conftest import Golden
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.graph import kept, search
 from limbeck.graph import neighbours as module
 from limbeck.graph.neighbours import Graph, neighbours

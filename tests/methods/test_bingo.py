@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Bags, Clock, Setting, Taught
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags, Clock, Setting, Taught
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.bingo import Bingo, Config, box, cutmix

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.methods.byol import BYOL, Config
 from tests.tiny import batch, tiny_vit
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods import HostConfig
 from limbeck.methods.cgh import CGH, Config
 from tests.tiny import batch_for, tiny_vit

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.contracts import Features, Setting, Taught
+from limbeck.core.types import Features, Setting, Taught
 from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.compress import CompRess, Config
 from tests import tiny

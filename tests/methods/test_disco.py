@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Taught
+from limbeck.core.types import Batch, Taught
 from limbeck.methods.disco import Config, DisCo
 from tests import tiny
 from tests.methods import told

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
 from limbeck.methods.base import Branch
 from limbeck.methods.moby import Config, MoBY
 from tests.methods.loops import cos

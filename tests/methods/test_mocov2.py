@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock
 from limbeck.methods.mocov2 import Config, MoCoV2
 from tests.methods.loops import cos
 from tests.tiny import SETTING, Flat, batch, tiny_vit

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Setting
 from limbeck.methods.s2r2 import S2R2, Config
 from tests.losses.test_ranking import loops
 from tests.tiny import tiny_vit, views_of

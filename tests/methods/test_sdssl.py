@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.contracts import Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock
 from limbeck.methods import HostConfig, method_config
 from limbeck.methods.sdssl import SDSSL, Config
 from tests.tiny import batch, tiny_vit

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Taught
+from limbeck.core.types import Taught
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.seed import Config, Seed

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.methods.simclr import Config, SimCLR
 from tests.tiny import batch, tiny_vit
 

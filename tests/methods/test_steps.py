@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.methods import Method
 from limbeck.methods.base import MomentumHost
 from limbeck.methods.sdssl import SDSSL, Config

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods.sdssl import Config as Sdssl
 from limbeck.methods.swav import Config, SwAV
 from limbeck.train.optim import OptimConfig, build_optimizer

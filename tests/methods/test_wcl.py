@@ -9,8 +9,8 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock
 from limbeck.methods import HostConfig
 from limbeck.methods.wcl import WCL, Config
 from tests.losses.test_contrastive import loops, sup_con_loops

@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.distributed import sync_batchnorm
-from limbeck.errors import UserError
+from limbeck.core.distributed import sync_batchnorm
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Setting
 from limbeck.heads import Head
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.wmse import WMSE, Config

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Loss, Taught
+from limbeck.core.types import Batch, Loss, Taught
 from limbeck.methods.base import DistillConfig, QueueDistiller, Teacher
 from tests.tiny import build, tiny_vit
 

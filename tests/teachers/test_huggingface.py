@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.teachers.folders import MEAN, STD, images
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.config import Json
-from limbeck.errors import UserError
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
 from limbeck.train import device
 from limbeck.train.config import TrainConfig
 from limbeck.train.device import check_alike, choose_accelerator, choose_precision, launch

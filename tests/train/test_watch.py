@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.train.toy import Toy, fit, toy

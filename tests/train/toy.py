@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limbeck.contracts import Batch, Clock, Features, Loss
+from limbeck.core.types import Batch, Clock, Features, Loss
 from limbeck.data.store import Store
 from limbeck.data.views import View
 from limbeck.methods.base import Method

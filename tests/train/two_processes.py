@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from limbeck.contracts import Clock, Loss
-from limbeck.distributed import rank, world
+from limbeck.core.distributed import rank, world
+from limbeck.core.types import Clock, Loss
 from tests.train.toy import Toy, fit, toy
 
 

@@ -12,10 +12,10 @@ from typing import ClassVar, NamedTuple, Self
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.config import Choice
-from limbeck.contracts import Batch, Clock, Loss, Setting
+from limbeck.core.config import Choice
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.data.views import PRESETS, View, preset
-from limbeck.errors import UserError
 
 
 class Card(NamedTuple):

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags, Batch, Clock, Loss, Setting, Taught
 from limbeck.data.views import View
-from limbeck.errors import UserError
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.base.contract import Method, MethodConfig

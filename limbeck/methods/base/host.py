@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss, Setting
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Features, Loss, Setting
 from limbeck.data.views import View
-from limbeck.distributed import gather
-from limbeck.errors import UserError
 from limbeck.heads import Head, mlp
 from limbeck.methods.base.contract import Method, MethodConfig
 

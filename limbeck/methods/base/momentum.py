@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import gather
+from limbeck.core.distributed import gather
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods.base.host import Host, HostConfig, Step
-from limbeck.schedule import cosine
 from limbeck.state import Ema
 
 

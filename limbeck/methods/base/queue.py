@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.backbones import Backbone
-from limbeck.contracts import Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock, Loss, Setting
 from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
 from limbeck.state import Queue
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 
 def world() -> int:

@@ -1,14 +1,15 @@
-"""Files that appear whole or not at all, whatever ends the process; and one sentence for a disk that is full."""
+"""Files that appear whole or not at all, whatever ends the process; locks; and one sentence for a disk that is full."""
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 LOCK = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -65,6 +66,26 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise UserError(f"'{folder}' cannot be written: {error.strerror}") from error
     with held:
         yield
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Holds the right to write `out`; another process that wants it waits, and is told so. A killed one lets go."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.with_name(f".{out.name}.lock"))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"waiting for the process that builds {out}", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}") from error
+    try:
+        with room_for(out):
+            yield
+    finally:
+        lock.release()
 
 
 def sync(path: Path) -> None:
