@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.data.store import Store
 from limbeck.methods import MethodConfig, method_config
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig

@@ -28,15 +28,15 @@ import torch.nn.functional as F
 from cifar10_methods import BATCH, QUARTER, small
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.encoders import load
 from limbeck.evaluate import knn_accuracy
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import fidelity
 from limbeck.evaluate.linear import SgdConfig, fit_sgd
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
+from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.models.encoder_io import load
 from limbeck.passes import plain_look
 from limbeck.run import distill, pretrain
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.core.types import Batch, Clock
 from limbeck.data.loader import Loader
 from limbeck.data.store import Store
 from limbeck.data.views import preset
 from limbeck.methods import simclr
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.device import choose_accelerator, choose_precision
 from limbeck.train.loop import train

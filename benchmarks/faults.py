@@ -64,14 +64,14 @@ def _no_stop_gradient(replace: Any) -> None:
 
 @fault("teacher never moves", "byol")
 def _frozen(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import Ema
 
     replace(Ema, "update", lambda self, source, momentum: None)
 
 
 @fault("teacher forgets: momentum 0", "byol")
 def _forgetful(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import Ema
 
     update = Ema.update
     replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
@@ -79,7 +79,7 @@ def _forgetful(replace: Any) -> None:
 
 @fault("queue is not pushed", "mocov2 or state")
 def _still_queue(replace: Any) -> None:
-    from limbeck.state import Queue
+    from limbeck.models.queue import Queue
 
     replace(Queue, "push", lambda self, news: None)
 
@@ -87,7 +87,7 @@ def _still_queue(replace: Any) -> None:
 @fault("queue takes the rows of its own process", "mocov2 or state")
 def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import own_rows
-    from limbeck.state import Queue
+    from limbeck.models.queue import Queue
 
     push = Queue.push
     replace(Queue, "push", lambda self, news: push(self, {k: own_rows(v) for k, v in news.items()}))

@@ -15,9 +15,9 @@ from statistics import median
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.data.store import Store
 from limbeck.methods import method_config
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim
 from limbeck.train.config import TrainConfig
 from limbeck.train.examine import Examiner

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.data.store import Store
 from limbeck.graph.neighbours import estimate, neighbours
 from limbeck.graph.statistics import describe
 from limbeck.graph.vectors import Vectors
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.passes import collect, plain_look
 
 K = 10

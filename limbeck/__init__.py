@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.data.doctor import check
     from limbeck.data.store import Store, build_store, open_store
-    from limbeck.encoders import load, load_preprocessing
+    from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.run import distill, evaluate_run, plan, pretrain, resume
 
 __version__ = "0.1.0"
@@ -19,8 +19,8 @@ _HOMES = {
     "build_store": "limbeck.data.store",
     "check": "limbeck.data.doctor",
     "open_store": "limbeck.data.store",
-    "load": "limbeck.encoders",
-    "load_preprocessing": "limbeck.encoders",
+    "load": "limbeck.models.encoder_io",
+    "load_preprocessing": "limbeck.models.encoder_io",
     "distill": "limbeck.run",
     "evaluate_run": "limbeck.run",
     "plan": "limbeck.run",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import nn
 
-from limbeck.backbones import BackboneConfig
 from limbeck.core.config import from_json
 from limbeck.core.distributed import is_first_process
 from limbeck.core.errors import UserError, reason
@@ -21,6 +20,7 @@ from limbeck.methods import DistillConfig, MethodConfig, distill_config
 from limbeck.methods.base.anchors import effective_anchors
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simreg import Config as SimRegConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.recipes import default_optim, fit_backbone, fit_views
 from limbeck.teachers import TeacherConfig, load_teacher
 from limbeck.train.config import TrainConfig

@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from limbeck.backbones import BackboneConfig
 from limbeck.configure import CONFIG, read_config
 from limbeck.core.errors import UserError
 from limbeck.data.files import is_store
@@ -35,6 +34,7 @@ from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
 from limbeck.run import ENCODER, RESULT, evaluate_run, pretrain, resume
 from limbeck.train.config import TrainConfig

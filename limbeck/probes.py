@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import torch
 
-from limbeck.backbones import Backbone
 from limbeck.core.devices import use_bf16
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
@@ -14,6 +13,7 @@ from limbeck.evaluate import knn_accuracy
 from limbeck.evaluate.features import extract
 from limbeck.evaluate.fidelity import NEIGHBOURS, fidelity_probe
 from limbeck.lesson import Pupil
+from limbeck.models.backbone import Backbone
 from limbeck.passes import plain_look
 from limbeck.teachers import teacher_features
 from limbeck.train.probe import Probe

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import timm
 
-from limbeck.backbones import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
 from limbeck.core.errors import UserError
 from limbeck.data.views import View
-from limbeck.networks import timm_defaults
+from limbeck.models.backbone import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
+from limbeck.models.surgery import timm_defaults
 from limbeck.train.optim import OptimConfig
 
 CROP = 0.875  # 224 of 256, the usual share of the stored image that evaluation looks at

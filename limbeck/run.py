@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.configure import CONFIG, RunConfig, Say, Wishes, configure, read_config
 from limbeck.core.config import to_json
 from limbeck.core.distributed import is_first_process, peers_needed
@@ -24,12 +23,13 @@ from limbeck.data.sources import Source
 from limbeck.data.store import Store, open_store
 from limbeck.data.tally import ALLOWED
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
-from limbeck.encoders import Preprocessing, load, save_encoder
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.evaluate.compare import compare_run
 from limbeck.evaluate.fidelity import NEIGHBOURS
 from limbeck.lesson import Pupil, attend, enrol
 from limbeck.methods import DistillConfig, Method, MethodConfig
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from limbeck.probes import make_probe
 from limbeck.recipes import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher

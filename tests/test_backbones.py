@@ -8,9 +8,9 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.core.errors import UserError
-from limbeck.vit import sincos_positions
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
+from limbeck.models.vit_init import sincos_positions
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 4, "num_heads": 2}
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}

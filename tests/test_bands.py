@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.core.types import Clock, Setting
 from limbeck.data.augment import eval_view
 from limbeck.data.loader import Loader
@@ -24,6 +23,7 @@ from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.evaluate import knn_accuracy
 from limbeck.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig, method_names
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests import tiny
 from tests.tiny import configs

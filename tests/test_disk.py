@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.backbones import Backbone
 from limbeck.core.errors import UserError
 from limbeck.core.files import replacing
 from limbeck.data.store import build_store
-from limbeck.encoders import Preprocessing, save_encoder
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.log import Log, Metrics
 from tests.tiny import tiny_vit

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from limbeck.backbones import BackboneConfig
 from limbeck.configure import read_config
 from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
-from limbeck.encoders import load
 from limbeck.methods import DistillConfig, MethodConfig, distill_config, method_config, method_names
+from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import load
 from limbeck.run import distill, pretrain, resume
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig

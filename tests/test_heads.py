@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from limbeck.heads import Head, HypercolumnPool, hypercolumn, mlp
+from limbeck.models.heads import Head, HypercolumnPool, hypercolumn, mlp
 
 WIDTHS = {"proj_last_bn": (10, 12, 12, 6), "proj_no_last_bn": (10, 12, 12, 6), "pred_last_bn": (6, 12, 6)}
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.core.errors import UserError
 from limbeck.data.views import View, preset
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import fit_views
 
 

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 import pytest
 
 from limbeck import run as run_module
-from limbeck.backbones import BackboneConfig
 from limbeck.cli import main
 from limbeck.configure import RunConfig
 from limbeck.core.config import to_json
@@ -20,6 +19,7 @@ from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.result import Data, Result, Row
 from limbeck.methods import MethodConfig, method_config
+from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, layer_picture, write_report
 from limbeck.report.command import run_command
 from limbeck.report.sections import by_size

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from limbeck.state import Queue
+from limbeck.models.queue import Queue
 
 
 def numbered(start: int, count: int) -> dict[str, torch.Tensor]:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.core.types import Batch, Clock, Features, Setting, Taught
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import DistillConfig, Teacher
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns

@@ -105,8 +105,8 @@ def pretrain(argv: Sequence[str]) -> None:
 
 def distill(argv: Sequence[str]) -> None:
     """`limbeck distill`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import DistillConfig, distill_config
+    from limbeck.models.backbone import BackboneConfig
     from limbeck.recipes import DISTILL_OPTIM, STUDENT
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
@@ -143,8 +143,8 @@ def resume(argv: Sequence[str]) -> None:
 
 def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import HostConfig, MethodConfig, method_config
+    from limbeck.models.backbone import BackboneConfig
     from limbeck.recipes import default_optim
     from limbeck.train.optim import OptimConfig
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from limbeck.backbones import Backbone
 from limbeck.data.store import Store
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.config import EvaluateConfig
@@ -17,6 +16,7 @@ from limbeck.evaluate.geometry import Geometry
 from limbeck.evaluate.knn import knn_accuracy
 from limbeck.evaluate.result import Data, Result, Row, finite
 from limbeck.evaluate.scores import Scores
+from limbeck.models.backbone import Backbone
 
 __all__ = ["EvaluateConfig", "Result", "Row", "evaluate", "knn_accuracy"]
 

@@ -7,7 +7,6 @@ from typing import Self
 import numpy as np
 import torch
 
-from limbeck.backbones import Backbone
 from limbeck.core.devices import use_bf16
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress
@@ -19,6 +18,7 @@ from limbeck.evaluate.features import extract
 from limbeck.evaluate.geometry import Geometry, geometry
 from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
+from limbeck.models.backbone import Backbone
 from limbeck.passes import Look, drawn_look, plain_look
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
+from limbeck.models.backbone import Backbone
 from limbeck.passes import Look, collect
 
 

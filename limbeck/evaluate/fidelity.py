@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.backbones import Backbone
 from limbeck.core.devices import use_bf16
 from limbeck.core.errors import UserError
 from limbeck.evaluate.features import extract
 from limbeck.geometry import effective_rank
 from limbeck.graph.neighbours import neighbours
+from limbeck.models.backbone import Backbone
 from limbeck.passes import Look
 
 NEIGHBOURS = 10

@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from limbeck.backbones import BackboneConfig
 from limbeck.core.config import to_json
 from limbeck.evaluate.result import Row
+from limbeck.models.backbone import BackboneConfig
 from limbeck.report.command import run_command
 from limbeck.report.runs import Run, cheapest_cut
 from limbeck.report.tables import comparison_table, percent

@@ -8,11 +8,11 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone, BackboneConfig, timm_recipe
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError, nearest, reason
-from limbeck.encoders import encoder_folder, load, load_preprocessing, own_config
-from limbeck.networks import timm_defaults
+from limbeck.models.backbone import Backbone, BackboneConfig, timm_recipe
+from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, own_config
+from limbeck.models.surgery import timm_defaults
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.licence import licence_in_card
 from limbeck.teachers.network import Answer, Found, Interpolation, Sight, triple

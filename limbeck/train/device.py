@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.backbones import Backbone
 from limbeck.core.config import Json
 from limbeck.core.devices import native_bf16
 from limbeck.core.distributed import gather, sync_batchnorm
 from limbeck.core.errors import UserError
+from limbeck.models.backbone import Backbone
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:

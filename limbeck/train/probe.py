@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from limbeck.backbones import Backbone
+from limbeck.models.backbone import Backbone
 
 Probe = Callable[[Backbone], dict[str, float]]
 

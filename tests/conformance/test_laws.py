@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from limbeck.core.config import from_json, to_json
 from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods import Method, MethodConfig
-from limbeck.state import Ema, Queue
+from limbeck.models.ema import Ema
+from limbeck.models.queue import Queue
 from tests import tiny
 from tests.tiny import COUNT, batch_for, configs, tiny_vit
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.core.config import to_json
 from limbeck.core.types import Clock, Setting
 from limbeck.data.augment import eval_view
@@ -18,6 +17,7 @@ from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train

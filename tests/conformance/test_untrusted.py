@@ -24,8 +24,8 @@ from limbeck.configure import read_config
 from limbeck.core.errors import UserError
 from limbeck.data.sources import read_source
 from limbeck.data.store import Store, build_store, open_store
-from limbeck.encoders import load, load_preprocessing
 from limbeck.evaluate.result import Result
+from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.train.toy import toy

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods import HostConfig
 from limbeck.methods.cgh import CGH, Config
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from tests.tiny import batch_for, tiny_vit
 
 TINY = Config(hidden=12, dim=6, queue=16)

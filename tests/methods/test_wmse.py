@@ -17,9 +17,9 @@ import limbeck
 from limbeck.core.distributed import sync_batchnorm
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Setting
-from limbeck.heads import Head
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.wmse import WMSE, Config
+from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
 from tests.losses.test_whitening import w_mse_in_loops, whiten_in_loops
 from tests.tiny import Flat, tiny_vit, views_of

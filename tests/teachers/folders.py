@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.encoders import Preprocessing, save_encoder
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import Preprocessing, save_encoder
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}

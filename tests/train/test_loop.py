@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.backbones import Backbone
 from limbeck.core.errors import UserError
 from limbeck.core.schedules import warmup_cosine
 from limbeck.core.types import Batch, Clock, Loss
 from limbeck.data.loader import Loader
+from limbeck.models.backbone import Backbone
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig, build_optimizer

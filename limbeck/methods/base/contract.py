@@ -11,11 +11,11 @@ from typing import ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
 from limbeck.core.config import Choice
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.data.views import PRESETS, View, preset
+from limbeck.models.backbone import Backbone
 
 
 class Card(NamedTuple):

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
 from limbeck.core.distributed import gather
 from limbeck.core.schedules import cosine
 from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods.base.host import Host, HostConfig, Step
-from limbeck.state import Ema
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError, reason
 from limbeck.core.files import replacing
-from limbeck.networks import timm_defaults
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
+from limbeck.models.surgery import timm_defaults
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
 
@@ -43,8 +43,8 @@ class Preprocessing:
 def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing, note: Mapping[str, Any]) -> None:
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
-    A network that timm names `limbeck_backbone` needs `import limbeck.backbones` first. `note` (JSON values: where the
-    encoder comes from) is kept in the config. An encoder that is there already is replaced, the config last.
+    A network that timm names `limbeck_backbone` needs `import limbeck.models.backbone` first. `note` (JSON values:
+    where the encoder comes from) is kept in the config. An encoder that is there already is replaced, the config last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, nearest
 from limbeck.core.types import Features
-from limbeck.networks import Trunk, small_stem_of, tap_table, timm_defaults
-from limbeck.vit import fix_positions, init_as_moco
+from limbeck.models.surgery import Trunk, small_stem_of, tap_table, timm_defaults
+from limbeck.models.vit_init import fix_positions, init_as_moco
 
 VITS = (
     "vision_transformer",
@@ -45,7 +45,7 @@ class BackboneConfig:
     timm's plain stem is always 64 wide, its deep one 2 * stem_width, and the small stem keeps the width that it finds.
     """
     small_stem: bool | None = None
-    """CNNs: start with a 3x3 convolution of stride 1 and no max-pool (families: `networks.SMALL_STEMS`).
+    """CNNs: start with a 3x3 convolution of stride 1 and no max-pool (families: `surgery.SMALL_STEMS`).
 
     None: where img_size is at most 64 and the family has one.
     """
@@ -190,7 +190,7 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     """(name, arguments) with which `timm.create_model` builds the network of `cfg`: timm's own wherever they suffice.
 
     A ViT is cut by `depth`, a ResNet by `layers` (an empty stage is the identity); the rest goes through
-    `limbeck_backbone`, which timm knows once `limbeck.backbones` is imported.
+    `limbeck_backbone`, which timm knows once `limbeck.models.backbone` is imported.
     """
     _check_name(cfg.name)
     if loading := [arg for arg in LOADING if arg in cfg.args]:
