@@ -30,14 +30,14 @@ from torch import Tensor
 
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.evaluate import knn_accuracy
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import fidelity
 from limbeck.evaluate.linear import SgdConfig, fit_sgd
+from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.features.extract import extract
+from limbeck.features.images import plain_look
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
+from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load
-from limbeck.passes import plain_look
 from limbeck.run import distill, pretrain
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
 from limbeck.teachers.cache import Cache

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from limbeck.data.store import Store
-from limbeck.evaluate import EvaluateConfig, knn_accuracy
+from limbeck.evaluate import EvaluateConfig
 from limbeck.methods import simclr
+from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import BackboneConfig
 from limbeck.run import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig

@@ -9,12 +9,13 @@ import torch
 from limbeck.core.devices import use_bf16
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.evaluate import knn_accuracy
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import NEIGHBOURS, fidelity_probe
+from limbeck.evaluate.teacher_fidelity import fidelity_probe
+from limbeck.features.extract import extract
+from limbeck.features.images import plain_look
 from limbeck.lesson import Pupil
+from limbeck.metrics.fidelity import NEIGHBOURS
+from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone
-from limbeck.passes import plain_look
 from limbeck.teachers import teacher_features
 from limbeck.train.probe import Probe
 

@@ -25,9 +25,9 @@ from limbeck.data.tally import ALLOWED
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.evaluate.compare import compare_run
-from limbeck.evaluate.fidelity import NEIGHBOURS
 from limbeck.lesson import Pupil, attend, enrol
 from limbeck.methods import DistillConfig, Method, MethodConfig
+from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from limbeck.probes import make_probe

@@ -20,9 +20,9 @@ from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.evaluate import knn_accuracy
-from limbeck.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig, method_names
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests import tiny

@@ -11,14 +11,13 @@ import torch
 from limbeck.data.store import Store
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.cost import Cost
-from limbeck.evaluate.geometry import Geometry
-from limbeck.evaluate.knn import knn_accuracy
 from limbeck.evaluate.result import Data, Result, Row, finite
 from limbeck.evaluate.scores import Scores
+from limbeck.metrics.cost import Cost
+from limbeck.metrics.representation import Geometry
 from limbeck.models.backbone import Backbone
 
-__all__ = ["EvaluateConfig", "Result", "Row", "evaluate", "knn_accuracy"]
+__all__ = ["EvaluateConfig", "Result", "Row", "evaluate"]
 
 
 def evaluate(

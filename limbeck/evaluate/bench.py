@@ -13,13 +13,13 @@ from limbeck.core.progress import progress
 from limbeck.data.store import Store
 from limbeck.data.views import preset
 from limbeck.evaluate.config import LBFGS_ROWS, EvaluateConfig
-from limbeck.evaluate.cost import Cost, cost
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.geometry import Geometry, geometry
 from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
+from limbeck.features.extract import extract
+from limbeck.features.images import Look, drawn_look, plain_look
+from limbeck.metrics.cost import Cost, cost
+from limbeck.metrics.representation import Geometry, geometry
 from limbeck.models.backbone import Backbone
-from limbeck.passes import Look, drawn_look, plain_look
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,12 +13,13 @@ from limbeck.data.store import Store
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.cost import cost
-from limbeck.evaluate.fidelity import NEIGHBOURS, check_images, fidelity
 from limbeck.evaluate.result import finite
+from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.features.images import plain_look
+from limbeck.metrics.cost import cost
+from limbeck.metrics.fidelity import NEIGHBOURS, check_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing
-from limbeck.passes import plain_look
 from limbeck.teachers import Frozen, teacher_features
 
 

@@ -25,7 +25,7 @@ from limbeck.core.files import replacing, room_for
 from limbeck.core.progress import progress
 from limbeck.data.store import Store
 from limbeck.data.views import View
-from limbeck.passes import Look, drawn_look, plain_look
+from limbeck.features.images import Look, drawn_look, plain_look
 from limbeck.teachers.network import Frozen
 
 VERSION = 1

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from limbeck.data.store import Store
-from limbeck.passes import collect, plain_look
+from limbeck.features.extract import collect
+from limbeck.features.images import plain_look
 from limbeck.teachers.network import Frozen
 
 
@@ -14,7 +15,7 @@ def teacher_features(
 ) -> Tensor:
     """Vectors, float32 [n D], of the plain central views of `rows` [n] of `store`, as the teacher sees them.
 
-    The network is moved to `device`; where the result lies, and `show`, are as in `passes.collect`.
+    The network is moved to `device`; where the result lies, and `show`, are as in `extract.collect`.
     """
     network = frozen.network.to(device)
     look = plain_look(store, frozen.size, frozen.mean, frozen.std, device, frozen.interpolation)

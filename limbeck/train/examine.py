@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.loader import Loader
-from limbeck.geometry import deviation, effective_rank, positive_alignment, uniformity
 from limbeck.methods.base import Method
+from limbeck.metrics.representation import deviation, effective_rank, positive_alignment, uniformity
 from limbeck.train.probe import evaluating
 
 if TYPE_CHECKING:

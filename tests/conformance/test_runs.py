@@ -15,8 +15,8 @@ from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.geometry import effective_rank
 from limbeck.methods import Method, MethodConfig
+from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted

@@ -16,11 +16,11 @@ from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.evaluate import Result, evaluate
 from limbeck.evaluate.compare import Contender, compare, compare_run
 from limbeck.evaluate.comparison import Comparison, Entrant, percent
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import fidelity
+from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.features.extract import extract
+from limbeck.features.images import plain_look
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
-from limbeck.passes import plain_look
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.evaluate.test_evaluate import CFG, shades, tiny_resnet
 from tests.tiny import SIZE, tiny_vit

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.evaluate.cost import cost
+from limbeck.metrics.cost import cost
 
 
 class Attention(nn.Module):

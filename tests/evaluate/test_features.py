@@ -8,8 +8,8 @@ from limbeck.core.devices import use_bf16
 from limbeck.data.augment import eval_view
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
-from limbeck.evaluate.features import extract
-from limbeck.passes import drawn_look, plain_look
+from limbeck.features.extract import extract
+from limbeck.features.images import drawn_look, plain_look
 from tests.tiny import SIZE, tiny_vit
 
 CPU = torch.device("cpu")

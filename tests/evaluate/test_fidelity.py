@@ -11,9 +11,10 @@ from limbeck.core.devices import use_bf16
 from limbeck.core.errors import UserError
 from limbeck.data.store import Store
 from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import fidelity, fidelity_probe, linear_cka
-from limbeck.passes import plain_look
+from limbeck.evaluate.teacher_fidelity import fidelity, fidelity_probe
+from limbeck.features.extract import extract
+from limbeck.features.images import plain_look
+from limbeck.metrics.fidelity import linear_cka
 from tests.tiny import SIZE, tiny_vit
 
 

@@ -8,8 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.evaluate.geometry import geometry
-from limbeck.geometry import deviation, effective_rank, negative_alignment, positive_alignment, uniformity
+from limbeck.metrics.representation import (
+    deviation,
+    effective_rank,
+    geometry,
+    negative_alignment,
+    positive_alignment,
+    uniformity,
+)
 from tests.conftest import Golden
 
 

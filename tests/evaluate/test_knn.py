@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.evaluate import knn
-from limbeck.evaluate.knn import euclidean_knn_accuracy, knn_accuracy, knn_votes
+from limbeck.metrics import knn
+from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_votes
 from tests.conftest import Golden
 
 

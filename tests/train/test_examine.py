@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
-from limbeck.geometry import deviation, effective_rank
+from limbeck.metrics.representation import deviation, effective_rank
 from limbeck.train.examine import Examiner
 from tests.train.toy import VIEWS, Toy, noise, toy
 
