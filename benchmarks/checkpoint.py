@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from cifar10_methods import BATCH, QUARTER, small
 from torch import Tensor
 
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.evaluate.linear import SgdConfig, fit_sgd
 from limbeck.evaluate.teacher_fidelity import fidelity
 from limbeck.features.extract import extract

@@ -16,7 +16,7 @@ from statistics import mean, stdev
 
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result
 from limbeck.methods import MethodConfig, mocov3, sdssl
 from limbeck.models.backbone import BackboneConfig

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.models.backbone import BackboneConfig

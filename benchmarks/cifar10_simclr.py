@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig
 from limbeck.methods import simclr
 from limbeck.metrics.knn import knn_accuracy

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.types import Batch, Clock
+from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
-from limbeck.data.views import preset
+from limbeck.data.store.store import Store
 from limbeck.methods import simclr
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, evaluate
 from limbeck.models.backbone import BackboneConfig, build_backbone
 

@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim

@@ -56,7 +56,7 @@ class Kill(NamedTuple):
 def write_store(folder: Path) -> Path:
     """Every twentieth digit, 16 pixels squared, as a store."""
     from limbeck.data.samples import digits
-    from limbeck.data.store import build_store
+    from limbeck.data.store.open import build_store
 
     images, labels = digits()
     rows = slice(None, None, 20)

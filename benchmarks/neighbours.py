@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.features.extract import collect
 from limbeck.features.images import plain_look
 from limbeck.graph.neighbours import estimate, neighbours

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, Clock
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
 from limbeck.methods.base import Method

@@ -11,10 +11,11 @@ from limbeck.core.config import from_json
 from limbeck.core.distributed import is_first_process
 from limbeck.core.errors import UserError, reason
 from limbeck.core.types import Setting
+from limbeck.data.check.stats import ALLOWED
 from limbeck.data.loader import check_batch
-from limbeck.data.sources import Source
-from limbeck.data.store import Store, open_store
-from limbeck.data.tally import ALLOWED
+from limbeck.data.sources.open import Source
+from limbeck.data.store.open import open_store
+from limbeck.data.store.store import Store
 from limbeck.lesson import Pupil, enrol
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
 from limbeck.methods.base.anchors import effective_anchors

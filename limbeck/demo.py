@@ -26,9 +26,10 @@ from pathlib import Path
 
 from limbeck.configure import CONFIG, read_config
 from limbeck.core.errors import UserError
-from limbeck.data.files import is_store
 from limbeck.data.samples import write_digits
-from limbeck.data.store import Store, build_store
+from limbeck.data.store.layout import is_store
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, Row
 from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import Bags
+from limbeck.data.augment.views import View
 from limbeck.data.loader import KEPT_SEED, Loader, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.store.store import Store
 from limbeck.graph.bags import cluster_bags, kmeans, knn_bags
 from limbeck.graph.neighbours import neighbours
 from limbeck.graph.statistics import describe

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from limbeck.core.devices import use_bf16
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.evaluate.teacher_fidelity import fidelity_probe
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look

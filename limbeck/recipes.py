@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import timm
 
 from limbeck.core.errors import UserError
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.models.backbone import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
 from limbeck.models.surgery import timm_defaults
 from limbeck.train.optim import OptimConfig

@@ -18,11 +18,12 @@ from limbeck.core.config import to_json
 from limbeck.core.distributed import is_first_process, peers_needed
 from limbeck.core.errors import UserError
 from limbeck.core.files import alone_in, replacing
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.data.check.stats import ALLOWED
 from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.sources import Source
-from limbeck.data.store import Store, open_store
-from limbeck.data.tally import ALLOWED
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.data.sources.open import Source
+from limbeck.data.store.open import open_store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.evaluate.compare import compare_run
 from limbeck.lesson import Pupil, attend, enrol

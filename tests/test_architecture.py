@@ -17,7 +17,7 @@ EVERYTHING = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT /
 # Who may name a method: the methods, and those who choose a default or show one off.
 MAY_NAME = {"methods", "recipes", "configure", "report", "demo", "cli"}
 # Presets of views bear the names of the papers that they are from.
-PRESETS_OF_VIEWS = ROOT / "limbeck" / "data" / "views.py"
+PRESETS_OF_VIEWS = ROOT / "limbeck" / "data" / "augment" / "views.py"
 
 
 def name_of(path: Path) -> str:
@@ -44,7 +44,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """'limbeck.data.store.Store' -> 'data'; the package itself is the part 'limbeck'."""
+    """'limbeck.data.store.store.Store' -> 'data'; the package itself is the part 'limbeck'."""
     words = module.split(".")
     inner = len(words) > 1 and (
         (ROOT / "limbeck" / words[1]).is_dir() or (ROOT / "limbeck" / f"{words[1]}.py").is_file()

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from limbeck.core.types import Clock, Setting
-from limbeck.data.augment import eval_view
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig, method_names
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.representation import effective_rank

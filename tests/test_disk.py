@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import replacing
-from limbeck.data.store import build_store
+from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.train.checkpoint import save_checkpoint

@@ -16,7 +16,7 @@ from PIL import Image
 
 import limbeck.methods
 from limbeck import cli
-from limbeck.data.views import PRESETS
+from limbeck.data.augment.views import PRESETS
 from limbeck.methods import HostConfig, method_config, method_names
 from tests.conformance import test_laws as laws
 

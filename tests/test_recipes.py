@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limbeck.core.errors import UserError
-from limbeck.data.views import View, preset
+from limbeck.data.augment.views import View, preset
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import fit_views
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, Clock, Features, Setting, Taught
 from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import DistillConfig, Teacher
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from limbeck.cli import words
 from limbeck.cli.words import Out, Source
 from limbeck.core.errors import UserError
-from limbeck.data.findings import Choice
+from limbeck.data.check.issues import Choice
 
 if TYPE_CHECKING:
-    from limbeck.data.store import Store
+    from limbeck.data.store.store import Store
     from limbeck.graph.twins import Twins
 
 
@@ -67,7 +67,7 @@ class StoreArgs:
 def check(argv: Sequence[str]) -> None:
     """`limbeck check`."""
     args = words.parse(CheckArgs, argv, "check")
-    from limbeck.data.files import is_store
+    from limbeck.data.store.layout import is_store
 
     if is_store(Path(args.source)):
         _check_store(args)
@@ -76,8 +76,8 @@ def check(argv: Sequence[str]) -> None:
 
 
 def _check_store(args: CheckArgs) -> None:
-    from limbeck.data.doctor import check_store
-    from limbeck.data.store import Store
+    from limbeck.data.check.scan import check_store
+    from limbeck.data.store.store import Store
 
     if args.fix_into:
         raise UserError(f"'{args.source}' is a store already: leave --fix-into out")
@@ -90,8 +90,8 @@ def _check_store(args: CheckArgs) -> None:
 def _check_files(args: CheckArgs) -> None:
     from rich.console import Console
 
-    from limbeck.data.doctor import check
-    from limbeck.data.store import open_store
+    from limbeck.data.check.scan import check
+    from limbeck.data.store.open import open_store
 
     scan = {key: value for key, value in vars(args).items() if key not in ("near_duplicates", "against", "alike")}
     found = check(**scan)
@@ -108,7 +108,7 @@ def _check_files(args: CheckArgs) -> None:
 
 
 def _twins(args: CheckArgs, store: "Store") -> "Twins":
-    from limbeck.data.store import open_store
+    from limbeck.data.store.open import open_store
     from limbeck.graph.twins import find_twins
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
@@ -120,6 +120,6 @@ def _twins(args: CheckArgs, store: "Store") -> "Twins":
 def store(argv: Sequence[str]) -> None:
     """`limbeck store`."""
     args = words.parse(StoreArgs, argv, "store")
-    from limbeck.data.store import build_store
+    from limbeck.data.store.open import build_store
 
     print(build_store(**vars(args)).path)

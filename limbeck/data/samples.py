@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limbeck.core.errors import UserError
-from limbeck.data.decode import Pixels
+from limbeck.data.store.layout import Pixels
 
 TRAIN_PER_CLASS = 400  # of 500
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.result import Data, Result, Row, finite

@@ -10,8 +10,8 @@ import torch
 from limbeck.core.devices import use_bf16
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress
-from limbeck.data.store import Store
-from limbeck.data.views import preset
+from limbeck.data.augment.views import preset
+from limbeck.data.store.store import Store
 from limbeck.evaluate.config import LBFGS_ROWS, EvaluateConfig
 from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate.bench import Bench
 from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from limbeck.core.errors import UserError
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate.scores import Labels
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.augment import augment, eval_view
-from limbeck.data.draw import draw
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.augment.apply import augment, eval_view
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
 
 Look = Callable[[np.ndarray], Tensor]
 """From rows of a store, int64 [B], to the images that a network sees, float32 [B 3 H W], normalised."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.draw import uniforms
+from limbeck.data.augment.params import uniforms
 from limbeck.graph.neighbours import Graph
 from limbeck.graph.search import nearest
 from limbeck.graph.vectors import BLOCK, Features, Vectors

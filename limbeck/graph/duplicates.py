@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.graph.neighbours import Graph, Say, neighbours
 from limbeck.graph.search import nearest
 from limbeck.graph.vectors import Features, Vectors

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import replacing
-from limbeck.data.check_page import PICTURES, Picture, page, section
-from limbeck.data.decode import Decoded, Pixels, decode
-from limbeck.data.doctor import HTML
-from limbeck.data.files import INDEX
-from limbeck.data.store import Store
+from limbeck.data.check.page import PICTURES, Picture, page, section
+from limbeck.data.check.scan import HTML
+from limbeck.data.decode import Decoded, decode
+from limbeck.data.store.layout import INDEX, Pixels
+from limbeck.data.store.store import Store
 from limbeck.graph.duplicates import ABOVE, Describe, Matches, duplicates, leaks, thumbnails
 from limbeck.graph.neighbours import Say
 

@@ -15,7 +15,7 @@ from torch.distributions import Beta
 from limbeck.core.distributed import from_first, gather
 from limbeck.core.errors import UserError
 from limbeck.core.types import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.losses.contrastive import info_nce_each
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
 from limbeck.models.backbone import Backbone

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
 from limbeck.core.types import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
 from limbeck.models.backbone import Backbone

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, own_rows
 from limbeck.core.types import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import Branch, Card, QueueDistillConfig, QueueDistiller, Teacher, taught

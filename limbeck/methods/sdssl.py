@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.core.schedules import cosine
 from limbeck.core.types import Batch, Clock, Loss, Setting
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.methods.base import Card, Host, HostConfig, Method, MethodConfig, Step
 from limbeck.methods.byol import Config as ByolConfig
 from limbeck.models.backbone import Backbone

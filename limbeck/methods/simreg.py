@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import Card, DistillConfig, Distiller, Teacher, taught
 from limbeck.models.backbone import Backbone

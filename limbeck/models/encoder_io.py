@@ -33,7 +33,7 @@ class Preprocessing:
 
     @property
     def crop_pct(self) -> float:
-        """Share of the square's side that is kept, as in `data.augment.eval_view`: 7/8, or more if `size` is."""
+        """Share of the square's side that is kept, as in `augment.apply.eval_view`: 7/8, or more if `size` is."""
         side = min(self.store_size, max(self.size, self.store_size * 7 // 8))
         share = side / self.store_size
         # timm squeezes to floor(size / share), which rounding errors must not take below the store's size

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Taught
+from limbeck.data.augment.views import View
 from limbeck.data.loader import RESIDENT_SHARE
-from limbeck.data.views import View
 from limbeck.methods.base import Teacher
 from limbeck.teachers.cache import Cache, Vectors
 from limbeck.teachers.network import Frozen

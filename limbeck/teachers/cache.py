@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from limbeck.core.errors import UserError, reason
 from limbeck.core.files import replacing, room_for
 from limbeck.core.progress import progress
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
 from limbeck.features.images import Look, drawn_look, plain_look
 from limbeck.teachers.network import Frozen
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.features.extract import collect
 from limbeck.features.images import plain_look
 from limbeck.teachers.network import Frozen

@@ -15,9 +15,9 @@ import torch
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.types import Loss
+from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig

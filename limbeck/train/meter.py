@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from limbeck.core.types import Clock
+from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig

@@ -19,8 +19,8 @@ from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.files import replacing
 from limbeck.core.types import Batch, Loss
-from limbeck.data.files import INDEX
-from limbeck.data.store import Store
+from limbeck.data.store.layout import INDEX
+from limbeck.data.store.store import Store
 from limbeck.train.checkpoint import CHECKPOINT, save_checkpoint
 from limbeck.train.optim import clip_gradients
 from limbeck.train.steps import Steps

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.types import Batch, Clock, Loss
+from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Loader, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.accumulate import detach, join
 from limbeck.train.config import TrainConfig

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from limbeck.core.config import to_json
 from limbeck.core.types import Clock, Setting
-from limbeck.data.augment import eval_view
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone

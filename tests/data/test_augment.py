@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from limbeck.data.augment import BLUR_RADIUS, augment, blur, eval_view
-from limbeck.data.colour import shift_hue_
-from limbeck.data.draw import Params, draw
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
+from limbeck.data.augment.apply import BLUR_RADIUS, augment, blur, eval_view
+from limbeck.data.augment.color import shift_hue_
+from limbeck.data.augment.params import Params, draw
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
 
 JITTER = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 ONES, ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from limbeck.core.errors import UserError
-from limbeck.data.build import choose_size
-from limbeck.data.examine import CHUNK
-from limbeck.data.parallel import ordered_map
-from limbeck.data.rows import Item, Rows
-from limbeck.data.store import Store, build_store
+from limbeck.data.check.examine import CHUNK
+from limbeck.data.sources.base import Item, Rows
+from limbeck.data.store.build import choose_size
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
+from limbeck.data.threads import ordered_map
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int] = (9, 7)) -> None:

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from limbeck.core.errors import UserError
+from limbeck.data.check.issues import CHOICES, KINDS, Choice, Name
+from limbeck.data.check.scan import Check, check, check_store
 from limbeck.data.decode import image_format
-from limbeck.data.doctor import Check, check, check_store
-from limbeck.data.findings import CHOICES, KINDS, Choice, Name
-from limbeck.data.store import Store, build_store, open_store
+from limbeck.data.store.open import build_store, open_store
+from limbeck.data.store.store import Store
 
 DRAW = np.random.default_rng(0)
 

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from limbeck.data.draw import _GOLDEN, Params, _mix, draw, uniforms
-from limbeck.data.views import View
+from limbeck.data.augment.params import _GOLDEN, Params, _mix, draw, uniforms
+from limbeck.data.augment.views import View
 
 COUNT = 2000
 STRONG = View(

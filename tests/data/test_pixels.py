@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.data.augment import blur
-from limbeck.data.colour import solarise_
+from limbeck.data.augment.apply import blur
+from limbeck.data.augment.color import solarise_
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from limbeck.core.errors import UserError
 from limbeck.data.decode import UndecodableError, decode
-from limbeck.data.rows import Item, Rows
-from limbeck.data.sources import Source, read_source
+from limbeck.data.sources.base import Item, Rows
+from limbeck.data.sources.open import Source, read_source
 
 SHADES = [10, 60, 110, 160]
 LABELS = [1, 0, 1, 0]

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from limbeck.core.errors import UserError
-from limbeck.data.store import Store, build_store, open_store
+from limbeck.data.store.open import build_store, open_store
+from limbeck.data.store.store import Store
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 1, 0]

@@ -3,7 +3,7 @@
 import pytest
 
 from limbeck.core.errors import UserError
-from limbeck.data.views import PRESETS, View, preset
+from limbeck.data.augment.views import PRESETS, View, preset
 
 
 def test_byol_is_the_asymmetric_pair_of_sdssl() -> None:

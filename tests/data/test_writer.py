@@ -14,11 +14,14 @@ import pytest
 from PIL import Image
 
 from limbeck.core.errors import UserError
-from limbeck.data import examine, writer
-from limbeck.data.build import write_store
-from limbeck.data.rows import FileState, Item, Rows, what_changed
-from limbeck.data.store import Store, build_store
-from limbeck.data.tally import Policy
+from limbeck.data.check import examine
+from limbeck.data.check.stats import Policy
+from limbeck.data.fingerprint import FileState, what_changed
+from limbeck.data.sources.base import Item, Rows
+from limbeck.data.store import writer
+from limbeck.data.store.build import write_store
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
 BROKEN = (3, 50, 97)
@@ -160,8 +163,9 @@ def test_a_kill_between_the_last_two_renames(tmp_path: Path, whole: Store, monke
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from limbeck.data import examine, writer
-from limbeck.data.store import build_store
+from limbeck.data.check import examine
+from limbeck.data.store import writer
+from limbeck.data.store.open import build_store
 writer.COMMIT_SECONDS = 0.0
 look = examine.examine
 def slow(item, size):
@@ -200,7 +204,9 @@ def test_kill_9(tmp_path: Path) -> None:
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:
     """What torchrun does with a raw folder."""
     photos = write_photos(tmp_path / "photos")
-    code = "import sys; from limbeck.data.store import open_store; print(open_store(sys.argv[1], sys.argv[2]).digest)"
+    code = (
+        "import sys; from limbeck.data.store.open import open_store; print(open_store(sys.argv[1], sys.argv[2]).digest)"
+    )
     words = [sys.executable, "-c", code, str(photos), str(tmp_path / "cache")]
     started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     answers = [process.communicate(timeout=120) for process in started]

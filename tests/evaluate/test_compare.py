@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from limbeck.core.errors import UserError
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.evaluate import Result, evaluate
 from limbeck.evaluate.compare import Contender, compare, compare_run
 from limbeck.evaluate.comparison import Comparison, Entrant, percent

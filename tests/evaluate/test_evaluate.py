@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from limbeck.core.errors import UserError
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from tests.tiny import SIZE, tiny_vit

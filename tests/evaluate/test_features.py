@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from limbeck.core.devices import use_bf16
-from limbeck.data.augment import eval_view
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, preset
+from limbeck.data.store.store import Store
 from limbeck.features.extract import extract
 from limbeck.features.images import drawn_look, plain_look
 from tests.tiny import SIZE, tiny_vit

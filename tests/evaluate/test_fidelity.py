@@ -9,8 +9,8 @@ from torch import Tensor
 
 from limbeck.core.devices import use_bf16
 from limbeck.core.errors import UserError
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
 from limbeck.evaluate.teacher_fidelity import fidelity, fidelity_probe
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look

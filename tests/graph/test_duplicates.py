@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from limbeck.data.samples import digits
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.graph.duplicates import Matches, duplicates, leaks, thumbnails
 from limbeck.graph.twins import find_twins
 from tests.commands import Run

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck.core.errors import UserError
-from limbeck.data.views import IMAGENET_MEAN
+from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.simreg import Config, SimReg
 from tests import tiny

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from limbeck.core.errors import UserError
+from limbeck.data.augment.views import View
 from limbeck.data.loader import Loader, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.store.store import Store
 from limbeck.teachers import cache as module
 from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache

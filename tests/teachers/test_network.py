@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-from limbeck.data.augment import eval_view
-from limbeck.data.store import Store
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.store.store import Store
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
 from tests.teachers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from limbeck.data.store import Store, build_store
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 from limbeck.train import meter
 from limbeck.train.config import TrainConfig
 from limbeck.train.meter import Plan, fits_on_gpu, largest, measure

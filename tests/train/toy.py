@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from limbeck.core.types import Batch, Clock, Features, Loss
-from limbeck.data.store import Store
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train

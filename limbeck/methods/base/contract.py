@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.core.config import Choice
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Loss, Setting
-from limbeck.data.views import PRESETS, View, preset
+from limbeck.data.augment.views import PRESETS, View, preset
 from limbeck.models.backbone import Backbone
 
 
@@ -40,7 +40,7 @@ class MethodConfig(Choice):
     @property
     @abstractmethod
     def views(self) -> str:
-        """Preset of augmentations (`limbeck.data.views.PRESETS`)."""
+        """Preset of augmentations (`limbeck.data.augment.views.PRESETS`)."""
 
     @classmethod
     def choose(cls, name: str) -> type["MethodConfig"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.anchors import temperature_for
 from limbeck.methods.base.contract import Method, MethodConfig

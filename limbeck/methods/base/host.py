@@ -11,7 +11,7 @@ from torch import Tensor
 from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Features, Loss, Setting
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 from limbeck.methods.base.contract import Method, MethodConfig
 from limbeck.models.backbone import Backbone
 from limbeck.models.heads import Head, mlp

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from limbeck.data.check.issues import KINDS, Name
+from limbeck.data.check.stats import Tally
 from limbeck.data.decode import Decoded
-from limbeck.data.findings import KINDS, Name
-from limbeck.data.tally import Tally
 
 PICTURES = 24  # files shown of each finding
 SIDE = 112  # pixels of a thumbnail's longer side

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from limbeck.data.views import View
+from limbeck.data.augment.views import View
 
 Array = npt.NDArray[Any]
 

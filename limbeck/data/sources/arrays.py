@@ -10,7 +10,8 @@ from PIL import Image
 
 from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import Content, UndecodableError, decoding
-from limbeck.data.rows import FileState, Item, Rows, file_state, state_fingerprint
+from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
+from limbeck.data.sources.base import Item, Rows
 
 
 @runtime_checkable

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.colour import jitter_, luma, on_rows, solarise_, to_device
-from limbeck.data.draw import Array, Params
-from limbeck.data.resample import resample
-from limbeck.data.views import View
+from limbeck.data.augment.color import jitter_, luma, on_rows, solarise_, to_device
+from limbeck.data.augment.crop import resample
+from limbeck.data.augment.params import Array, Params
+from limbeck.data.augment.views import View
 
 # Floats of pixels that are worked on at once. CPU: they and their temporaries stay in a second-level cache of 2 MB (85
 # images of 32 px, one of 224 px; four times as many cost 15 to 30 % at 224 px, a quarter of it 40 % at 32 px).

@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from limbeck.core.errors import UserError
-from limbeck.data.findings import Finding
-from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
+from limbeck.data.check.issues import Finding
+from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
+from limbeck.data.sources.base import Item, Rows
 
 # fmt: off
 SUFFIXES = frozenset((

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.colour import to_device
-from limbeck.data.draw import Array
+from limbeck.data.augment.color import to_device
+from limbeck.data.augment.params import Array
 
 NATIVE_SIZE = 64  # pixels; on the CPU, larger results come from torch's own kernel
 

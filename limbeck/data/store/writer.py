@@ -29,9 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from limbeck.core.errors import UserError
+from limbeck.data.check.examine import CHUNK, Row
+from limbeck.data.check.issues import Finding, refusal
 from limbeck.data.decode import Decoded
-from limbeck.data.examine import CHUNK, Row
-from limbeck.data.files import (
+from limbeck.data.fingerprint import what_changed
+from limbeck.data.sources.base import Rows
+from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
     INDEX_SCHEMA,
@@ -46,9 +49,7 @@ from limbeck.data.files import (
     replace_folder,
     write_source,
 )
-from limbeck.data.findings import Finding, refusal
-from limbeck.data.parallel import batched
-from limbeck.data.rows import Rows, what_changed
+from limbeck.data.threads import batched
 
 PLAN, JOURNAL, STORE = "plan.json", "journal.jsonl", "store"
 COMMIT_SECONDS = 2.0  # work that a kill may cost; a commit waits for the disk, about 10 ms

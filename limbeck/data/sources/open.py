@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, nearest
-from limbeck.data.arrays import MapDataset, array_file_rows, array_rows, dataset_rows
-from limbeck.data.files import is_store
-from limbeck.data.folder import folder_rows, is_image
-from limbeck.data.rows import Rows
-from limbeck.data.shards import shard_rows
-from limbeck.data.tables import hub_rows, parquet_rows
+from limbeck.data.sources.arrays import MapDataset, array_file_rows, array_rows, dataset_rows
+from limbeck.data.sources.base import Rows
+from limbeck.data.sources.folder import folder_rows, is_image
+from limbeck.data.sources.parquet import hub_rows, parquet_rows
+from limbeck.data.sources.webdataset import shard_rows
+from limbeck.data.store.layout import is_store
 
 Source = str | Path | Sequence[str | Path] | NDArray[Any] | tuple[NDArray[Any], ArrayLike] | MapDataset
 

@@ -9,13 +9,14 @@ from statistics import median
 
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress_bar
+from limbeck.data.check.examine import Row, examine, examined, quiet_pillow, remember
+from limbeck.data.check.issues import CHOICES, KINDS
+from limbeck.data.check.stats import Policy, Tally
 from limbeck.data.decode import UndecodableError, original_size
-from limbeck.data.examine import Row, examine, examined, quiet_pillow, remember
-from limbeck.data.files import SKIPPED, is_store, read_manifest, read_source_files
-from limbeck.data.findings import CHOICES, KINDS
-from limbeck.data.rows import SAMPLE, Item, Rows, what_changed
-from limbeck.data.tally import Policy, Tally
-from limbeck.data.writer import StoreWriter
+from limbeck.data.fingerprint import what_changed
+from limbeck.data.sources.base import SAMPLE, Item, Rows
+from limbeck.data.store.layout import SKIPPED, is_store, read_manifest, read_source_files
+from limbeck.data.store.writer import StoreWriter
 
 
 def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, policy: Policy) -> None:

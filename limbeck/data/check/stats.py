@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from limbeck.core.errors import UserError, nearest
-from limbeck.data.examine import Row
-from limbeck.data.findings import CHOICES, KINDS, Finding, Name, refusal
+from limbeck.data.check.examine import Row
+from limbeck.data.check.issues import CHOICES, KINDS, Finding, Name, refusal
 
 ALLOWED = 0.05  # share of rows that may be bad: more is a mistake in the data rather than bad luck
 
@@ -16,7 +16,7 @@ class Policy:
     """Which rows are used, and how many bad ones are accepted."""
 
     leave_out: tuple[str, ...] = ()
-    """Kinds of findings (`findings.CHOICES`) whose rows are not used, though they could be."""
+    """Kinds of findings (`issues.CHOICES`) whose rows are not used, though they could be."""
     allow_bad: float = ALLOWED
     """Share of the rows that may be unreadable."""
 

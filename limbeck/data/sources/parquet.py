@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import Content, UndecodableError
-from limbeck.data.rows import Item, Rows, file_state, fingerprint, state_fingerprint
+from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
+from limbeck.data.sources.base import Item, Rows
 
 LABELS = ("label", "labels", "class", "cls")
 BATCH = 64  # rows read at a time: encoded images may have megabytes each

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from limbeck.data.check.issues import Finding, refusal
 from limbeck.data.decode import SAME, Content, Decoded, UndecodableError, decode, decoding
-from limbeck.data.findings import Finding, refusal
-from limbeck.data.parallel import batched, ordered_map
-from limbeck.data.rows import Item, Rows
+from limbeck.data.sources.base import Item, Rows
+from limbeck.data.threads import batched, ordered_map
 
 CHUNK = 16  # rows decoded by one task: enough to hide the cost of a task, few enough to hold large files
 TINY = 8  # pixels of the short side: the least that a view can have

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from limbeck.core.errors import UserError, reason
 from limbeck.data.decode import UndecodableError
-from limbeck.data.folder import is_image
-from limbeck.data.rows import Item, Rows, file_state, state_fingerprint
+from limbeck.data.fingerprint import file_state, state_fingerprint
+from limbeck.data.sources.base import Item, Rows
+from limbeck.data.sources.folder import is_image
 
 
 class Member(NamedTuple):

@@ -1,7 +1,6 @@
 """A store: N images of one size as one memory map, with their labels and original sizes."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,25 +11,18 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, reason
-from limbeck.core.files import alone
-from limbeck.data.build import write_store
-from limbeck.data.decode import Pixels, decode
-from limbeck.data.files import (
+from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
     INDEX_SCHEMA,
     SKIPPED,
     ContentDigest,
     Manifest,
-    is_store,
+    Pixels,
     label_array,
     name_labels,
     read_manifest,
 )
-from limbeck.data.findings import Choice
-from limbeck.data.rows import Rows, fingerprint
-from limbeck.data.sources import Source, read_source
-from limbeck.data.tally import ALLOWED, Policy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +86,8 @@ class Store:
         if height == width and images.shape[3:] == (3,):
             pixels = images
         else:
+            from limbeck.data.decode import decode  # reading what was built needs no decoder
+
             pixels = np.stack([decode(image, min(height, width)).pixels for image in images])
         rows = label_array(np.full(count, -1) if labels is None else np.asarray(labels))
         if rows.shape != (count,):
@@ -164,85 +158,3 @@ def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     if any(table[name].null_count for name in columns) or lowest["width"] < 1 or lowest["height"] < 1 or not in_range:
         raise damaged(folder, f"{INDEX} has a label without a name, or an image without pixels")
     return columns
-
-
-def build_store(
-    source: Source,
-    out: str | Path,
-    *,
-    size: int | None = None,
-    workers: int | None = None,
-    allow_bad: float = ALLOWED,
-    leave_out: Sequence[Choice] = (),
-) -> Store:
-    """Decode every image of `source` into a new store folder `out`, which appears only when it is whole.
-
-    Rows that are not used are listed in `skipped.csv`. A store at `out` is replaced, anything else refused. A build
-    that was killed goes on where it was when it is started again, from the same files and with the same arguments.
-
-    Args:
-        source: see `read_source`.
-        out: the folder.
-        size: side in pixels to which images are squeezed; None: the median short side when that is at most 128, else
-            256.
-        workers: decoding threads; None: one per core.
-        allow_bad: share of the rows that may be unreadable.
-        leave_out: findings (see `limbeck.check`) whose rows are not used either.
-
-    Raises:
-        UserError: the source is missing, empty, of no known kind, without image, or has too many bad ones.
-    """
-    policy = Policy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    rows = read_source(source)
-    with alone(Path(out)):
-        write_store(rows, Path(out), size, workers, policy)
-    return Store.open(out)
-
-
-def open_store(
-    source: Source, cache: str | Path | None = None, size: int | None = None, allow_bad: float = ALLOWED
-) -> Store:
-    """The store of `source`: a store folder is opened; anything else is built once in the folder `cache` and reused.
-
-    It is built again when files of the source came, went or changed. Arrays and data sets in Python have no such mark
-    and are built each time. `cache` is ~/.cache/limbeck when not given. Of several processes one builds and the others
-    wait. `allow_bad` is the share of rows that may be unreadable, also where the store was built before.
-
-    Raises:
-        UserError: as `build_store`, or no store of that size.
-    """
-    if isinstance(source, str | Path) and is_store(Path(source)):
-        return sized(Store.open(source), size)
-    policy = Policy(allow_bad=allow_bad)
-    rows = read_source(source)
-    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, size)
-    with alone(out):
-        if not is_current(out, rows):
-            write_store(rows, out, size, workers=None, policy=policy)
-    store = Store.open(out)
-    policy.judge(store.skipped, store.skipped + len(store), rows.name)  # it may have been built for a laxer one
-    return store
-
-
-def sized(store: Store, size: int | None) -> Store:
-    """The store; UserError when another size was asked for."""
-    if size not in (None, store.size):
-        raise UserError(
-            f"the store '{store.path}' holds images of {store.size} pixels, not {size}: build one of that size"
-        )
-    return store
-
-
-def cache_name(rows: Rows, size: int | None) -> str:
-    """A readable folder name that tells sources and sizes apart."""
-    key = fingerprint([str(Path(rows.name).absolute()), str(size)])[:8]
-    return f"{Path(rows.name).stem}-{size or 'auto'}-{key}"
-
-
-def is_current(folder: Path, rows: Rows) -> bool:
-    """Whether `folder` is a sound store of these rows as they are now."""
-    if rows.fingerprint is None or not is_store(folder):
-        return False
-    with suppress(UserError):
-        return read_manifest(folder).fingerprint == rows.fingerprint
-    return False

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.config import from_json
 from limbeck.core.errors import UserError
-from limbeck.data.decode import Pixels
-from limbeck.data.rows import FileState
+from limbeck.data.fingerprint import FileState
 
+Pixels = NDArray[np.uint8]
 VERSION = 1
 MOST_CLASSES = 1_000_000  # labels without names get one each, up to the highest: a label that is an id would need many
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"

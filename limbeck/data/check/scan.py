@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import alone, replacing
-from limbeck.data.build import all_rows, check_arguments, choose_size
-from limbeck.data.check_page import PICTURES, Picture, check_page
+from limbeck.data.check.examine import Row, quiet_pillow
+from limbeck.data.check.issues import KINDS, Choice, Finding, Name
+from limbeck.data.check.page import PICTURES, Picture, check_page
+from limbeck.data.check.stats import ALLOWED, Policy, Tally
 from limbeck.data.decode import Decoded, image_format
-from limbeck.data.examine import Row, quiet_pillow
-from limbeck.data.files import printable, read_manifest, read_source_files
-from limbeck.data.findings import KINDS, Choice, Finding, Name
-from limbeck.data.parallel import ordered_map
-from limbeck.data.rows import Rows, what_changed
-from limbeck.data.sources import Source, read_source
-from limbeck.data.store import Store
-from limbeck.data.tally import ALLOWED, Policy, Tally
-from limbeck.data.writer import StoreWriter
+from limbeck.data.fingerprint import what_changed
+from limbeck.data.sources.base import Rows
+from limbeck.data.sources.open import Source, read_source
+from limbeck.data.store.build import all_rows, check_arguments, choose_size
+from limbeck.data.store.layout import printable, read_manifest, read_source_files
+from limbeck.data.store.store import Store
+from limbeck.data.store.writer import StoreWriter
+from limbeck.data.threads import ordered_map
 
 if TYPE_CHECKING:
     from rich.table import Table
