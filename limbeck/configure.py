@@ -18,7 +18,7 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.lesson import Pupil, enrol
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
-from limbeck.methods.base.anchors import effective_anchors
+from limbeck.methods.base.temperature import effective_anchors
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simreg import Config as SimRegConfig
 from limbeck.models.backbone import BackboneConfig

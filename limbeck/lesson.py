@@ -17,12 +17,12 @@ from limbeck.core.types import Bags
 from limbeck.data.augment.views import View
 from limbeck.data.loader import KEPT_SEED, Loader, Visits
 from limbeck.data.store.store import Store
-from limbeck.graph.bags import cluster_bags, kmeans, knn_bags
-from limbeck.graph.neighbours import neighbours
-from limbeck.graph.statistics import describe
 from limbeck.methods import DistillConfig
 from limbeck.methods.base import Teacher
-from limbeck.methods.base.anchors import CONE, cone
+from limbeck.methods.base.temperature import CONE, cone
+from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
+from limbeck.neighbors.graph import neighbours
+from limbeck.neighbors.statistics import describe
 from limbeck.teachers import Frozen, TeacherConfig, teacher_features, warning
 from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache

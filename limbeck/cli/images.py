@@ -12,7 +12,7 @@ from limbeck.data.check.issues import Choice
 
 if TYPE_CHECKING:
     from limbeck.data.store.store import Store
-    from limbeck.graph.twins import Twins
+    from limbeck.neighbors.near_duplicate_report import Twins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def _check_files(args: CheckArgs) -> None:
 
 def _twins(args: CheckArgs, store: "Store") -> "Twins":
     from limbeck.data.store.open import open_store
-    from limbeck.graph.twins import find_twins
+    from limbeck.neighbors.near_duplicate_report import find_twins
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
     twins = find_twins(store, against, above=args.alike, say=words.tell)

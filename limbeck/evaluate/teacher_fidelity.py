@@ -9,10 +9,10 @@ from torch import Tensor
 from limbeck.core.devices import use_bf16
 from limbeck.features.extract import extract
 from limbeck.features.images import Look
-from limbeck.graph.neighbours import neighbours
 from limbeck.metrics.fidelity import NEIGHBOURS, Fidelity, agreement, check_images, linear_cka, mean_cosine
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone
+from limbeck.neighbors.graph import neighbours
 
 
 def fidelity(student: Tensor, teacher: Tensor, k: int = NEIGHBOURS) -> Fidelity:

@@ -15,7 +15,7 @@ from limbeck.core.types import Batch, Clock, Loss, Taught
 from limbeck.data.augment.views import View, small_crop
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.models.backbone import Backbone
 from limbeck.models.heads import mlp
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbeck.graph import search
-from limbeck.graph.bags import cluster_bags, kmeans, knn_bags
-from limbeck.graph.neighbours import Graph, neighbours
-from limbeck.graph.search import Blocks
-from limbeck.graph.statistics import COPY, describe
+from limbeck.neighbors import search
+from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
+from limbeck.neighbors.graph import Graph, neighbours
+from limbeck.neighbors.search import Blocks
+from limbeck.neighbors.statistics import COPY, describe
 from tests.graph.test_neighbours import clustered, with_copies
 
 
@@ -71,9 +71,9 @@ def test_kmeans_is_lloyds_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
     features = clustered(300, 6, clusters=30, noise=1.0)
     unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     for rounds in (1, 3):
-        monkeypatch.setattr("limbeck.graph.bags.ITERATIONS", 1)
+        monkeypatch.setattr("limbeck.neighbors.bags.ITERATIONS", 1)
         first = kmeans(features, 5)
-        monkeypatch.setattr("limbeck.graph.bags.ITERATIONS", rounds + 1)
+        monkeypatch.setattr("limbeck.neighbors.bags.ITERATIONS", rounds + 1)
         centres = np.stack([unit[first == c].sum(axis=0) for c in range(5)])
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
         np.testing.assert_array_equal(kmeans(features, 5), kmeans_by_hand(unit, centres, rounds - 1))
@@ -83,7 +83,7 @@ def test_blocks_do_not_show_in_clusters(monkeypatch: pytest.MonkeyPatch) -> None
     features = with_copies(300, 8)
     own = kmeans(features, 12)
     monkeypatch.setitem(search.BLOCKS, "cpu", Blocks(7, 5))
-    monkeypatch.setattr("limbeck.graph.bags.BLOCK", 13)
+    monkeypatch.setattr("limbeck.neighbors.bags.BLOCK", 13)
     np.testing.assert_array_equal(kmeans(features, 12), own)
     assert (kmeans(features, 12, seed=1) != own).any()
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
-from limbeck.graph.duplicates import Matches, duplicates, leaks, thumbnails
-from limbeck.graph.twins import find_twins
+from limbeck.neighbors.near_duplicate_report import find_twins
+from limbeck.neighbors.near_duplicates import Matches, duplicates, leaks, thumbnails
 from tests.commands import Run
 
 

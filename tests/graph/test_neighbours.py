@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.graph import kept, search
-from limbeck.graph import neighbours as module
-from limbeck.graph.neighbours import Graph, neighbours
-from limbeck.graph.search import Blocks, ExactSearch, Found, nearest
-from limbeck.graph.vectors import Vectors
+from limbeck.neighbors import graph as module
+from limbeck.neighbors import search
+from limbeck.neighbors import storage as kept
+from limbeck.neighbors.graph import Graph, neighbours
+from limbeck.neighbors.search import Blocks, ExactSearch, Found, nearest
+from limbeck.neighbors.vectors import Vectors
 from tests.conftest import Golden
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.types import Bags, Clock, Setting, Taught
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.bingo import Bingo, Config, box, cutmix
 from tests import tiny
 from tests.conformance import test_laws as laws

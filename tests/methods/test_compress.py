@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.types import Features, Setting, Taught
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.compress import CompRess, Config
 from tests import tiny
 from tests.conformance import test_laws as laws

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limbeck.core.types import Taught
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.seed import Config, Seed
 from tests import tiny
 from tests.conformance import test_laws as laws

@@ -12,7 +12,7 @@ from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Features, Loss, Setting
 from limbeck.data.augment.views import View
-from limbeck.methods.base.contract import Method, MethodConfig
+from limbeck.methods.base.method import Method, MethodConfig
 from limbeck.models.backbone import Backbone
 from limbeck.models.heads import Head, mlp
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import Clock, Loss, Setting
-from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
+from limbeck.methods.base.ema import MomentumConfig, TeacherHost
 from limbeck.models.backbone import Backbone
 from limbeck.models.queue import Queue
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.graph.neighbours import Graph
+from limbeck.neighbors.graph import Graph
 
 COPY = 0.999
 """Cosine above which two images are taken for copies or frames of one film."""

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from limbeck.graph.search import ExactSearch, Found
-from limbeck.graph.vectors import BLOCK, Vectors
+from limbeck.neighbors.search import ExactSearch, Found
+from limbeck.neighbors.vectors import BLOCK, Vectors
 
 PROBES = 64  # lists that a query looks into
 PER_LIST = 64  # rows that the centre of a list is learnt from

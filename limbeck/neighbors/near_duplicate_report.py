@@ -17,8 +17,8 @@ from limbeck.data.check.scan import HTML
 from limbeck.data.decode import Decoded, decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
-from limbeck.graph.duplicates import ABOVE, Describe, Matches, duplicates, leaks, thumbnails
-from limbeck.graph.neighbours import Say
+from limbeck.neighbors.graph import Say
+from limbeck.neighbors.near_duplicates import ABOVE, Describe, Matches, duplicates, leaks, thumbnails
 
 CSV = "near_duplicates.csv"
 COLUMNS = ["row", "path", "cosine", "other_row", "other_path", "other_in", "group"]

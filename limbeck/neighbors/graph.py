@@ -15,10 +15,10 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.files import alone
 from limbeck.core.progress import progress
-from limbeck.graph.ivf import PROBES, IvfSearch, lists_of
-from limbeck.graph.kept import Kept, Settings, Way, read_settings
-from limbeck.graph.search import BLOCKS, ExactSearch, parts_of
-from limbeck.graph.vectors import Features, Vectors
+from limbeck.neighbors.ivf import PROBES, IvfSearch, lists_of
+from limbeck.neighbors.search import BLOCKS, ExactSearch, parts_of
+from limbeck.neighbors.storage import Kept, Settings, Way, read_settings
+from limbeck.neighbors.vectors import Features, Vectors
 
 Say = Callable[[str], object]
 

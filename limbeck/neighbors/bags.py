@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.data.augment.params import uniforms
-from limbeck.graph.neighbours import Graph
-from limbeck.graph.search import nearest
-from limbeck.graph.vectors import BLOCK, Features, Vectors
+from limbeck.neighbors.graph import Graph
+from limbeck.neighbors.search import nearest
+from limbeck.neighbors.vectors import BLOCK, Features, Vectors
 
 Bags = NDArray[np.int32]
 """[n K]: the mates of n rows, by their numbers in the features."""

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from limbeck.data.store.store import Store
-from limbeck.graph.neighbours import Graph, Say, neighbours
-from limbeck.graph.search import nearest
-from limbeck.graph.vectors import Features, Vectors
+from limbeck.neighbors.graph import Graph, Say, neighbours
+from limbeck.neighbors.search import nearest
+from limbeck.neighbors.vectors import Features, Vectors
 
 ABOVE = 0.95
 """Cosine of thumbnails from which on images count as near-duplicates; docs/neighbours.md says how it was chosen."""
