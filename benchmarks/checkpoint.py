@@ -23,7 +23,7 @@ from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 NETWORKS = {
     "ResNet-18": BackboneConfig(name="resnet18", img_size=32),

@@ -43,7 +43,7 @@ from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_featur
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.steps import Done, Steps
+from limbeck.train.step import Done, Steps
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)

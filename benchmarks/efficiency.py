@@ -26,7 +26,7 @@ from limbeck.data.store.store import Store
 from limbeck.methods import simclr
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator, choose_precision
+from limbeck.train.launch import choose_accelerator, choose_precision
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
 

@@ -20,8 +20,8 @@ from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.recipes import default_optim
 from limbeck.train.config import TrainConfig
-from limbeck.train.examine import Examiner
-from limbeck.train.steps import Steps
+from limbeck.train.health.read import Examiner
+from limbeck.train.step import Steps
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SMALL_VIT = {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 2}

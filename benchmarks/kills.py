@@ -91,7 +91,8 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
     from limbeck import cli, run
     from limbeck.train import log as train_log
-    from limbeck.train import loop, steps
+    from limbeck.train import loop
+    from limbeck.train import step as steps
 
     torch.set_num_threads(1)
     with log.open("a") as stream:

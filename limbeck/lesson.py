@@ -27,7 +27,7 @@ from limbeck.teachers import Frozen, TeacherConfig, teacher_features, warning
 from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator
+from limbeck.train.launch import choose_accelerator
 
 SAMPLE = 1024  # images that a teacher's vectors are judged by
 HELD_OUT = 1000  # images, or a tenth of a store of fewer than ten times as many

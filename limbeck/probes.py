@@ -17,7 +17,7 @@ from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone
 from limbeck.teachers import teacher_features
-from limbeck.train.probe import Probe
+from limbeck.train.eval_callback import Probe
 
 BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
 

@@ -35,10 +35,10 @@ from limbeck.probes import make_probe
 from limbeck.recipes import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher
 from limbeck.train.config import TrainConfig
+from limbeck.train.estimate import Plan, measure
+from limbeck.train.eval_callback import score
 from limbeck.train.loop import train as train_method
-from limbeck.train.meter import Plan, measure
 from limbeck.train.optim import OptimConfig
-from limbeck.train.probe import score
 
 ENCODER, RESULT = "encoder", "result.json"
 

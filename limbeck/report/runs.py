@@ -13,7 +13,7 @@ from limbeck.core.errors import UserError
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluate.result import Result, Row
 from limbeck.run import ENCODER, RESULT
-from limbeck.train.watch import HEALTH
+from limbeck.train.health.monitor import HEALTH
 
 METRICS = "metrics.csv"
 AFFORDABLE = 0.01  # share of the images that a cut may get wrong beyond the best layer

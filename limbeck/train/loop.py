@@ -21,16 +21,16 @@ from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import check_alike, describe, mean_over_processes
-from limbeck.train.examine import Examiner
+from limbeck.train.estimate import Meter
+from limbeck.train.eval_callback import Probe, score
+from limbeck.train.health.monitor import Watch
+from limbeck.train.health.read import Examiner
 from limbeck.train.interrupt import Interrupted, StopRequest
+from limbeck.train.launch import check_alike, describe, mean_over_processes
 from limbeck.train.log import Log
-from limbeck.train.meter import Meter
 from limbeck.train.nonfinite import trace
 from limbeck.train.optim import OptimConfig, warmup_steps
-from limbeck.train.probe import Probe, score
-from limbeck.train.steps import Done, Steps
-from limbeck.train.watch import Watch
+from limbeck.train.step import Done, Steps
 
 
 def train(

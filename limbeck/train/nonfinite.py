@@ -23,7 +23,7 @@ from limbeck.data.store.layout import INDEX
 from limbeck.data.store.store import Store
 from limbeck.train.checkpoint import CHECKPOINT, save_checkpoint
 from limbeck.train.optim import clip_gradients
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 FOLDER = "nan"
 OUTPUT = "the output of"

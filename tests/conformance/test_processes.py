@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from limbeck.core.distributed import rank, sync_batchnorm, world
 from limbeck.core.types import Batch, Clock
 from limbeck.methods import Method, MethodConfig
-from limbeck.train.accumulate import detach, join
+from limbeck.train.step import detach, join
 from tests import tiny
 from tests.tiny import COUNT, batch_for, configs, tiny_vit
 

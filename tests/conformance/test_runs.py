@@ -19,10 +19,10 @@ from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
+from limbeck.train.eval_callback import Probe
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
-from limbeck.train.probe import Probe
 from tests import tiny
 from tests.tiny import SIZE, configs
 

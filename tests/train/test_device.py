@@ -9,9 +9,9 @@ from torch import Tensor
 
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
-from limbeck.train import device
+from limbeck.train import launch as device
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import check_alike, choose_accelerator, choose_precision, launch
+from limbeck.train.launch import check_alike, choose_accelerator, choose_precision, launch
 
 
 @pytest.mark.parametrize("field", ["epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"])

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
 from limbeck.metrics.representation import deviation, effective_rank
-from limbeck.train.examine import Examiner
+from limbeck.train.health.read import Examiner
 from tests.train.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from limbeck.train.health import PATIENCE, all_is_well, diagnose
+from limbeck.train.health.rules import PATIENCE, all_is_well, diagnose
 
 GOOD = {
     "step": 200.0,

@@ -9,9 +9,9 @@ import torch
 
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.train import meter
+from limbeck.train import estimate as meter
 from limbeck.train.config import TrainConfig
-from limbeck.train.meter import Plan, fits_on_gpu, largest, measure
+from limbeck.train.estimate import Plan, fits_on_gpu, largest, measure
 from limbeck.train.optim import OptimConfig
 from tests.train.toy import VIEWS, fit, noise, toy
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from benchmarks.kills import METHODS, PRELOAD, write_store
 from limbeck import cli
-from limbeck.train import steps
+from limbeck.train import step as steps
 from tests.train.toy import fit, toy
 
 CONTEXT = mp.get_context("forkserver")

@@ -13,9 +13,9 @@ from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
+from limbeck.train.eval_callback import Probe
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
-from limbeck.train.probe import Probe
 
 VIEWS = (View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8))
 

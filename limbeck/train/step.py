@@ -11,9 +11,8 @@ from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Loader, Visits
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
-from limbeck.train.accumulate import detach, join
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import connect, launch, prepare, seed_step
+from limbeck.train.launch import connect, launch, prepare, seed_step
 from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
 
 
@@ -91,3 +90,19 @@ class Steps:
                 self.fabric.backward(loss.total / self.cfg.accumulate)
             losses.append(detach(loss))
         return join(losses)
+
+
+def join(losses: list[Loss]) -> Loss:
+    """The loss of a step from those of its micro-batches: means of total and terms, rows of memory joined."""
+    if len(losses) == 1:
+        return losses[0]
+    total = torch.stack([loss.total for loss in losses]).mean()
+    terms = {name: torch.stack([loss.terms[name] for loss in losses]).mean() for name in losses[0].terms}
+    memory = {name: torch.cat([loss.memory[name] for loss in losses]) for name in losses[0].memory}
+    return Loss(total, terms, memory)
+
+
+def detach(loss: Loss) -> Loss:
+    """The same numbers without the graph that they came from."""
+    terms = {name: term.detach() for name, term in loss.terms.items()}
+    return Loss(loss.total.detach(), terms, {name: rows.detach() for name, rows in loss.memory.items()})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from limbeck.core.files import replacing
 from limbeck.train.checkpoint import CHECKPOINT
-from limbeck.train.examine import Examiner
-from limbeck.train.health import Finding, Reading, all_is_well, collapsed, diagnose
+from limbeck.train.health.read import Examiner
+from limbeck.train.health.rules import Finding, Reading, all_is_well, collapsed, diagnose
 from limbeck.train.log import Log
 
 HEALTH, HEALTHY = "health.json", "healthy.ckpt"

@@ -19,7 +19,7 @@ from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 WARM, TIMED = 1, 4  # steps; the first one allocates, chooses kernels and fills the optimiser's state
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.data.loader import Loader
 from limbeck.methods.base import Method
 from limbeck.metrics.representation import deviation, effective_rank, positive_alignment, uniformity
-from limbeck.train.probe import evaluating
+from limbeck.train.eval_callback import evaluating
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
