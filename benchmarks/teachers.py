@@ -30,8 +30,8 @@ from limbeck.methods.base import Method
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.models.queue import Queue
 from limbeck.teachers import Answer, Frozen, TeacherNetwork
-from limbeck.teachers.answers import Kept, Live, keep
 from limbeck.teachers.cache import Cache
+from limbeck.teachers.outputs import Kept, Live, keep
 
 IMAGES, BATCH, STEPS = 64, 32, 7
 CPU, CLOCK = torch.device("cpu"), Clock(0, 1)

@@ -16,7 +16,6 @@ from limbeck.data.loader import check_batch
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
-from limbeck.lesson import Pupil, enrol
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
 from limbeck.methods.base.temperature import effective_anchors
 from limbeck.methods.sdssl import Config as SdsslConfig
@@ -24,6 +23,7 @@ from limbeck.methods.simreg import Config as SimRegConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.recipes import default_optim, fit_backbone, fit_views
 from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.setup import Pupil, enrol
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig, check_milestones
 

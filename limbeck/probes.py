@@ -12,11 +12,11 @@ from limbeck.data.store.store import Store
 from limbeck.evaluate.teacher_fidelity import fidelity_probe
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look
-from limbeck.lesson import Pupil
 from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone
 from limbeck.teachers import teacher_features
+from limbeck.teachers.setup import Pupil
 from limbeck.train.eval_callback import Probe
 
 BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation

@@ -26,7 +26,6 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.evaluate.compare import compare_run
-from limbeck.lesson import Pupil, attend, enrol
 from limbeck.methods import DistillConfig, Method, MethodConfig
 from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
@@ -34,6 +33,7 @@ from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from limbeck.probes import make_probe
 from limbeck.recipes import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher
+from limbeck.teachers.setup import Pupil, attend, enrol
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import Plan, measure
 from limbeck.train.eval_callback import score

@@ -26,7 +26,7 @@ from limbeck.core.progress import progress
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.features.images import Look, drawn_look, plain_look
-from limbeck.teachers.network import Frozen
+from limbeck.teachers.frozen import Frozen
 
 VERSION = 1
 BLOCK = 4096  # rows between two marks of how far a pass has come

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, reason
-from limbeck.teachers.backbone import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.huggingface import from_huggingface
-from limbeck.teachers.network import Answer, Found, Frozen, Sight, TeacherNetwork, Triple, digest
+from limbeck.teachers.from_huggingface import from_huggingface
+from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
+from limbeck.teachers.frozen import Answer, Found, Frozen, Sight, TeacherNetwork, Triple, digest
 
 
 class FromModule(nn.Module):

@@ -13,7 +13,7 @@ from limbeck.data.augment.views import View
 from limbeck.data.loader import RESIDENT_SHARE
 from limbeck.methods.base import Teacher
 from limbeck.teachers.cache import Cache, Vectors
-from limbeck.teachers.network import Frozen
+from limbeck.teachers.frozen import Frozen
 
 ALIKE = 0.999  # least cosine of a live answer and a kept one; float16 costs 1e-7 of it and bf16 networks 1e-4
 

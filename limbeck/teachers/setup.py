@@ -23,9 +23,11 @@ from limbeck.methods.base.temperature import CONE, cone
 from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import neighbours
 from limbeck.neighbors.statistics import describe
-from limbeck.teachers import Frozen, TeacherConfig, teacher_features, warning
-from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import Frozen, teacher_features
+from limbeck.teachers.licence import warning
+from limbeck.teachers.outputs import Kept, Live, check_alike, keep
 from limbeck.train.config import TrainConfig
 from limbeck.train.launch import choose_accelerator
 

@@ -14,8 +14,8 @@ from limbeck.models.backbone import Backbone, BackboneConfig, timm_recipe
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, own_config
 from limbeck.models.surgery import timm_defaults
 from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import Answer, Found, Interpolation, Sight, triple
 from limbeck.teachers.licence import licence_in_card
-from limbeck.teachers.network import Answer, Found, Interpolation, Sight, triple
 from limbeck.teachers.weights import LOADING_ERRORS, SUFFIXES, mismatch, read_weights, without_classifier
 
 HUB = "hf-hub:"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, reason
 from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import Answer, Found, Interpolation, Sight, triple
 from limbeck.teachers.licence import licence_in_card
-from limbeck.teachers.network import Answer, Found, Interpolation, Sight, triple
 
 PROCESSOR = "preprocessor_config.json"
 TOWER = "vision_model"  # of models of images and text, such as CLIP

@@ -1,4 +1,4 @@
-"""A network that is frozen for good, and what is known of it."""
+"""A network that is frozen for good, what is known of it, and what it says of rows of a store."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limbeck.core.devices import use_bf16
+from limbeck.data.store.store import Store
+from limbeck.features.extract import collect
+from limbeck.features.images import plain_look
 
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
@@ -131,6 +135,22 @@ def digest(network: nn.Module, about: Mapping[str, Any]) -> str:
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def teacher_features(
+    frozen: Frozen, store: Store, rows: np.ndarray, *, device: torch.device, batch_size: int = 256, show: str = ""
+) -> Tensor:
+    """Vectors, float32 [n D], of the plain central views of `rows` [n] of `store`, as the teacher sees them.
+
+    The network is moved to `device`; where the result lies, and `show`, are as in `extract.collect`.
+    """
+    network = frozen.network.to(device)
+    look = plain_look(store, frozen.size, frozen.mean, frozen.std, device, frozen.interpolation)
+    dims = {0: frozen.dim}
+    bank = collect(
+        lambda images: {0: network(images).vector}, look, rows, dims, device=device, batch_size=batch_size, show=show
+    )
+    return bank[0]
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
