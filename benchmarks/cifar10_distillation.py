@@ -30,7 +30,7 @@ from torch import Tensor
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.linear import SgdConfig, fit_sgd
+from limbeck.evaluate.probes import SgdConfig, fit_sgd
 from limbeck.evaluate.teacher_fidelity import fidelity
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look

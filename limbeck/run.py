@@ -25,7 +25,7 @@ from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
-from limbeck.evaluate.compare import compare_run
+from limbeck.evaluate.comparison import compare_run
 from limbeck.methods import DistillConfig, Method, MethodConfig
 from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone

@@ -15,9 +15,8 @@ from limbeck.cli import main
 from limbeck.configure import RunConfig
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
-from limbeck.evaluate.comparison import Comparison, Entrant
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.result import Data, Result, Row
+from limbeck.evaluate.results import Comparison, Data, Entrant, Result, Row
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, layer_picture, write_report

@@ -52,6 +52,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from rich.console import Console
 
     from limbeck.evaluate.config import EvaluateConfig
+    from limbeck.evaluate.render import comparison_table, table
     from limbeck.run import evaluate_run
 
     @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,9 @@ def evaluate(argv: Sequence[str]) -> None:
         allow_bad=args.allow_bad,
         say=words.tell,
     )
-    Console().print(result.table())
+    Console().print(table(result))
     if result.comparison:
-        Console().print(result.comparison.table())
+        Console().print(comparison_table(result.comparison))
         print(result.comparison.sentence())
     words.tell(f"written to {Path(args.run) / 'result.json'}")
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.core.progress import progress
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.linear import SgdConfig, fit_sgd, lbfgs_accuracy
+from limbeck.evaluate.probes import SgdConfig, fit_sgd, lbfgs_accuracy
 from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy
 from limbeck.metrics.representation import effective_rank
 

@@ -11,7 +11,7 @@ from limbeck.configure import RunConfig, read_config
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.data.store.layout import is_store, read_manifest
-from limbeck.evaluate.result import Result, Row
+from limbeck.evaluate.results import Result, Row
 from limbeck.run import ENCODER, RESULT
 from limbeck.train.health.monitor import HEALTH
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from limbeck.core.config import to_json
-from limbeck.evaluate.result import Row
+from limbeck.evaluate.results import Row
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report.command import run_command
 from limbeck.report.runs import Run, cheapest_cut

@@ -14,8 +14,9 @@ from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluate import Result, evaluate
-from limbeck.evaluate.compare import Contender, compare, compare_run
-from limbeck.evaluate.comparison import Comparison, Entrant, percent
+from limbeck.evaluate.comparison import Contender, compare, compare_run
+from limbeck.evaluate.render import comparison_table
+from limbeck.evaluate.results import Comparison, Entrant, percent
 from limbeck.evaluate.teacher_fidelity import fidelity
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look
@@ -123,7 +124,7 @@ FOUND = Comparison(
 def text(found: Comparison) -> str:
     """The table as a terminal of 80 columns shows it."""
     console = Console(file=StringIO(), width=80)
-    console.print(found.table())
+    console.print(comparison_table(found))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 

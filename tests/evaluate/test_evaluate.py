@@ -15,6 +15,7 @@ from rich.console import Console
 from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
+from limbeck.evaluate.render import table
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from tests.tiny import SIZE, tiny_vit
 
@@ -128,7 +129,7 @@ def test_a_collapsed_backbone_gives_json_without_infinities(tmp_path: Path) -> N
 def text(result: Result) -> str:
     """The table as a terminal of 80 columns shows it."""
     console = Console(file=StringIO(), width=80)
-    console.print(result.table())
+    console.print(table(result))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 

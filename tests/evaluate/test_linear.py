@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.schedules import cosine
-from limbeck.evaluate.linear import JointHeads, SgdConfig, fit_sgd, lbfgs_accuracy
+from limbeck.evaluate.probes import JointHeads, SgdConfig, fit_sgd, lbfgs_accuracy
 from tests.conftest import Golden
 
 CPU = torch.device("cpu")

@@ -6,8 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from limbeck.evaluate.comparison import Comparison, Entrant, percent
-from limbeck.evaluate.result import Result, Row
+from limbeck.evaluate.results import Comparison, Entrant, Result, Row, percent
 
 T = TypeVar("T")
 
