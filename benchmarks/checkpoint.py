@@ -20,7 +20,7 @@ import torch
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.recipes import default_optim
+from limbeck.runs.defaults import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
 from limbeck.train.step import Steps

@@ -38,7 +38,7 @@ from limbeck.methods import DistillConfig, distill_config, method_config, method
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load
-from limbeck.run import distill, pretrain
+from limbeck.runs.api import distill, pretrain
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig

@@ -20,7 +20,7 @@ from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result
 from limbeck.methods import MethodConfig, mocov3, sdssl
 from limbeck.models.backbone import BackboneConfig
-from limbeck.run import RESULT, evaluate_run, pretrain
+from limbeck.runs.api import RESULT, evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -24,7 +24,7 @@ from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import load
-from limbeck.run import RESULT, pretrain
+from limbeck.runs.api import RESULT, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -20,7 +20,7 @@ from limbeck.evaluate import EvaluateConfig
 from limbeck.methods import simclr
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import BackboneConfig
-from limbeck.run import evaluate_run, pretrain
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -18,7 +18,7 @@ import torch
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.recipes import default_optim
+from limbeck.runs.defaults import default_optim
 from limbeck.train.config import TrainConfig
 from limbeck.train.health.read import Examiner
 from limbeck.train.step import Steps

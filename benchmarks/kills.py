@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PRELOAD = ["limbeck.cli", "limbeck.run", "lightning.fabric"]  # what takes seconds to import
+PRELOAD = ["limbeck.cli", "limbeck.runs.api", "lightning.fabric"]  # what takes seconds to import
 Life = list[tuple[str, float]]
 MOMENTS = ("step", "checkpoint", "probe", "row", "encoder", "start", "checkpoint")
 TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
@@ -89,7 +89,8 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 
 
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
-    from limbeck import cli, run
+    from limbeck import cli
+    from limbeck.runs import api as run
     from limbeck.train import log as train_log
     from limbeck.train import loop
     from limbeck.train import step as steps

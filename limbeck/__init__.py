@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
     from limbeck.models.encoder_io import load, load_preprocessing
-    from limbeck.run import distill, evaluate_run, plan, pretrain, resume
+    from limbeck.runs.api import distill, evaluate_run, plan, pretrain, resume
 
 __version__ = "0.1.0"
 
@@ -22,11 +22,11 @@ _HOMES = {
     "open_store": "limbeck.data.store.open",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
-    "distill": "limbeck.run",
-    "evaluate_run": "limbeck.run",
-    "plan": "limbeck.run",
-    "pretrain": "limbeck.run",
-    "resume": "limbeck.run",
+    "distill": "limbeck.runs.api",
+    "evaluate_run": "limbeck.runs.api",
+    "plan": "limbeck.runs.api",
+    "pretrain": "limbeck.runs.api",
+    "resume": "limbeck.runs.api",
 }
 
 __all__ = [

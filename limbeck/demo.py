@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from limbeck.configure import CONFIG, read_config
 from limbeck.core.errors import UserError
 from limbeck.data.samples import write_digits
 from limbeck.data.store.layout import is_store
@@ -37,7 +36,8 @@ from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simclr import Config as SimClrConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
-from limbeck.run import ENCODER, RESULT, evaluate_run, pretrain, resume
+from limbeck.runs.api import ENCODER, RESULT, evaluate_run, pretrain, resume
+from limbeck.runs.resolve import CONFIG, read_config
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from limbeck.configure import read_config
 from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.methods import DistillConfig, MethodConfig, distill_config, method_config, method_names
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import load
-from limbeck.run import distill, pretrain, resume
+from limbeck.runs.api import distill, pretrain, resume
+from limbeck.runs.resolve import read_config
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted
@@ -128,8 +128,8 @@ def test_the_student_comes_to_see_what_the_teacher_sees(tmp_path: Path) -> None:
 
 def test_images_that_are_held_out_are_not_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **given: seen.update(given))
-    monkeypatch.setattr("limbeck.run.score", lambda *args: {})
+    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **given: seen.update(given))
+    monkeypatch.setattr("limbeck.runs.api.score", lambda *args: {})
     teach(tmp_path / "run", replace(OWN, held_out=30), method=small("bingo"))
     visits = seen["visits"]
     assert len(visits.rows) == 70
@@ -142,8 +142,8 @@ def test_copies_are_mates_unless_they_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_above: float | None
 ) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **given: seen.update(given))
-    monkeypatch.setattr("limbeck.run.score", lambda *args: {})
+    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **given: seen.update(given))
+    monkeypatch.setattr("limbeck.runs.api.score", lambda *args: {})
     twice = np.concatenate([images()[0][:50]] * 2)
     method = replace(small("bingo"), bag_size=1, drop_above=drop_above)
     said: list[str] = []

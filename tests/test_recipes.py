@@ -6,7 +6,7 @@ import torch
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import View, preset
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.recipes import fit_views
+from limbeck.runs.defaults import fit_views
 
 
 def test_a_vit_resamples_its_positions_for_small_crops() -> None:

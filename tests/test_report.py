@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from limbeck import run as run_module
 from limbeck.cli import main
-from limbeck.configure import RunConfig
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
@@ -22,6 +20,8 @@ from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, layer_picture, write_report
 from limbeck.report.command import run_command
 from limbeck.report.sections import by_size
+from limbeck.runs import api as run_module
+from limbeck.runs.resolve import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig

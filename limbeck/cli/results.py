@@ -53,7 +53,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
     from limbeck.evaluate.config import EvaluateConfig
     from limbeck.evaluate.render import comparison_table, table
-    from limbeck.run import evaluate_run
+    from limbeck.runs.api import evaluate_run
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:

@@ -90,7 +90,7 @@ def methods(argv: Sequence[str]) -> None:
 def plan(argv: Sequence[str]) -> None:
     """`limbeck plan`."""
     _, given = _training(argv, "plan", _PLAN_HELP)
-    from limbeck.run import plan
+    from limbeck.runs.api import plan
 
     print(plan(**given))
 
@@ -98,7 +98,7 @@ def plan(argv: Sequence[str]) -> None:
 def pretrain(argv: Sequence[str]) -> None:
     """`limbeck pretrain`."""
     out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
-    from limbeck.run import pretrain
+    from limbeck.runs.api import pretrain
 
     words.print_once(pretrain(out=out, **given))
 
@@ -107,7 +107,7 @@ def distill(argv: Sequence[str]) -> None:
     """`limbeck distill`."""
     from limbeck.methods import DistillConfig, distill_config
     from limbeck.models.backbone import BackboneConfig
-    from limbeck.recipes import DISTILL_OPTIM, STUDENT
+    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
 
@@ -127,7 +127,7 @@ def distill(argv: Sequence[str]) -> None:
     args = words.parse(DistillArgs, rest, "distill")
     if not args.teacher.name:
         raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
-    from limbeck.run import distill
+    from limbeck.runs.api import distill
 
     out, given = _asked(args, args.method)
     words.print_once(distill(out=out, **given))
@@ -136,7 +136,7 @@ def distill(argv: Sequence[str]) -> None:
 def resume(argv: Sequence[str]) -> None:
     """`limbeck resume`."""
     args = words.parse(ResumeArgs, argv, "resume")
-    from limbeck.run import resume
+    from limbeck.runs.api import resume
 
     words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=words.tell))
 
@@ -145,7 +145,7 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
     """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
     from limbeck.methods import HostConfig, MethodConfig, method_config
     from limbeck.models.backbone import BackboneConfig
-    from limbeck.recipes import default_optim
+    from limbeck.runs.defaults import default_optim
     from limbeck.train.optim import OptimConfig
 
     chosen, rest = words.take_names(argv, ("--method", "--method.host", "--backbone"))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.configure import RunConfig, read_config
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluate.results import Result, Row
-from limbeck.run import ENCODER, RESULT
+from limbeck.runs.api import ENCODER, RESULT
+from limbeck.runs.resolve import RunConfig, read_config
 from limbeck.train.health.monitor import HEALTH
 
 METRICS = "metrics.csv"

@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from limbeck.configure import read_config
 from limbeck.core.errors import UserError
 from limbeck.data.sources.open import read_source
 from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate.results import Result
 from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.runs.resolve import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.train.toy import toy

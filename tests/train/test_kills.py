@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import limbeck.run as training
+import limbeck.runs.api as training
 from benchmarks.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
 from tests.commands import Run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.configure import CONFIG, RunConfig, Say, Wishes, configure, read_config
+from limbeck.runs.resolve import CONFIG, RunConfig, Say, Wishes, configure, read_config
 from limbeck.core.config import to_json
 from limbeck.core.distributed import is_first_process, peers_needed
 from limbeck.core.errors import UserError
@@ -30,8 +30,8 @@ from limbeck.methods import DistillConfig, Method, MethodConfig
 from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, load, save_encoder
-from limbeck.probes import make_probe
-from limbeck.recipes import DISTILL_OPTIM, STUDENT
+from limbeck.runs.online_eval import make_probe
+from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher
 from limbeck.teachers.setup import Pupil, attend, enrol
 from limbeck.train.config import TrainConfig

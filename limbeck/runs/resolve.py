@@ -21,7 +21,7 @@ from limbeck.methods.base.temperature import effective_anchors
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simreg import Config as SimRegConfig
 from limbeck.models.backbone import BackboneConfig
-from limbeck.recipes import default_optim, fit_backbone, fit_views
+from limbeck.runs.defaults import default_optim, fit_backbone, fit_views
 from limbeck.teachers import TeacherConfig, load_teacher
 from limbeck.teachers.setup import Pupil, enrol
 from limbeck.train.config import TrainConfig
