@@ -19,12 +19,13 @@ from pathlib import Path
 
 import torch
 
+from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import load
-from limbeck.runs.api import RESULT, pretrain
+from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

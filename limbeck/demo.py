@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.samples import write_digits
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import build_store
@@ -36,8 +37,8 @@ from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simclr import Config as SimClrConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
-from limbeck.runs.api import ENCODER, RESULT, evaluate_run, pretrain, resume
-from limbeck.runs.resolve import CONFIG, read_config
+from limbeck.runs.api import evaluate_run, pretrain, resume
+from limbeck.runs.resolve import read_config
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -9,6 +9,7 @@ import tyro
 
 from limbeck.cli import words
 from limbeck.cli.words import Out, Run
+from limbeck.core.run_folder import RESULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def evaluate(argv: Sequence[str]) -> None:
     if result.comparison:
         Console().print(comparison_table(result.comparison))
         print(result.comparison.sentence())
-    words.tell(f"written to {Path(args.run) / 'result.json'}")
+    words.tell(f"written to {Path(args.run) / RESULT}")
 
 
 def export(argv: Sequence[str]) -> None:

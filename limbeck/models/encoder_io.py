@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError, reason
 from limbeck.core.files import replacing
+from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.models.surgery import timm_defaults
 
@@ -88,7 +89,7 @@ def load_preprocessing(path: str | Path) -> Preprocessing:
 
 def encoder_folder(path: str | Path) -> Path:
     """The folder that holds the encoder: RUN/encoder of a run, or `path` itself; UserError where there is none."""
-    inner = Path(path) / "encoder"
+    inner = Path(path) / ENCODER
     folder = inner if inner.is_dir() else Path(path)
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise UserError(

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
+from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluate.results import Result, Row
-from limbeck.runs.api import ENCODER, RESULT
 from limbeck.runs.resolve import RunConfig, read_config
-from limbeck.train.health.monitor import HEALTH
 
-METRICS = "metrics.csv"
 AFFORDABLE = 0.01  # share of the images that a cut may get wrong beyond the best layer
 Curve = list[tuple[float, float]]  # (epoch, value)
 

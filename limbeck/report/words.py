@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from limbeck.core.config import to_json
+from limbeck.core.run_folder import METRICS
 from limbeck.evaluate.results import Row
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report.command import run_command
@@ -38,7 +39,7 @@ def what_is_missing(run: Run) -> list[str]:
     folder = shlex.quote(str(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELLED/train --test LABELLED/test"
     gaps = [
-        (not run.curves, "Training has not logged anything yet (no metrics.csv)."),
+        (not run.curves, f"Training has not logged anything yet (no {METRICS})."),
         (not run.finished, f"Training is not finished: {_code(f'limbeck resume {folder}')} goes on."),
         (run.finished and not run.result, f"Its layers are not evaluated yet: {_code(evaluate)} does it."),
     ]

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.runs.resolve import CONFIG, RunConfig, Say, Wishes, configure, read_config
+from limbeck.runs.resolve import RunConfig, Say, Wishes, configure, read_config
 from limbeck.core.config import to_json
 from limbeck.core.distributed import is_first_process, peers_needed
 from limbeck.core.errors import UserError
 from limbeck.core.files import alone_in, replacing
+from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View
 from limbeck.data.check.stats import ALLOWED
 from limbeck.data.loader import EVERY_ROW, Visits
@@ -40,7 +41,6 @@ from limbeck.train.eval_callback import score
 from limbeck.train.loop import train as train_method
 from limbeck.train.optim import OptimConfig
 
-ENCODER, RESULT = "encoder", "result.json"
 
 
 def pretrain(

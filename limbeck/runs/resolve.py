@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.core.config import from_json
 from limbeck.core.distributed import is_first_process
 from limbeck.core.errors import UserError, reason
+from limbeck.core.run_folder import CONFIG
 from limbeck.core.types import Setting
 from limbeck.data.check.stats import ALLOWED
 from limbeck.data.loader import check_batch
@@ -27,7 +28,6 @@ from limbeck.teachers.setup import Pupil, enrol
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig, check_milestones
 
-CONFIG = "config.json"
 Say = Callable[[str], None]
 
 

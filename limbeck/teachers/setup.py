@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.errors import UserError
+from limbeck.core.run_folder import TEACHER
 from limbeck.core.types import Bags
 from limbeck.data.augment.views import View
 from limbeck.data.loader import KEPT_SEED, Loader, Visits
@@ -161,7 +162,7 @@ def _folder(pupil: Pupil, store: Store, run: Path) -> Path:
     if pupil.cfg.cache is not None:
         return Path(pupil.cfg.cache)
     if store.path is None:
-        return run / "teacher"
+        return run / TEACHER
     return Path(f"{store.path}.teachers") / f"{pupil.frozen.digest[:12]}-{store.digest[:12]}"
 
 

@@ -14,7 +14,6 @@ from limbeck.core.errors import UserError, reason
 from limbeck.core.files import replacing
 
 VERSION = 1
-CHECKPOINT = "checkpoint.ckpt"
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:

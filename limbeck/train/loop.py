@@ -14,12 +14,13 @@ import torch
 
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CHECKPOINT
 from limbeck.core.types import Loss
 from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Visits
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
-from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import Meter
 from limbeck.train.eval_callback import Probe, score

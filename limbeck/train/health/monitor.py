@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from limbeck.core.files import replacing
-from limbeck.train.checkpoint import CHECKPOINT
+from limbeck.core.run_folder import CHECKPOINT, HEALTH, HEALTHY
 from limbeck.train.health.read import Examiner
 from limbeck.train.health.rules import Finding, Reading, all_is_well, collapsed, diagnose
 from limbeck.train.log import Log
-
-HEALTH, HEALTHY = "health.json", "healthy.ckpt"
 
 
 class Watch:
