@@ -80,12 +80,12 @@ class Parsed(BaseException):
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_parse(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the command line's own parser: an unknown flag, choice, method or network fails."""
-    parse: Callable[..., Any] = cli.words.parse
+    parse: Callable[..., Any] = cli.arguments.parse
 
     def stop(*args: Any) -> None:
         raise Parsed(parse(*args))
 
-    monkeypatch.setattr(cli.words, "parse", stop)
+    monkeypatch.setattr(cli.arguments, "parse", stop)
     with pytest.raises((Parsed, SystemExit)) as stopped:
         cli.main(shlex.split(line, comments=True))
     if isinstance(stopped.value, SystemExit):

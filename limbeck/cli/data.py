@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli import words
-from limbeck.cli.words import Out, Source
+from limbeck.cli import arguments
+from limbeck.cli.arguments import Out, Source
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import Choice
 
@@ -66,7 +66,7 @@ class StoreArgs:
 
 def check(argv: Sequence[str]) -> None:
     """`limbeck check`."""
-    args = words.parse(CheckArgs, argv, "check")
+    args = arguments.parse(CheckArgs, argv, "check")
     from limbeck.data.store.layout import is_store
 
     if is_store(Path(args.source)):
@@ -97,8 +97,8 @@ def _check_files(args: CheckArgs) -> None:
     found = check(**scan)
     if found.counts.found:
         Console().print(found.table())
-    words.tell(found.sentence())
-    words.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
+    arguments.tell(found.sentence())
+    arguments.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
     found.require()
     if args.near_duplicates or args.against:
         store = open_store(found.store or args.source, size=args.size, allow_bad=args.allow_bad)
@@ -112,14 +112,14 @@ def _twins(args: CheckArgs, store: "Store") -> "Twins":
     from limbeck.neighbors.near_duplicate_report import find_twins
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    twins = find_twins(store, against, above=args.alike, say=words.tell)
-    words.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
+    twins = find_twins(store, against, above=args.alike, say=arguments.tell)
+    arguments.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
     return twins
 
 
 def store(argv: Sequence[str]) -> None:
     """`limbeck store`."""
-    args = words.parse(StoreArgs, argv, "store")
+    args = arguments.parse(StoreArgs, argv, "store")
     from limbeck.data.store.open import build_store
 
     print(build_store(**vars(args)).path)
