@@ -25,8 +25,8 @@ from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests import tiny
-from tests.tiny import configs
+from tests.helpers import tiny
+from tests.helpers.tiny import configs
 
 SIZE, BATCH, STEPS, LR = 16, 48, 48, 3e-3
 NET = BackboneConfig(name="resnet18", img_size=SIZE, args={"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64]})

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from limbeck.methods import method_names
-from tests.commands import TINY, Run
+from tests.helpers.commands import TINY, Run
 
 
 def test_a_store_counts_every_file(limbeck: Run, photos: Path, tmp_path: Path) -> None:

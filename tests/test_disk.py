@@ -19,7 +19,7 @@ from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.log import Log, Metrics
-from tests.tiny import tiny_vit
+from tests.helpers.tiny import tiny_vit
 
 
 @contextmanager

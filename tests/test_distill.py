@@ -23,8 +23,8 @@ from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig
-from tests.commands import Run
-from tests.tiny import SIZES, shrink
+from tests.helpers.commands import Run
+from tests.helpers.tiny import SIZES, shrink
 
 COUNT = 100
 SMALL: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8]}

@@ -18,7 +18,7 @@ import limbeck.methods
 from limbeck import cli
 from limbeck.data.augment.views import PRESETS
 from limbeck.methods import HostConfig, method_config, method_names
-from tests.conformance import test_laws as laws
+from tests.helpers import laws
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

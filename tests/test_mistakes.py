@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from limbeck.core.files import LOCK
-from tests.commands import Run
+from tests.helpers.commands import Run
 
 SMALL = "--batch-size 32"
 

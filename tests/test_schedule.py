@@ -1,14 +1,13 @@
 """Schedules against the arrays that the SDSSL and the W-MSE authors' code produced."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from limbeck.core.schedules import cosine, warmup_cosine, warmup_multistep
+from tests.helpers.golden import GOLDEN
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "sdssl_schedules.npz")
-WMSE = np.load(Path(__file__).parent / "golden" / "wmse_lr_schedule.npz")
+SDSSL = np.load(GOLDEN / "sdssl_schedules.npz")
+WMSE = np.load(GOLDEN / "wmse_lr_schedule.npz")
 
 
 @pytest.mark.parametrize(
@@ -16,7 +15,7 @@ WMSE = np.load(Path(__file__).parent / "golden" / "wmse_lr_schedule.npz")
 )
 def test_learning_rate_equals_the_authors(name: str, steps: int, warmup_steps: int) -> None:
     ours = [warmup_cosine(step, steps, warmup_steps, base=0.0024) for step in range(steps)]
-    np.testing.assert_allclose(ours, GOLDEN[name], rtol=1e-12, atol=1e-18)
+    np.testing.assert_allclose(ours, SDSSL[name], rtol=1e-12, atol=1e-18)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ def test_learning_rate_equals_the_authors(name: str, steps: int, warmup_steps: i
 )
 def test_rises_equal_the_authors(name: str, start: float, end: float) -> None:
     ours = [cosine(start, end, step / 1500) for step in range(1500)]
-    np.testing.assert_allclose(ours, GOLDEN[name], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(ours, SDSSL[name], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(120, 10), (1000, 97), (240, 247)])

@@ -17,8 +17,8 @@ from limbeck.core.distributed import rank, sync_batchnorm, world
 from limbeck.core.types import Batch, Clock
 from limbeck.methods import Method, MethodConfig
 from limbeck.train.step import detach, join
-from tests import tiny
-from tests.tiny import COUNT, batch_for, configs, tiny_vit
+from tests.helpers import tiny
+from tests.helpers.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
 CLOCK = Clock(step=3, steps=10)

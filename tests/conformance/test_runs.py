@@ -23,8 +23,8 @@ from limbeck.train.eval_callback import Probe
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests import tiny
-from tests.tiny import SIZE, configs
+from tests.helpers import tiny
+from tests.helpers.tiny import SIZE, configs
 
 BATCH = 32
 CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16, prototypes=12)

@@ -29,7 +29,7 @@ from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.resolve import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import toy
+from tests.helpers.toy import toy
 
 fuzz = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -23,8 +23,8 @@ from limbeck.features.images import plain_look
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.teachers import TeacherConfig, load_teacher
-from tests.evaluate.test_evaluate import CFG, shades, tiny_resnet
-from tests.tiny import SIZE, tiny_vit
+from tests.helpers.shades import CFG, shades, tiny_resnet
+from tests.helpers.tiny import SIZE, tiny_vit
 
 PLAIN = Preprocessing(size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 

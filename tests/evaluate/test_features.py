@@ -10,7 +10,7 @@ from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, preset
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract
 from limbeck.features.images import drawn_look, plain_look
-from tests.tiny import SIZE, tiny_vit
+from tests.helpers.tiny import SIZE, tiny_vit
 
 CPU = torch.device("cpu")
 STORE = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE, 3), np.uint8))

@@ -15,7 +15,7 @@ from limbeck.evaluate.teacher_fidelity import fidelity, fidelity_probe
 from limbeck.features.extract import extract
 from limbeck.features.images import plain_look
 from limbeck.metrics.fidelity import linear_cka
-from tests.tiny import SIZE, tiny_vit
+from tests.helpers.tiny import SIZE, tiny_vit
 
 
 def features(rows: int = 30, dim: int = 6, seed: int = 0) -> Tensor:

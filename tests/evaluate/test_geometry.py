@@ -16,7 +16,7 @@ from limbeck.metrics.representation import (
     positive_alignment,
     uniformity,
 )
-from tests.conftest import Golden
+from tests.helpers.golden import Golden
 
 
 def features(rows: int = 9, dim: int = 4, seed: int = 0) -> Tensor:

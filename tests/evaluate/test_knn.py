@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.metrics import knn
 from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_votes
-from tests.conftest import Golden
+from tests.helpers.golden import Golden
 
 
 def blobs(rows: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:

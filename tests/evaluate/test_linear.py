@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.core.schedules import cosine
 from limbeck.evaluate.probes import JointHeads, SgdConfig, fit_sgd, lbfgs_accuracy
-from tests.conftest import Golden
+from tests.helpers.golden import Golden
 
 CPU = torch.device("cpu")
 DIMS = {1: 3, 2: 5, 3: 3, 4: 5}

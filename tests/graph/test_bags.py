@@ -9,7 +9,7 @@ from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import Graph, neighbours
 from limbeck.neighbors.search import Blocks
 from limbeck.neighbors.statistics import COPY, describe
-from tests.graph.test_neighbours import clustered, with_copies
+from tests.helpers.clusters import clustered, with_copies
 
 
 def test_bags_of_a_graph_are_its_rows() -> None:

@@ -13,7 +13,7 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.neighbors.near_duplicate_report import find_twins
 from limbeck.neighbors.near_duplicates import Matches, duplicates, leaks, thumbnails
-from tests.commands import Run
+from tests.helpers.commands import Run
 
 
 def pictures(count: int, seed: int = 0, size: int = 40) -> NDArray[np.uint8]:

@@ -13,29 +13,14 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.neighbors import graph as module
-from limbeck.neighbors import search
-from limbeck.neighbors import storage as kept
+from limbeck.neighbors import search, storage
 from limbeck.neighbors.graph import Graph, neighbours
 from limbeck.neighbors.search import Blocks, ExactSearch, Found, nearest
 from limbeck.neighbors.vectors import Vectors
-from tests.conftest import Golden
+from tests.helpers.clusters import clustered, with_copies
+from tests.helpers.golden import Golden
 
 CPU = torch.device("cpu")
-
-
-def clustered(rows: int, dim: int, clusters: int = 20, noise: float = 0.5, seed: int = 0) -> NDArray[np.float32]:
-    """Float32 features of any length, in clusters."""
-    draw = np.random.default_rng(seed)
-    centres = draw.standard_normal((clusters, dim))
-    points = centres[draw.integers(0, clusters, rows)] + noise * draw.standard_normal((rows, dim))
-    return (points * draw.uniform(0.1, 10, (rows, 1))).astype(np.float32)
-
-
-def with_copies(rows: int, dim: int) -> NDArray[np.float32]:
-    """Of which 40 are copies of one row, 15 of another, and one is the same direction twice as long."""
-    features = clustered(rows, dim)
-    features[10:50], features[60:75], features[80] = features[5], features[100], 2 * features[90]
-    return features
 
 
 def by_hand(features: NDArray[np.floating], k: int, drop_above: float = np.inf) -> NDArray[np.int64]:
@@ -202,10 +187,10 @@ def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     ("place", "name", "call"),
     [
         (ExactSearch, "find", 3),
-        (kept, "sync", 5),
-        (kept, "sync", 6),
-        (kept.Kept, "_tell", 4),
-        (kept.Kept, "_allocate", 1),
+        (storage, "sync", 5),
+        (storage, "sync", 6),
+        (storage.Kept, "_tell", 4),
+        (storage.Kept, "_allocate", 1),
     ],
 )
 def test_a_killed_search_goes_on(

@@ -14,9 +14,7 @@ from limbeck.core.types import Bags, Clock, Setting, Taught
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.bingo import Bingo, Config, box, cutmix
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from tests.helpers import laws, tiny, told
 
 TINY = Config(queue=48, hidden=12, temperature=0.2)
 PAPER = replace(TINY, symmetric=False, cutmix=0.0, warmup=0.0)

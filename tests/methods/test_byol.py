@@ -5,7 +5,7 @@ from torch import nn
 
 from limbeck.core.types import Clock
 from limbeck.methods.byol import BYOL, Config
-from tests.tiny import batch, tiny_vit
+from tests.helpers.tiny import batch, tiny_vit
 
 CLOCK = Clock(0, 10)
 

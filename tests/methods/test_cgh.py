@@ -14,7 +14,7 @@ from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods import HostConfig
 from limbeck.methods.cgh import CGH, Config
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from tests.tiny import batch_for, tiny_vit
+from tests.helpers.tiny import batch_for, tiny_vit
 
 TINY = Config(hidden=12, dim=6, queue=16)
 START, QUARTER, LATER = Clock(0, 1600), Clock(10, 1600), Clock(800, 1600)  # the warm-up takes 40 of 1600 steps

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from limbeck.core.types import Batch, Taught
 from limbeck.methods.disco import Config, DisCo
-from tests import tiny
-from tests.methods import told
+from tests.helpers import tiny, told
 
 TINY = Config(queue=48, hidden=12)
 

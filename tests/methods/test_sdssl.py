@@ -10,7 +10,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Clock
 from limbeck.methods import HostConfig, method_config
 from limbeck.methods.sdssl import SDSSL, Config
-from tests.tiny import batch, tiny_vit
+from tests.helpers.tiny import batch, tiny_vit
 
 HALFWAY = Clock(5, 10)
 

@@ -10,9 +10,9 @@ from limbeck.methods import Method
 from limbeck.methods.base import MomentumHost
 from limbeck.methods.sdssl import SDSSL, Config
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.methods import loops
-from tests.methods.steps import MATCH, Reference
-from tests.tiny import batch, configs, tiny_vit
+from tests.helpers import loops
+from tests.helpers.steps import MATCH, Reference
+from tests.helpers.tiny import batch, configs, tiny_vit
 
 CLOCK = Clock(step=7, steps=20)
 LR, DECAY = 1e-3, 0.1

@@ -21,8 +21,8 @@ from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.wmse import WMSE, Config
 from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
-from tests.losses.test_whitening import w_mse_in_loops, whiten_in_loops
-from tests.tiny import Flat, tiny_vit, views_of
+from tests.helpers.loss_loops import w_mse_in_loops, whiten_in_loops
+from tests.helpers.tiny import Flat, tiny_vit, views_of
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 CLOCK = Clock(0, 10)

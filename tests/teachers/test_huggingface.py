@@ -10,7 +10,7 @@ import torch
 
 from limbeck.core.errors import UserError
 from limbeck.teachers import TeacherConfig, load_teacher
-from tests.teachers.folders import MEAN, STD, images
+from tests.helpers.folders import MEAN, STD, images
 
 transformers = pytest.importorskip("transformers")
 FORM: dict[str, Any] = {

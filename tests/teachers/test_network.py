@@ -12,7 +12,7 @@ from limbeck.core.errors import UserError
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.store.store import Store
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
-from tests.teachers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
+from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
-from limbeck.train import launch as device
+from limbeck.train import launch as module
 from limbeck.train.config import TrainConfig
 from limbeck.train.launch import check_alike, choose_accelerator, choose_precision, launch
 
@@ -43,7 +43,7 @@ def test_more_devices_than_there_are_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str) -> None:
-    monkeypatch.setattr(device, "native_bf16", lambda kind: has_it)
+    monkeypatch.setattr(module, "native_bf16", lambda kind: has_it)
     assert choose_precision(TrainConfig(), "cpu") == expected
     assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"
 
@@ -70,7 +70,7 @@ def test_processes_that_would_mix_two_runs_are_refused(
 ) -> None:
     fabric: Any = SimpleNamespace(device=torch.device("cpu"))
     seen: list[Tensor] = []
-    monkeypatch.setattr(device, "gather", lambda ours: seen.append(ours) or torch.cat(seen))
+    monkeypatch.setattr(module, "gather", lambda ours: seen.append(ours) or torch.cat(seen))
     check_alike(fabric, 3, {"seed": 0})
     check_alike(fabric, 3, {"seed": 0})
     with pytest.raises(UserError, match=complaint):

@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from limbeck.data.loader import Loader
 from limbeck.metrics.representation import deviation, effective_rank
 from limbeck.train.health.read import Examiner
-from tests.train.toy import VIEWS, Toy, noise, toy
+from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from limbeck.models.backbone import Backbone
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import VIEWS, Toy, fit, noise, toy
+from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 ADAMW = OptimConfig(lr=0.1, clip=1.0)
 OPTIMS = [ADAMW, OptimConfig(name="lars", lr=2.0, weight_decay=1e-6), OptimConfig(name="sgd", lr=0.5)]

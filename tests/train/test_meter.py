@@ -9,11 +9,11 @@ import torch
 
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.train import estimate as meter
+from limbeck.train import estimate
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import Plan, fits_on_gpu, largest, measure
 from limbeck.train.optim import OptimConfig
-from tests.train.toy import VIEWS, fit, noise, toy
+from tests.helpers.toy import VIEWS, fit, noise, toy
 
 PLAN = Plan(
     images_per_second=1234.5,
@@ -49,10 +49,10 @@ def test_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """A step that takes 1,000 bytes an image beside gradients and optimiser, where 100,000 are free."""
     gradients = 4 * (3 * 8 * 8 * 6 + 6)
     state = 2 * gradients + 2 * 4  # AdamW: two moments of everything, and the step of both tensors
-    monkeypatch.setattr(meter, "_used", lambda device: 5_000)
-    monkeypatch.setattr(meter, "_peak", lambda device: 5_000 + gradients + state + 8 * 1_000)
-    monkeypatch.setattr(meter, "_free", lambda device: gradients + state + 33_000)
-    monkeypatch.setattr(meter, "time", SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__))
+    monkeypatch.setattr(estimate, "_used", lambda device: 5_000)
+    monkeypatch.setattr(estimate, "_peak", lambda device: 5_000 + gradients + state + 8 * 1_000)
+    monkeypatch.setattr(estimate, "_free", lambda device: gradients + state + 33_000)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__))
     store = Store.open(build_store(noise().images, tmp_path / "store", size=10).path or "")
     method = toy(norm=False)
     cfg = TrainConfig(epochs=3, batch_size=8, precision="fp32", accelerator="cpu")

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.kills import METHODS, PRELOAD, write_store
 from limbeck import cli
-from limbeck.train import step as steps
-from tests.train.toy import fit, toy
+from limbeck.train import step as module
+from tests.helpers.kills import METHODS, PRELOAD, write_store
+from tests.helpers.toy import fit, toy
 
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOAD)
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_two_processes_share_out_the_rows_and_learn_what_one_learns(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests/train/two_processes.py"), str(tmp_path / "two")]
+    command = [sys.executable, str(ROOT / "tests/helpers/two_processes.py"), str(tmp_path / "two")]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -52,7 +52,7 @@ def one_that_a_kill_ends(variables: dict[str, str], command: list[str]) -> None:
     with out.with_name("said").open("a") as said:
         os.dup2(said.fileno(), sys.stderr.fileno())
     if variables["RANK"] == "1":
-        steps.seed_step = lambda seed, step, fabric: step == 3 and os.kill(os.getpid(), signal.SIGKILL)
+        module.seed_step = lambda seed, step, fabric: step == 3 and os.kill(os.getpid(), signal.SIGKILL)
     one_of_torchruns(variables, command)
 
 

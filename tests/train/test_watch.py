@@ -12,7 +12,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, Clock, Loss
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import Toy, fit, toy
+from tests.helpers.toy import Toy, fit, toy
 
 COLLAPSE = 7  # steps before embeddings become one point; readings are taken after every other one
 SETTINGS: dict[str, Any] = {"epochs": 4, "log_every": 1, "health_every": 2, "warmup_epochs": 0}

@@ -9,7 +9,7 @@ from torch import Tensor
 from limbeck.methods import Method
 from limbeck.methods.base import Host, MomentumHost
 from limbeck.methods.sdssl import SDSSL
-from tests.methods import loops
+from tests.helpers import loops
 
 MATCH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "byol": loops.byol,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.core.types import Batch, Loss, Taught
 from limbeck.methods.base import DistillConfig, QueueDistiller, Teacher
-from tests.tiny import build, tiny_vit
+from tests.helpers.tiny import build, tiny_vit
 
 NONE = Batch((torch.empty(0), torch.empty(0)), torch.empty(0, dtype=torch.int64))
 

@@ -7,7 +7,7 @@ import torch
 
 from limbeck.core.distributed import rank, world
 from limbeck.core.types import Clock, Loss
-from tests.train.toy import Toy, fit, toy
+from tests.helpers.toy import Toy, fit, toy
 
 
 class Watched(Toy):
