@@ -23,8 +23,14 @@ GUARDS = {
     "law of a step": ["tests/conformance/test_laws.py"],
     "law of processes": ["tests/conformance/test_processes.py"],
     "law of a run": ["tests/conformance/test_runs.py"],
-    "oracle": ["tests/methods", "tests/losses", "tests/test_state.py", "tests/test_distributed.py", "tests/data"],
-    "band": ["tests/test_bands.py"],
+    "oracle": [
+        "tests/methods",
+        "tests/losses",
+        "tests/models/test_queue.py",
+        "tests/core/test_distributed.py",
+        "tests/data",
+    ],
+    "band": ["tests/conformance/test_bands.py"],
 }
 HOOK = """import os, traceback
 try:
@@ -77,14 +83,14 @@ def _forgetful(replace: Any) -> None:
     replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
 
 
-@fault("queue is not pushed", "mocov2 or state")
+@fault("queue is not pushed", "mocov2 or state or test_queue")
 def _still_queue(replace: Any) -> None:
     from limbeck.models.queue import Queue
 
     replace(Queue, "push", lambda self, news: None)
 
 
-@fault("queue takes the rows of its own process", "mocov2 or state")
+@fault("queue takes the rows of its own process", "mocov2 or state or test_queue")
 def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import own_rows
     from limbeck.models.queue import Queue

@@ -1,7 +1,7 @@
 """Pixels: pure, batched functions (images, parameters) -> images, on the images' device.
 
 Every operation equals torchvision's functional operation on float tensors, with clamps to [0, 1] in the same places;
-`tests/data/test_augment.py` states the tolerances.
+`tests/data/augment/test_apply.py` states the tolerances.
 """
 
 import math
