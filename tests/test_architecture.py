@@ -4,10 +4,12 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from limbeck.core import run_folder
 from limbeck.methods import method_names
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,52 @@ def test_imports_point_left(path: Path) -> None:
     for imported in imports(path):
         if imported.split(".")[0] == "limbeck" and (other := part_of(imported)) != own:
             assert parts.index(other) < parts.index(own), f"{name_of(path)} imports {imported}, which is to its right"
+
+
+def needs(path: Path) -> set[Path]:
+    """The modules that importing a file imports, whatever functions import later."""
+    outer = [*tree(path).body]
+    for node in outer:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            outer += [inner for inner in ast.iter_child_nodes(node) if isinstance(inner, ast.stmt)]
+    found = set()
+    for node in outer:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for dotted in (f"{node.module}.{alias.name}" for alias in node.names):
+                file = ROOT / Path(*dotted.split("."))
+                options = (file.with_suffix(".py"), file.parent.with_suffix(".py"), file.parent / "__init__.py")
+                found |= {option for option in options[:2] if option in PACKAGE} or {options[2]} & {*PACKAGE}
+    return found
+
+
+def test_no_circle_joins_modules() -> None:
+    TopologicalSorter({name_of(path): {name_of(other) for other in needs(path)} for path in PACKAGE}).prepare()
+
+
+def test_what_reads_a_store_imports_nothing_that_builds_one() -> None:
+    data = ROOT / "limbeck" / "data"
+    reached = {data / "loader.py", data / "store" / "store.py"}
+    while more := {other for path in reached for other in needs(path)} - reached:
+        reached |= more
+    builders = {data / "store" / name for name in ("build.py", "open.py", "writer.py")}
+    assert not [path for path in reached if {data / "sources", data / "check"} & {*path.parents} or path in builders]
+    assert data / "decode.py" not in reached
+
+
+def test_the_files_of_a_run_are_named_once() -> None:
+    names = {value for key, value in vars(run_folder).items() if key.isupper() and "." in value} - {"config.json"}
+    for path in PACKAGE:
+        strings = {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)}
+        assert not names & strings or path.name == "run_folder.py", name_of(path)
+
+
+def test_no_test_imports_another_or_bears_its_name() -> None:
+    tests = [path for path in EVERYTHING if path.is_relative_to(ROOT / "tests") and path.name != "__init__.py"]
+    assert len({path.name for path in tests}) == len(tests)
+    others = [
+        (name_of(path), module) for path in tests for module in imports(path) if re.match("tests|benchmarks", module)
+    ]
+    assert not [pair for pair in others if not pair[1].startswith("tests.helpers")]
 
 
 @package
