@@ -83,14 +83,14 @@ def _forgetful(replace: Any) -> None:
     replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
 
 
-@fault("queue is not pushed", "mocov2 or state or test_queue")
+@fault("queue is not pushed", "mocov2 or state or test_queue.py")
 def _still_queue(replace: Any) -> None:
     from limbeck.models.queue import Queue
 
     replace(Queue, "push", lambda self, news: None)
 
 
-@fault("queue takes the rows of its own process", "mocov2 or state or test_queue")
+@fault("queue takes the rows of its own process", "mocov2 or state or test_queue.py")
 def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import own_rows
     from limbeck.models.queue import Queue
