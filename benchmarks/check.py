@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from limbeck.data.check.scan import check
 from limbeck.data.decode import decode
-from limbeck.data.doctor import check
-from limbeck.data.parallel import ordered_map
-from limbeck.data.store import build_store
+from limbeck.data.store.open import build_store
+from limbeck.data.threads import ordered_map
 
 
 def write(folder: Path, count: int, width: int, height: int) -> Path:

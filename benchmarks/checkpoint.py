@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, method_config
-from limbeck.recipes import default_optim
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.runs.defaults import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 NETWORKS = {
     "ResNet-18": BackboneConfig(name="resnet18", img_size=32),

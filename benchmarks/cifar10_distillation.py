@@ -28,22 +28,22 @@ import torch.nn.functional as F
 from cifar10_methods import BATCH, QUARTER, small
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.encoders import load
-from limbeck.evaluate import knn_accuracy
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import fidelity
-from limbeck.evaluate.linear import SgdConfig, fit_sgd
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
+from limbeck.evaluate.probes import SgdConfig, fit_sgd
+from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.features.extract import extract
+from limbeck.features.images import plain_look
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
-from limbeck.passes import plain_look
-from limbeck.run import distill, pretrain
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.models.encoder_io import load
+from limbeck.runs.api import distill, pretrain
 from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.steps import Done, Steps
+from limbeck.train.step import Done, Steps
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)

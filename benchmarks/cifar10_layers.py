@@ -16,11 +16,12 @@ from statistics import mean, stdev
 
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
+from limbeck.core.run_folder import RESULT
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result
 from limbeck.methods import MethodConfig, mocov3, sdssl
-from limbeck.run import RESULT, evaluate_run, pretrain
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

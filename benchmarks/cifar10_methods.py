@@ -19,12 +19,13 @@ from pathlib import Path
 
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
-from limbeck.encoders import load
+from limbeck.core.run_folder import RESULT
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
-from limbeck.run import RESULT, pretrain
+from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import load
+from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
-from limbeck.evaluate import EvaluateConfig, knn_accuracy
+from limbeck.data.store.store import Store
+from limbeck.evaluate import EvaluateConfig
 from limbeck.methods import simclr
-from limbeck.run import evaluate_run, pretrain
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

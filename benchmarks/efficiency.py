@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
+from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
-from limbeck.data.views import preset
+from limbeck.data.store.store import Store
 from limbeck.methods import simclr
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator, choose_precision
+from limbeck.train.launch import choose_accelerator, choose_precision
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
 

@@ -23,8 +23,14 @@ GUARDS = {
     "law of a step": ["tests/conformance/test_laws.py"],
     "law of processes": ["tests/conformance/test_processes.py"],
     "law of a run": ["tests/conformance/test_runs.py"],
-    "oracle": ["tests/methods", "tests/losses", "tests/test_state.py", "tests/test_distributed.py", "tests/data"],
-    "band": ["tests/test_bands.py"],
+    "oracle": [
+        "tests/methods",
+        "tests/losses",
+        "tests/models/test_queue.py",
+        "tests/core/test_distributed.py",
+        "tests/data",
+    ],
+    "band": ["tests/conformance/test_bands.py"],
 }
 HOOK = """import os, traceback
 try:
@@ -56,7 +62,7 @@ def _nothing(replace: Any) -> None:
 
 @fault("no stop-gradient: the teacher is the student, and learns", "byol")
 def _no_stop_gradient(replace: Any) -> None:
-    from limbeck.distributed import gather
+    from limbeck.core.distributed import gather
     from limbeck.methods.base import TeacherHost
 
     replace(TeacherHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
@@ -64,30 +70,30 @@ def _no_stop_gradient(replace: Any) -> None:
 
 @fault("teacher never moves", "byol")
 def _frozen(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import Ema
 
     replace(Ema, "update", lambda self, source, momentum: None)
 
 
 @fault("teacher forgets: momentum 0", "byol")
 def _forgetful(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import Ema
 
     update = Ema.update
     replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
 
 
-@fault("queue is not pushed", "mocov2 or state")
+@fault("queue is not pushed", "mocov2 or state or test_queue.py")
 def _still_queue(replace: Any) -> None:
-    from limbeck.state import Queue
+    from limbeck.models.queue import Queue
 
     replace(Queue, "push", lambda self, news: None)
 
 
-@fault("queue takes the rows of its own process", "mocov2 or state")
+@fault("queue takes the rows of its own process", "mocov2 or state or test_queue.py")
 def _own_queue(replace: Any) -> None:
-    from limbeck.distributed import own_rows
-    from limbeck.state import Queue
+    from limbeck.core.distributed import own_rows
+    from limbeck.models.queue import Queue
 
     push = Queue.push
     replace(Queue, "push", lambda self, news: push(self, {k: own_rows(v) for k, v in news.items()}))
@@ -95,9 +101,9 @@ def _own_queue(replace: Any) -> None:
 
 @fault("BatchNorm of each process by itself", "byol")
 def _own_statistics(replace: Any) -> None:
-    import limbeck.distributed
+    import limbeck.core.distributed
 
-    replace(limbeck.distributed, "sync_batchnorm", lambda module, device: module)
+    replace(limbeck.core.distributed, "sync_batchnorm", lambda module, device: module)
 
 
 @fault("BatchNorm over both views where each has its own", "byol")
@@ -127,7 +133,7 @@ def _identical_views(replace: Any) -> None:
 
 @fault("one side detached", "simclr")
 def _detached(replace: Any) -> None:
-    from limbeck.distributed import gather
+    from limbeck.core.distributed import gather
     from limbeck.methods.base import host
 
     replace(host, "gather", lambda rows: gather(rows.detach()))
@@ -135,7 +141,7 @@ def _detached(replace: Any) -> None:
 
 @fault("gradient of gathered rows stays with their process", "simclr")
 def _local_gradient(replace: Any) -> None:
-    from limbeck.distributed import _Gather, own_rows
+    from limbeck.core.distributed import _Gather, own_rows
 
     replace(_Gather, "backward", staticmethod(lambda ctx, *grads: own_rows(grads[0])))
 

@@ -15,13 +15,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import method_config
-from limbeck.recipes import default_optim
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.runs.defaults import default_optim
 from limbeck.train.config import TrainConfig
-from limbeck.train.examine import Examiner
-from limbeck.train.steps import Steps
+from limbeck.train.health.read import Examiner
+from limbeck.train.step import Steps
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SMALL_VIT = {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 2}

@@ -25,13 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting, Taught
+from limbeck.core.types import Batch, Clock, Loss, Setting, Taught
+from limbeck.data.augment.views import View, preset
 from limbeck.data.loader import Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View, preset
+from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import Teacher
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
-from limbeck.graph.neighbours import estimate, neighbours
-from limbeck.graph.statistics import describe
-from limbeck.graph.vectors import Vectors
-from limbeck.passes import collect, plain_look
+from limbeck.data.store.store import Store
+from limbeck.features.extract import collect
+from limbeck.features.images import plain_look
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.neighbors.graph import estimate, neighbours
+from limbeck.neighbors.statistics import describe
+from limbeck.neighbors.vectors import Vectors
 
 K = 10
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -21,17 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
 from limbeck.methods.base import Method
-from limbeck.state import Queue
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.queue import Queue
 from limbeck.teachers import Answer, Frozen, TeacherNetwork
-from limbeck.teachers.answers import Kept, Live, keep
 from limbeck.teachers.cache import Cache
+from limbeck.teachers.outputs import Kept, Live, keep
 
 IMAGES, BATCH, STEPS = 64, 32, 7
 CPU, CLOCK = torch.device("cpu"), Clock(0, 1)

@@ -19,10 +19,10 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from limbeck.data.augment import augment
-from limbeck.data.draw import draw
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
+from limbeck.data.store.store import Store
 
 Chain = Callable[[int], object]  # the number of the repeat -> the views, thrown away
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.methods.base import Step
 from limbeck.methods.wmse import Config
+from limbeck.models.backbone import BackboneConfig, build_backbone
 
 SHAPES = {"CIFAR": (64, 128, 32), "ImageNet-100": (128, 256, 224)}  # columns, images of a slice, pixels
 VIEWS, IMAGES = 2, 512

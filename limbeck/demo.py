@@ -24,19 +24,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from limbeck.backbones import BackboneConfig
-from limbeck.configure import CONFIG, read_config
-from limbeck.data.files import is_store
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.samples import write_digits
-from limbeck.data.store import Store, build_store
-from limbeck.errors import UserError
+from limbeck.data.store.layout import is_store
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, Row
 from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
-from limbeck.run import ENCODER, RESULT, evaluate_run, pretrain, resume
+from limbeck.runs.api import evaluate_run, pretrain, resume
+from limbeck.runs.resolve import read_config
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

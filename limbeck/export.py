@@ -18,10 +18,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.config import to_json
-from limbeck.encoders import Preprocessing, encoder_folder, load, load_preprocessing, own_config, save_encoder
-from limbeck.errors import UserError, nearest
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError, nearest
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing, encoder_folder, load, load_preprocessing, own_config, save_encoder
 
 __all__ = ["ExportResult", "Folded", "Preprocessing", "export", "load", "load_preprocessing", "save_encoder"]
 

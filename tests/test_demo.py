@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from limbeck import demo as module
-from limbeck.backbones import BackboneConfig
+from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.demo import Plan, demo
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result
+from limbeck.evaluate.results import Result
 from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig
 
 TINY = Plan(

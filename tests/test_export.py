@@ -17,9 +17,9 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 from limbeck import export as export_module
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.export import Preprocessing, export, load, load_preprocessing, save_encoder
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREPROCESSING = Preprocessing(size=32, store_size=32, mean=MEAN, std=STD)

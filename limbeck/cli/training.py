@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from limbeck.cli import words
-from limbeck.cli.words import Run, Source
-from limbeck.errors import UserError
+from limbeck.cli import arguments
+from limbeck.cli.arguments import Run, Source
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ResumeArgs:
 
 def methods(argv: Sequence[str]) -> None:
     """`limbeck methods`."""
-    words.parse(MethodsArgs, argv, "methods")
+    arguments.parse(MethodsArgs, argv, "methods")
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -84,13 +84,15 @@ def methods(argv: Sequence[str]) -> None:
         card = method_config(name).card
         table.add_row(name, card.idea, card.keeps, f"{card.cost:.1f}", card.when)
     Console().print(table)
-    words.tell("cost: time of a training step in steps of supervised training of the same network on as many images")
+    arguments.tell(
+        "cost: time of a training step in steps of supervised training of the same network on as many images"
+    )
 
 
 def plan(argv: Sequence[str]) -> None:
     """`limbeck plan`."""
     _, given = _training(argv, "plan", _PLAN_HELP)
-    from limbeck.run import plan
+    from limbeck.runs.api import plan
 
     print(plan(**given))
 
@@ -98,20 +100,20 @@ def plan(argv: Sequence[str]) -> None:
 def pretrain(argv: Sequence[str]) -> None:
     """`limbeck pretrain`."""
     out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
-    from limbeck.run import pretrain
+    from limbeck.runs.api import pretrain
 
-    words.print_once(pretrain(out=out, **given))
+    arguments.print_once(pretrain(out=out, **given))
 
 
 def distill(argv: Sequence[str]) -> None:
     """`limbeck distill`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.recipes import DISTILL_OPTIM, STUDENT
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
 
-    chosen, rest = words.take_names(argv, ("--method", "--teacher", "--student"))
+    chosen, rest = arguments.take_names(argv, ("--method", "--teacher", "--student"))
     method = distill_config(chosen.get("--method", "simreg"))()
     named = TeacherConfig(name=chosen.get("--teacher", ""))
     small = BackboneConfig(name=chosen.get("--student", STUDENT))
@@ -124,31 +126,31 @@ def distill(argv: Sequence[str]) -> None:
         optim: OptimConfig = field(default_factory=lambda: DISTILL_OPTIM)
 
     DistillArgs.__doc__ = _DISTILL_HELP
-    args = words.parse(DistillArgs, rest, "distill")
+    args = arguments.parse(DistillArgs, rest, "distill")
     if not args.teacher.name:
         raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
-    from limbeck.run import distill
+    from limbeck.runs.api import distill
 
     out, given = _asked(args, args.method)
-    words.print_once(distill(out=out, **given))
+    arguments.print_once(distill(out=out, **given))
 
 
 def resume(argv: Sequence[str]) -> None:
     """`limbeck resume`."""
-    args = words.parse(ResumeArgs, argv, "resume")
-    from limbeck.run import resume
+    args = arguments.parse(ResumeArgs, argv, "resume")
+    from limbeck.runs.api import resume
 
-    words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=words.tell))
+    arguments.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=arguments.tell))
 
 
 def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import HostConfig, MethodConfig, method_config
-    from limbeck.recipes import default_optim
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import default_optim
     from limbeck.train.optim import OptimConfig
 
-    chosen, rest = words.take_names(argv, ("--method", "--method.host", "--backbone"))
+    chosen, rest = arguments.take_names(argv, ("--method", "--method.host", "--backbone"))
     method = method_config(chosen.get("--method", "sdssl"))()
     if host := chosen.get("--method.host"):
         if "host" not in {f.name for f in dataclasses.fields(method)}:
@@ -163,11 +165,11 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
         optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
 
     PretrainArgs.__doc__ = help_text
-    args = words.parse(PretrainArgs, rest, verb)
+    args = arguments.parse(PretrainArgs, rest, verb)
     return _asked(args, args.method)
 
 
 def _asked(args: _RunArgs, method: "MethodConfig") -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the other arguments of the function that makes it."""
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": words.tell}
+    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": arguments.tell}

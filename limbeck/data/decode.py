@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from limbeck.data.findings import Finding, Name
+from limbeck.data.check.issues import Finding, Name
+from limbeck.data.store.layout import Pixels
 
-Pixels = NDArray[np.uint8]
 Method = Image.Transpose
 
 # An explicit list, because Pillow would hand PostScript to an interpreter; HEIF is there with its plug-in.

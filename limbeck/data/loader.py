@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.contracts import Batch
-from limbeck.data.augment import augment
-from limbeck.data.draw import Array, draw, uniforms
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import Array, draw, uniforms
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
 
 T = TypeVar("T")
 KEPT_SEED = 0  # of draws whose answers are kept, so that one pass of a teacher serves runs of every seed

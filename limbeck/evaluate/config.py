@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 
 LBFGS_ROWS = 5000
 """Training rows up to which the linear probe is fitted by L-BFGS unless told otherwise."""

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from limbeck.errors import UserError, nearest
+from limbeck.core.errors import UserError, nearest
 from limbeck.methods.base import DistillConfig, Host, HostConfig, Method, MethodConfig
 
 __all__ = [

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
-from limbeck.distributed import from_first, gather
-from limbeck.errors import UserError
-from limbeck.heads import mlp
+from limbeck.core.distributed import from_first, gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags, Batch, Clock, Loss, Setting, Taught
+from limbeck.data.augment.views import View
 from limbeck.losses.contrastive import info_nce_each
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import Card, MomentumConfig, MomentumHost
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

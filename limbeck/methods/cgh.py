@@ -11,16 +11,17 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import HypercolumnPool, mlp
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, Method, MethodConfig
 from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Ema, Queue
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
+from limbeck.models.heads import HypercolumnPool, mlp
+from limbeck.models.queue import Queue
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.distributed import gather
+from limbeck.core.distributed import gather
+from limbeck.core.types import Batch, Clock, Loss, Taught
+from limbeck.data.augment.views import View
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.state import Ema
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
 from limbeck.methods.base import Card, Method, MethodConfig
 from limbeck.methods.base.queue import fit_queue
-from limbeck.schedule import cosine
-from limbeck.state import Ema, Queue
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
+from limbeck.models.heads import mlp
+from limbeck.models.queue import Queue
 
 
 @dataclass(frozen=True, kw_only=True)

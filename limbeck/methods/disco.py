@@ -10,15 +10,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.distributed import gather, own_rows
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather, own_rows
+from limbeck.core.types import Batch, Clock, Loss, Taught
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import Branch, Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.state import Ema
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)

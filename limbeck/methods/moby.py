@@ -7,11 +7,11 @@ those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on Image
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.methods import mocov2
 from limbeck.methods.base import Card, Step
 from limbeck.methods.mocov2 import MoCoV2
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import own_rows
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Branch, Card, QueueConfig, QueueHost, Step
-from limbeck.state import Ema
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import Ema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import own_rows
+from limbeck.core.types import Batch
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

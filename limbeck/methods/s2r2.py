@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.ranking import smooth_ap
 from limbeck.methods.base import BatchHost, Card, PositivesConfig
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.data.views import View
-from limbeck.errors import UserError
-from limbeck.heads import Head
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, Clock, Loss, Setting
+from limbeck.data.augment.views import View
 from limbeck.methods.base import Card, Host, HostConfig, Method, MethodConfig, Step
 from limbeck.methods.byol import Config as ByolConfig
-from limbeck.schedule import cosine
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import Head
 
 RELEASE_ALPHA = {"simclr": 0.8, "byol": 0.8, "mocov3": 1.0}  # ViT-B/16 settings of the release
 

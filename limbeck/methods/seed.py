@@ -10,14 +10,14 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View, small_crop
-from limbeck.distributed import gather
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather
+from limbeck.core.types import Batch, Clock, Loss, Taught
+from limbeck.data.augment.views import View, small_crop
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import BatchHost, Card, HostConfig
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

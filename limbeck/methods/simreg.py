@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.heads import mlp
+from limbeck.core.types import Batch, Clock, Loss, Taught
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import Card, DistillConfig, Distiller, Teacher, taught
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss, Setting
-from limbeck.distributed import gather, own_rows
-from limbeck.errors import UserError
+from limbeck.core.distributed import gather, own_rows
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Features, Loss, Setting
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
 from limbeck.methods.base import Card, Host, HostConfig, Step
 from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Queue
+from limbeck.models.backbone import Backbone
+from limbeck.models.queue import Queue
 
 CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
 

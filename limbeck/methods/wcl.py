@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import gather, rank
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather, rank
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.losses.contrastive import info_nce, sup_con
 from limbeck.losses.graph import neighbour_components
 from limbeck.methods.base import Card, Method, MethodConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)

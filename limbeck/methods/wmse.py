@@ -10,12 +10,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Features, Setting
-from limbeck.distributed import from_first, gather, world
-from limbeck.errors import UserError
+from limbeck.core.distributed import from_first, gather, world
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Features, Setting
 from limbeck.losses.whitening import w_mse, whiten
 from limbeck.methods.base import Card, Host, PositivesConfig, Step
+from limbeck.models.backbone import Backbone
 
 SHRINKAGE = 0.01  # what error messages offer: well above rounding, well below the variance of a fresh head (about 0.2)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
 from limbeck.report.page import page
 from limbeck.report.picture import layer_picture
 from limbeck.report.runs import cheapest_cut, read_runs

@@ -5,11 +5,11 @@ import json
 import shlex
 from typing import Any
 
-from limbeck.backbones import BackboneConfig
-from limbeck.config import to_json
-from limbeck.configure import RunConfig
+from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
-from limbeck.recipes import DISTILL_OPTIM, default_optim
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
+from limbeck.runs.resolve import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 

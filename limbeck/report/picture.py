@@ -6,9 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.disk import replacing
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
+from limbeck.evaluate.results import Result
 
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 52, 150, 52, 56  # margins; the names of the lines stand in the right one

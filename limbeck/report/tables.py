@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Generic, NamedTuple, TypeVar
 
-from limbeck.evaluate.comparison import Comparison, Entrant
-from limbeck.evaluate.result import Row
+from limbeck.evaluate.results import Comparison, Entrant, Row
 from limbeck.report.runs import Run, cheapest_cut
 
 T = TypeVar("T")

@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.disk import replacing, room_for
-from limbeck.errors import UserError, reason
-from limbeck.passes import Look, drawn_look, plain_look, progress
-from limbeck.teachers.network import Frozen
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import replacing, room_for
+from limbeck.core.progress import progress
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
+from limbeck.features.images import Look, drawn_look, plain_look
+from limbeck.teachers.frozen import Frozen
 
 VERSION = 1
 BLOCK = 4096  # rows between two marks of how far a pass has come

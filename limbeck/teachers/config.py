@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

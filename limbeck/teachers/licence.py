@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from limbeck.teachers.network import Frozen
+from limbeck.teachers.frozen import Frozen
 
 # What stands in a licence's name -> what the licence is known for; the first that fits is taken
 KNOWN = {

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import UserError, reason
-from limbeck.teachers.backbone import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
+from limbeck.core.errors import UserError, reason
+from limbeck.core.run_folder import ENCODER
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.huggingface import from_huggingface
-from limbeck.teachers.network import Answer, Found, Frozen, Sight, TeacherNetwork, Triple, digest
+from limbeck.teachers.from_huggingface import from_huggingface
+from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
+from limbeck.teachers.frozen import Answer, Found, Frozen, Sight, TeacherNetwork, Triple, digest
 
 
 class FromModule(nn.Module):
@@ -83,7 +84,7 @@ def _find(cfg: TeacherConfig) -> Found:
     folder = Path(cfg.name)
     if not folder.is_dir():
         return from_timm_name(cfg)
-    if (folder / "encoder").is_dir():
+    if (folder / ENCODER).is_dir():
         return from_limbeck(cfg)
     config = _read_config(folder)
     if "limbeck" in config:

@@ -7,7 +7,7 @@ import timm
 from safetensors import SafetensorError
 from torch import Tensor
 
-from limbeck.errors import UserError, reason
+from limbeck.core.errors import UserError, reason
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 SHOWN = 3  # names that an error lists of each kind

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from limbeck.config import Json
-from limbeck.disk import replacing
-from limbeck.errors import UserError, reason
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError, reason
+from limbeck.core.files import replacing
 
 VERSION = 1
-CHECKPOINT = "checkpoint.ckpt"
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.disk import replacing, room_for
+from limbeck.core.files import replacing, room_for
+from limbeck.core.run_folder import METRICS, TENSORBOARD
 
 PLAIN_SECONDS = 30.0  # between lines when stderr is not a terminal
 
@@ -69,8 +70,8 @@ class Log:
     """
 
     def __init__(self, run: Path, start: int, steps: int, images: int) -> None:
-        self._metrics = Metrics(run / "metrics.csv", keep=start)
-        self._events = run / "tensorboard"
+        self._metrics = Metrics(run / METRICS, keep=start)
+        self._events = run / TENSORBOARD
         self._board = SummaryWriter(str(self._events), purge_step=start + 1)
         self._console = Console(stderr=True)
         self._progress = _progress(self._console)

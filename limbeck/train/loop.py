@@ -12,25 +12,26 @@ from pathlib import Path
 
 import torch
 
-from limbeck.config import Json
-from limbeck.contracts import Loss
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CHECKPOINT
+from limbeck.core.types import Loss
+from limbeck.data.augment.views import View
 from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
-from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import check_alike, describe, mean_over_processes
-from limbeck.train.examine import Examiner
+from limbeck.train.estimate import Meter
+from limbeck.train.eval_callback import Probe, score
+from limbeck.train.health.monitor import Watch
+from limbeck.train.health.read import Examiner
 from limbeck.train.interrupt import Interrupted, StopRequest
+from limbeck.train.launch import check_alike, describe, mean_over_processes
 from limbeck.train.log import Log
-from limbeck.train.meter import Meter
 from limbeck.train.nonfinite import trace
 from limbeck.train.optim import OptimConfig, warmup_steps
-from limbeck.train.probe import Probe, score
-from limbeck.train.steps import Done, Steps
-from limbeck.train.watch import Watch
+from limbeck.train.step import Done, Steps
 
 
 def train(

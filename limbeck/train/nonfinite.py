@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limbeck.config import Json
-from limbeck.contracts import Batch, Loss
-from limbeck.data.files import INDEX
-from limbeck.data.store import Store
-from limbeck.disk import replacing
-from limbeck.errors import UserError
-from limbeck.train.checkpoint import CHECKPOINT, save_checkpoint
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.files import replacing
+from limbeck.core.run_folder import CHECKPOINT, NONFINITE
+from limbeck.core.types import Batch, Loss
+from limbeck.data.store.layout import INDEX
+from limbeck.data.store.store import Store
+from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.optim import clip_gradients
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
-FOLDER = "nan"
 OUTPUT = "the output of"
 SHOWN = 5  # rows that a sentence names; the file has all of them
 
@@ -38,7 +38,7 @@ def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoRet
     Raises:
         UserError: always; it names the step, the module, the rows and the views.
     """
-    folder, method = run / FOLDER, steps.method
+    folder, method = run / NONFINITE, steps.method
     advice = f"learning rate {steps.optim.lr}: {method.why_not_finite()}"
 
     def look(loss: Loss) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.errors import UserError
-from limbeck.schedule import warmup_cosine, warmup_multistep
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import warmup_cosine, warmup_multistep
 from limbeck.train.config import TrainConfig
 
 

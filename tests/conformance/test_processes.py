@@ -13,12 +13,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from limbeck.contracts import Batch, Clock
-from limbeck.distributed import rank, sync_batchnorm, world
+from limbeck.core.distributed import rank, sync_batchnorm, world
+from limbeck.core.types import Batch, Clock
 from limbeck.methods import Method, MethodConfig
-from limbeck.train.accumulate import detach, join
-from tests import tiny
-from tests.tiny import COUNT, batch_for, configs, tiny_vit
+from limbeck.train.step import detach, join
+from tests.helpers import tiny
+from tests.helpers.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
 CLOCK = Clock(step=3, steps=10)

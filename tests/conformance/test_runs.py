@@ -8,23 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.config import to_json
-from limbeck.contracts import Clock, Setting
-from limbeck.data.augment import eval_view
+from limbeck.core.config import to_json
+from limbeck.core.types import Clock, Setting
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.geometry import effective_rank
+from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
+from limbeck.metrics.representation import effective_rank
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
+from limbeck.train.eval_callback import Probe
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
-from limbeck.train.probe import Probe
-from tests import tiny
-from tests.tiny import SIZE, configs
+from tests.helpers import tiny
+from tests.helpers.tiny import SIZE, configs
 
 BATCH = 32
 CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16, prototypes=12)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.contracts import Batch
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch
+from limbeck.data.augment.views import View
 from limbeck.data.loader import Loader, Visits, prefetch
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.data.store.store import Store
 
 VIEWS = (View(size=8, flip=0.5), View(size=6, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8))
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Run
+from tests.helpers.commands import Run
 
 CHANNELS = '{"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}'
 

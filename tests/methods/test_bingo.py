@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Bags, Clock, Setting, Taught
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags, Clock, Setting, Taught
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.bingo import Bingo, Config, box, cutmix
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from tests.helpers import laws, tiny, told
 
 TINY = Config(queue=48, hidden=12, temperature=0.2)
 PAPER = replace(TINY, symmetric=False, cutmix=0.0, warmup=0.0)

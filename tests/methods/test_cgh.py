@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods import HostConfig
 from limbeck.methods.cgh import CGH, Config
-from tests.tiny import batch_for, tiny_vit
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from tests.helpers.tiny import batch_for, tiny_vit
 
 TINY = Config(hidden=12, dim=6, queue=16)
 START, QUARTER, LATER = Clock(0, 1600), Clock(10, 1600), Clock(800, 1600)  # the warm-up takes 40 of 1600 steps

@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.contracts import Features, Setting, Taught
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.core.types import Features, Setting, Taught
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.compress import CompRess, Config
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from tests.helpers import laws, tiny, told
 
 TINY = Config(queue=48)
 QUEUES = pytest.mark.parametrize("queues", [1, 2])

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.cone import CoNe, Config
-from tests.tiny import SETTING, Flat
+from tests.helpers.tiny import SETTING, Flat
 
 Golden = dict[str, np.ndarray]
 QUEUE, CLASSES, BATCH = 12, 4, 5

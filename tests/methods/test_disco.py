@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Taught
+from limbeck.core.types import Batch, Taught
 from limbeck.methods.disco import Config, DisCo
-from tests import tiny
-from tests.methods import told
+from tests.helpers import tiny, told
 
 TINY = Config(queue=48, hidden=12)
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, Clock
 from limbeck.methods.base import Branch
 from limbeck.methods.moby import Config, MoBY
-from tests.methods.loops import cos
-from tests.tiny import Flat, batch, tiny_vit
+from tests.helpers.loops import cos
+from tests.helpers.tiny import Flat, batch, tiny_vit
 
 Golden = dict[str, np.ndarray]
 STEPS = 10  # the length of the run, of which the authors' numbers have three steps

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock
 from limbeck.methods.mocov2 import Config, MoCoV2
-from tests.methods.loops import cos
-from tests.tiny import SETTING, Flat, batch, tiny_vit
+from tests.helpers.loops import cos
+from tests.helpers.tiny import SETTING, Flat, batch, tiny_vit
 
 QUEUE, TAU, MOMENTUM = 12, 0.2, 0.999
 

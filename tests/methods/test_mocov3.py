@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from limbeck.methods.mocov3 import Config, MoCoV3
-from tests.tiny import tiny_vit
+from tests.helpers.tiny import tiny_vit
 
 
 def mocov3(temperature: float = 0.2) -> MoCoV3:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from limbeck.contracts import Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock, Loss, Setting
 from limbeck.methods.msvq import MSVQ, Config
 from limbeck.methods.ressl import Config as ResslConfig
-from tests.tiny import batch_for, tiny_vit
+from tests.helpers.tiny import batch_for, tiny_vit
 
 CLOCK = Clock(0, 10)
 TINY = Config(hidden=12, dim=6, queue=12)

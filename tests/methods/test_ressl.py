@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Clock, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock, Setting
 from limbeck.methods.ressl import Config, ReSSL
-from tests.tiny import batch_for, tiny_vit
+from tests.helpers.tiny import batch_for, tiny_vit
 
 CLOCK = Clock(0, 10)
 TINY = Config(hidden=12, dim=6, queue=12)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Setting
 from limbeck.methods.s2r2 import S2R2, Config
-from tests.losses.test_ranking import loops
-from tests.tiny import tiny_vit, views_of
+from tests.helpers.loss_loops import smooth_ap_loops
+from tests.helpers.tiny import tiny_vit, views_of
 
 CLOCK = Clock(3, 10)
 IMAGES, VIEWS = 4, 3
@@ -31,7 +31,7 @@ def test_equals_its_definition() -> None:
     z = method.head.project(method.backbone(torch.cat(batch().views)).final)
     ranked = [[j for j in rows if j != i] for i in rows]
     own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
-    expected = loops(z, z, own, ranked, 0.05)
+    expected = smooth_ap_loops(z, z, own, ranked, 0.05)
     total = method(batch(), CLOCK).total
     torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
     learnt = [p for p in method.parameters() if p.requires_grad]
@@ -58,7 +58,7 @@ def test_queries_of_another_layer_rank_the_last_layers_gallery() -> None:
     queries, gallery = torch.randn(2, IMAGES * VIEWS, 8, dtype=torch.float64)
     ranked = [[j for j in range(IMAGES * VIEWS) if j != i] for i in range(IMAGES * VIEWS)]
     own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
-    torch.testing.assert_close(method.match(queries, gallery), loops(queries, gallery, own, ranked, 0.05))
+    torch.testing.assert_close(method.match(queries, gallery), smooth_ap_loops(queries, gallery, own, ranked, 0.05))
 
 
 def test_batchnorm_sees_all_views_at_once() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.contracts import Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock
 from limbeck.methods import HostConfig, method_config
 from limbeck.methods.sdssl import SDSSL, Config
-from tests.tiny import batch, tiny_vit
+from tests.helpers.tiny import batch, tiny_vit
 
 HALFWAY = Clock(5, 10)
 

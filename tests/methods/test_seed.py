@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Taught
+from limbeck.core.types import Taught
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.seed import Config, Seed
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from tests.helpers import laws, tiny, told
 
 TINY = Config(queue=48)
 

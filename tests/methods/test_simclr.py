@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.methods.simclr import Config, SimCLR
-from tests.tiny import batch, tiny_vit
+from tests.helpers.tiny import batch, tiny_vit
 
 CLOCK = Clock(0, 10)
 

@@ -1,20 +1,18 @@
 """SimReg against its authors' numbers, and what it asks of teacher and views."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from limbeck.data.views import IMAGENET_MEAN
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.simreg import Config, SimReg
-from tests import tiny
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.helpers import tiny
+from tests.helpers.golden import GOLDEN
 
 
 def test_the_authors_numbers() -> None:

@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from limbeck.contracts import Clock
+from limbeck.core.types import Clock
 from limbeck.methods import Method
 from limbeck.methods.base import MomentumHost
 from limbeck.methods.sdssl import SDSSL, Config
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.methods import loops
-from tests.methods.steps import MATCH, Reference
-from tests.tiny import batch, configs, tiny_vit
+from tests.helpers import loops
+from tests.helpers.steps import MATCH, Reference
+from tests.helpers.tiny import batch, configs, tiny_vit
 
 CLOCK = Clock(step=7, steps=20)
 LR, DECAY = 1e-3, 0.1

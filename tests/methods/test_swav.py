@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss, Setting
 from limbeck.methods.sdssl import Config as Sdssl
 from limbeck.methods.swav import Config, SwAV
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.losses.test_assignment import prediction_loops, sinkhorn_loops
-from tests.tiny import tiny_vit, views_of
+from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
+from tests.helpers.tiny import tiny_vit, views_of
 
 CLOCK = Clock(3, 10)
 SETTING = Setting(images=100, batch=8, together=8)

@@ -9,13 +9,12 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock
 from limbeck.methods import HostConfig
 from limbeck.methods.wcl import WCL, Config
-from tests.losses.test_contrastive import loops, sup_con_loops
-from tests.losses.test_graph import same
-from tests.tiny import Flat, batch, tiny_vit
+from tests.helpers.loss_loops import info_nce_loops, same_component, sup_con_loops
+from tests.helpers.tiny import Flat, batch, tiny_vit
 
 CLOCK = Clock(3, 10)
 
@@ -63,10 +62,10 @@ def test_equals_its_definition(detach_keys: bool) -> None:
     method, data = wcl(detach_keys), batch(8, torch.float64)
     h = [method.backbone(view).final for view in data.views]
     z = torch.cat([method.instance_head(x) for x in h])
-    expected = loops(z, z, torch.arange(16).roll(8), 0.1, torch.arange(16))
+    expected = info_nce_loops(z, z, torch.arange(16).roll(8), 0.1, torch.arange(16))
     views = [method.graph_head(x) for x in h]
     for view, other in (views, views[::-1]):
-        positives = torch.from_numpy(same(torch.tensor(components_by_hand(other.detach()))))
+        positives = torch.from_numpy(same_component(torch.tensor(components_by_hand(other.detach()))))
         keys = view.detach() if detach_keys else view
         expected = expected + sup_con_loops(view, keys, positives, 0.1, torch.arange(8)) / 2
     total = method(data, CLOCK).total

@@ -14,15 +14,15 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.distributed import sync_batchnorm
-from limbeck.errors import UserError
-from limbeck.heads import Head
+from limbeck.core.distributed import sync_batchnorm
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Setting
 from limbeck.methods.sdssl import Config as SdsslConfig
 from limbeck.methods.wmse import WMSE, Config
+from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
-from tests.losses.test_whitening import w_mse_in_loops, whiten_in_loops
-from tests.tiny import Flat, tiny_vit, views_of
+from tests.helpers.loss_loops import w_mse_in_loops, whiten_in_loops
+from tests.helpers.tiny import Flat, tiny_vit, views_of
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 CLOCK = Clock(0, 10)
@@ -235,7 +235,7 @@ def test_what_cannot_be_whitened_is_refused_with_what_can(
 
 def test_a_run_says_which_slice_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **kwargs: None)
+    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **kwargs: None)
     images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
     for name, method in (("alone", Config(dim=4)), ("host", SdsslConfig(host=Config(dim=4)))):
         said: list[str] = []

@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import View
 from limbeck.data.loader import Loader, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.data.store.store import Store
 from limbeck.teachers import cache as module
-from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache
-from limbeck.teachers.network import Answer, Frozen, TeacherNetwork
+from limbeck.teachers.frozen import Answer, Frozen, TeacherNetwork
+from limbeck.teachers.outputs import Kept, Live, check_alike, keep
 
 CPU = torch.device("cpu")
 SIZE = 12

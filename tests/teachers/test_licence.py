@@ -8,7 +8,7 @@ import timm
 
 from limbeck.teachers import Frozen, TeacherConfig, larger, load_teacher, warning
 from limbeck.teachers.licence import licence_in_card
-from tests.teachers.folders import limbeck_run, save_timm, timm_vit
+from tests.helpers.folders import limbeck_run, save_timm, timm_vit
 
 
 @pytest.fixture

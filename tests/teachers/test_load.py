@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from limbeck.config import from_json, to_json
-from limbeck.errors import UserError
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError
 from limbeck.export import export
 from limbeck.teachers import TeacherConfig, load_teacher
-from tests.teachers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
+from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 
 
 def teacher(name: str | Path = "mine", **settings: Any) -> TeacherConfig:

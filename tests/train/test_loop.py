@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import warmup_cosine
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.data.loader import Loader
-from limbeck.errors import UserError
-from limbeck.schedule import warmup_cosine
+from limbeck.models.backbone import Backbone
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import VIEWS, Toy, fit, noise, toy
+from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 ADAMW = OptimConfig(lr=0.1, clip=1.0)
 OPTIMS = [ADAMW, OptimConfig(name="lars", lr=2.0, weight_decay=1e-6), OptimConfig(name="sgd", lr=0.5)]

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Loss
 from limbeck.data.loader import Loader
-from limbeck.errors import UserError
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import VIEWS, Toy, fit, noise, toy
+from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 STEP = 6  # the seventh, in the second epoch, which no row of the log follows at once
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import (
     OptimConfig,

@@ -10,15 +10,15 @@ from typing import ClassVar, NoReturn, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Bags, Batch, Clock, Loss, Setting, Taught
+from limbeck.data.augment.views import View
 from limbeck.losses.tokens import token_relation_loss
-from limbeck.methods.base.anchors import temperature_for
-from limbeck.methods.base.contract import Method, MethodConfig
+from limbeck.methods.base.method import Method, MethodConfig
 from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Queue
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.models.backbone import Backbone
+from limbeck.models.queue import Queue
 
 
 class Teacher(ABC):

@@ -8,13 +8,13 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss, Setting
-from limbeck.data.views import View
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import Head, mlp
-from limbeck.methods.base.contract import Method, MethodConfig
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, Clock, Features, Loss, Setting
+from limbeck.data.augment.views import View
+from limbeck.methods.base.method import Method, MethodConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import Head, mlp
 
 
 class Step(NamedTuple):

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, Self
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Clock, Loss, Setting
-from limbeck.errors import UserError
-from limbeck.methods.base.momentum import MomentumConfig, TeacherHost
-from limbeck.state import Queue
+from limbeck.core.errors import UserError
+from limbeck.core.types import Clock, Loss, Setting
+from limbeck.methods.base.ema import MomentumConfig, TeacherHost
+from limbeck.models.backbone import Backbone
+from limbeck.models.queue import Queue
 
 
 def fit_queue(rows: int, default: int, setting: Setting, most: int | None = None) -> int:
