@@ -8,12 +8,13 @@ import torch
 
 from benchmarks.cifar10_methods import arms
 from benchmarks.gpu.record import Findings, Machine
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store, build_store
-from limbeck.encoders import load
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, evaluate
 from limbeck.methods import MethodConfig, method_config
-from limbeck.run import pretrain
+from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import load
+from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 

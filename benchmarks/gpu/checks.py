@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.record import Findings, Machine
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.config import to_json
-from limbeck.contracts import Batch, Clock
+from limbeck.core.config import to_json
+from limbeck.core.types import Batch, Clock
 from limbeck.data import loader as loading
-from limbeck.data.augment import augment
-from limbeck.data.draw import draw
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import PRESETS, preset
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
-from limbeck.data.views import PRESETS, preset
+from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig, method_config
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
-from tests import tiny
+from tests.helpers import tiny
 
 CLOCK = Clock(3, 10)
 

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from benchmarks.gpu.checks import random_store
 from benchmarks.gpu.record import Findings, Machine
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.contracts import Batch
-from limbeck.data.augment import augment
-from limbeck.data.draw import draw
-from limbeck.data.store import Store
-from limbeck.data.views import View, preset
-from limbeck.graph.neighbours import neighbours
+from limbeck.core.types import Batch
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import View, preset
+from limbeck.data.store.store import Store
 from limbeck.methods import method_config
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.neighbors.graph import neighbours
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 NETWORKS = {
     "resnet18-32": (BackboneConfig(name="resnet18", img_size=32), 512, 32),
