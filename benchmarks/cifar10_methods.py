@@ -64,9 +64,9 @@ def train(method: MethodConfig, store: str, run: Path, epochs: float, seed: int)
         store,
         run,
         method=method,
-        backbone=BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
+        backbone=BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
         optim=OptimConfig(lr=2e-3, weight_decay=0.01),
-        train=TrainConfig(epochs=epochs, batch_size=BATCH, seed=seed, knn_every=0),
+        training=TrainConfig(epochs=epochs, batch_size=BATCH, seed=seed, eval_every_epochs=0),
     )
     return time.process_time() - start
 

@@ -45,7 +45,7 @@ def torchvision_chain(view: View, blur: nn.Module) -> nn.Module:
         v2.RandomResizedCrop(view.size, view.scale, view.ratio),
         v2.RandomHorizontalFlip(view.flip),
         v2.RandomApply([v2.ColorJitter(*view.jitter)], view.jitter_p),
-        v2.RandomGrayscale(view.grey),
+        v2.RandomGrayscale(view.grayscale),
         *([v2.RandomApply([blur], view.blur)] if view.blur else []),
         v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True),

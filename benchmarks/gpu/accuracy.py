@@ -18,9 +18,9 @@ from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
-RESNET = BackboneConfig(name="resnet18", img_size=32)
+RESNET = BackboneConfig(name="resnet18", image_size=32)
 SMALL = BackboneConfig(
-    name="resnet18", img_size=32, args={"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+    name="resnet18", image_size=32, args={"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 )
 
 
@@ -48,7 +48,7 @@ def stores(machine: Machine) -> tuple[Store, Store]:
     """CIFAR-10, built once."""
     out = []
     for name, source in (("train", machine.train), ("test", machine.test)):
-        folder = machine.scratch / f"c10-{name}"
+        folder = machine.baseline / f"c10-{name}"
         out.append(Store.open(folder) if folder.exists() else build_store(source, folder))
     return out[0], out[1]
 
@@ -56,7 +56,7 @@ def stores(machine: Machine) -> tuple[Store, Store]:
 def score(machine: Machine, arm: Arm) -> dict[str, Any]:
     """Trains an arm and judges it."""
     bank, queries = stores(machine)
-    run = machine.scratch / f"run-{arm.name}"
+    run = machine.baseline / f"run-{arm.name}"
     start = time.perf_counter()
     pretrain(
         bank.path,
@@ -64,13 +64,13 @@ def score(machine: Machine, arm: Arm) -> dict[str, Any]:
         method=arm.method,
         backbone=arm.backbone,
         optim=arm.optim,
-        train=TrainConfig(
+        training=TrainConfig(
             epochs=0.02 if machine.toy else arm.epochs,
             batch_size=arm.batch,
-            knn_every=0,
-            health_every=0,
-            log_every=100,
-            save_minutes=60,
+            eval_every_epochs=0,
+            health_every_steps=0,
+            log_every_steps=100,
+            checkpoint_every_minutes=60,
             stop_on_collapse=False,
             compile=arm.compile,
         ),

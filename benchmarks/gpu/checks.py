@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.gpu.record import Findings, Machine
 from limbeck.core.config import to_json
-from limbeck.core.types import Batch, Clock
+from limbeck.core.types import Batch, StepInfo
 from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment
 from limbeck.data.augment.params import draw
@@ -27,7 +27,7 @@ from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
 from tests.helpers import tiny
 
-CLOCK = Clock(3, 10)
+CLOCK = StepInfo(3, 10)
 
 
 def versions(machine: Machine) -> Findings:
@@ -113,7 +113,7 @@ def half(config: MethodConfig, device: torch.device) -> bool:
 
 def on(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device."""
-    tensors = (batch.rows, batch.labels, batch.mates)
+    tensors = (batch.indices, batch.labels, batch.partner_indices)
     return Batch(tuple(v.to(device) for v in batch.views), *(None if t is None else t.to(device) for t in tensors))  # type: ignore[arg-type]
 
 
@@ -156,7 +156,7 @@ def random_store(count: int, size: int) -> Store:
 
 
 QUARTER = BackboneConfig(
-    name="resnet18", img_size=32, args={"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+    name="resnet18", image_size=32, args={"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 )
 
 
@@ -173,12 +173,14 @@ def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Me
     return method
 
 
-CFG = TrainConfig(epochs=4, batch_size=64, knn_every=0, log_every=1, health_every=0, save_minutes=0)
+CFG = TrainConfig(
+    epochs=4, batch_size=64, eval_every_epochs=0, log_every_steps=1, health_every_steps=0, checkpoint_every_minutes=0
+)
 
 
 def weights(store: Store, machine: Machine, name: str) -> dict[str, Tensor]:
     """Of a whole run."""
-    return go(store, machine.scratch / name, CFG).state_dict()
+    return go(store, machine.baseline / name, CFG).state_dict()
 
 
 class _StopError(Exception):
@@ -187,14 +189,14 @@ class _StopError(Exception):
 
 def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
     """Of a run that is taken up again from the checkpoint of its half."""
-    folder = machine.scratch / "stopped"
+    folder = machine.baseline / "stopped"
     method = fresh()
     views = preset("simclr", 32)
 
     after, count = method.after_step, iter(range(10**6))
 
-    def stop(loss: Any, clock: Clock) -> None:
-        after(loss, clock)
+    def stop(loss: Any, step_info: StepInfo) -> None:
+        after(loss, step_info)
         if next(count) == 8:
             raise _StopError
 
@@ -211,7 +213,7 @@ def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 def losses(store: Store, machine: Machine, name: str, compile: bool) -> list[float]:
     """What metrics.csv says."""
-    run = Path(tempfile.mkdtemp(dir=machine.scratch)) / name
+    run = Path(tempfile.mkdtemp(dir=machine.baseline)) / name
     go(store, run, replace(CFG, compile=compile))
     lines: Iterator[str] = iter((run / "metrics.csv").read_text().splitlines())
     column = next(lines).split(",").index("loss")

@@ -18,7 +18,7 @@ class Machine(NamedTuple):
     device: torch.device
     train: Path  # parquet files of CIFAR-10, or stores
     test: Path
-    scratch: Path  # folder for stores and runs
+    baseline: Path  # folder for stores and runs
     toy: bool  # sizes that a laptop's CPU manages in a test
 
 

@@ -22,11 +22,11 @@ from limbeck.train.optim import OptimConfig
 from limbeck.train.step import Steps
 
 NETWORKS = {
-    "resnet18-32": (BackboneConfig(name="resnet18", img_size=32), 512, 32),
-    "vit_small-224": (BackboneConfig(name="vit_small_patch16_224", img_size=224), 256, 256),
-    "vit_tiny_patch4-32": (BackboneConfig(name="vit_tiny_patch16_224", img_size=32, args={"patch_size": 4}), 512, 32),
+    "resnet18-32": (BackboneConfig(name="resnet18", image_size=32), 512, 32),
+    "vit_small-224": (BackboneConfig(name="vit_small_patch16_224", image_size=224), 256, 256),
+    "vit_tiny_patch4-32": (BackboneConfig(name="vit_tiny_patch16_224", image_size=32, args={"patch_size": 4}), 512, 32),
 }
-TOY = {"toy": (BackboneConfig(name="resnet18", img_size=32, args={"channels": [8, 8, 8, 8]}), 16, 32)}
+TOY = {"toy": (BackboneConfig(name="resnet18", image_size=32, args={"channels": [8, 8, 8, 8]}), 16, 32)}
 
 
 def views(machine: Machine) -> Findings:
@@ -89,8 +89,8 @@ def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: i
     torch.manual_seed(0)
     store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
-    settings = TrainConfig(epochs=100, batch_size=batch, knn_every=0, compile=compiled)
-    steps = Steps(method, store, preset("simclr", cfg.img_size or 224), settings, OptimConfig())
+    settings = TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0, compile=compiled)
+    steps = Steps(method, store, preset("simclr", cfg.image_size or 224), settings, OptimConfig())
     count = 1 if machine.toy else 20
     if machine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -151,7 +151,11 @@ def profile(machine: Machine) -> Findings:
     store: Store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
     steps = Steps(
-        method, store, preset("simclr", 32), TrainConfig(epochs=100, batch_size=batch, knn_every=0), OptimConfig()
+        method,
+        store,
+        preset("simclr", 32),
+        TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0),
+        OptimConfig(),
     )
     batches = steps.loader.batches(0, 10)
     for step in range(5):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from limbeck.cli import data, results, training
 from limbeck.cli.arguments import tell
-from limbeck.core.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "check": (data.check, "find what is wrong with images before training does"),
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_usage())
         sys.exit(0 if argv else 2)
     if argv[0] not in VERBS:
-        _fail(f"unknown command '{argv[0]}'{nearest(argv[0], VERBS)}; `limbeck --help` lists them", 2)
+        _fail(f"unknown command '{argv[0]}'{did_you_mean(argv[0], VERBS)}; `limbeck --help` lists them", 2)
     try:
         VERBS[argv[0]][0](argv[1:])
     except UserError as error:
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
-        from limbeck.core.distributed import is_first_process
+        from limbeck.core.distributed import is_rank0
         from limbeck.train.interrupt import Interrupted
 
         if not isinstance(error, Interrupted):
             raise
-        if is_first_process():
+        if is_rank0():
             tell(str(error))
         sys.exit(error.code)
 

@@ -35,9 +35,9 @@ def take_names(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str
 
 def print_once(result: Path) -> None:
     """The result of a command that several processes may run."""
-    from limbeck.core.distributed import is_first_process
+    from limbeck.core.distributed import is_rank0
 
-    if is_first_process():
+    if is_rank0():
         print(result)
 
 

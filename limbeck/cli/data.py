@@ -12,7 +12,7 @@ from limbeck.data.check.issues import Choice
 
 if TYPE_CHECKING:
     from limbeck.data.store.store import Store
-    from limbeck.neighbors.near_duplicate_report import Twins
+    from limbeck.neighbors.near_duplicate_report import NearDuplicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class CheckArgs:
     """What `limbeck store` takes, or a store."""
     out: str = "check"
     """Folder for check.csv and check.html."""
-    fix_into: str | None = None
+    build_store: str | None = None
     """Also build a store there, of exactly the images that can be used."""
-    size: int | None = None
+    store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
@@ -42,7 +42,7 @@ class CheckArgs:
     """Also write near_duplicates.csv, of images whose thumbnails are alike, and show them in check.html."""
     against: str | None = None
     """Also say which images have a near-duplicate in this source: the training set of a test set, say."""
-    alike: float = 0.95
+    similarity_threshold: float = 0.95
     """The cosine of two thumbnails from which on images are near-duplicates."""
 
 
@@ -54,7 +54,7 @@ class StoreArgs:
     """Folder (class sub-folders become labels), .parquet, .tar (WebDataset), .npz or .npy files, or a hub name."""
     out: Out
     """Folder of the new store."""
-    size: int | None = None
+    store_size: int | None = None
     """Side in pixels; by default the images' own when small (up to 128), else 256."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
@@ -79,8 +79,8 @@ def _check_store(args: CheckArgs) -> None:
     from limbeck.data.check.scan import check_store
     from limbeck.data.store.store import Store
 
-    if args.fix_into:
-        raise UserError(f"'{args.source}' is a store already: leave --fix-into out")
+    if args.build_store:
+        raise UserError(f"'{args.source}' is a store already: leave --build-store out")
     sentences = check_store(Path(args.source))
     print("\n".join(sentences))
     if args.near_duplicates or args.against:
@@ -93,7 +93,11 @@ def _check_files(args: CheckArgs) -> None:
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import open_store
 
-    scan = {key: value for key, value in vars(args).items() if key not in ("near_duplicates", "against", "alike")}
+    scan = {
+        key: value
+        for key, value in vars(args).items()
+        if key not in ("near_duplicates", "against", "similarity_threshold")
+    }
     found = check(**scan)
     if found.counts.found:
         Console().print(found.table())
@@ -101,18 +105,18 @@ def _check_files(args: CheckArgs) -> None:
     arguments.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
     found.require()
     if args.near_duplicates or args.against:
-        store = open_store(found.store or args.source, size=args.size, allow_bad=args.allow_bad)
+        store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
         found.write_page(_twins(args, store).sections())
     if found.store:
         print(found.store)
 
 
-def _twins(args: CheckArgs, store: "Store") -> "Twins":
+def _twins(args: CheckArgs, store: "Store") -> "NearDuplicates":
     from limbeck.data.store.open import open_store
-    from limbeck.neighbors.near_duplicate_report import find_twins
+    from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    twins = find_twins(store, against, above=args.alike, say=arguments.tell)
+    twins = find_near_duplicates(store, against, above=args.similarity_threshold, say=arguments.tell)
     arguments.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
     return twins
 

@@ -66,7 +66,7 @@ def evaluate(argv: Sequence[str]) -> None:
         """Labelled images to fit on: what `limbeck store` takes, or a store."""
         test: str
         """Labelled images to score, with the same label names."""
-        scratch: str | None = None
+        baseline: str | None = None
         """Of a distilled run: folder of a run of the same network without a teacher, to stand beside."""
         allow_bad: float = 0.05
         """Share of the images of either that may be unreadable."""
@@ -78,7 +78,7 @@ def evaluate(argv: Sequence[str]) -> None:
         args.train,
         args.test,
         args.evaluate,
-        scratch=args.scratch,
+        baseline=args.baseline,
         allow_bad=args.allow_bad,
         say=arguments.tell,
     )

@@ -33,7 +33,7 @@ _PLAN_HELP = """Take a few steps of a training, and say what the whole of it wou
 _DISTILL_HELP = """Teach a small network what a large one says of unlabelled images.
 
     limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18
-    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.replay 4
+    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4
 
 --teacher is a timm model, or a folder: a Limbeck run or export, or what timm or Hugging Face saved. --method NAME,
 --teacher NAME and --student NAME (any timm model) decide which options follow.
@@ -48,11 +48,11 @@ class _RunArgs:
     """What `limbeck store` takes, or a store."""
     out: str | None = None
     """Folder of the run; by default runs/METHOD-SOURCE."""
-    size: int | None = None
+    store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = 0.05
     """Share of the images that may be unreadable."""
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def methods(argv: Sequence[str]) -> None:
     table = Table("method", "idea", "keeps", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
     for name in method_names():
         card = method_config(name).card
-        table.add_row(name, card.idea, card.keeps, f"{card.cost:.1f}", card.when)
+        table.add_row(name, card.summary, card.state, f"{card.cost:.1f}", card.use_when)
     Console().print(table)
     arguments.tell(
         "cost: time of a training step in steps of supervised training of the same network on as many images"

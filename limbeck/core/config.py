@@ -7,27 +7,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from limbeck.core.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 T = TypeVar("T")
 
 
-class Choice(ABC):
+class NamedConfig(ABC):
     """A dataclass that is one of several, told apart in JSON by the key `name`."""
 
     name: ClassVar[str]
 
     @classmethod
     @abstractmethod
-    def choose(cls, name: str) -> type["Choice"]:
+    def choose(cls, name: str) -> type["NamedConfig"]:
         """The dataclass of that name; raises UserError with the nearest name."""
 
 
 def to_json(value: Any) -> Json:
     """Dataclasses, tuples and paths as plain JSON values."""
     if dataclasses.is_dataclass(value):
-        named: dict[str, Json] = {"name": value.name} if isinstance(value, Choice) else {}
+        named: dict[str, Json] = {"name": value.name} if isinstance(value, NamedConfig) else {}
         return named | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
@@ -43,13 +43,13 @@ def from_json(kind: type[T], data: Json, where: str = "config") -> T:
     if not isinstance(data, dict):
         raise UserError(f"{where} must be an object with keys, not {data!r}")
     data = dict(data)
-    if issubclass(kind, Choice):
+    if issubclass(kind, NamedConfig):
         kind = typing.cast(type[T], kind.choose(str(data.pop("name", None))))
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
         if key not in fields:
-            raise UserError(f"{where} has an unknown key '{key}'{nearest(key, fields)}")
+            raise UserError(f"{where} has an unknown key '{key}'{did_you_mean(key, fields)}")
     for key, f in fields.items():
         if key not in data and f.default is f.default_factory is dataclasses.MISSING:
             raise UserError(f"{where} lacks the key '{key}'")
@@ -60,7 +60,7 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _first_that_fits(args, value, where)
-    if dataclasses.is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, Choice)):
+    if dataclasses.is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, NamedConfig)):
         return from_json(typing.cast(type[Any], hint), value, where)
     if origin is tuple and isinstance(value, list):
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)

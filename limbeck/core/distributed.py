@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 
 
-def world() -> int:
+def world_size() -> int:
     """Number of processes (1 when not distributed)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Index of this process (0 when not distributed)."""
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def is_first_process() -> bool:
+def is_rank0() -> bool:
     """Whether this process is the one that writes and speaks; known before processes meet, from what launchers set.
 
     torchrun says RANK. Fabric says LOCAL_RANK to the processes that it starts, which inherit a shell's SLURM_PROCID.
@@ -38,7 +38,7 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def peers_needed(otherwise: str) -> Iterator[None]:
+def peer_failure_as_user_error(otherwise: str) -> Iterator[None]:
     """Turns what a backend says when a process that it waits for has ended into the sentence `otherwise`, a UserError.
 
     NCCL's has a class of its own; gloo's is a RuntimeError that names its source file.
@@ -46,7 +46,7 @@ def peers_needed(otherwise: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(otherwise) from error
         raise
 
@@ -54,7 +54,7 @@ def peers_needed(otherwise: str) -> Iterator[None]:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        blocks = [torch.empty_like(x) for _ in range(world())]
+        blocks = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(blocks, x.contiguous())
         return torch.cat(blocks)
 
@@ -62,7 +62,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)
-        return own_rows(total)
+        return local_rows(total)
 
 
 class _Sum(torch.autograd.Function):
@@ -81,17 +81,17 @@ class _Sum(torch.autograd.Function):
 
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
-    return x if world() == 1 else _Gather.apply(x)
+    return x if world_size() == 1 else _Gather.apply(x)
 
 
-def own_rows(gathered: Tensor) -> Tensor:
+def local_rows(gathered: Tensor) -> Tensor:
     """The rows of this process among those of all: [W*B ...] -> [B ...]."""
-    return gathered.chunk(world())[rank()]
+    return gathered.chunk(world_size())[rank()]
 
 
-def from_first(drawn: Tensor) -> Tensor:
+def broadcast_from_rank0(drawn: Tensor) -> Tensor:
     """What the first process drew at random, on every process; overwrites `drawn`."""
-    if world() > 1:
+    if world_size() > 1:
         dist.broadcast(drawn, src=0)
     return drawn
 
@@ -107,12 +107,12 @@ class SyncedBatchNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises [B C ...] over every dimension but C."""
-        if not self.training or world() == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
         dims = [d for d in range(input.dim()) if d != 1]
         shape = [-1 if d == 1 else 1 for d in range(input.dim())]
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        count = x.numel() // x.shape[1] * world()
+        count = x.numel() // x.shape[1] * world_size()
         mean = _Sum.apply(x.sum(dims)) / count
         centred = x - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(dims)) / count
@@ -134,7 +134,7 @@ class SyncedBatchNorm(nn.BatchNorm1d):
 
 def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
     """`module` with every BatchNorm computing statistics over all processes (unchanged with one process)."""
-    if world() == 1:
+    if world_size() == 1:
         return module
     if device.type == "cuda":
         converted: nn.Module = convert_sync_batchnorm(module)  # timm's keeps the activation of a BatchNormAct2d

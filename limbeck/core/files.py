@@ -16,7 +16,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A neighbour of `path` to write to, which takes its place when the block ends, whole and on the disk.
 
     Whatever ends the block, or the process, before that leaves at `path` what was there.
@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with room_for(path):
+        with disk_full_as_user_error(path):
             yield unfinished
             sync(unfinished)
             os.replace(unfinished, path)
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def room_for(path: Path) -> Iterator[None]:
+def disk_full_as_user_error(path: Path) -> Iterator[None]:
     """Turns the error of a full disk, a used-up quota or a file beyond the limit into a sentence that names `path`."""
     try:
         yield
@@ -51,7 +51,7 @@ def room_for(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Makes `folder` and holds the right to write into it; its lock is the system's, so that a killed process lets go.
 
     Raises:
@@ -82,7 +82,7 @@ def alone(out: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}") from error
     try:
-        with room_for(out):
+        with disk_full_as_user_error(out):
             yield
     finally:
         lock.release()

@@ -21,10 +21,10 @@ class Batch(NamedTuple):
     """
 
     views: tuple[Tensor, ...]
-    rows: Tensor  # [B] int64, rows of the store
+    indices: Tensor  # [B] int64, rows of the store
     labels: Tensor | None = None  # [B] int64
-    mates: Tensor | None = None  # [B] int64, for each image a row of its bag, where there are bags
-    draw: int = 0  # which draw of the augmentations a frozen teacher sees: the epoch, or what it is replayed as
+    partner_indices: Tensor | None = None  # [B] int64, for each image a row of its bag, where there are bags
+    view_epoch: int = 0  # which draw of the augmentations a frozen teacher sees: the epoch, or what it is replayed as
 
 
 class Features(NamedTuple):
@@ -35,22 +35,22 @@ class Features(NamedTuple):
     maps: dict[int, Tensor]  # tap -> [B C H W]; empty unless asked for
 
 
-class Taught(NamedTuple):
+class TeacherOutput(NamedTuple):
     """What a frozen teacher says of a batch."""
 
     vectors: tuple[Tensor, ...]  # [B D] float32, of each view that it sees
     map: Tensor | None = None  # [B C H W], of the view that the student sees first; None unless asked for
 
 
-class Bags(NamedTuple):
+class BagSpec(NamedTuple):
     """Which images a distiller wants to see together with an image: `size` of those most like it to the teacher."""
 
     kind: str  # "knn" or "kmeans"
     size: int
-    drop_above: float | None = None  # of the nearest, those of a larger cosine are copies and left out
+    max_similarity: float | None = None  # of the nearest, those of a larger cosine are copies and left out
 
 
-class Loss(NamedTuple):
+class LossOutput(NamedTuple):
     """`total` is what is minimised; `terms` are its parts, for people; `memory` is what `after_step` must remember."""
 
     total: Tensor
@@ -58,28 +58,28 @@ class Loss(NamedTuple):
     memory: dict[str, Tensor]
 
 
-class Clock(NamedTuple):
-    """Where the run is: optimiser step `step` (from 0) of `steps`."""
+class StepInfo(NamedTuple):
+    """Where the run is: optimiser step `step` (from 0) of `total_steps`."""
 
     step: int
-    steps: int
+    total_steps: int
 
     @property
     def progress(self) -> float:
         """Share of the run that is over, in [0, 1]."""
-        return self.step / self.steps
+        return self.step / self.total_steps
 
 
-class Setting(NamedTuple):
+class DataContext(NamedTuple):
     """What a run tells a method before it is built."""
 
-    images: int  # in the store
-    batch: int  # images per optimiser step, over all processes and micro-batches
-    together: int  # images that one forward sees, over all processes: `batch` / micro-batches
-    classes: int = 0  # label names of the store; 0 without labels
-    steps: int = 1_000_000  # optimiser steps of the run
+    num_images: int  # in the store
+    batch_size: int  # images per optimiser step, over all processes and micro-batches
+    forward_batch_size: int  # images that one forward sees, over all processes: `batch_size` / micro-batches
+    num_classes: int = 0  # label names of the store; 0 without labels
+    total_steps: int = 1_000_000  # optimiser steps of the run
 
     @property
-    def opening(self) -> int:
+    def max_initial_steps(self) -> int:
         """Steps that a phase at the start may take: an epoch, and no more than a tenth of the run."""
-        return min(self.images // self.batch, self.steps // 10)
+        return min(self.num_images // self.batch_size, self.total_steps // 10)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from limbeck.core.devices import use_bf16
+from limbeck.core.devices import resolve_bf16
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress
 from limbeck.data.augment.views import preset
@@ -21,7 +21,7 @@ from limbeck.evaluate.labels import matched_labels
 from limbeck.evaluate.results import Data, Result, Row, finite
 from limbeck.evaluate.scores import Bank, Labels, Probe, Scores, labelled_scores, unlabelled_scores
 from limbeck.features.extract import extract
-from limbeck.features.images import Look, drawn_look, plain_look
+from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.metrics.cost import Cost, cost
 from limbeck.metrics.representation import Geometry, geometry
 from limbeck.models.backbone import Backbone
@@ -39,7 +39,7 @@ def evaluate(
         UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
     """
     started = time.perf_counter()
-    bench = Bench.of(train, test, cfg)
+    bench = Evaluator.of(train, test, cfg)
     scores = bench.scores(backbone, "features")
     geometries = bench.geometries(backbone)
     beside = bench.scores(reference, "features (random)") if reference is not None else {}
@@ -58,7 +58,7 @@ def evaluate(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bench:
+class Evaluator:
     """Judges one backbone after the other, each on the same images."""
 
     train: Store
@@ -101,10 +101,10 @@ class Bench:
         Both views are drawn from the second of BYOL's augmentations, as the authors of SDSSL do.
         """
         cfg = self.cfg
-        count = min(cfg.images_for_geometry, len(self.test))
+        count = min(cfg.alignment_images, len(self.test))
         rows = np.sort(np.random.default_rng(cfg.seed).permutation(len(self.test))[:count])
         view = replace(preset("byol", self._size(backbone))[1], mean=cfg.mean, std=cfg.std)
-        looks = [drawn_look(self.test, view, i, self.device, cfg.seed) for i in (0, 1)]
+        looks = [augmented_images(self.test, view, i, self.device, cfg.seed) for i in (0, 1)]
         a, b = (self.extract(backbone, look, rows, "two views") for look in looks)
         last = backbone.taps[-1]
         return {tap: geometry(a[tap], b[tap], a[last], b[last]) for tap in backbone.taps}
@@ -117,11 +117,11 @@ class Bench:
         return {tap: cost(backbone.cut(tap).eval(), image, latency=self.cfg.latency) for tap in taps}
 
     def _plain(self, backbone: Backbone, store: Store, name: str) -> Bank:
-        look = plain_look(store, self._size(backbone), self.cfg.mean, self.cfg.std, self.device)
+        look = eval_images(store, self._size(backbone), self.cfg.mean, self.cfg.std, self.device)
         return self.extract(backbone, look, np.arange(len(store)), name)
 
     def extract(
-        self, backbone: Backbone, look: Look, rows: np.ndarray, name: str, taps: Sequence[int] | None = None
+        self, backbone: Backbone, look: ImageFn, rows: np.ndarray, name: str, taps: Sequence[int] | None = None
     ) -> Bank:
         """Features of the images that `look` shows at `rows`, at `taps` (all if None), as the configuration says."""
         return extract(
@@ -131,13 +131,13 @@ class Bench:
             taps=taps,
             device=self.device,
             batch_size=self.cfg.batch_size,
-            bf16=use_bf16(self.cfg.precision, self.device),
+            bf16=resolve_bf16(self.cfg.precision, self.device),
             memory=int(self.cfg.memory_gib * 2**30),
             show=self._show(name),
         )
 
     def _size(self, backbone: Backbone) -> int:
-        return self.cfg.size or backbone.cfg.img_size or 224
+        return self.cfg.image_size or backbone.cfg.image_size or 224
 
     def _show(self, text: str) -> str:
         return text if self.cfg.progress else ""

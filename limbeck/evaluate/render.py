@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from limbeck.evaluate.results import Comparison, Entrant, Result, Row, percent
+from limbeck.evaluate.results import Comparison, ModelScores, Result, Row, percent
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ _SUMMARY: tuple[_Column[Row], ...] = (
     _Column("ratio", lambda row: row.ratio, "{:.2f}".format),
     _Column("rank", lambda row: row.effective_rank, "{:.1f}".format),
 )
-_ENTRANT: tuple[_Column[Entrant], ...] = (
+_ENTRANT: tuple[_Column[ModelScores], ...] = (
     _Column("params\nM", lambda entrant: entrant.parameters / 1e6, "{:.2f}".format),
     _Column("GFLOPs", lambda entrant: entrant.gflops, "{:.3f}".format),
     _Column("latency\nms", lambda entrant: entrant.latency_ms, "{:.2f}".format),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limbeck.core.config import Json, from_json, to_json
 from limbeck.core.errors import UserError
-from limbeck.core.files import replacing
+from limbeck.core.files import atomic_write
 from limbeck.evaluate.config import EvaluateConfig
 
 VERSION = 1
@@ -69,7 +69,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entrant:
+class ModelScores:
     """One of the networks. Shares lie in [0, 1]; None is what was not measured, or a teacher's fidelity to itself."""
 
     name: str
@@ -102,8 +102,8 @@ class Entrant:
 class Comparison:
     """Students beside their teacher, all on the same images."""
 
-    teacher: Entrant
-    students: tuple[Entrant, ...]
+    teacher: ModelScores
+    students: tuple[ModelScores, ...]
     """The one that was distilled first."""
     images: int
     """Test images, among which neighbours are looked up."""
@@ -111,7 +111,7 @@ class Comparison:
     """Of each image."""
 
     @property
-    def entrants(self) -> tuple[Entrant, ...]:
+    def entrants(self) -> tuple[ModelScores, ...]:
         """The first student, the teacher, the other students."""
         return (self.students[0], self.teacher, *self.students[1:])
 
@@ -156,7 +156,7 @@ class Result:
     def save(self, path: Path) -> None:
         """Write JSON to `path`, whole or not at all."""
         data = {"version": VERSION} | _mapping(to_json(self))
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod

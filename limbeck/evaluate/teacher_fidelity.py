@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.core.devices import use_bf16
+from limbeck.core.devices import resolve_bf16
 from limbeck.features.extract import extract
-from limbeck.features.images import Look
+from limbeck.features.images import ImageFn
 from limbeck.metrics.fidelity import NEIGHBOURS, Fidelity, agreement, check_images, linear_cka, mean_cosine
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone
@@ -35,7 +35,7 @@ def fidelity(student: Tensor, teacher: Tensor, k: int = NEIGHBOURS) -> Fidelity:
 
 
 def fidelity_probe(
-    look: Look, rows: np.ndarray, teacher: Tensor, device: torch.device, k: int = NEIGHBOURS
+    look: ImageFn, rows: np.ndarray, teacher: Tensor, device: torch.device, k: int = NEIGHBOURS
 ) -> Callable[[Backbone], dict[str, float]]:
     """A probe for training: an encoder -> {"agreement", "cka"} with the teacher on held-out images.
 
@@ -54,7 +54,7 @@ def fidelity_probe(
 
     def probe(backbone: Backbone) -> dict[str, float]:
         last = backbone.taps[-1]
-        own = extract(backbone, look, rows, taps=(last,), device=device, bf16=use_bf16("auto", device))[last]
+        own = extract(backbone, look, rows, taps=(last,), device=device, bf16=resolve_bf16("auto", device))[last]
         return {"agreement": agreement(_nearest(own, k), near), "cka": linear_cka(own, theirs)[0]}
 
     return probe

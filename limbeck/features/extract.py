@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.progress import progress
-from limbeck.features.images import Look
+from limbeck.features.images import ImageFn
 from limbeck.models.backbone import Backbone
 
 
-def collect(
+def extract_matrix(
     say: Callable[[Tensor], Mapping[int, Tensor]],
-    look: Look,
+    look: ImageFn,
     rows: np.ndarray,
     dims: Mapping[int, int],
     *,
@@ -40,7 +40,7 @@ def collect(
 
 def extract(
     backbone: Backbone,
-    look: Look,
+    look: ImageFn,
     rows: np.ndarray,
     *,
     taps: Sequence[int] | None = None,
@@ -53,7 +53,7 @@ def extract(
     """Pooled features at `taps` (all if None), tap -> float32 [N D_tap], of the images that `look` shows at `rows`.
 
     One forward pass per batch, in eval mode (the mode of `backbone`, which is moved to `device`, is restored);
-    `batch_size`, `memory` and `show` are those of `collect`.
+    `batch_size`, `memory` and `show` are those of `extract_matrix`.
     """
     backbone.to(device)
     dims = {tap: backbone.tap_dims[tap] for tap in backbone.taps if taps is None or tap in taps}
@@ -63,7 +63,7 @@ def extract(
             return backbone(images, taps=tuple(dims)).taps
 
     with _eval_mode(backbone):
-        return collect(say, look, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show)
+        return extract_matrix(say, look, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show)
 
 
 @contextmanager

@@ -12,23 +12,23 @@ from limbeck.data.augment.params import draw
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 
-Look = Callable[[np.ndarray], Tensor]
+ImageFn = Callable[[np.ndarray], Tensor]
 """From rows of a store, int64 [B], to the images that a network sees, float32 [B 3 H W], normalised."""
 
 
-def plain_look(
+def eval_images(
     store: Store,
     size: int,
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-) -> Look:
+) -> ImageFn:
     """Images of `store` as they are, centre-cropped or resized to `size` pixels."""
     return lambda rows: eval_view(_pixels(store, rows, device), size, mean, std, interpolation)
 
 
-def drawn_look(store: Store, view: View, number: int, device: torch.device, seed: int, epoch: int = 0) -> Look:
+def augmented_images(store: Store, view: View, number: int, device: torch.device, seed: int, epoch: int = 0) -> ImageFn:
     """Images of `store` under `view`; the draw belongs to (seed, epoch, number, row), as in a loader's batches."""
 
     def look(rows: np.ndarray) -> Tensor:

@@ -44,8 +44,8 @@ def euclidean_knn_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, te
     (Ermolov et al. 2021, section 4.2; htdt/self-supervised).
     """
     classes = int(train_labels.max()) + 1
-    centre = train.mean(dim=0)  # distances do not change, and float32 keeps more digits of them
-    bank, queries = train - centre, test - centre
+    center = train.mean(dim=0)  # distances do not change, and float32 keeps more digits of them
+    bank, queries = train - center, test - center
     predicted = []
     for _, rows in _search(queries, bank, k, offset=-0.5 * bank.square().sum(dim=-1)):
         votes = bank.new_zeros(len(rows), classes)

@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.types import Features
-from limbeck.models.surgery import Trunk, small_stem_of, tap_table, timm_defaults
+from limbeck.models.surgery import TruncatedModel, feature_table, small_stem_of, timm_defaults
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
 VITS = (
@@ -36,7 +36,7 @@ class BackboneConfig:
 
     name: str = "vit_tiny_patch16_224"
     """Any timm model that has `forward_intermediates`."""
-    img_size: int | None = None
+    image_size: int | None = None
     """Side of the images in pixels; None is the network's own (224 for most)."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further timm arguments (JSON values), such as patch_size, embed_dim, depth, global_pool, channels.
@@ -87,7 +87,7 @@ class Backbone(nn.Module):
         self.cfg = cfg
         self.model = model
         self.dim: int = model.head_hidden_size
-        self._table = tap_table(model)[: cfg.cut]
+        self._table = feature_table(model)[: cfg.cut]
         self.taps = tuple(range(1, len(self._table) + 1))
         self.map_dims = {tap: self._table[tap - 1][1] for tap in self.taps}
         self.tap_dims = {**self.map_dims, self.taps[-1]: self.dim}
@@ -200,7 +200,7 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     cut = cfg.cut
     if cut is not None:
         whole = _create(cfg.name, {**args, "pretrained": False})
-        table = tap_table(whole)
+        table = feature_table(whole)
         if not 1 <= cut <= len(table):
             raise UserError(f"Depth {cut} is not in '{cfg.name}': choose 1 to {len(table)}.")
         stock = _stock_cut(cfg.name, whole, cut)
@@ -220,31 +220,31 @@ def _stock_cut(name: str, whole: Any, cut: int) -> dict[str, Any]:
     layers = [len(stage) for stage in stages]
     if sum(layers) == 1:  # timm divides by the number of blocks less one
         return {}
-    widths = [channels // stages[0][0].expansion for _, channels in tap_table(whole)][:cut]
+    widths = [channels // stages[0][0].expansion for _, channels in feature_table(whole)][:cut]
     return {"layers": layers + [0] * (4 - cut), "channels": widths + widths[-1:] * (4 - cut)}
 
 
 def _whole_args(cfg: BackboneConfig) -> dict[str, Any]:
-    fixed = timm_defaults(cfg.name).fixed_input_size  # timm's mark of networks that take `img_size`
-    size = {"img_size": cfg.img_size} if fixed and cfg.img_size is not None else {}
+    fixed = timm_defaults(cfg.name).fixed_input_size  # timm's mark of networks that take `image_size`
+    size = {"img_size": cfg.image_size} if fixed and cfg.image_size is not None else {}
     return {**cfg.args, **size, **({"pretrained": True} if cfg.pretrained else {}), "num_classes": 0}
 
 
 def _wants_small_stem(cfg: BackboneConfig) -> bool:
     if cfg.small_stem is not None:
         return cfg.small_stem
-    return cfg.img_size is not None and cfg.img_size <= SMALL_IMAGE and small_stem_of(cfg.name) is not None
+    return cfg.image_size is not None and cfg.image_size <= SMALL_IMAGE and small_stem_of(cfg.name) is not None
 
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
         raise UserError(
-            f"timm has no model '{name}'{nearest(name, timm.list_models())}; timm.list_models() lists them."
+            f"timm has no model '{name}'{did_you_mean(name, timm.list_models())}; timm.list_models() lists them."
         )
     arch, _, tag = name.partition(".")
     tagged = timm.list_pretrained(f"{arch}.*")
     if tag and name not in tagged:
-        raise UserError(f"timm has no weights '{tag}' for '{arch}'{nearest(name, tagged)}; it has {', '.join(tagged)}.")
+        raise UserError(f"timm has no weights '{tag}' for '{arch}'{did_you_mean(name, tagged)}; it has {', '.join(tagged)}.")
 
 
 def _create(name: str, args: dict[str, Any]) -> Any:
@@ -260,10 +260,10 @@ def _create(name: str, args: dict[str, Any]) -> Any:
 
 
 def _start_vit(model: Any, cfg: BackboneConfig) -> None:
-    side, patch = cfg.img_size, model.patch_embed.patch_size[0]
+    side, patch = cfg.image_size, model.patch_embed.patch_size[0]
     if side is not None and side % patch:
         raise UserError(
-            f"img_size {side} is not a multiple of '{cfg.name}'s patch size {patch}; change one (args: patch_size)."
+            f"image_size {side} is not a multiple of '{cfg.name}'s patch size {patch}; change one (args: patch_size)."
         )
     if cfg.init == "moco":
         init_as_moco(model)
@@ -279,4 +279,4 @@ def _start_vit(model: Any, cfg: BackboneConfig) -> None:
 
 def _body(model: nn.Module) -> nn.Module:
     """The timm network itself, whose names a whole network and its cuts share."""
-    return model.body if isinstance(model, Trunk) else model
+    return model.body if isinstance(model, TruncatedModel) else model

@@ -9,7 +9,7 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-class Ema(nn.Module, Generic[M]):
+class EMA(nn.Module, Generic[M]):
     """A copy of a module whose parameters are the exponential moving average of the original's.
 
     Buffers are not averaged: the copy runs in training mode and its BatchNorms keep their own statistics, as in BYOL,

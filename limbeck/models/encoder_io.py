@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.errors import UserError, reason
-from limbeck.core.files import replacing
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.models.surgery import timm_defaults
@@ -25,7 +25,7 @@ TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm
 class Preprocessing:
     """From an image to the network's input: squeezed to a square, its centre kept, scaled to [0, 1], normalised."""
 
-    size: int  # side of the network's input, pixels
+    image_size: int  # side of the network's input, pixels
     store_size: int  # side of the square that the image is squeezed to, whatever its aspect ratio
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -35,10 +35,10 @@ class Preprocessing:
     @property
     def crop_pct(self) -> float:
         """Share of the square's side that is kept, as in `augment.apply.eval_view`: 7/8, or more if `size` is."""
-        side = min(self.store_size, max(self.size, self.store_size * 7 // 8))
+        side = min(self.store_size, max(self.image_size, self.store_size * 7 // 8))
         share = side / self.store_size
         # timm squeezes to floor(size / share), which rounding errors must not take below the store's size
-        return math.nextafter(share, 0) if side == self.size else share
+        return math.nextafter(share, 0) if side == self.image_size else share
 
 
 def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing, note: Mapping[str, Any]) -> None:
@@ -49,16 +49,16 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
-    with replacing(folder / "model.safetensors") as path:
+    with atomic_write(folder / "model.safetensors") as path:
         path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file hides why a disk refused it
     norms = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.tap_norms.state_dict().items()}
     if norms:
-        with replacing(folder / TAP_NORMS) as path:
+        with atomic_write(folder / TAP_NORMS) as path:
             path.write_bytes(save(norms))
     config = _timm_config(backbone, preprocessing) | {
         "limbeck": {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "note": dict(note)}
     }
-    with replacing(folder / "config.json") as path:
+    with atomic_write(folder / "config.json") as path:
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -69,7 +69,7 @@ def load(path: str | Path, depth: int | None = None) -> Backbone:
         UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have.
     """
     folder = encoder_folder(path)
-    cfg = from_json(BackboneConfig, own_config(folder)["backbone"], f"{folder}/config.json")
+    cfg = from_json(BackboneConfig, read_encoder_config(folder)["backbone"], f"{folder}/config.json")
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
         backbone = build_backbone(replace(cfg, checkpointing=False, pretrained=False))
     try:
@@ -84,7 +84,7 @@ def load(path: str | Path, depth: int | None = None) -> Backbone:
 def load_preprocessing(path: str | Path) -> Preprocessing:
     """What the encoder at `path` (as for `load`) expects of an image."""
     folder = encoder_folder(path)
-    return from_json(Preprocessing, own_config(folder)["preprocessing"], f"{folder}/config.json")
+    return from_json(Preprocessing, read_encoder_config(folder)["preprocessing"], f"{folder}/config.json")
 
 
 def encoder_folder(path: str | Path) -> Path:
@@ -108,7 +108,7 @@ def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, 
         "model_args": args,
         "pretrained_cfg": {
             "num_classes": 0,
-            "input_size": [3, preprocessing.size, preprocessing.size],
+            "input_size": [3, preprocessing.image_size, preprocessing.image_size],
             "fixed_input_size": known.fixed_input_size,
             "crop_pct": preprocessing.crop_pct,
             "crop_mode": preprocessing.crop_mode,
@@ -121,12 +121,12 @@ def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, 
     }
 
 
-def own_config(folder: Path) -> dict[str, Any]:
+def read_encoder_config(folder: Path) -> dict[str, Any]:
     """Our part of an encoder's config: `backbone`, `preprocessing`, `note`; UserError where there is none."""
     try:
         content = json.loads((folder / "config.json").read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder}/config.json is not JSON: {reason(error)}; export the encoder again") from error
+        raise UserError(f"{folder}/config.json is not JSON: {one_line(error)}; export the encoder again") from error
     ours = content.get("limbeck") if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         raise UserError(f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone.")

@@ -19,7 +19,7 @@ default_cfgs = generate_default_cfgs({"limbeck_backbone": {}})  # where timm's r
 STEMS = ("act1", "bn1", "conv_stem", "stem", "features.norm0")
 
 
-def tap_table(model: Any) -> list[tuple[int, int]]:
+def feature_table(model: Any) -> list[tuple[int, int]]:
     """(index for `forward_intermediates`, channels) of every block or stage of a timm model, first to last."""
     stem = tuple(f"{name}." for name in STEMS)
     return [
@@ -66,12 +66,12 @@ def small_stem_of(arch: str) -> Callable[[Any, bool], None] | None:
     )
 
 
-class Trunk(nn.Module):
+class TruncatedModel(nn.Module):
     """Stages 1..`cut` of a timm network, answered by the global average of the last one; what came after is gone."""
 
     def __init__(self, body: Any, cut: int) -> None:
         super().__init__()
-        self.last, self.num_features = tap_table(body)[cut - 1]
+        self.last, self.num_features = feature_table(body)[cut - 1]
         body.prune_intermediate_layers([self.last], prune_norm=True, prune_head=True)
         self.body = body
         self.head_hidden_size, self.num_classes = self.num_features, 0
@@ -108,7 +108,7 @@ def _network(
                 f"'{arch}' has no small stem; drop small_stem or choose a network of {', '.join(SMALL_STEMS)}."
             )
         change(model, stem_pool)
-    return model if cut is None else Trunk(model, cut)
+    return model if cut is None else TruncatedModel(model, cut)
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm has no types

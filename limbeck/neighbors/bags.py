@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.augment.params import uniforms
+from limbeck.data.augment.params import hash_uniforms
 from limbeck.neighbors.graph import Graph
 from limbeck.neighbors.search import nearest
-from limbeck.neighbors.vectors import BLOCK, Features, Vectors
+from limbeck.neighbors.vectors import BLOCK, Features, UnitVectors
 
 Bags = NDArray[np.int32]
 """[n K]: the mates of n rows, by their numbers in the features."""
@@ -70,13 +70,13 @@ def kmeans(
         seed: of the first centres.
         device: where products are computed.
     """
-    vectors = Vectors(features, rows, torch.device(device))
+    vectors = UnitVectors(features, rows, torch.device(device))
     count = min(clusters or max(1, len(vectors) // PER_CLUSTER), len(vectors))
-    start = np.argsort(uniforms(seed, 0, 0, np.arange(len(vectors)), 1)[:, 0], kind="stable")[:count]
+    start = np.argsort(hash_uniforms(seed, 0, 0, np.arange(len(vectors)), 1)[:, 0], kind="stable")[:count]
     centres = vectors.unit(torch.from_numpy(np.sort(start)).to(vectors.device)).cpu().double()
     own = None
     for _ in range(ITERATIONS):
-        before, found = own, nearest(Vectors(centres, None, vectors.device), 1, vectors)
+        before, found = own, nearest(UnitVectors(centres, None, vectors.device), 1, vectors)
         own = found.rows[:, 0].cpu()
         if before is not None and torch.equal(before, own):
             break
@@ -85,7 +85,7 @@ def kmeans(
     return own.numpy()
 
 
-def _moved(centres: torch.Tensor, vectors: Vectors, own: torch.Tensor, cosines: torch.Tensor) -> torch.Tensor:
+def _moved(centres: torch.Tensor, vectors: UnitVectors, own: torch.Tensor, cosines: torch.Tensor) -> torch.Tensor:
     """Directions [C D] of the sums of members, on the CPU in float64, where the order of a sum is that of the rows."""
     sums = torch.zeros_like(centres)
     for start in range(0, len(own), BLOCK):
@@ -107,7 +107,7 @@ def _distinct(options: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64
     Floyd's sample (Bentley and Floyd, *A sample of brilliance*, CACM 1987); where there are too few, all of them in
     turn from a random one on.
     """
-    uniform = uniforms(seed, 0, 1, np.arange(len(options)), k)
+    uniform = hash_uniforms(seed, 0, 1, np.arange(len(options)), k)
     taken = np.full((len(options), k), -1)
     for step in range(k):
         last = options - k + step

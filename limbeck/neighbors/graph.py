@@ -16,9 +16,9 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import alone
 from limbeck.core.progress import progress
 from limbeck.neighbors.ivf import PROBES, IvfSearch, lists_of
-from limbeck.neighbors.search import BLOCKS, ExactSearch, parts_of
-from limbeck.neighbors.storage import Kept, Settings, Way, read_settings
-from limbeck.neighbors.vectors import Features, Vectors
+from limbeck.neighbors.search import BLOCKS, ExactSearch, query_blocks
+from limbeck.neighbors.storage import Kept, SearchMethod, Settings, read_settings
+from limbeck.neighbors.vectors import Features, UnitVectors
 
 Say = Callable[[str], object]
 
@@ -29,7 +29,7 @@ class Graph(NamedTuple):
     of: NDArray[np.int64]  # [n], the rows, increasing
     rows: NDArray[np.int32]  # [n K], their neighbours by their numbers in the features, best first; -1: none is left
     cosines: NDArray[np.float32]  # [n K], -inf: none is left
-    search: Way
+    search: SearchMethod
 
 
 def neighbours(
@@ -38,7 +38,7 @@ def neighbours(
     *,
     rows: NDArray[np.int64] | None = None,
     search: Literal["auto", "exact", "ivf"] = "auto",
-    drop_above: float | None = None,
+    max_similarity: float | None = None,
     device: torch.device | str = "cpu",
     folder: str | Path | None = None,
     digest: str = "",
@@ -69,10 +69,10 @@ def neighbours(
         UserError: `k` is too large, `features` or `rows` are not as above, `folder` holds something else, "ivf" without
             FAISS, or a full disk.
     """
-    vectors = Vectors(features, rows, torch.device(device))
+    vectors = UnitVectors(features, rows, torch.device(device))
     if not 1 <= k < len(vectors):
         raise UserError(f"{k} neighbours are asked of {len(vectors):,} rows: 1 to {len(vectors) - 1:,} are possible")
-    job = _Job(vectors, k, drop_above, say, show)
+    job = _Job(vectors, k, max_similarity, say, show)
     if folder is None:
         return job.run(job.choose(search, budget), None)
     assert digest, "a folder outlives the call: say what its features are told apart by"
@@ -85,10 +85,10 @@ def neighbours(
 class _Job:
     """One search, with or without a folder."""
 
-    def __init__(self, vectors: Vectors, k: int, drop_above: float | None, say: Say, show: str) -> None:
-        self.vectors, self.k, self.drop_above, self.say, self.show = vectors, k, drop_above, say, show
+    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None, say: Say, show: str) -> None:
+        self.vectors, self.k, self.max_similarity, self.say, self.show = vectors, k, max_similarity, say, show
 
-    def settings(self, way: Way, digest: str) -> Settings:
+    def settings(self, way: SearchMethod, digest: str) -> Settings:
         """What the graph is a function of."""
         return Settings(
             features=digest,
@@ -96,11 +96,11 @@ class _Job:
             images=len(self.vectors),
             dim=self.vectors.dim,
             k=self.k,
-            drop_above=self.drop_above,
+            max_similarity=self.max_similarity,
             search=way,
         )
 
-    def choose(self, search: Literal["auto", "exact", "ivf"], budget: float) -> Way:
+    def choose(self, search: Literal["auto", "exact", "ivf"], budget: float) -> SearchMethod:
         """How to search, and why, said if there was a choice."""
         installed = find_spec("faiss") is not None
         if search == "ivf" and not installed:
@@ -119,14 +119,14 @@ class _Job:
         self.say(f"{guess}: FAISS looks into {PROBES} lists of {lists_of(rows):,}")
         return "ivf"
 
-    def run(self, way: Way, kept: Kept | None) -> Graph:
+    def run(self, way: SearchMethod, kept: Kept | None) -> Graph:
         """The graph: what is kept, and then the rest."""
         found: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         done = kept.done if kept else 0
         if done < len(self.vectors):
             kind = IvfSearch if way == "ivf" else ExactSearch
-            finder = kind(self.vectors, self.k, self.drop_above)
-            for mine in progress(parts_of(self.vectors, done), self.show):
+            finder = kind(self.vectors, self.k, self.max_similarity)
+            for mine in progress(query_blocks(self.vectors, done), self.show):
                 rows, cosines = finder.find(mine)
                 block = self._numbers(rows), cosines.cpu().numpy()
                 kept.write(*block) if kept else found.append(block)
@@ -138,14 +138,14 @@ class _Job:
         return np.where(found < 0, -1, self.vectors.numbers[found]).astype(np.int32)
 
 
-def estimate(vectors: Vectors, k: int) -> float:
+def estimate(vectors: UnitVectors, k: int) -> float:
     """Seconds that an exact search would take here, from one block of it; nearly 0 where that would be all."""
     size = BLOCKS[vectors.device.type]
     among = min(len(vectors), size.rows)
     asked = min(among, size.queries)
     if len(vectors) <= among:
         return 0.0
-    sample = Vectors(vectors.features, vectors.numbers[:among], vectors.device)
+    sample = UnitVectors(vectors.features, vectors.numbers[:among], vectors.device)
     finder = ExactSearch(sample, min(k, among - 1))
     times = []
     for _ in range(2):  # the first one warms up

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.neighbors.search import ExactSearch, Found
-from limbeck.neighbors.vectors import BLOCK, Vectors
+from limbeck.neighbors.vectors import BLOCK, UnitVectors
 
 PROBES = 64  # lists that a query looks into
 PER_LIST = 64  # rows that the centre of a list is learnt from
@@ -25,10 +25,10 @@ class IvfSearch:
     are found, because its lists hold no more or because copies were dropped, is searched exactly.
     """
 
-    def __init__(self, vectors: Vectors, k: int, drop_above: float | None = None) -> None:
+    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None) -> None:
         import faiss
 
-        self.vectors, self.exact = vectors, ExactSearch(vectors, k, drop_above)
+        self.vectors, self.exact = vectors, ExactSearch(vectors, k, max_similarity)
         lists = lists_of(len(vectors))
         cells = faiss.IndexFlatIP(vectors.dim)
         self.index = faiss.IndexIVFFlat(cells, vectors.dim, lists, faiss.METRIC_INNER_PRODUCT)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import replacing
+from limbeck.core.files import atomic_write
 from limbeck.data.check.page import PICTURES, Picture, page, section
 from limbeck.data.check.scan import HTML
 from limbeck.data.decode import Decoded, decode
@@ -25,7 +25,7 @@ COLUMNS = ["row", "path", "cosine", "other_row", "other_path", "other_in", "grou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Twins:
+class NearDuplicates:
     """Near-duplicates within a store, and of it in another one."""
 
     store: Store
@@ -56,7 +56,7 @@ class Twins:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
-        with replacing(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
             table.writerows(_lines(self.store, self.store, self.within))
@@ -66,19 +66,19 @@ class Twins:
 
     def write_page(self, folder: Path, sentence: str) -> None:
         """Write check.html for a store, of which there are no findings in files."""
-        with replacing(folder / HTML) as unfinished:
+        with atomic_write(folder / HTML) as unfinished:
             text = page(sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
             unfinished.write_text(text, encoding="utf-8")
 
 
-def find_twins(
+def find_near_duplicates(
     store: Store,
     against: Store | None = None,
     *,
     describe: Describe = thumbnails,
     above: float = ABOVE,
     say: Say = lambda sentence: None,
-) -> Twins:
+) -> NearDuplicates:
     """Near-duplicates within `store`, and its images of which `against` holds a near-duplicate.
 
     Args:
@@ -92,7 +92,7 @@ def find_twins(
         raise UserError(f"near-duplicates above a cosine of {above} cannot be: give more than 0 and at most 1")
     features = describe(store)
     leaked = None if against is None else leaks(features, describe(against), above)
-    return Twins(store=store, within=duplicates(features, above, say), against=against, leaked=leaked)
+    return NearDuplicates(store=store, within=duplicates(features, above, say), against=against, leaked=leaked)
 
 
 def _section(title: str, store: Store, other: Store, matches: Matches) -> str:

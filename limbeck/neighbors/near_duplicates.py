@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limbeck.data.store.store import Store
 from limbeck.neighbors.graph import Graph, Say, neighbours
 from limbeck.neighbors.search import nearest
-from limbeck.neighbors.vectors import Features, Vectors
+from limbeck.neighbors.vectors import Features, UnitVectors
 
 ABOVE = 0.95
 """Cosine of thumbnails from which on images count as near-duplicates; docs/neighbours.md says how it was chosen."""
@@ -63,7 +63,7 @@ def duplicates(features: Features, above: float = ABOVE, say: Say = lambda sente
 def leaks(features: Features, against: Features, above: float = ABOVE) -> Matches:
     """Rows of `features` [N D] whose nearest row of `against` [M D] has a cosine of at least `above`."""
     device = torch.device("cpu")
-    found = nearest(Vectors(against, None, device), 1, Vectors(features, None, device))
+    found = nearest(UnitVectors(against, None, device), 1, UnitVectors(features, None, device))
     return _matches(found.rows.numpy(), found.cosines.numpy(), above)
 
 
@@ -89,8 +89,8 @@ def _groups(graph: Graph, above: float) -> NDArray[np.int64]:
 def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     luma = torch.tensor(LUMA)[:, None, None]
-    grey = F.adaptive_avg_pool2d((pixels * luma).sum(dim=1, keepdim=True), GREY)
+    grayscale = F.adaptive_avg_pool2d((pixels * luma).sum(dim=1, keepdim=True), GREY)
     coarse = F.adaptive_avg_pool2d(pixels, COLOUR)
     colour = (coarse - (coarse * luma).sum(dim=1, keepdim=True))[:, [0, 2]] * (GREY / COLOUR)
-    flat = [(x - x.mean(dim=(2, 3), keepdim=True)).flatten(1) for x in (grey, colour)]
+    flat = [(x - x.mean(dim=(2, 3), keepdim=True)).flatten(1) for x in (grayscale, colour)]
     return torch.cat([*flat, torch.full((len(pixels), 1), GREY * CONTRAST)], dim=1).numpy()

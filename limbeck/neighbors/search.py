@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.losses.precision import exact_products
-from limbeck.neighbors.vectors import Vectors
+from limbeck.neighbors.vectors import UnitVectors
 
 SPARE = 6  # candidates beyond k: of 4,096 CIFAR-10 thumbnails 5 were undecided with 1 and none with 6
 INF = float("inf")
@@ -50,9 +50,11 @@ class ExactSearch:
         queries: whose neighbours are wanted; None: those of the base, where no row is its own neighbour.
     """
 
-    def __init__(self, base: Vectors, k: int, drop_above: float | None = None, queries: Vectors | None = None) -> None:
+    def __init__(
+        self, base: UnitVectors, k: int, max_similarity: float | None = None, queries: UnitVectors | None = None
+    ) -> None:
         assert k <= len(base) - (queries is None)
-        self.queries, self.base, self.k, self.drop_above = queries or base, base, k, drop_above
+        self.queries, self.base, self.k, self.max_similarity = queries or base, base, k, max_similarity
         self.alone = queries is None
         self.deep = min(k + SPARE, len(base))
         self.slack = 2**-22 * base.dim**0.5  # 3 to 30 times the largest error seen, 16 <= D <= 2048
@@ -79,7 +81,7 @@ class ExactSearch:
     def scores(self, mine: Tensor, asked: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Products [B n] of the unit rows `asked` with a block of the base, and the position at which it starts.
 
-        -inf where a query meets itself, and where a product is surely above `drop_above`.
+        -inf where a query meets itself, and where a product is surely above `max_similarity`.
         """
         width = BLOCKS[self.queries.device.type].rows
         for start in range(0, len(self.base), width):
@@ -87,8 +89,8 @@ class ExactSearch:
             if self.alone:
                 here = ((mine >= start) & (mine < start + width)).nonzero()[:, 0]
                 block[here, mine[here] - start] = -INF
-            if self.drop_above is not None:
-                block.masked_fill_(block > self.drop_above + self.slack, -INF)
+            if self.max_similarity is not None:
+                block.masked_fill_(block > self.max_similarity + self.slack, -INF)
             yield start, block
 
     def _candidates(self, mine: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +117,7 @@ class ExactSearch:
         return found
 
     def _kept(self, cosines: Tensor) -> Tensor:
-        return cosines if self.drop_above is None else cosines.masked_fill_(cosines > self.drop_above, -INF)
+        return cosines if self.max_similarity is None else cosines.masked_fill_(cosines > self.max_similarity, -INF)
 
     def _best(self, rows: Tensor, cosines: Tensor) -> Found:
         """Of columns whose equal cosines stand in the order of their rows."""
@@ -124,13 +126,13 @@ class ExactSearch:
         return Found(rows.masked_fill(cosines == -INF, -1), cosines)
 
 
-def nearest(base: Vectors, k: int, queries: Vectors | None = None) -> Found:
+def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None) -> Found:
     """The `k` rows of `base` that are most similar to each row of `queries` (of the base, itself excluded, without)."""
     search = ExactSearch(base, k, queries=queries)
-    parts = [search.find(mine) for mine in parts_of(search.queries)]
+    parts = [search.find(mine) for mine in query_blocks(search.queries)]
     return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def parts_of(queries: Vectors, start: int = 0) -> tuple[Tensor, ...]:
+def query_blocks(queries: UnitVectors, start: int = 0) -> tuple[Tensor, ...]:
     """Positions from `start` on, in blocks."""
     return torch.arange(start, len(queries), device=queries.device).split(BLOCKS[queries.device.type].queries)

@@ -50,7 +50,7 @@ class Statistics:
             return None
         return (
             f"{self.copies:.0%} of the images have a neighbour of cosine above {COPY}, as frames of a film do, and a "
-            f"bag of such mates says little that is new: leave them out (--method.drop-above {COPY})"
+            f"bag of such mates says little that is new: leave them out (--method.max-similarity {COPY})"
         )
 
 

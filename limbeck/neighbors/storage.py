@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.errors import UserError, reason
-from limbeck.core.files import replacing, room_for, sync
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import atomic_write, disk_full_as_user_error, sync
 
 MANIFEST, ROWS, COSINES = "neighbours.json", "rows.npy", "cosines.npy"
-Way = Literal["exact", "ivf"]
+SearchMethod = Literal["exact", "ivf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class Settings:
     images: int
     dim: int
     k: int
-    drop_above: float | None
-    search: Way
+    max_similarity: float | None
+    search: SearchMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Kept:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings, self.done = folder, settings, 0
         if (kept := read_settings(folder)) is None:
-            with room_for(folder):
+            with disk_full_as_user_error(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             self._tell()
         elif kept != settings:
@@ -62,7 +62,7 @@ class Kept:
         """The next rows [b K] of both arrays."""
         for name, values in ((ROWS, rows), (COSINES, cosines)):
             path = self.folder / name
-            with room_for(path):
+            with disk_full_as_user_error(path):
                 with path.open("r+b") as file:
                     np.lib.format.read_magic(file)
                     np.lib.format.read_array_header_1_0(file)
@@ -79,7 +79,7 @@ class Kept:
             try:
                 values = np.load(self.folder / name, allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise UserError(f"'{self.folder / name}' is damaged ({reason(error)}): delete the folder") from error
+                raise UserError(f"'{self.folder / name}' is damaged ({one_line(error)}): delete the folder") from error
             if values.shape != (self.settings.images, self.settings.k) or values.dtype != kind:
                 raise UserError(f"'{self.folder / name}' holds {values.dtype} {values.shape}: delete the folder")
             found.append(values)
@@ -87,12 +87,12 @@ class Kept:
 
     def _allocate(self) -> None:
         for name, kind in ((ROWS, np.int32), (COSINES, np.float32)):
-            with room_for(self.folder / name):
+            with disk_full_as_user_error(self.folder / name):
                 shape = self.settings.images, self.settings.k
                 np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=kind, shape=shape, version=(1, 0))
 
     def _tell(self) -> None:
-        with replacing(self.folder / MANIFEST) as unfinished:
+        with atomic_write(self.folder / MANIFEST) as unfinished:
             unfinished.write_text(json.dumps(to_json(_Manifest(settings=self.settings, done=self.done)), indent=2))
 
 
@@ -113,7 +113,7 @@ def _manifest(folder: Path) -> _Manifest:
     try:
         return from_json(_Manifest, json.loads((folder / MANIFEST).read_bytes()))
     except (OSError, ValueError) as error:  # a UserError of another version is a ValueError, too
-        raise UserError(f"'{folder / MANIFEST}' cannot be read ({reason(error)}): delete the folder") from error
+        raise UserError(f"'{folder / MANIFEST}' cannot be read ({one_line(error)}): delete the folder") from error
 
 
 def _difference(kept: Settings, wanted: Settings) -> str:

@@ -14,7 +14,7 @@ BLOCK = 8192  # rows read at once
 PRODUCTS = 2**23  # numbers multiplied at once in float64: 64 MiB
 
 
-class Vectors:
+class UnitVectors:
     """`rows` of `features` [N D] (all of them without), seen on `device`.
 
     Values are kept there in their own type if they take at most `memory` bytes, and are read again each time otherwise.
@@ -46,7 +46,7 @@ class Vectors:
         """Float32 rows [B D] of length 1, at positions within `numbers`."""
         return self._values(part).float() * (1 / self.lengths[part]).float()[:, None]
 
-    def cosines(self, mine: Tensor, other: "Vectors", theirs: Tensor) -> Tensor:
+    def cosines(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
         """Cosines [B k] of the row at `mine` [B] and those of `other` at `theirs` [B k], both positions.
 
         Products and sums in float64, rounded to float32: equal for equal pairs, on every device.
@@ -55,12 +55,12 @@ class Vectors:
         parts = zip(mine.split(step), theirs.split(step), strict=True)
         return torch.cat([self._products(i, other, j) for i, j in parts])
 
-    def table(self, mine: Tensor, other: "Vectors", theirs: Tensor) -> Tensor:
+    def table(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
         """The same cosines of each row at `mine` [B] with each of `other` at `theirs` [c]: [B c]."""
         sums = self._values(mine).double() @ other._values(theirs).double().T
         return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
 
-    def _products(self, mine: Tensor, other: "Vectors", theirs: Tensor) -> Tensor:
+    def _products(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
         sums = (self._values(mine).double()[:, None] * other._values(theirs).double()).sum(dim=2)
         return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
 

@@ -24,7 +24,7 @@ def run_command(config: RunConfig, out: str) -> str:
         words += ["--teacher", teacher.name, *_flags(teacher, TeacherConfig(name=teacher.name), "teacher.")]
     network = "student" if teacher else "backbone"
     words += [f"--{network}", name]
-    words += _flags(config.train, TrainConfig(), "")
+    words += _flags(config.training, TrainConfig(), "")
     words += _flags(config.method, method, "method.")
     words += _flags(config.backbone, BackboneConfig(name=name), f"{network}.")
     words += _flags(config.optim, DISTILL_OPTIM if teacher else default_optim(name), "optim.")

@@ -18,7 +18,7 @@ def summary(run: Run) -> str:
     """Method, network, images, epochs, and what came of it."""
     config = run.config
     images = f"{run.images:,} images" if run.images else "images"
-    sentence = f"{run.method} on {images}, {config.train.epochs:g} epochs of {_network(config.backbone)}."
+    sentence = f"{run.method} on {images}, {config.training.epochs:g} epochs of {_network(config.backbone)}."
     if run.knn is None:
         return escape(sentence)
     return f"{escape(sentence)} k-NN accuracy of the last layer: <b>{percent(run.knn)} %</b>{_untrained(run)}."
@@ -26,7 +26,7 @@ def summary(run: Run) -> str:
 
 def _network(backbone: BackboneConfig) -> str:
     args = "".join(f", {name} {value}" for name, value in backbone.args.items())
-    return f"{backbone.name} ({backbone.img_size} x {backbone.img_size} pixels{args})"
+    return f"{backbone.name} ({backbone.image_size} x {backbone.image_size} pixels{args})"
 
 
 def _untrained(run: Run) -> str:

@@ -28,42 +28,42 @@ def default_optim(backbone: str) -> OptimConfig:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Resolved:
     """A backbone's configuration made to fit the images, and what was chosen and why."""
 
     backbone: BackboneConfig
     reasons: list[str]
 
 
-def fit_backbone(cfg: BackboneConfig, store_size: int) -> Fitted:
+def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved:
     """Fills in the size of the images and, for ViTs on small ones, of the patches, where they are not given."""
     reasons = []
-    if cfg.img_size is None:
+    if cfg.image_size is None:
         size = image_size(store_size)
-        cfg = replace(cfg, img_size=size)
+        cfg = replace(cfg, image_size=size)
         reasons.append(
             f"the network sees {size} x {size} pixels, since images are stored at {store_size} x {store_size}"
         )
-    assert cfg.img_size is not None
+    assert cfg.image_size is not None
     is_vit = timm.is_model(cfg.name) and timm.models.is_model_in_modules(cfg.name, VITS)
-    if is_vit and cfg.img_size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
-        patch = small_patch(cfg.img_size)
+    if is_vit and cfg.image_size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+        patch = small_patch(cfg.image_size)
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
-        reasons.append(f"patches of {patch} x {patch}, since patches of 16 are too coarse for {cfg.img_size} pixels")
-    return Fitted(cfg, reasons)
+        reasons.append(f"patches of {patch} x {patch}, since patches of 16 are too coarse for {cfg.image_size} pixels")
+    return Resolved(cfg, reasons)
 
 
-def fit_views(cfg: BackboneConfig, views: tuple[View, ...]) -> Fitted:
+def resolve_views(cfg: BackboneConfig, views: tuple[View, ...]) -> Resolved:
     """A ViT that resamples its positions, where views have another size than its own; CNNs take any size as they are.
 
     Raises UserError for a network that takes one size alone, and for a view that is no multiple of the patch.
     """
-    others = sorted({view.size for view in views} - {cfg.img_size})
+    others = sorted({view.size for view in views} - {cfg.image_size})
     if not others or not timm_defaults(cfg.name).fixed_input_size:
-        return Fitted(cfg, [])
+        return Resolved(cfg, [])
     if not timm.models.is_model_in_modules(cfg.name, VITS):
         raise UserError(
-            f"'{cfg.name}' takes images of {cfg.img_size} pixels alone and there are views of {others[0]}; "
+            f"'{cfg.name}' takes images of {cfg.image_size} pixels alone and there are views of {others[0]}; "
             "take a ViT or a ResNet"
         )
     cfg = replace(cfg, args={**cfg.args, "dynamic_img_size": True})
@@ -74,7 +74,7 @@ def fit_views(cfg: BackboneConfig, views: tuple[View, ...]) -> Fitted:
                 f"views of {size} pixels are no multiple of '{cfg.name}'s patch size {patch}; "
                 "take patch_size 8 or a CNN"
             )
-    return Fitted(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])
+    return Resolved(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])
 
 
 def image_size(store_size: int) -> int:

@@ -8,23 +8,23 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.core.config import from_json
-from limbeck.core.distributed import is_first_process
-from limbeck.core.errors import UserError, reason
+from limbeck.core.distributed import is_rank0
+from limbeck.core.errors import UserError, one_line
 from limbeck.core.run_folder import CONFIG
-from limbeck.core.types import Setting
+from limbeck.core.types import DataContext
 from limbeck.data.check.stats import ALLOWED
 from limbeck.data.loader import check_batch
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig, MethodConfig, distill_config
-from limbeck.methods.base.temperature import effective_anchors
-from limbeck.methods.sdssl import Config as SdsslConfig
-from limbeck.methods.simreg import Config as SimRegConfig
+from limbeck.methods.base.temperature import effective_neighbors
+from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.simreg import SimRegConfig
 from limbeck.models.backbone import BackboneConfig
-from limbeck.runs.defaults import default_optim, fit_backbone, fit_views
+from limbeck.runs.defaults import default_optim, resolve_backbone, resolve_views
 from limbeck.teachers import TeacherConfig, load_teacher
-from limbeck.teachers.setup import Pupil, enrol
+from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig, check_milestones
 
@@ -39,81 +39,81 @@ class RunConfig:
     """Folder of the store."""
     digest: str
     """Digest of its content."""
-    method: MethodConfig = field(default_factory=SdsslConfig)
+    method: MethodConfig = field(default_factory=SDSSLConfig)
     backbone: BackboneConfig
     optim: OptimConfig
-    train: TrainConfig = field(default_factory=TrainConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
     teacher: TeacherConfig | None = None
     """Of a distillation."""
 
     def __post_init__(self) -> None:
         """Raises UserError for settings that make no run together."""
-        check_milestones(self.optim, self.train)
+        check_milestones(self.optim, self.training)
 
     @property
     def image_size(self) -> int:
         """Side of the images that the network sees, in pixels."""
-        assert self.backbone.img_size is not None
-        return self.backbone.img_size
+        assert self.backbone.image_size is not None
+        return self.backbone.image_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class RunRequest:
     """What a user says of a run; what is None is chosen."""
 
     source: Source
     method: MethodConfig | None = None
     backbone: BackboneConfig | None = None
     optim: OptimConfig | None = None
-    train: TrainConfig | None = None
+    training: TrainConfig | None = None
     teacher: TeacherConfig | None = None
-    network: nn.Module | None = None
+    teacher_module: nn.Module | None = None
     """The teacher itself, where it is no file."""
-    size: int | None = None
+    store_size: int | None = None
     allow_bad: float = ALLOWED
 
 
-def configure(wishes: Wishes, say: Say) -> tuple[RunConfig, Store, Pupil | None]:
+def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, TeacherContext | None]:
     """All that a run is, its images and, of a distillation, what is known of the teacher; says what was chosen.
 
     Raises:
         UserError: no images, or settings that do not fit together.
     """
-    tell: Say = say if is_first_process() else lambda sentence: None
-    train, method = wishes.train or TrainConfig(), wishes.method or _default_method(wishes.teacher)
-    _check_teacher(method, wishes.teacher)
+    tell: Say = say if is_rank0() else lambda sentence: None
+    training, method = request.training or TrainConfig(), request.method or _default_method(request.teacher)
+    _check_teacher(method, request.teacher)
     frozen = (
-        load_teacher(wishes.teacher, network=wishes.network) if wishes.teacher else None
+        load_teacher(request.teacher, teacher_module=request.teacher_module) if request.teacher else None
     )  # before hours of decoding
-    store = open_store(wishes.source, size=wishes.size, allow_bad=wishes.allow_bad)
+    store = open_store(request.source, store_size=request.store_size, allow_bad=request.allow_bad)
     tell(store.account())
-    fitted = fit_backbone(wishes.backbone or BackboneConfig(), store.size)
-    pupil = enrol(wishes.teacher, frozen, store, train, tell) if wishes.teacher and frozen else None
-    images = len(store) if pupil is None else len(pupil.kept)
-    check_batch(train.batch_size, images, train.devices * train.num_nodes, train.accumulate)
-    suited = method.fit(_setting(store, images, train))
-    if pupil and isinstance(suited, DistillConfig):
-        suited = suited.suit(pupil.sample)
+    fitted = resolve_backbone(request.backbone or BackboneConfig(), store.size)
+    teacher_context = prepare_teacher(request.teacher, frozen, store, training, tell) if request.teacher and frozen else None
+    images = len(store) if teacher_context is None else len(teacher_context.kept)
+    check_batch(training.batch_size, images, training.devices * training.num_nodes, training.accumulate_steps)
+    suited = method.resolve(_data_context(store, images, training))
+    if teacher_context and isinstance(suited, DistillConfig):
+        suited = suited.with_teacher_defaults(teacher_context.sample)
     cfg = RunConfig(
         store=str(store.path.absolute()) if store.path else "",
         digest=store.digest,
         method=suited,
         backbone=fitted.backbone,
-        optim=wishes.optim or default_optim(fitted.backbone.name),
-        train=train,
-        teacher=pupil.cfg if pupil else None,
+        optim=request.optim or default_optim(fitted.backbone.name),
+        training=training,
+        teacher=teacher_context.cfg if teacher_context else None,
     )
-    seeing = fit_views(cfg.backbone, tuple(v for v in suited.make_views(cfg.image_size) if not v.teacher))
+    seeing = resolve_views(cfg.backbone, tuple(v for v in suited.make_views(cfg.image_size) if not v.for_teacher))
     cfg = replace(cfg, backbone=seeing.backbone)
-    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, pupil) if pupil else [])]
+    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, teacher_context) if teacher_context else [])]
     for sentence in [*chosen, describe(cfg, images)]:
         tell(sentence)
-    return cfg, store, pupil
+    return cfg, store, teacher_context
 
 
 def describe(cfg: RunConfig, images: int) -> str:
     """What a run does, in a sentence."""
-    host = f" over {cfg.method.host.name}" if isinstance(cfg.method, SdsslConfig) else ""
+    host = f" over {cfg.method.host.name}" if isinstance(cfg.method, SDSSLConfig) else ""
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
     return (
         f"{cfg.method.name}{host}{teacher} on {images:,} images, views '{cfg.method.views}': {cfg.backbone.name}, "
@@ -129,18 +129,18 @@ def read_config(run: Path) -> RunConfig:
     try:
         data = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {reason(error)}") from error
+        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
     return from_json(RunConfig, data, CONFIG)
 
 
 def _default_method(teacher: TeacherConfig | None) -> MethodConfig:
-    return SdsslConfig() if teacher is None else SimRegConfig()
+    return SDSSLConfig() if teacher is None else SimRegConfig()
 
 
 def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None) -> None:
     """UserError unless there is a teacher where the method wants one, and there alone."""
     if teacher is None and isinstance(method, DistillConfig):
-        method.refuse_alone()
+        method.raise_without_teacher()
     if teacher is not None:
         distill_config(method.name)
 
@@ -157,16 +157,16 @@ def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
     return sentences
 
 
-def _spread(method: MethodConfig, pupil: Pupil) -> list[str]:
+def _spread(method: MethodConfig, teacher_context: TeacherContext) -> list[str]:
     """Over how many images the teacher's targets spread, where they are a distribution."""
     temperature = method.target_temperature if isinstance(method, DistillConfig) else None
     if temperature is None:
         return []
-    found, others = effective_anchors(pupil.sample, temperature), len(pupil.sample) - 1
+    found, others = effective_neighbors(teacher_context.sample, temperature), len(teacher_context.sample) - 1
     return [f"at temperature {temperature:g} the teacher's answers spread over {found:.0f} of {others:,} other images"]
 
 
-def _setting(store: Store, images: int, train: TrainConfig) -> Setting:
+def _data_context(store: Store, images: int, training: TrainConfig) -> DataContext:
     classes = len(store.label_names) if store.labelled else 0
-    steps = train.steps(images // train.batch_size)
-    return Setting(images, train.batch_size, train.batch_size // train.accumulate, classes, steps)
+    steps = training.steps(images // training.batch_size)
+    return DataContext(images, training.batch_size, training.batch_size // training.accumulate_steps, classes, steps)

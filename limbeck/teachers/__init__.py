@@ -1,13 +1,13 @@
 """Frozen networks that teach: any of them, with its own preprocessing, told apart by a digest of its weights."""
 
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import Answer, Frozen, TeacherNetwork, teacher_features
-from limbeck.teachers.licence import larger, warning
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, teacher_features
+from limbeck.teachers.license import larger, warning
 from limbeck.teachers.load import load_teacher
 
 __all__ = [
-    "Answer",
-    "Frozen",
+    "TeacherFeatures",
+    "LoadedTeacher",
     "TeacherConfig",
     "TeacherNetwork",
     "larger",

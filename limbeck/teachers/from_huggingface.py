@@ -11,10 +11,10 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError, reason
+from limbeck.core.errors import UserError, one_line
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import Answer, Found, Interpolation, Sight, triple
-from limbeck.teachers.licence import licence_in_card
+from limbeck.teachers.frozen import Found, Interpolation, Sight, TeacherFeatures, triple
+from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
 TOWER = "vision_model"  # of models of images and text, such as CLIP
@@ -22,7 +22,7 @@ BILINEAR = 2  # in PIL's numbering of filters, which `resample` uses
 ABOUT_FILES = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")  # not the network
 
 
-class FromHuggingFace(nn.Module):
+class HuggingFaceTeacher(nn.Module):
     """A vision model, answered by its pooled output, or by its CLS token or the mean of its tokens.
 
     A pooler whose weights the folder lacks is no answer. Maps are the last hidden state: of tokens, those of the
@@ -40,18 +40,22 @@ class FromHuggingFace(nn.Module):
             2 + extra,
         )  # CLS, distillation
 
-    def forward(self, images: Tensor, maps: bool) -> Answer:
+    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
         """[B 3 S S] -> [B D] and, if asked for and there, [B D H W]."""
         said = self.model(pixel_values=images, **({"interpolate_pos_encoding": True} if self.resamples else {}))
         hidden, pooler = said.last_hidden_state, getattr(said, "pooler_output", None) if self.pooled else None
         if hidden.ndim == 4:
-            return Answer(hidden.mean(dim=(2, 3)) if pooler is None else pooler.flatten(1), hidden if maps else None)
+            return TeacherFeatures(
+                hidden.mean(dim=(2, 3)) if pooler is None else pooler.flatten(1), hidden if maps else None
+            )
         side = self._grid(hidden.shape[1], images.shape[-1])
         prefixed = side is not None and side * side < hidden.shape[1]
         vector = pooler if pooler is not None else hidden[:, 0] if prefixed else hidden.mean(dim=1)
         if not maps or side is None:
-            return Answer(vector)
-        return Answer(vector, hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side)).contiguous())
+            return TeacherFeatures(vector)
+        return TeacherFeatures(
+            vector, hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side)).contiguous()
+        )
 
     def _grid(self, tokens: int, size: int) -> int | None:
         """Side of the square of patches that the last of `tokens` make; None if they make none."""
@@ -78,10 +82,10 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> Found:
     if lost := [name for name in missing if not name.startswith("pooler.")]:
         raise UserError(f"the weights in '{folder}' lack {len(lost)} of the network's names: {', '.join(lost[:3])}")
     about = {key: value for key, value in config.items() if key not in ABOUT_FILES}
-    licence = licence_in_card(folder) or str(config.get("license") or "")
+    license = license_in_card(folder) or str(config.get("license") or "")
     sight = _sight(folder, _side(getattr(tower.config, "image_size", None)))
-    network = FromHuggingFace(tower.float(), pooled=not missing)
-    return Found(network, sight, licence, about, network.patch)
+    network = HuggingFaceTeacher(tower.float(), pooled=not missing)
+    return Found(network, sight, license, about, network.patch)
 
 
 def _load(folder: Path) -> tuple[Any, list[str]]:
@@ -98,7 +102,7 @@ def _load(folder: Path) -> tuple[Any, list[str]]:
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise UserError(f"transformers cannot read the model in '{folder}': {reason(error)}") from error
+        raise UserError(f"transformers cannot read the model in '{folder}': {one_line(error)}") from error
     return model, sorted(report["missing_keys"])
 
 
@@ -126,7 +130,7 @@ def _sight(folder: Path, size: int | None) -> Sight:
     try:
         said = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {reason(error)}") from error
+        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
     cropped = said.get("do_center_crop", False) and said.get("crop_size")
     found = _side(said["crop_size"] if cropped else said.get("size")) or size
     filters: Interpolation = "bilinear" if said.get("resample", BILINEAR) == BILINEAR else "bicubic"

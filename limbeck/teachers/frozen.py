@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from limbeck.core.devices import use_bf16
+from limbeck.core.devices import resolve_bf16
 from limbeck.data.store.store import Store
-from limbeck.features.extract import collect
-from limbeck.features.images import plain_look
+from limbeck.features.extract import extract_matrix
+from limbeck.features.images import eval_images
 
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
 
-class Answer(NamedTuple):
+class TeacherFeatures(NamedTuple):
     """What a teacher says of a batch of images."""
 
     vector: Tensor  # [B D]
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 class Sight(NamedTuple):
     """How a source says that its network sees: None is what it does not say."""
 
-    size: int | None
+    image_size: int | None
     mean: Triple | None
     std: Triple | None
     interpolation: Interpolation = "bicubic"
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
     network: nn.Module  # images [B 3 S S], whether maps are wanted -> Answer
     sight: Sight
-    licence: str  # "" where the source says nothing
+    license: str  # "" where the source says nothing
     about: Mapping[str, Any]  # JSON values: what else but weights tells networks apart
     patch: int | None = None  # pixels, where the size must be a multiple of them
     convolutional: bool = False
@@ -82,16 +82,16 @@ class TeacherNetwork(nn.Module):
         """Eval mode, whatever `mode` is."""
         return super().train(False)
 
-    def forward(self, images: Tensor, maps: bool = False, step: bool = False) -> Answer:
+    def forward(self, images: Tensor, maps: bool = False, step: bool = False) -> TeacherFeatures:
         """Normalised images [B 3 S S] -> vectors [B D] and, if asked for, maps [B C H W]; `step`: of training."""
         device = images.device
-        bf16 = use_bf16(self.precision, device)
+        bf16 = resolve_bf16(self.precision, device)
         by_batch = self._by_batch() if step and self.batch_statistics else nullcontext()
         with by_batch, torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             if self.convolutional:  # EfficientNet-Lite0 at 144 pixels on one CPU core: 13.8 ms instead of 21.2
                 images = images.contiguous(memory_format=torch.channels_last)
             vector, found = self.network(images, maps)
-        return Answer(_ordinary(vector), None if found is None else _ordinary(found))
+        return TeacherFeatures(_ordinary(vector), None if found is None else _ordinary(found))
 
     @contextmanager
     def _by_batch(self) -> Iterator[None]:
@@ -108,7 +108,7 @@ class TeacherNetwork(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Frozen:
+class LoadedTeacher:
     """A teacher: its network, and how it sees."""
 
     network: TeacherNetwork
@@ -120,7 +120,7 @@ class Frozen:
     interpolation: Interpolation
     digest: str  # of the weights, the architecture, the depth, the size, and whether batch statistics are used
     source: str  # as the user named it
-    licence: str  # "" where nothing is known
+    license: str  # "" where nothing is known
 
     @property
     def parameters(self) -> int:
@@ -138,16 +138,22 @@ def digest(network: nn.Module, about: Mapping[str, Any]) -> str:
 
 
 def teacher_features(
-    frozen: Frozen, store: Store, rows: np.ndarray, *, device: torch.device, batch_size: int = 256, show: str = ""
+    frozen: LoadedTeacher,
+    store: Store,
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    show: str = "",
 ) -> Tensor:
     """Vectors, float32 [n D], of the plain central views of `rows` [n] of `store`, as the teacher sees them.
 
-    The network is moved to `device`; where the result lies, and `show`, are as in `extract.collect`.
+    The network is moved to `device`; where the result lies, and `show`, are as in `extract.extract_matrix`.
     """
     network = frozen.network.to(device)
-    look = plain_look(store, frozen.size, frozen.mean, frozen.std, device, frozen.interpolation)
+    look = eval_images(store, frozen.size, frozen.mean, frozen.std, device, frozen.interpolation)
     dims = {0: frozen.dim}
-    bank = collect(
+    bank = extract_matrix(
         lambda images: {0: network(images).vector}, look, rows, dims, device=device, batch_size=batch_size, show=show
     )
     return bank[0]

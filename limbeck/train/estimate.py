@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from limbeck.core.types import Clock
+from limbeck.core.types import StepInfo
 from limbeck.data.augment.views import View
-from limbeck.data.loader import EVERY_ROW, Visits
+from limbeck.data.loader import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
@@ -53,7 +53,7 @@ class Plan:
         )
 
 
-class Meter:
+class CostEstimator:
     """Measures a run from before its first step on; waits for the device twice and changes nothing."""
 
     def __init__(self, steps: Steps) -> None:
@@ -78,12 +78,12 @@ class Meter:
         steps, loader, method = self.steps, self.steps.loader, self.steps.method
         weights, state = _bytes(method.state_dict()), _bytes(steps.optimizer.state_dict())
         gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-        together = loader.batch_size // loader.world // loader.accumulate
+        together = loader.batch_size // loader.world // loader.accumulate_steps
         # Gradients and the optimiser's state do not grow with the batch; all else that the steps took does.
         peak = _peak(self.device)
         per_image = max(peak - self._before - gradients - state, 1) / together
         room = (self._free - gradients - state) / (1 if self.device.type == "cuda" else loader.world)
-        largest = max(together, int(room / per_image)) * loader.world * loader.accumulate
+        largest = max(together, int(room / per_image)) * loader.world * loader.accumulate_steps
         return Plan(
             images_per_second=loader.batch_size / seconds,
             memory=peak,
@@ -102,14 +102,14 @@ def measure(
     views: tuple[View, ...],
     cfg: TrainConfig,
     optim: OptimConfig,
-    visits: Visits = EVERY_ROW,
+    sampling: SamplingPlan = ALL_ROWS,
 ) -> Plan:
     """What a run would cost, from its first steps, in one process and without a folder; `method` is changed by them.
 
     On a GPU twice the batch is tried, and twice that, up to the whole store; on a CPU the largest is reckoned.
     """
-    steps = Steps(method, store, views, cfg, optim, visits)
-    meter = Meter(steps)
+    steps = Steps(method, store, views, cfg, optim, sampling)
+    meter = CostEstimator(steps)
     with closing(steps.loader.batches(0, WARM + TIMED)) as batches:
         for step in range(WARM + TIMED):
             steps.take(batches, step)
@@ -119,9 +119,9 @@ def measure(
         return plan
 
     def fits(batch: int) -> bool:
-        larger = Steps(method, store, views, replace(cfg, batch_size=batch, compile=False), optim, visits)
+        larger = Steps(method, store, views, replace(cfg, batch_size=batch, compile=False), optim, sampling)
         with closing(larger.loader.batches(0, 1)) as batches:
-            return fits_on_gpu(lambda: larger.backward(batches, Clock(0, larger.count)))
+            return fits_on_gpu(lambda: larger.backward(batches, StepInfo(0, larger.count)))
 
     return replace(plan, largest_batch=largest(fits, cfg.batch_size, steps.loader.count), tried=True)
 

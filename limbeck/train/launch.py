@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.core.config import Json
-from limbeck.core.devices import native_bf16
+from limbeck.core.devices import supports_bf16
 from limbeck.core.distributed import gather, sync_batchnorm
 from limbeck.core.errors import UserError
 from limbeck.models.backbone import Backbone
@@ -38,7 +38,7 @@ def choose_precision(cfg: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> P
     """bf16 where the hardware computes in it, unless the configuration says which."""
     if cfg.precision != "auto":
         return cfg.precision
-    return "bf16" if native_bf16(accelerator) else "fp32"
+    return "bf16" if supports_bf16(accelerator) else "fp32"
 
 
 def launch(cfg: TrainConfig) -> "Fabric":

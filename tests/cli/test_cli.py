@@ -27,7 +27,7 @@ def test_a_store_counts_every_file(limbeck: Run, photos: Path, tmp_path: Path) -
 def test_a_run_explains_itself(trained: Path) -> None:
     config = json.loads((trained / "config.json").read_text())
     assert config["method"]["name"] == "sdssl"
-    assert config["backbone"]["img_size"] == 28
+    assert config["backbone"]["image_size"] == 28
     with (trained / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows][-1] == 10
@@ -39,7 +39,7 @@ def test_a_run_explains_itself(trained: Path) -> None:
 
 def test_evaluate_judges_every_layer(limbeck: Run, trained: Path, photos: Path) -> None:
     splits = ("--train", photos / "train", "--test", photos / "test")
-    code, out, _ = limbeck("evaluate", trained, *splits, "--images-for-geometry", "20")
+    code, out, _ = limbeck("evaluate", trained, *splits, "--alignment-images", "20")
     assert code == 0
     for word in ("layer", "k-NN", "linear", "random"):
         assert word in out
@@ -58,11 +58,11 @@ def test_evaluate_says_what_it_left_out_and_may_be_allowed_more(
     for number in range(20):
         (bad / "3" / f"broken{number}.png").write_bytes(b"")
     command = ["evaluate", trained, "--train", photos / "train", "--test", bad, "--linear", "none", "--no-latency"]
-    code, _, err = limbeck(*command, "--images-for-geometry", "20")
+    code, _, err = limbeck(*command, "--alignment-images", "20")
     assert code == 1
     assert "20 of the 100 images" in err
     for _ in range(2):  # the second time from the cache
-        code, _, err = limbeck(*command, "--images-for-geometry", "20", "--allow-bad", "0.2")
+        code, _, err = limbeck(*command, "--alignment-images", "20", "--allow-bad", "0.2")
         assert code == 0
         assert "20 not used: see" in err
         assert "1 not used: see" in err

@@ -37,7 +37,7 @@ SOURCES = [
     ("store {tmp}/bad {tmp}/out", 1, "3 of the 4 images .* more than the 5 % .*--allow-bad 0.76"),
     ("store {tmp}/allbad {tmp}/out", 1, "holds no image that can be used .*1.jpg: empty file"),
     ("store {tmp}/letters {tmp}/out --allow-bad 5", 1, "5.0 is no share"),
-    ("store {tmp}/letters {tmp}/out --size 0", 1, "size 0 cannot hold"),
+    ("store {tmp}/letters {tmp}/out --store-size 0", 1, "size 0 cannot hold"),
     ("store {tmp}/letters {tmp}/out --workers 0", 1, "0 workers"),
     ("store {tmp}/letters {tmp}/texts", 1, "exists and is not a store"),
     ("store {tmp}/letters {tmp}/texts/note.txt/out", 1, "cannot be written"),
@@ -51,10 +51,10 @@ SOURCES = [
     ("store {tmp}/ids.npz {tmp}/out", 1, "a label is 900000000000, and labels count classes"),
     ("check {tmp}/nowhere", 1, "nowhere' does not exist"),
     ("check {tmp}/bad --out {tmp}/table", 1, "3 of the 4 images .* more than the 5 %"),
-    ("check {tmp}/bad --out {tmp}/table --fix-into {tmp}/out", 1, "3 of the 4 images"),
-    ("check {tmp}/letters --fix-into {tmp}/texts", 1, "exists and is not a store"),
+    ("check {tmp}/bad --out {tmp}/table --build-store {tmp}/out", 1, "3 of the 4 images"),
+    ("check {tmp}/letters --build-store {tmp}/texts", 1, "exists and is not a store"),
     ("check {tmp}/letters --out {tmp}/texts/note.txt", 1, "cannot be made"),
-    ("check {store} --fix-into {tmp}/out", 1, "is a store already"),
+    ("check {store} --build-store {tmp}/out", 1, "is a store already"),
     ("check {tmp}/flipped", 1, "the content is not that of digest"),
 ]
 STORES = [
@@ -63,7 +63,7 @@ STORES = [
     ("pretrain {tmp}/cut --out {tmp}/run", 1, "is damaged"),
     ("pretrain {tmp}/unindexed --out {tmp}/run", 1, "is damaged"),
     ("pretrain {tmp}/bad --out {tmp}/run", 1, "3 of the 4 images"),
-    ("pretrain {store} --out {tmp}/run --size 99", 1, "holds images of 28 pixels, not 99"),
+    ("pretrain {store} --out {tmp}/run --store-size 99", 1, "holds images of 28 pixels, not 99"),
 ]
 SETTINGS = [
     ("pretrain {store} --out {tmp}/run --method byoll", 1, "unknown method 'byoll' .did you mean 'byol'"),
@@ -90,10 +90,10 @@ SETTINGS = [
 RUNS = [
     ("resume {tmp}/empty", 1, "has no config.json"),
     ("resume {tmp}/nowhere", 1, "has no config.json"),
-    ("resume {tmp}/changed", 1, "another configuration: train.epochs"),
+    ("resume {tmp}/changed", 1, "another configuration: training.epochs"),
     ("resume {tmp}/no_json", 1, "is not JSON"),
     ("resume {tmp}/unknown_key", 1, "unknown key 'epohcs' .did you mean 'epochs'"),
-    ("resume {tmp}/wrong_type", 1, "train.epochs is 'many', which is not of type"),
+    ("resume {tmp}/wrong_type", 1, "training.epochs is 'many', which is not of type"),
     ("resume {tmp}/lost_store", 1, "is not a store"),
     ("resume {tmp}/other_store", 1, "has changed since"),
     ("resume {tmp}/no_checkpoint", 1, "not a checkpoint that can be read"),
@@ -209,9 +209,9 @@ def make_runs(folder: Path, trained: Path) -> None:
     def configured(name: str, **changes: Any) -> None:
         link(folder / name, trained, "config.json", (json.dumps(config | changes, indent=2) + "\n").encode())
 
-    configured("changed", train=config["train"] | {"epochs": 3.0})
-    configured("unknown_key", train=config["train"] | {"epohcs": 3})
-    configured("wrong_type", train=config["train"] | {"epochs": "many"})
+    configured("changed", training=config["training"] | {"epochs": 3.0})
+    configured("unknown_key", training=config["training"] | {"epohcs": 3})
+    configured("wrong_type", training=config["training"] | {"epochs": "many"})
     configured("lost_store", store=str(folder / "nowhere"))
     configured("other_store", digest="0" * 32)
     link(folder / "no_json", trained, "config.json", b"{")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from limbeck.core.types import Clock, Setting
+from limbeck.core.types import DataContext, StepInfo
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
@@ -29,8 +29,13 @@ from tests.helpers import tiny
 from tests.helpers.tiny import configs
 
 SIZE, BATCH, STEPS, LR = 16, 48, 48, 3e-3
-NET = BackboneConfig(name="resnet18", img_size=SIZE, args={"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64]})
-CONFIGS = configs(Setting(images=1000, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16, queue=240)
+NET = BackboneConfig(name="resnet18", image_size=SIZE, args={"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64]})
+CONFIGS = configs(
+    DataContext(num_images=1000, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
+    hidden=64,
+    dim=16,
+    queue=240,
+)
 NAMES = [name for name in CONFIGS if name in method_names() or name == "sdssl-byol"]  # the other hosts: themselves
 
 
@@ -92,17 +97,19 @@ def learn(config: MethodConfig, seed: int = 0) -> Reached:
     torch.manual_seed(seed)
     method = tiny.build(config, build_backbone(NET))
     start = parameters_to_vector(method.backbone.parameters()).detach().clone()
-    visits = tiny.visits(config, stores()[0])
-    loader = Loader(stores()[0], config.make_views(SIZE), BATCH, seed=seed, device=torch.device("cpu"), visits=visits)
+    sampling = tiny.sampling(config, stores()[0])
+    loader = Loader(
+        stores()[0], config.make_views(SIZE), BATCH, seed=seed, device=torch.device("cpu"), sampling=sampling
+    )
     optimizer = build_optimizer(method, OptimConfig(lr=LR, weight_decay=0.0))
     losses = []
     for step, batch in enumerate(loader.batches(0, STEPS)):
-        loss = method(batch, Clock(step, STEPS))
+        loss = method(batch, StepInfo(step, STEPS))
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
-            method.after_step(loss, Clock(step, STEPS))
+            method.after_step(loss, StepInfo(step, STEPS))
         losses.append(loss.total.item())
     with torch.no_grad():
         return judge(method.eval(), start, fmean(losses[-10:]))

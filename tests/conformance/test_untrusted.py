@@ -162,9 +162,9 @@ RUN = {
     "store": "store",
     "digest": "0",
     "method": {"name": "simclr"},
-    "backbone": {"name": "vit_tiny_patch16_224", "img_size": 16},
+    "backbone": {"name": "vit_tiny_patch16_224", "image_size": 16},
     "optim": {"name": "adamw"},
-    "train": {"epochs": 3},
+    "training": {"epochs": 3},
 }
 
 

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from limbeck.core.config import Choice, Json, from_json, to_json
+from limbeck.core.config import Json, NamedConfig, from_json, to_json
 from limbeck.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape(Choice):
+class Shape(NamedConfig):
     @classmethod
     def choose(cls, name: str) -> type["Shape"]:
         if name != "circle":

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from limbeck.core import distributed
-from limbeck.core.distributed import gather, is_first_process, sync_batchnorm
+from limbeck.core.distributed import gather, is_rank0, sync_batchnorm
 from limbeck.core.errors import UserError
 
 
@@ -18,7 +18,7 @@ def test_one_process_needs_nothing() -> None:
 
 def test_on_gpus_activations_inside_norms_survive(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own conversion drops them: the network answers something else, silently."""
-    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     model = timm.create_model("efficientnet_lite0", num_classes=0)
     norms = [m.act for m in model.modules() if isinstance(m, timm.layers.BatchNormAct2d)]
     synced = sync_batchnorm(model, torch.device("cuda"))
@@ -26,7 +26,7 @@ def test_on_gpus_activations_inside_norms_survive(monkeypatch: pytest.MonkeyPatc
 
 
 def test_on_cpus_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(UserError, match="BatchNormAct2d cannot be synchronised between processes on CPUs"):
         sync_batchnorm(timm.create_model("efficientnet_lite0", num_classes=0), torch.device("cpu"))
 
@@ -49,4 +49,4 @@ def test_the_first_process_is_known_before_they_meet(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert is_first_process() is first
+    assert is_rank0() is first

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import replacing
+from limbeck.core.files import atomic_write
 from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
@@ -41,7 +41,7 @@ def save_weights(run: Path) -> None:
 def save_network(run: Path) -> None:
     backbone: Backbone = tiny_vit()
     half = (0.5, 0.5, 0.5)
-    save_encoder(backbone, run, Preprocessing(size=16, store_size=16, mean=half, std=half), {})
+    save_encoder(backbone, run, Preprocessing(image_size=16, store_size=16, mean=half, std=half), {})
 
 
 def add_rows(run: Path) -> None:
@@ -51,11 +51,11 @@ def add_rows(run: Path) -> None:
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a") as path:
+    with atomic_write(tmp_path / "a") as path:
         path.write_text("old")
 
     def fail() -> None:
-        with replacing(tmp_path / "a") as path:
+        with atomic_write(tmp_path / "a") as path:
             path.write_text("half of the new")
             raise ZeroDivisionError
 

@@ -14,30 +14,30 @@ from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluate import Result, evaluate
-from limbeck.evaluate.comparison import Contender, compare, compare_run
+from limbeck.evaluate.comparison import ComparedModel, compare, compare_run
 from limbeck.evaluate.render import comparison_table
-from limbeck.evaluate.results import Comparison, Entrant, percent
+from limbeck.evaluate.results import Comparison, ModelScores, percent
 from limbeck.evaluate.teacher_fidelity import fidelity
 from limbeck.features.extract import extract
-from limbeck.features.images import plain_look
+from limbeck.features.images import eval_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.shades import CFG, shades, tiny_resnet
 from tests.helpers.tiny import SIZE, tiny_vit
 
-PLAIN = Preprocessing(size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+PLAIN = Preprocessing(image_size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def contender(name: str, backbone: Backbone, preprocessing: Preprocessing = PLAIN) -> Contender:
-    return Contender.of(name, backbone, preprocessing)
+def contender(name: str, backbone: Backbone, preprocessing: Preprocessing = PLAIN) -> ComparedModel:
+    return ComparedModel.of(name, backbone, preprocessing)
 
 
 def test_a_student_is_held_against_its_teacher_and_costs_what_it_costs() -> None:
     student, teacher = tiny_vit(1), tiny_vit(3)
     train, test = shades(45, 0), shades(30, 1)
     found = compare([contender("student", student)], contender("teacher", teacher), train, test, CFG)
-    look = plain_look(test, SIZE, IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))
+    look = eval_images(test, SIZE, IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))
     own, theirs = (extract(b, look, np.arange(30), device=torch.device("cpu"))[b.taps[-1]] for b in (student, teacher))
     expected = fidelity(own, theirs)
     (entrant,) = found.students
@@ -61,7 +61,7 @@ def test_the_teacher_keeps_itself_and_its_copy_keeps_it() -> None:
 
 def test_every_network_sees_images_its_own_way() -> None:
     teacher = tiny_vit()
-    small, odd = replace(PLAIN, size=8), replace(PLAIN, mean=(0.9, 0.1, 0.5))
+    small, odd = replace(PLAIN, image_size=8), replace(PLAIN, mean=(0.9, 0.1, 0.5))
     students = [contender("small", teacher, small), contender("odd", teacher, odd)]
     found = compare(students, contender("teacher", teacher), shades(9, 0), shades(30, 1), CFG)
     assert found.students[0].size == 8
@@ -95,7 +95,7 @@ def test_a_run_stands_beside_its_teacher_itself_untrained_and_trained_alone(
         save_encoder(backbone, tmp_path / name, PLAIN, {})
     frozen = load_teacher(TeacherConfig(name=str(tmp_path / "teacher"), precision="fp32"))
     train, test = shades(45, 0), shades(30, 1)
-    found = compare_run(tmp_path / "student", frozen, untrained, train, test, CFG, scratch=tmp_path / "alone")
+    found = compare_run(tmp_path / "student", frozen, untrained, train, test, CFG, baseline=tmp_path / "alone")
     networks = {"student": student, "untrained": untrained, "from scratch": alone}
     same = compare([contender(*pair) for pair in networks.items()], contender("teacher", teacher), train, test, CFG)
     assert [entrant.name for entrant in found.entrants] == ["student", "teacher", "untrained", "from scratch"]
@@ -106,8 +106,8 @@ def test_a_run_stands_beside_its_teacher_itself_untrained_and_trained_alone(
     assert without == replace(found, students=found.students[:2])
 
 
-def entrant(name: str, gflops: float, agreement: float | None = None, **more: float) -> Entrant:
-    return Entrant(name=name, dim=8, size=32, parameters=1_000_000, gflops=gflops, agreement=agreement, **more)
+def entrant(name: str, gflops: float, agreement: float | None = None, **more: float) -> ModelScores:
+    return ModelScores(name=name, dim=8, size=32, parameters=1_000_000, gflops=gflops, agreement=agreement, **more)
 
 
 FOUND = Comparison(

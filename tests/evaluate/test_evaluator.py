@@ -123,7 +123,7 @@ def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(UserError, match="temperature is 0"):
         EvaluateConfig(temperature=0.0)
     with pytest.raises(UserError, match="images_for_geometry is 1"):
-        EvaluateConfig(images_for_geometry=1)
+        EvaluateConfig(alignment_images=1)
     with pytest.raises(UserError, match="device 'tpu9'"):
         evaluate(tiny_vit(), shades(45, 0), shades(30, 1), replace(CFG, device="tpu9"))
     with pytest.raises(UserError, match="1 image"):

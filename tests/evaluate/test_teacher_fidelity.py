@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.core.devices import use_bf16
+from limbeck.core.devices import resolve_bf16
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluate.teacher_fidelity import fidelity, fidelity_probe
 from limbeck.features.extract import extract
-from limbeck.features.images import plain_look
+from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import linear_cka
 from tests.helpers.tiny import SIZE, tiny_vit
 
@@ -125,9 +125,9 @@ def test_a_set_in_which_everything_agrees_is_refused() -> None:
 def test_the_probe_is_the_fidelity_of_the_last_layer_on_its_rows() -> None:
     store = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), np.uint8))
     cpu, rows = torch.device("cpu"), np.random.default_rng(1).permutation(40)[:30]
-    look = plain_look(store, SIZE, IMAGENET_MEAN, IMAGENET_STD, cpu)
+    look = eval_images(store, SIZE, IMAGENET_MEAN, IMAGENET_STD, cpu)
     student, teacher = tiny_vit(), tiny_vit(depth=2)
-    bf16 = use_bf16("auto", cpu)
+    bf16 = resolve_bf16("auto", cpu)
     theirs = extract(teacher, look, rows, device=cpu, bf16=bf16)[2]
     expected = fidelity(extract(student, look, rows, device=cpu, bf16=bf16)[3], theirs, k=5)
     found = fidelity_probe(look, rows, theirs, cpu, k=5)(student)

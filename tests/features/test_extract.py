@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.core.devices import use_bf16
+from limbeck.core.devices import resolve_bf16
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, preset
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract
-from limbeck.features.images import drawn_look, plain_look
+from limbeck.features.images import augmented_images, eval_images
 from tests.helpers.tiny import SIZE, tiny_vit
 
 CPU = torch.device("cpu")
 STORE = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE, 3), np.uint8))
 ROWS = np.arange(len(STORE))
-LOOK = plain_look(STORE, SIZE, IMAGENET_MEAN, IMAGENET_STD, CPU)
+LOOK = eval_images(STORE, SIZE, IMAGENET_MEAN, IMAGENET_STD, CPU)
 
 
 def test_every_tap_of_every_row_in_eval_mode_and_the_mode_restored() -> None:
@@ -51,7 +51,7 @@ def test_augmented_views_belong_to_the_row_and_differ_by_index_and_seed() -> Non
     view = preset("byol", SIZE)[1]
 
     def look(index: int, seed: int, rows: list[int]) -> torch.Tensor:
-        return drawn_look(STORE, view, index, CPU, seed)(np.array(rows))
+        return augmented_images(STORE, view, index, CPU, seed)(np.array(rows))
 
     torch.testing.assert_close(look(0, 0, [3, 8])[1], look(0, 0, [8])[0])
     assert not torch.equal(look(0, 0, [3]), look(1, 0, [3]))
@@ -60,7 +60,7 @@ def test_augmented_views_belong_to_the_row_and_differ_by_index_and_seed() -> Non
 
 @pytest.mark.parametrize(("precision", "expected"), [("bf16", True), ("fp32", False)])
 def test_a_precision_that_is_named_is_taken(precision: str, expected: bool) -> None:
-    assert use_bf16(precision, CPU) is expected  # type: ignore[arg-type]
+    assert resolve_bf16(precision, CPU) is expected  # type: ignore[arg-type]
 
 
 def test_bf16_features_are_kept_in_float32_and_are_near() -> None:

@@ -22,9 +22,9 @@ TINY = [
     "2",
     "--batch-size",
     "32",
-    "--log-every",
+    "--log-every-steps",
     "2",
-    "--knn-every",
+    "--eval-every-epochs",
     "1",
 ]
 Run = Callable[..., tuple[int, str, str]]

@@ -44,8 +44,8 @@ def save_timm(model: Any, folder: Path, **preprocessing: Any) -> Path:
 def limbeck_run(folder: Path, note: dict[str, Any] | None = None, name: str = "vit_tiny_patch16_224") -> Backbone:
     """A run's encoder in `folder`, and the network."""
     args = VIT if name.startswith("vit") else NARROW
-    backbone = build_backbone(BackboneConfig(name=name, img_size=32, args=args, small_stem=False))
+    backbone = build_backbone(BackboneConfig(name=name, image_size=32, args=args, small_stem=False))
     disturb(backbone)
-    preprocessing = Preprocessing(size=32, store_size=40, mean=MEAN, std=STD)
+    preprocessing = Preprocessing(image_size=32, store_size=40, mean=MEAN, std=STD)
     save_encoder(backbone, folder / "encoder", preprocessing, note or {})
     return backbone

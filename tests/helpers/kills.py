@@ -30,11 +30,22 @@ Life = list[tuple[str, float]]
 TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
 VIT = '{"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2}'
 SMALL = ["--method.hidden", "64", "--method.dim", "32", "--backbone.args", VIT, "--precision", "fp32"]
-SMALL += ["--epochs", "5", "--batch-size", "48", "--log-every", "2", "--knn-every", "1", "--save-minutes", "0"]
+SMALL += [
+    "--epochs",
+    "5",
+    "--batch-size",
+    "48",
+    "--log-every-steps",
+    "2",
+    "--eval-every-epochs",
+    "1",
+    "--checkpoint-every-minutes",
+    "0",
+]
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
     "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
-    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate", "2", *SMALL, "--optim.name", "sgd"],
+    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim.name", "sgd"],
 }
 
 

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.types import Batch, Clock, Loss
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.methods import Method, MethodConfig
-from limbeck.models.ema import Ema
+from limbeck.models.ema import EMA
 from limbeck.models.queue import Queue
 from tests.helpers import tiny
 from tests.helpers.tiny import COUNT, batch_for, tiny_vit
 
-CLOCK = Clock(step=3, steps=10)
+CLOCK = StepInfo(step=3, total_steps=10)
 
 
 def build(config: MethodConfig, dtype: torch.dtype = torch.float32) -> Method:
@@ -23,7 +23,7 @@ def build(config: MethodConfig, dtype: torch.dtype = torch.float32) -> Method:
     return tiny.build(config, tiny_vit()).to(dtype)
 
 
-def ask(method: Method, batch: Batch) -> Loss:
+def ask(method: Method, batch: Batch) -> LossOutput:
     """With random numbers that follow from the step, as in the training loop."""
     torch.manual_seed(CLOCK.step)
     return method(batch, CLOCK)
@@ -74,7 +74,7 @@ def test_asking_changes_nothing_and_telling_does(config: MethodConfig) -> None:
         changed = not torch.equal(before[key], after[key])
         torch.testing.assert_close(*(F.normalize(x[key], dim=-1) if changed else x[key] for x in (before, after)))
     for name, module in method.named_modules():
-        if isinstance(module, Ema | Queue):
+        if isinstance(module, EMA | Queue):
             inner = [key for key in before if key.startswith(f"{name}.")]
             assert any(not torch.equal(before[key], after[key]) for key in inner), f"{name} stands still"
 
@@ -83,9 +83,9 @@ def test_order_of_the_images_does_not_matter(config: MethodConfig) -> None:
     method = build(config, torch.float64)
     straight, order = batch_for(config, dtype=torch.float64), torch.randperm(COUNT)
     assert straight.labels is not None
-    assert straight.mates is not None
+    assert straight.partner_indices is not None
     views = tuple(v[order] for v in straight.views)
-    shuffled = Batch(views, order, straight.labels[order], straight.mates[order])
+    shuffled = Batch(views, order, straight.labels[order], straight.partner_indices[order])
     total = ask(method, straight).total
     torch.testing.assert_close(ask(method, shuffled).total, total, rtol=1e-10, atol=1e-12)
 
@@ -119,7 +119,7 @@ def test_a_collapse_is_looked_for_behind_the_heads(config: MethodConfig) -> None
 
 
 def test_a_card_says_what_it_is(config: MethodConfig) -> None:
-    assert all((config.card.idea, config.card.keeps, config.card.when))
+    assert all((config.card.summary, config.card.state, config.card.use_when))
     assert config.card.cost >= 1
 
 

@@ -9,7 +9,7 @@ from tests.helpers.tiny import SIZE
 
 CFG = EvaluateConfig(
     batch_size=16,
-    images_for_geometry=12,
+    alignment_images=12,
     linear_epochs=3,
     latency=False,
     precision="fp32",
@@ -29,4 +29,4 @@ def shades(rows: int, seed: int, labelled: bool = True) -> Store:
 def tiny_resnet() -> Backbone:
     """A ResNet of two narrow stages and two more."""
     args = {"channels": [8, 8, 12, 12], "layers": [1, 1, 1, 1]}
-    return build_backbone(BackboneConfig(name="resnet18", img_size=SIZE, args=args))
+    return build_backbone(BackboneConfig(name="resnet18", image_size=SIZE, args=args))

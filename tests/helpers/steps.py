@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.methods import Method
-from limbeck.methods.base import Host, MomentumHost
+from limbeck.methods.base import Host, SymmetricEMAHost
 from limbeck.methods.sdssl import SDSSL
 from tests.helpers import loops
 
@@ -40,7 +40,7 @@ class Reference:
         return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def teacher(self, view: Tensor) -> Tensor:
-        assert isinstance(self.host, MomentumHost)
+        assert isinstance(self.host, SymmetricEMAHost)
         branch = self.host.teacher.module
         state = dict(branch.projector.named_parameters())  # type: ignore[union-attr]
         return loops.mlp(loops.vit_layers(branch.backbone.model, view)[-1], state, self.norm).detach()  # type: ignore[union-attr]

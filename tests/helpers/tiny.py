@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core.types import Batch, Clock, Features, Setting, Taught
-from limbeck.data.loader import EVERY_ROW, Visits
+from limbeck.core.types import Batch, DataContext, Features, StepInfo, TeacherOutput
+from limbeck.data.loader import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import DistillConfig, Teacher
@@ -27,14 +27,14 @@ SIZES = {
     "freeze_steps": 0,
     "warmup_steps": 2,  # in which two batches fill the queue
 }
-CLOCK = Clock(step=3, steps=10)
-SETTING = Setting(images=250, batch=COUNT, together=COUNT, classes=CLASSES)
+CLOCK = StepInfo(step=3, total_steps=10)
+CONTEXT = DataContext(num_images=250, batch_size=COUNT, forward_batch_size=COUNT, num_classes=CLASSES)
 
 
 def tiny_vit(depth: int = 3) -> Backbone:
     """A ViT of width 16 with two heads on 16 x 16 pixels, patch 8; its positions and CLS token are not degenerate."""
     args = {"patch_size": 8, "embed_dim": 16, "depth": depth, "num_heads": 2, "dynamic_img_size": True}
-    return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", img_size=SIZE, args=args))
+    return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", image_size=SIZE, args=args))
 
 
 def shrink(config: Any, sizes: dict[str, int]) -> Any:
@@ -45,7 +45,7 @@ def shrink(config: Any, sizes: dict[str, int]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def configs(setting: Setting = SETTING, **sizes: int) -> dict[str, MethodConfig]:
+def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodConfig]:
     """Every method with its defaults but small (`SIZES`), fitted to its batches; SDSSL over every host."""
     sizes = SIZES | sizes
     hosts = {n: method_config(n) for n in method_names() if issubclass(method_config(n), HostConfig)}
@@ -56,7 +56,7 @@ def configs(setting: Setting = SETTING, **sizes: int) -> dict[str, MethodConfig]
             found |= {f"{name}-{h}": shrink(kind(host=host()), sizes) for h, host in hosts.items()}
         else:
             found[name] = shrink(kind(), sizes)
-    return {name: config.fit(setting) for name, config in found.items()}
+    return {name: config.resolve(context) for name, config in found.items()}
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -85,19 +85,21 @@ def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = tor
     return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
 
 
-def visits(config: MethodConfig, store: Store) -> Visits:
+def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
     """Every row of a store; where a method wants bags, with the two images as its bag whose pixels are nearest."""
     if not isinstance(config, DistillConfig) or config.bags() is None:
-        return EVERY_ROW
+        return ALL_ROWS
     pixels = torch.from_numpy(store.images).flatten(1).float()
     distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
-    return Visits(bags=distances.topk(2, largest=False).indices.numpy())
+    return SamplingPlan(bags=distances.topk(2, largest=False).indices.numpy())
 
 
 def build(config: MethodConfig, backbone: Backbone) -> Method:
     """The method, with a teacher if it learns from one."""
     return (
-        config.distil(backbone, PixelTeacher(config)) if isinstance(config, DistillConfig) else config.build(backbone)
+        config.build_distiller(backbone, PixelTeacher(config))
+        if isinstance(config, DistillConfig)
+        else config.build(backbone)
     )
 
 
@@ -107,20 +109,20 @@ class PixelTeacher(Teacher):
     dim, map_dim = 32, 8
 
     def __init__(self, config: MethodConfig) -> None:
-        self.seen = [view for view in config.make_views(SIZE) if view.teacher]
+        self.seen = [view for view in config.make_views(SIZE) if view.for_teacher]
         generator = torch.Generator().manual_seed(1)
         self.mixture = torch.randn(3, self.map_dim, generator=generator, dtype=torch.float64)
         self.summary = torch.randn(self.map_dim * 16, self.dim, generator=generator, dtype=torch.float64)
         few = torch.randn(32, 3, generator=generator)  # directions, as features of alike images have
         self.sample = few @ torch.randn(3, self.dim, generator=generator)
 
-    def __call__(self, batch: Batch) -> Taught:
+    def __call__(self, batch: Batch) -> TeacherOutput:
         """The views that are marked as a teacher's are the last ones of a batch."""
         maps = [self._look(view) for view in batch.views[-len(self.seen) :]]
-        first = [view.like == 0 and not view.mate for view in self.seen]
+        first = [view.same_crop_as == 0 and not view.of_partner for view in self.seen]
         unlike = (places - places.mean((2, 3), keepdim=True) for places in maps)
         vectors = tuple(places.flatten(1) @ self.summary.to(places.dtype) for places in unlike)
-        return Taught(vectors, maps[first.index(True)] if any(first) else None)
+        return TeacherOutput(vectors, maps[first.index(True)] if any(first) else None)
 
     def _look(self, view: Tensor) -> Tensor:
         mixture = self.mixture.to(view.dtype)

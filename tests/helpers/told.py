@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.core.types import Batch, Loss, Taught
+from limbeck.core.types import Batch, LossOutput, TeacherOutput
 from limbeck.methods.base import DistillConfig, QueueDistiller, Teacher
 from tests.helpers.tiny import build, tiny_vit
 
@@ -23,7 +23,7 @@ class Silent(Teacher):
     def __init__(self, sample: Tensor) -> None:
         self.sample, self.dim = sample, sample.shape[1]
 
-    def __call__(self, batch: Batch) -> Taught:
+    def __call__(self, batch: Batch) -> TeacherOutput:
         """Is not asked."""
         raise AssertionError
 
@@ -36,7 +36,7 @@ def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 def method_with(config: DistillConfig, queues: Mapping[str, Tensor]) -> Any:
     """The method in float64 with queues of these rows, [K D], before their first one is overwritten."""
     sample = torch.randn(12, next(iter(queues.values())).shape[1])
-    method = config.distil(tiny_vit(), Silent(sample)).double()
+    method = config.build_distiller(tiny_vit(), Silent(sample)).double()
     assert isinstance(method, QueueDistiller)
     for name, rows in queues.items():
         method.queue.register_buffer(name, rows.contiguous().clone())
@@ -54,7 +54,7 @@ def small(config: DistillConfig) -> Any:
     return method
 
 
-def check(loss: Loss, expected: Tensor, students: Mapping[Tensor, Tensor]) -> None:
+def check(loss: LossOutput, expected: Tensor, students: Mapping[Tensor, Tensor]) -> None:
     """The value, and the gradient of each of the student's embeddings."""
     torch.testing.assert_close(loss.total, expected, rtol=0, atol=1e-10)
     found = torch.autograd.grad(loss.total, list(students))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limbeck.core.types import Batch, Clock, Features, Loss
+from limbeck.core.types import Batch, Features, LossOutput, StepInfo
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
@@ -40,20 +40,20 @@ class Toy(Method):
         self.average = copy.deepcopy(self.backbone).requires_grad_(False)
         self.register_buffer("seen", torch.full((40,), -1))
         self.noise = noise
-        self.clocks: list[Clock] = []
+        self.clocks: list[StepInfo] = []
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         first, second = (self.backbone(view).final.float() for view in batch.views)
         target = self.average(batch.views[0]).final.float()
         noise = self.noise * torch.randn_like(first)
         near, far = (first + noise - target).square().mean(), (second - target).square().mean()
-        return Loss(near + far, {"near": near, "far": far}, {"rows": batch.rows})
+        return LossOutput(near + far, {"near": near, "far": far}, {"rows": batch.indices})
 
     def target_encoder(self) -> Any:
         return self.average
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
-        self.clocks.append(clock)
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
+        self.clocks.append(step_info)
         self.seen.copy_(torch.cat([loss.memory["rows"], self.seen])[:40])
         for ours, theirs in zip(self.average.parameters(), self.backbone.parameters(), strict=True):
             ours.lerp_(theirs, 0.1)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from limbeck.core.distributed import rank, world
-from limbeck.core.types import Clock, Loss
+from limbeck.core.distributed import rank, world_size
+from limbeck.core.types import LossOutput, StepInfo
 from tests.helpers.toy import Toy, fit, toy
 
 
@@ -17,8 +17,8 @@ class Watched(Toy):
         super().__init__(norm=False, noise=0.0)
         self.given: list[torch.Tensor] = []
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
-        super().after_step(loss, clock)
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
+        super().after_step(loss, step_info)
         self.given.append(loss.memory["rows"])
 
 
@@ -27,8 +27,8 @@ def main() -> None:
     run = Path(sys.argv[1])
     method = toy(kind=Watched)
     assert isinstance(method, Watched)
-    fit(run, method, devices=2, accumulate=2, log_every=2)
-    assert world() == 2
+    fit(run, method, devices=2, accumulate_steps=2, log_every_steps=2)
+    assert world_size() == 2
     torch.save({"rows": torch.stack(method.given), "weight": method.backbone[1].weight.detach()}, run / f"{rank()}.pt")
 
 

@@ -10,13 +10,13 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, Clock
+from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import HostConfig
-from limbeck.methods.wcl import WCL, Config
+from limbeck.methods.wcl import WCL, WCLConfig
 from tests.helpers.loss_loops import info_nce_loops, same_component, sup_con_loops
 from tests.helpers.tiny import Flat, batch, tiny_vit
 
-CLOCK = Clock(3, 10)
+CLOCK = StepInfo(3, 10)
 
 
 def linear(weight: Tensor) -> nn.Linear:
@@ -28,7 +28,7 @@ def linear(weight: Tensor) -> nn.Linear:
 def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     """Features of two views under two linear heads: both losses, and every gradient."""
     g = golden("wcl_ws1")
-    method = WCL(Flat(nn.Identity(), 7), Config(hidden=4, dim=5))  # type: ignore[arg-type]
+    method = WCL(Flat(nn.Identity(), 7), WCLConfig(hidden=4, dim=5))  # type: ignore[arg-type]
     method.instance_head, method.graph_head = (linear(torch.from_numpy(g[f"head{i}_w"])) for i in (1, 2))  # type: ignore[assignment]
     views = tuple(torch.from_numpy(g[f"x{i}"]).requires_grad_(True) for i in (1, 2))
     loss = method(Batch(views, torch.arange(16)), CLOCK)
@@ -43,7 +43,7 @@ def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -
 
 def wcl(detach_keys: bool) -> WCL:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8, detach_keys=detach_keys).build(tiny_vit()).double()
+    return WCLConfig(hidden=12, dim=8, detach_keys=detach_keys).build(tiny_vit()).double()
 
 
 def components_by_hand(rows: Tensor) -> list[int]:
@@ -77,7 +77,7 @@ def test_equals_its_definition(detach_keys: bool) -> None:
 
 def test_a_preset_of_other_than_two_views_is_refused() -> None:
     with pytest.raises(UserError, match="the views 'multicrop' are 8 of each image and wcl compares 2; choose one of"):
-        dataclasses.replace(Config(), views="multicrop").make_views(96)
+        dataclasses.replace(WCLConfig(), views="multicrop").make_views(96)
 
 
 def test_it_says_why_it_is_no_host() -> None:

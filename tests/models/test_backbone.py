@@ -15,23 +15,23 @@ from limbeck.models.vit_init import sincos_positions
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 4, "num_heads": 2}
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 FAMILIES = {
-    "vit-cls": BackboneConfig(img_size=16, args=VIT),
-    "vit-mean": BackboneConfig(img_size=16, args=VIT | {"global_pool": "avg"}),
-    "vit-no-cls": BackboneConfig(img_size=16, args=VIT | {"global_pool": "avg", "class_token": False}),
-    "vit-registers": BackboneConfig(img_size=16, args=VIT | {"reg_tokens": 2, "no_embed_class": True}),
-    "deit-distilled": BackboneConfig(name="deit_tiny_distilled_patch16_224", img_size=16, args=VIT),
-    "eva": BackboneConfig(name="eva02_tiny_patch14_224", img_size=16, args=VIT),
-    "beit": BackboneConfig(name="beit_base_patch16_224", img_size=16, args=VIT),
-    "resnet-quarter": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
-    "resnet-pooled": BackboneConfig(name="resnet18", img_size=32, stem_pool=True, args=QUARTER),
+    "vit-cls": BackboneConfig(image_size=16, args=VIT),
+    "vit-mean": BackboneConfig(image_size=16, args=VIT | {"global_pool": "avg"}),
+    "vit-no-cls": BackboneConfig(image_size=16, args=VIT | {"global_pool": "avg", "class_token": False}),
+    "vit-registers": BackboneConfig(image_size=16, args=VIT | {"reg_tokens": 2, "no_embed_class": True}),
+    "deit-distilled": BackboneConfig(name="deit_tiny_distilled_patch16_224", image_size=16, args=VIT),
+    "eva": BackboneConfig(name="eva02_tiny_patch14_224", image_size=16, args=VIT),
+    "beit": BackboneConfig(name="beit_base_patch16_224", image_size=16, args=VIT),
+    "resnet-quarter": BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
+    "resnet-pooled": BackboneConfig(name="resnet18", image_size=32, stem_pool=True, args=QUARTER),
     "resnet": BackboneConfig(name="resnet18", small_stem=False, args={"channels": [8, 16, 24, 32]}),
     "resnet-bottleneck": BackboneConfig(name="resnet26d", args={"channels": [4, 8, 8, 8]}),
-    "mobilenet": BackboneConfig(name="mobilenetv3_small_050", img_size=32),
+    "mobilenet": BackboneConfig(name="mobilenetv3_small_050", image_size=32),
     "convnext": BackboneConfig(name="convnext_atto", args={"dims": [8, 16, 24, 32]}),
     "swin": BackboneConfig(
-        name="swin_tiny_patch4_window7_224", img_size=56, args={"embed_dim": 12, "depths": [1, 1, 1, 1]}
+        name="swin_tiny_patch4_window7_224", image_size=56, args={"embed_dim": 12, "depths": [1, 1, 1, 1]}
     ),
-    "convit": BackboneConfig(name="convit_tiny", img_size=64, args={"depth": 3}),
+    "convit": BackboneConfig(name="convit_tiny", image_size=64, args={"depth": 3}),
 }
 
 
@@ -45,7 +45,7 @@ def build(family: str) -> Backbone:
 
 
 def images(backbone: Backbone, count: int = 2) -> Tensor:
-    size = backbone.cfg.img_size or 64
+    size = backbone.cfg.image_size or 64
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -76,7 +76,7 @@ def test_a_cut_answers_with_its_tap_and_is_the_timm_model_it_names(family: str) 
         torch.testing.assert_close(cut(x).final, taps[depth], atol=1e-5, rtol=1e-5)
         name, args = timm_recipe(cut.cfg)
         assert (name == "limbeck_backbone") == (
-            family in NEED_LIMBECK and (depth < len(taps) or cut.cfg.img_size == 32)
+            family in NEED_LIMBECK and (depth < len(taps) or cut.cfg.image_size == 32)
         )
         model = timm.create_model(name, **args).eval()
         model.load_state_dict(cut.model.state_dict())
@@ -112,7 +112,7 @@ def test_a_vit_tap_is_the_block_output_through_the_final_norm() -> None:
 @torch.no_grad()
 def test_each_depth_can_have_a_norm_of_its_own() -> None:
     torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(img_size=16, args=VIT, per_layer_norm=True)).eval()
+    backbone = build_backbone(BackboneConfig(image_size=16, args=VIT, per_layer_norm=True)).eval()
     for tap, norm in backbone.tap_norms.items():
         norm.weight.fill_(float(tap))
     model, x = backbone.model, images(backbone)
@@ -152,7 +152,7 @@ def test_the_small_stem_is_one_3x3_convolution_of_the_width_it_replaces() -> Non
     pooled = build("resnet-pooled").model
     assert pooled.conv1.kernel_size == (3, 3)
     assert isinstance(pooled.maxpool, nn.MaxPool2d)
-    plain = build_backbone(BackboneConfig(name="resnet18", img_size=96, args={"channels": [8, 8, 8, 8]})).model
+    plain = build_backbone(BackboneConfig(name="resnet18", image_size=96, args={"channels": [8, 8, 8, 8]})).model
     assert plain.conv1.kernel_size == (7, 7)
 
 
@@ -185,7 +185,7 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        backbone = build_backbone(BackboneConfig(img_size=16, args=VIT, checkpointing=checkpointing)).train()
+        backbone = build_backbone(BackboneConfig(image_size=16, args=VIT, checkpointing=checkpointing)).train()
         backbone(images(backbone), (2,)).taps[2].square().sum().backward()
         gradients.append(backbone.model.blocks[0].attn.qkv.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -219,7 +219,7 @@ def test_the_start_is_moco_v3s() -> None:
     torch.manual_seed(0)
     width, patch = 96, 8
     args = {"patch_size": patch, "embed_dim": width, "depth": 2, "num_heads": 2}
-    model = build_backbone(BackboneConfig(img_size=32, args=args)).model
+    model = build_backbone(BackboneConfig(image_size=32, args=args)).model
     block = model.blocks[1]
     bounds = {
         "qkv": (block.attn.qkv.weight, math.sqrt(6 / (width + width))),
@@ -235,7 +235,7 @@ def test_the_start_is_moco_v3s() -> None:
 
 
 def test_timms_own_start_can_be_kept() -> None:
-    cfg = BackboneConfig(img_size=16, args=VIT, init="timm", sincos_positions=False, freeze_patch_embed=False)
+    cfg = BackboneConfig(image_size=16, args=VIT, init="timm", sincos_positions=False, freeze_patch_embed=False)
     model = build_backbone(cfg).model
     assert all(p.requires_grad for p in model.parameters())
     assert model.pos_embed[0, 0].any()
@@ -251,11 +251,11 @@ def limbeck_test_without_taps(pretrained: bool = False, **kwargs: object) -> nn.
     [
         (BackboneConfig(name="resnet19"), "did you mean 'resnet18'"),
         (BackboneConfig(name="resnet18.tin"), "no weights 'tin'"),
-        (BackboneConfig(img_size=30), "img_size 30 .* patch size 16"),
+        (BackboneConfig(image_size=30), "image_size 30 .* patch size 16"),
         (BackboneConfig(name="convnext_atto", small_stem=True), "'convnext_atto' has no small stem"),
-        (BackboneConfig(img_size=16, args=VIT, cut=5), "Depth 5 .* 1 to 4"),
+        (BackboneConfig(image_size=16, args=VIT, cut=5), "Depth 5 .* 1 to 4"),
         (BackboneConfig(name="resnet18", cut=0), "Depth 0 .* 1 to 4"),
-        (BackboneConfig(img_size=16, args=VIT | {"embed_dim": 18}), "not 18"),
+        (BackboneConfig(image_size=16, args=VIT | {"embed_dim": 18}), "not 18"),
         (BackboneConfig(args={"dept": 3}), "dept"),
         (BackboneConfig(name="limbeck_test_without_taps"), "no forward_intermediates"),
         (BackboneConfig(name="resnet18", per_layer_norm=True), "leave per_layer_norm out"),

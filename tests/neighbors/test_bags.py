@@ -100,7 +100,7 @@ def test_empty_clusters_are_filled_again() -> None:
 def test_statistics_are_what_one_counts() -> None:
     features, labels = with_copies(120, 8), np.random.default_rng(0).integers(-1, 3, 120)
     rows = np.arange(1, 120, 2)
-    graph = neighbours(features, 4, rows=rows, drop_above=0.9995)
+    graph = neighbours(features, 4, rows=rows, max_similarity=0.9995)
     edges = {(i, j) for i, js in zip(graph.of.tolist(), graph.rows.tolist(), strict=True) for j in js if j >= 0}
     degree = np.array([sum(j == i for _, j in edges) for i in rows], float)
     known = [(i, j) for i, j in edges if labels[i] >= 0 and labels[j] >= 0]
@@ -119,7 +119,7 @@ def test_statistics_are_what_one_counts() -> None:
 def test_films_are_warned_of() -> None:
     film = np.repeat(clustered(20, 16), 10, axis=0) + 1e-4
     assert "100% of the images have a neighbour of cosine above 0.999" in str(describe(neighbours(film, 3)).warning())
-    assert describe(neighbours(film, 3, drop_above=COPY)).warning() is None
+    assert describe(neighbours(film, 3, max_similarity=COPY)).warning() is None
     assert describe(neighbours(clustered(200, 16), 3)).warning() is None
 
 

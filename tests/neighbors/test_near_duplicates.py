@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
-from limbeck.neighbors.near_duplicate_report import find_twins
+from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 from limbeck.neighbors.near_duplicates import Matches, duplicates, leaks, thumbnails
 from tests.helpers.commands import Run
 
@@ -61,9 +61,9 @@ def test_thumbnails_see(name: str) -> None:
 
 
 def test_blank_images_are_alike_and_like_nothing_else() -> None:
-    grey = np.full((3, 32, 32, 3), [[[[0]]], [[[128]]], [[[255]]]], np.uint8)
-    grey[0, 3, 5] += 1  # noise
-    found = duplicates(thumbnails(Store.from_arrays(np.concatenate([pictures(5, size=32), grey]))))
+    grayscale = np.full((3, 32, 32, 3), [[[[0]]], [[[128]]], [[[255]]]], np.uint8)
+    grayscale[0, 3, 5] += 1  # noise
+    found = duplicates(thumbnails(Store.from_arrays(np.concatenate([pictures(5, size=32), grayscale]))))
     assert found.rows.tolist() == [5, 6, 7]
 
 
@@ -91,7 +91,7 @@ def planted() -> tuple[Store, Store]:
 
 def test_planted_copies_and_leaks_are_found_and_nothing_else(tmp_path: Path) -> None:
     store, against = planted()
-    found = find_twins(store, against)
+    found = find_near_duplicates(store, against)
     assert found.within.rows.tolist() == [3, 7, 40, 41, 42]
     assert found.within.others.tolist() == [40, 41, 3, 7, 7]
     assert found.within.groups is not None
@@ -116,7 +116,7 @@ def test_planted_copies_and_leaks_are_found_and_nothing_else(tmp_path: Path) -> 
 def test_what_images_are_compared_by_can_be_replaced() -> None:
     store, _ = planted()
     labels = np.arange(43) % 40
-    found = find_twins(store, describe=lambda _: np.eye(40)[labels])
+    found = find_near_duplicates(store, describe=lambda _: np.eye(40)[labels])
     assert found.within.rows.tolist() == [0, 1, 2, 40, 41, 42]
 
 
@@ -141,7 +141,7 @@ def test_the_command(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     store, against = planted()
     photos, others = save(tmp_path / "photos", store.images), save(tmp_path / "others", against.images)
     tables = []
-    for number, words in enumerate([[photos], [photos, "--fix-into", tmp_path / "store"], [tmp_path / "store"]]):
+    for number, words in enumerate([[photos], [photos, "--build-store", tmp_path / "store"], [tmp_path / "store"]]):
         out = tmp_path / f"check{number}"
         code, _, err = limbeck("check", *words, "--near-duplicates", "--against", others, "--out", out)
         assert code == 0, err
@@ -151,7 +151,7 @@ def test_the_command(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tables[0] == tables[1] == tables[2]
     assert "03.png" in tables[0]
     code, _, err = limbeck(
-        "check", tmp_path / "store", "--near-duplicates", "--alike", "2", "--out", tmp_path / "check"
+        "check", tmp_path / "store", "--near-duplicates", "--similarity-threshold", "2", "--out", tmp_path / "check"
     )
     assert (code, "above a cosine of 2" in err) == (1, True)
     assert not (tmp_path / "check").exists()

@@ -16,21 +16,21 @@ from limbeck.neighbors import graph as module
 from limbeck.neighbors import search, storage
 from limbeck.neighbors.graph import Graph, neighbours
 from limbeck.neighbors.search import Blocks, ExactSearch, Found, nearest
-from limbeck.neighbors.vectors import Vectors
+from limbeck.neighbors.vectors import UnitVectors
 from tests.helpers.clusters import clustered, with_copies
 from tests.helpers.golden import Golden
 
 CPU = torch.device("cpu")
 
 
-def by_hand(features: NDArray[np.floating], k: int, drop_above: float = np.inf) -> NDArray[np.int64]:
+def by_hand(features: NDArray[np.floating], k: int, max_similarity: float = np.inf) -> NDArray[np.int64]:
     """The definition: all cosines in float64, rounded to float32, sorted by cosine and then by row."""
     unit = features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     found = []
     for row, query in enumerate(unit):
         cosines = (unit @ query).astype(np.float32)
-        ranked = sorted((-c, other) for other, c in enumerate(cosines) if other != row and c <= drop_above)
+        ranked = sorted((-c, other) for other, c in enumerate(cosines) if other != row and c <= max_similarity)
         found.append([other for _, other in ranked[:k]])
     return np.array(found)
 
@@ -52,12 +52,12 @@ def test_exact_equals_brute_force(make: Callable[..., NDArray[np.float32]], dtyp
 
 
 @pytest.mark.parametrize("blocks", [Blocks(1, 150), Blocks(7, 300), Blocks(300, 11), Blocks(64, 64)])
-@pytest.mark.parametrize("drop_above", [None, 0.9])
-def test_blocks_do_not_show(blocks: Blocks, drop_above: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_similarity", [None, 0.9])
+def test_blocks_do_not_show(blocks: Blocks, max_similarity: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     features = with_copies(300, 16)
-    whole = neighbours(features, 9, drop_above=drop_above)
+    whole = neighbours(features, 9, max_similarity=max_similarity)
     monkeypatch.setitem(search.BLOCKS, "cpu", blocks)
-    assert_equal(neighbours(features, 9, search="exact", drop_above=drop_above), whole)
+    assert_equal(neighbours(features, 9, search="exact", max_similarity=max_similarity), whole)
 
 
 def test_neighbours_that_float32_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,13 +104,13 @@ def test_nobody_is_its_own_neighbour() -> None:
 
 def test_copies_are_dropped_and_the_next_best_taken() -> None:
     features = with_copies(300, 24)
-    graph = neighbours(features, 7, drop_above=0.999)
+    graph = neighbours(features, 7, max_similarity=0.999)
     np.testing.assert_array_equal(graph.rows, by_hand(features, 7, 0.999))
     assert graph.cosines.max() <= 0.999
 
 
 def test_what_is_not_there_is_minus_one() -> None:
-    graph = neighbours(np.eye(4, dtype=np.float32)[[0, 0, 1, 0]], 2, drop_above=0.5)
+    graph = neighbours(np.eye(4, dtype=np.float32)[[0, 0, 1, 0]], 2, max_similarity=0.5)
     assert graph.rows.tolist() == [[2, -1], [2, -1], [0, 1], [2, -1]]
     assert graph.cosines.tolist() == [[0, -np.inf]] * 2 + [[0, 0], [0, -np.inf]]
 
@@ -128,27 +128,27 @@ def test_a_choice_of_rows_speaks_in_numbers_of_the_features(tmp_path: Path) -> N
 
 def test_what_does_not_fit_into_memory_is_read_block_by_block() -> None:
     features = with_copies(200, 16)
-    held, read = (Vectors(features, None, CPU, memory) for memory in (2**20, 0))
+    held, read = (UnitVectors(features, None, CPU, memory) for memory in (2**20, 0))
     for one, other in zip(nearest(held, 5), nearest(read, 5), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_rows_of_one_set_in_another() -> None:
     base, queries = clustered(100, 8), clustered(30, 8, seed=1)
-    found = nearest(Vectors(torch.from_numpy(base), None, CPU), 3, Vectors(queries, None, CPU))
+    found = nearest(UnitVectors(torch.from_numpy(base), None, CPU), 3, UnitVectors(queries, None, CPU))
     unit = [x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (base, queries)]
     np.testing.assert_array_equal(found.rows, np.argsort(-(unit[1] @ unit[0].T), axis=1)[:, :3])
 
 
-@pytest.mark.parametrize("drop_above", [None, 0.97])
-def test_ivf_finds_nearly_all(drop_above: float | None) -> None:
+@pytest.mark.parametrize("max_similarity", [None, 0.97])
+def test_ivf_finds_nearly_all(max_similarity: float | None) -> None:
     features = with_copies(4000, 16)
-    exact, ivf = (neighbours(features, 10, search=way, drop_above=drop_above) for way in ("exact", "ivf"))
+    exact, ivf = (neighbours(features, 10, search=way, max_similarity=max_similarity) for way in ("exact", "ivf"))
     recall = (exact.rows[:, :, None] == ivf.rows[:, None, :]).any(axis=2).mean()
     assert recall > 0.98
     assert (ivf.rows != ivf.of[:, None]).all()
     assert (ivf.rows >= 0).all()
-    assert drop_above is None or ivf.cosines.max() <= drop_above
+    assert max_similarity is None or ivf.cosines.max() <= max_similarity
 
 
 def test_auto_searches_exactly_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ def test_what_auto_chose_once_is_kept(tmp_path: Path) -> None:
     [
         ({"digest": "def"}, "features is 'abc' there and 'def' here"),
         ({"k": 4}, "k is 5 there and 4 here"),
-        ({"drop_above": 0.9}, "drop_above is None there and 0.9 here"),
+        ({"max_similarity": 0.9}, "max_similarity is None there and 0.9 here"),
         ({"rows": np.arange(100)}, "images is 120 there and 100 here"),
         ({"search": "ivf"}, "search is 'exact' there and 'ivf' here"),
     ],

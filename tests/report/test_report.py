@@ -14,7 +14,7 @@ from limbeck.cli import main
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.results import Comparison, Data, Entrant, Result, Row
+from limbeck.evaluate.results import Comparison, Data, ModelScores, Result, Row
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, layer_picture, write_report
@@ -32,7 +32,7 @@ SDSSL: Any = method_config("sdssl")
 
 
 def run_config(store: str = "stores/photos", method: MethodConfig | None = None) -> RunConfig:
-    backbone = BackboneConfig(img_size=28, args={"patch_size": 7, "depth": 3})
+    backbone = BackboneConfig(image_size=28, args={"patch_size": 7, "depth": 3})
     return RunConfig(
         store=store, digest="d", method=method or SDSSL(host=MOCO()), backbone=backbone, optim=OptimConfig(lr=1e-3)
     )
@@ -61,8 +61,10 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
 
 
 def beside_its_teacher() -> Comparison:
-    teacher = Entrant(name="teacher", dim=8, size=32, parameters=5_000_000, gflops=10.0, knn=0.955)
-    student = Entrant(name="student", dim=8, size=32, parameters=50_000, gflops=0.4, knn=0.912, agreement=0.8, cka=0.9)
+    teacher = ModelScores(name="teacher", dim=8, size=32, parameters=5_000_000, gflops=10.0, knn=0.955)
+    student = ModelScores(
+        name="student", dim=8, size=32, parameters=50_000, gflops=0.4, knn=0.912, agreement=0.8, cka=0.9
+    )
     return Comparison(teacher=teacher, students=(student,), images=2001, neighbours=10)
 
 
@@ -209,18 +211,18 @@ def test_the_command_on_the_page_repeats_the_run(method: MethodConfig, monkeypat
         digest="d",
         method=method,
         backbone=BackboneConfig(name="resnet18", args={"channels": [8, 8, 8, 8]}, small_stem=True, init="timm"),
-        optim=OptimConfig(name="sgd", lr=0.02, betas=(0.8, 0.9), clip=1.0),
-        train=TrainConfig(epochs=3, warmup_epochs=0.5, compile=True, precision="fp32"),
+        optim=OptimConfig(name="sgd", lr=0.02, betas=(0.8, 0.9), clip_grad_norm=1.0),
+        training=TrainConfig(epochs=3, warmup_epochs=0.5, compile=True, precision="fp32"),
     )
     seen: dict[str, Any] = {}
     monkeypatch.setattr(run_module, "pretrain", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
-    assert [seen[key] for key in ("method", "backbone", "optim", "train")] == [
+    assert [seen[key] for key in ("method", "backbone", "optim", "training")] == [
         config.method,
         config.backbone,
         config.optim,
-        config.train,
+        config.training,
     ]
 
 
@@ -231,15 +233,17 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
         method=method_config("compress")(temperature=0.07, queue=500),  # type: ignore[call-arg]
         backbone=BackboneConfig(name="resnet18", small_stem=True),
         optim=OptimConfig(name="sgd", lr=0.02),
-        train=TrainConfig(epochs=3),
-        teacher=TeacherConfig(name="runs/big", size=64, centre=True, held_out=5, digest="abc", licence="mit", replay=2),
+        training=TrainConfig(epochs=3),
+        teacher=TeacherConfig(
+            name="runs/big", image_size=64, center=True, val_images=5, digest="abc", license="mit", cached_views=2
+        ),
     )
     seen: dict[str, Any] = {}
     monkeypatch.setattr(run_module, "distill", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
-    wanted = [config.method, config.backbone, config.optim, config.train, config.teacher]
-    assert [seen[key] for key in ("method", "student", "optim", "train", "teacher")] == wanted
+    wanted = [config.method, config.backbone, config.optim, config.training, config.teacher]
+    assert [seen[key] for key in ("method", "student", "optim", "training", "teacher")] == wanted
 
 
 @pytest.mark.parametrize(("knn", "tap"), [((0.5, 0.96, 0.95), 2), ((0.951, 0.94, 0.96), 1), ((0.9, 0.92, 0.94), 3)])

@@ -85,12 +85,12 @@ def test_a_pooler_that_was_never_trained_is_not_asked(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_another_size_resamples_the_positions(tmp_path: Path) -> None:
     model = save(vit(), tmp_path)
-    frozen = load_teacher(teacher(tmp_path, size=48))
+    frozen = load_teacher(teacher(tmp_path, image_size=48))
     expected = model(images(size=48), interpolate_pos_encoding=True).pooler_output
     torch.testing.assert_close(frozen.network(images(size=48)).vector, expected)
     assert frozen.network(images(size=48), maps=True).map.shape == (3, 16, 6, 6)  # type: ignore[union-attr]
-    with pytest.raises(UserError, match=r"patches of 8 pixels: give --teacher.size 40 or 48, not 44"):
-        load_teacher(teacher(tmp_path, size=44))
+    with pytest.raises(UserError, match=r"patches of 8 pixels: give --teacher.image-size 40 or 48, not 44"):
+        load_teacher(teacher(tmp_path, image_size=44))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_models_that_are_unknown_or_do_not_see_are_refused(tmp_path: Path) -> No
 def test_it_cannot_be_cut_and_its_card_gives_the_licence(tmp_path: Path) -> None:
     save(vit(), tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
-    assert load_teacher(teacher(tmp_path)).licence == "cc-by-nc-4.0"
+    assert load_teacher(teacher(tmp_path)).license == "cc-by-nc-4.0"
     with pytest.raises(UserError, match=r"teacher.depth cuts networks of Limbeck and timm"):
         load_teacher(teacher(tmp_path, depth=1))
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.store.store import Store
-from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
+from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher_features
 from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 
 CPU = torch.device("cpu")
 
 
-def resnet(folder: Path, **settings: Any) -> Frozen:
+def resnet(folder: Path, **settings: Any) -> LoadedTeacher:
     save_timm(timm_resnet(), folder, mean=MEAN, std=STD, input_size=(3, 32, 32))
     return load_teacher(TeacherConfig(name=str(folder), **({"precision": "fp32"} | settings)))
 
@@ -87,12 +87,12 @@ def test_the_digest_is_of_weights_depth_size_and_way_of_answering(tmp_path: Path
     settings: list[dict[str, Any]] = [
         cfg,
         {**cfg, "depth": 2},
-        {**cfg, "size": 48},
+        {**cfg, "image_size": 48},
         {**cfg, "batch_statistics": True},
         {"name": str(tmp_path / "b")},
         {"name": str(tmp_path / "c")},
     ]
-    digests = [load_teacher(TeacherConfig(**setting)).digest for setting in settings]
+    digests = [load_teacher(TeacherConfig(**context)).digest for context in settings]
     assert len(set(digests)) == len(settings)
     assert load_teacher(TeacherConfig(**cfg, mean=MEAN, precision="bf16")).digest == digests[0]
 
@@ -129,7 +129,9 @@ def test_features_are_of_the_plain_views_in_its_own_size_and_normalisation(tmp_p
 
 def test_features_can_be_trained_on() -> None:
     store = Store.from_arrays(np.full((4, 8, 8, 3), 51, np.uint8))
-    frozen = load_teacher(TeacherConfig(name="mean", size=8, mean=(0.0, 0.1, 0.2), std=(1.0, 0.5, 1.0)), network=Mean())
+    frozen = load_teacher(
+        TeacherConfig(name="mean", image_size=8, mean=(0.0, 0.1, 0.2), std=(1.0, 0.5, 1.0)), teacher_module=Mean()
+    )
     found = teacher_features(frozen, store, np.arange(4), device=CPU)
     torch.testing.assert_close(found, torch.tensor([0.2, 0.2, 0.0]).expand(4, 3), atol=1e-6, rtol=0)
     (found * torch.ones(3, requires_grad=True)).sum().backward()

@@ -53,7 +53,7 @@ def test_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(estimate, "_peak", lambda device: 5_000 + gradients + state + 8 * 1_000)
     monkeypatch.setattr(estimate, "_free", lambda device: gradients + state + 33_000)
     monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__))
-    store = Store.open(build_store(noise().images, tmp_path / "store", size=10).path or "")
+    store = Store.open(build_store(noise().images, tmp_path / "store", store_size=10).path or "")
     method = toy(norm=False)
     cfg = TrainConfig(epochs=3, batch_size=8, precision="fp32", accelerator="cpu")
     plan = measure(method, store, VIEWS, cfg, OptimConfig())

@@ -14,7 +14,9 @@ from limbeck.train.config import TrainConfig
 from limbeck.train.launch import check_alike, choose_accelerator, choose_precision, launch
 
 
-@pytest.mark.parametrize("field", ["epochs", "batch_size", "accumulate", "devices", "num_nodes", "log_every"])
+@pytest.mark.parametrize(
+    "field", ["epochs", "batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"]
+)
 def test_counts_are_at_least_one(field: str) -> None:
     settings: dict[str, Any] = {field: 0}
     with pytest.raises(UserError, match=f"{field} is 0"):
@@ -43,7 +45,7 @@ def test_more_devices_than_there_are_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str) -> None:
-    monkeypatch.setattr(module, "native_bf16", lambda kind: has_it)
+    monkeypatch.setattr(module, "supports_bf16", lambda kind: has_it)
     assert choose_precision(TrainConfig(), "cpu") == expected
     assert choose_precision(TrainConfig(precision="fp32"), "cpu") == "fp32"
 

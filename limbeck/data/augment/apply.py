@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.augment.color import jitter_, luma, on_rows, solarise_, to_device
+from limbeck.data.augment.color import jitter_, luma, on_rows, solarize_, to_device
 from limbeck.data.augment.crop import resample
 from limbeck.data.augment.params import Array, Params
 from limbeck.data.augment.views import View
@@ -105,16 +105,16 @@ def _view(images: Tensor, view: View, params: Params) -> Tensor:
     if not view.jitter_first:
         x = _colour(x, params)
     x = on_rows(x, params.blur, lambda some, rows: blur(some, params.sigma[rows]))
-    return on_rows(x, params.solarise, lambda some, rows: solarise_(some))
+    return on_rows(x, params.solarize, lambda some, rows: solarize_(some))
 
 
 def _colour(x: Tensor, params: Params) -> Tensor:
     x = on_rows(x, params.jitter, lambda some, rows: jitter_(some, params.order[rows], params.factors[rows]))
-    return on_rows(x, params.grey, lambda some, rows: some.copy_(luma(some)))
+    return on_rows(x, params.grayscale, lambda some, rows: some.copy_(luma(some)))
 
 
 def _normalise(x: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor) -> None:
     """out <- (x - mean) / std, in one pass per channel; `x` and `out` are [B 3 H W]."""
-    for channel, (centre, spread) in enumerate(zip(mean, std, strict=True)):
-        shift = torch.tensor(-centre / spread)
+    for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):
+        shift = torch.tensor(-center / spread)
         torch.add(shift, x[:, channel], alpha=1 / spread, out=out[:, channel])

@@ -121,7 +121,7 @@ def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> T
     return x
 
 
-def solarise_(x: Tensor) -> Tensor:
+def solarize_(x: Tensor) -> Tensor:
     """Values above one half inverted.
 
     PIL's threshold of 128 lies between the levels 127 and 128, whose middle is one half, where x meets 1 - x.

@@ -62,8 +62,8 @@ def _weights(
     inside = (pixel > start[..., None]) & (pixel < (start + extent)[..., None])
     numbers = np.stack([first, np.where(mirror, -step, step), 1 / np.maximum(step, 1)])
     first_, step_, density = to_device(numbers.astype(np.float32), device)[..., None, None]
-    centre = torch.arange(size, device=device)[:, None] * step_ + first_  # [2 B size 1]
-    distance = (torch.arange(0.5, store, device=device) - centre).mul_(density).abs_()
+    center = torch.arange(size, device=device)[:, None] * step_ + first_  # [2 B size 1]
+    distance = (torch.arange(0.5, store, device=device) - center).mul_(density).abs_()
     weights = (1 - distance).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
     weights.mul_(to_device(inside.astype(np.float32), device)[:, :, None])
     return weights.div_(weights.sum(dim=3, keepdim=True))

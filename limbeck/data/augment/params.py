@@ -31,10 +31,10 @@ class Params(NamedTuple):
     jitter: Array  # [B] bool
     order: Array  # [B 4] int64: which of BRIGHTNESS, CONTRAST, SATURATION, HUE is done first, second, third, fourth
     factors: Array  # [B 4] float32: factors of brightness, contrast, saturation; shift of hue in turns
-    grey: Array  # [B] bool
+    grayscale: Array  # [B] bool
     blur: Array  # [B] bool
     sigma: Array  # [B] float32, pixels
-    solarise: Array  # [B] bool
+    solarize: Array  # [B] bool
 
     def part(self, start: int, stop: int) -> "Params":
         """The parameters of images `start` to `stop` (exclusive)."""
@@ -51,7 +51,7 @@ def draw(
     the store, the crop is exactly one of torchvision's `RandomResizedCrop`; elsewhere an edge moves by at most half a
     store pixel.
     """
-    u = uniforms(seed, epoch, view_index, np.asarray(rows), _COUNT)
+    u = hash_uniforms(seed, epoch, view_index, np.asarray(rows), _COUNT)
     size = np.stack([np.asarray(heights), np.asarray(widths)], axis=1)
     low = [max(0.0, 1 - strength) for strength in view.jitter[:3]] + [-view.jitter[3]]
     high = [1 + strength for strength in view.jitter[:3]] + [view.jitter[3]]
@@ -61,14 +61,14 @@ def draw(
         jitter=u[:, _JITTER] < view.jitter_p,
         order=u[:, _ORDER].argsort(axis=1),
         factors=_between(np.array(low), np.array(high), u[:, _FACTOR]).astype(np.float32),
-        grey=u[:, _GREY] < view.grey,
+        grayscale=u[:, _GREY] < view.grayscale,
         blur=u[:, _BLUR] < view.blur,
         sigma=_between(*view.blur_sigma, u[:, _SIGMA]).astype(np.float32),
-        solarise=u[:, _SOLARISE] < view.solarise,
+        solarize=u[:, _SOLARISE] < view.solarize,
     )
 
 
-def uniforms(seed: int, epoch: int, view_index: int, rows: Array, count: int) -> Array:
+def hash_uniforms(seed: int, epoch: int, view_index: int, rows: Array, count: int) -> Array:
     """[B count] float64 in [0, 1): the first `count` numbers of one SplitMix64 generator per row.
 
     A generator starts from the hash of (seed, epoch, view_index, row). Source: Steele, Lea and Flood, OOPSLA 2014.

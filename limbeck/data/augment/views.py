@@ -17,7 +17,7 @@ where the authors give one, their weaker jitter.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from limbeck.core.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,7 +29,7 @@ SMALL = 64  # pixels: the largest size of the small-image variants (CIFAR, Tiny 
 class View:
     """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first.
 
-    A view with `like` is drawn as the view of that number, whatever its size: the same crop for another network.
+    A view with `same_crop_as` is drawn as the view of that number, whatever its size: the same crop for another network.
     """
 
     size: int  # pixels, height and width of the result
@@ -40,43 +40,43 @@ class View:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # strengths: brightness, contrast, saturation, hue
     jitter_p: float = 0.0
     jitter_first: bool = False
-    grey: float = 0.0
+    grayscale: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the result
-    solarise: float = 0.0
+    solarize: float = 0.0
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalisation, for pixels in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
-    like: int | None = None
-    teacher: bool = False  # seen by a frozen teacher, which makes it repeat where the teacher's answers are kept
-    mate: bool = False  # of another image of the same bag
+    same_crop_as: int | None = None
+    for_teacher: bool = False  # seen by a frozen teacher, which makes it repeat where the teacher's answers are kept
+    of_partner: bool = False  # of another image of the same bag
 
 
 def _simclr(size: int) -> tuple[View, ...]:
     """SimCLR: colour strength 1, and 0.5 on small images (B.9)."""
     jitter = (0.4, 0.4, 0.4, 0.1) if size <= SMALL else (0.8, 0.8, 0.8, 0.2)
-    view = View(size=size, jitter=jitter, jitter_p=0.8, grey=0.2, blur=0.5)
+    view = View(size=size, jitter=jitter, jitter_p=0.8, grayscale=0.2, blur=0.5)
     return view, view
 
 
 def _mocov2(size: int) -> tuple[View, ...]:
     """MoCo v2 (`--aug-plus`)."""
-    view = View(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, grey=0.2, blur=0.5)
+    view = View(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, grayscale=0.2, blur=0.5)
     return view, view
 
 
 def _byol(size: int) -> tuple[View, ...]:
     """BYOL's asymmetric pair: the first view always blurred, the second seldom blurred and sometimes solarised."""
-    first = View(size=size, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grey=0.2, blur=1.0)
-    return first, replace(first, blur=0.1, solarise=0.2)
+    first = View(size=size, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale=0.2, blur=1.0)
+    return first, replace(first, blur=0.1, solarize=0.2)
 
 
 def _wmse(size: int) -> tuple[View, ...]:
     """W-MSE: jitter on the whole image, then a bicubic crop; the small variant is that of CIFAR and Tiny ImageNet."""
     first = View(size=size, interpolation="bicubic", jitter_first=True, jitter_p=0.8)
     if size <= SMALL:
-        view = replace(first, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.1)
+        view = replace(first, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.1)
     else:
-        view = replace(first, jitter=(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=0.5)
+        view = replace(first, jitter=(0.8, 0.8, 0.8, 0.2), grayscale=0.2, blur=0.5)
     return view, view
 
 
@@ -88,8 +88,8 @@ def _weak(size: int) -> tuple[View, ...]:
 
 def _multicrop(size: int) -> tuple[View, ...]:
     """SwAV: two global crops of `size`, six local ones."""
-    large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grey=0.2, blur=0.5)
-    return (large,) * 2 + (small_crop(large),) * 6
+    large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale=0.2, blur=0.5)
+    return (large,) * 2 + (local_crop(large),) * 6
 
 
 def _ressl(size: int) -> tuple[View, ...]:
@@ -116,7 +116,7 @@ def _supervised(size: int) -> tuple[View, ...]:
     return (View(size=size),)
 
 
-def small_crop(view: View) -> View:
+def local_crop(view: View) -> View:
     """SwAV's local crop beside a global one: 96/224 of its side, 5 to 14 % of the image."""
     return replace(view, size=_share(view.size, 96), scale=(0.05, 0.14))
 
@@ -147,7 +147,7 @@ def preset(name: str, size: int) -> tuple[View, ...]:
     Raises `UserError` for an unknown name and for a size below 8 pixels.
     """
     if name not in _RECIPES:
-        raise UserError(f"unknown views '{name}'{nearest(name, PRESETS)}: choose one of {', '.join(PRESETS)}")
+        raise UserError(f"unknown views '{name}'{did_you_mean(name, PRESETS)}: choose one of {', '.join(PRESETS)}")
     if size < 8:
         raise UserError(f"views of {size} pixels are too small: choose a size of at least 8")
     views = _RECIPES[name](size)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from limbeck.data.check.issues import Finding, refusal
+from limbeck.data.check.issues import Issue, refusal
 from limbeck.data.decode import SAME, Content, Decoded, UndecodableError, decode, decoding
 from limbeck.data.sources.base import Item, Rows
 from limbeck.data.threads import batched, ordered_map
@@ -27,13 +27,13 @@ class Row(NamedTuple):
 
     path: str
     label: int
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     decoded: Decoded | None
     key: str
 
     def used(self, leave_out: Collection[str]) -> bool:
         """Whether the row goes into a store."""
-        return refusal(self.findings, leave_out) is None
+        return refusal(self.issues, leave_out) is None
 
 
 def examined(rows: Rows, size: int, workers: int | None, seen: dict[str, str], skip: int = 0) -> Iterator[list[Row]]:
@@ -54,15 +54,15 @@ def _look(items: list[Item], size: int) -> list[Row]:
 def examine(item: Item, size: int) -> Row:
     """One row: its pixels, or the finding that says why there are none."""
     key, decoded = "", None
-    findings = item.findings
+    issues = item.issues
     try:
         content = read(item.content)
         key = digest(content)
         decoded = decode(content, size)
-        findings += decoded.findings + of_name(item.path, decoded.format) + of_size(decoded.width, decoded.height)
+        issues += decoded.issues + of_name(item.path, decoded.format) + of_size(decoded.width, decoded.height)
     except UndecodableError as error:
-        findings += (error.finding,)
-    return Row(item.path, item.label, findings, decoded, key)
+        issues += (error.finding,)
+    return Row(item.path, item.label, issues, decoded, key)
 
 
 def read(content: Content) -> Content:
@@ -82,13 +82,13 @@ def digest(content: Content) -> str:
     return ""
 
 
-def of_name(path: str, kind: str) -> tuple[Finding, ...]:
+def of_name(path: str, kind: str) -> tuple[Issue, ...]:
     """Whether the suffix fits the format; nothing is said where either is unknown."""
     suffix = os.path.splitext(path)[1].lower()
     named = formats_by_suffix().get(suffix)
     if not kind or named is None or named == kind:
         return ()
-    return (Finding("misnamed", f"a {kind} file called {suffix}"),)
+    return (Issue("misnamed", f"a {kind} file called {suffix}"),)
 
 
 @cache
@@ -98,21 +98,21 @@ def formats_by_suffix() -> dict[str, str]:
     return {suffix: SAME.get(kind, kind) for suffix, kind in Image.EXTENSION.items()}
 
 
-def of_size(width: int, height: int) -> tuple[Finding, ...]:
+def of_size(width: int, height: int) -> tuple[Issue, ...]:
     """Whether an image is too small to learn from."""
-    return (Finding("tiny", f"{width} x {height} pixels"),) if min(width, height) < TINY else ()
+    return (Issue("tiny", f"{width} x {height} pixels"),) if min(width, height) < TINY else ()
 
 
 def _compare(row: Row, seen: dict[str, str]) -> Row:
     first = remember(row, seen)
     if first == row.path:
         return row
-    return row._replace(findings=(*row.findings, Finding("duplicate", f"the same bytes as {first}")))
+    return row._replace(issues=(*row.issues, Issue("duplicate", f"the same bytes as {first}")))
 
 
 def remember(row: Row, seen: dict[str, str]) -> str:
     """The path of the first readable row with these bytes, which may be this one."""
-    return seen.setdefault(row.key, row.path) if row.key and refusal(row.findings, ()) is None else row.path
+    return seen.setdefault(row.key, row.path) if row.key and refusal(row.issues, ()) is None else row.path
 
 
 @contextmanager

@@ -24,7 +24,7 @@ Choice = Literal["duplicate", "misnamed", "tiny", "animated", "mode", "turned", 
 """Findings whose files are used unless the user leaves them out."""
 
 
-class Finding(NamedTuple):
+class Issue(NamedTuple):
     """One remark about one file: its kind, and what was seen there."""
 
     kind: Name
@@ -36,11 +36,11 @@ class Kind:
     """What a kind of finding is called, what becomes of the files, and what a person can do."""
 
     title: str
-    fate: Literal["bad", "ignored", "used"]
+    action: Literal["bad", "ignored", "used"]
     advice: str
 
 
-KINDS: dict[Name, Kind] = {
+ISSUE_TYPES: dict[Name, Kind] = {
     "empty": Kind("empty", "bad", "copy the files again: an interrupted download or a full disk leaves such files"),
     "truncated": Kind("truncated", "bad", "copy the files again: their ends are missing"),
     "bomb": Kind("too many pixels", "bad", "tile or shrink the files: decoding one would take gigabytes of memory"),
@@ -56,9 +56,9 @@ KINDS: dict[Name, Kind] = {
     "nameless": Kind("images by content only", "ignored", "rename them: files without an image's suffix are not read"),
     "ignored": Kind("not images", "ignored", "nothing, if they are meant to be there"),
 }
-CHOICES: tuple[Choice, ...] = ("duplicate", "misnamed", "tiny", "animated", "mode", "turned", "stray")
+OPTIONAL_ISSUES: tuple[Choice, ...] = ("duplicate", "misnamed", "tiny", "animated", "mode", "turned", "stray")
 
 
-def refusal(findings: Iterable[Finding], leave_out: Collection[str]) -> Finding | None:
+def refusal(issues: Iterable[Issue], leave_out: Collection[str]) -> Issue | None:
     """The first finding because of which a row is not used, None where there is none."""
-    return next((f for f in findings if KINDS[f.kind].fate == "bad" or f.kind in leave_out), None)
+    return next((f for f in issues if ISSUE_TYPES[f.kind].action == "bad" or f.kind in leave_out), None)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from limbeck.data.check.issues import KINDS, Name
-from limbeck.data.check.stats import Tally
+from limbeck.data.check.issues import ISSUE_TYPES, Name
+from limbeck.data.check.stats import ScanStats
 from limbeck.data.decode import Decoded
 
 PICTURES = 24  # files shown of each finding
@@ -46,7 +46,7 @@ class Picture(NamedTuple):
     decoded: Decoded | None
 
 
-def check_page(sentence: str, counts: Tally, pictures: Mapping[Name, Sequence[Picture]], more: str = "") -> str:
+def check_page(sentence: str, counts: ScanStats, pictures: Mapping[Name, Sequence[Picture]], more: str = "") -> str:
     """The whole page: `sentence` on top, then what is not used, then what is worth a look, then `more` sections."""
     sections = "".join(_section(kind, counts, pictures.get(kind, ())) for kind in counts.kinds()) + more
     return page(sentence, "Every file with its findings is in check.csv.", sections)
@@ -71,11 +71,11 @@ def section(head: str, advice: str, number: int, shown: Sequence[Picture]) -> st
     return f'<section><h2>{head}</h2><p>{escape(advice)}</p><div class="files">{figures}</div>{more}</section>\n'
 
 
-def _section(kind: Name, counts: Tally, shown: Sequence[Picture]) -> str:
-    fate = "used" if counts.uses(kind) else "ignored" if KINDS[kind].fate == "ignored" else "refused"
+def _section(kind: Name, counts: ScanStats, shown: Sequence[Picture]) -> str:
+    action = "used" if counts.uses(kind) else "ignored" if ISSUE_TYPES[kind].action == "ignored" else "refused"
     number = counts.found[kind]
-    head = f'{KINDS[kind].title.capitalize()}: {number:,}, <span class="{fate}">{fate}</span>'
-    return section(head, KINDS[kind].advice, number, shown)
+    head = f'{ISSUE_TYPES[kind].title.capitalize()}: {number:,}, <span class="{action}">{action}</span>'
+    return section(head, ISSUE_TYPES[kind].advice, number, shown)
 
 
 def _figure(picture: Picture) -> str:

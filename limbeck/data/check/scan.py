@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import alone, replacing
+from limbeck.core.files import alone, atomic_write
 from limbeck.data.check.examine import Row, quiet_pillow
-from limbeck.data.check.issues import KINDS, Choice, Finding, Name
+from limbeck.data.check.issues import ISSUE_TYPES, Choice, Issue, Name
 from limbeck.data.check.page import PICTURES, Picture, check_page
-from limbeck.data.check.stats import ALLOWED, Policy, Tally
+from limbeck.data.check.stats import ALLOWED, AcceptPolicy, ScanStats
 from limbeck.data.decode import Decoded, image_format
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import Rows
@@ -37,7 +37,7 @@ class Check:
     """What a scan found."""
 
     source: str
-    counts: Tally
+    counts: ScanStats
     ignored: int
     """Files that are no images by their names."""
     folder: Path
@@ -63,7 +63,7 @@ class Check:
 
     def write_page(self, more: str = "") -> None:
         """Write check.html, with `more` sections at its end."""
-        with replacing(self.folder / HTML) as unfinished:
+        with atomic_write(self.folder / HTML) as unfinished:
             text = check_page(self.sentence(), self.counts, self.pictures, more)
             unfinished.write_text(text, encoding="utf-8")
 
@@ -76,7 +76,11 @@ class Check:
             path, finding = self.counts.first[kind]
             used = "yes" if self.counts.uses(kind) else "no"
             table.add_row(
-                KINDS[kind].title, f"{self.counts.found[kind]:,}", used, f"{path}: {finding.detail}", KINDS[kind].advice
+                ISSUE_TYPES[kind].title,
+                f"{self.counts.found[kind]:,}",
+                used,
+                f"{path}: {finding.detail}",
+                ISSUE_TYPES[kind].advice,
             )
         return table
 
@@ -85,8 +89,8 @@ def check(
     source: Source,
     out: str | Path = "check",
     *,
-    fix_into: str | Path | None = None,
-    size: int | None = None,
+    build_store: str | Path | None = None,
+    store_size: int | None = None,
     workers: int | None = None,
     allow_bad: float = ALLOWED,
     leave_out: Sequence[Choice] = (),
@@ -97,21 +101,21 @@ def check(
         source: see `read_source`.
         out: folder of the two files.
         fix_into: build a store there of exactly the rows that are used, in the same scan; not if too many are bad.
-        size, workers, allow_bad, leave_out: as for `build_store`.
+        store_size, workers, allow_bad, leave_out: as for `build_store`.
 
     Raises:
         UserError: the source is missing or of no known kind. Too many bad files raise in `Check.require` only.
     """
-    policy = Policy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    store, folder = None if fix_into is None else Path(fix_into), Path(out)
-    check_arguments(store, size, workers)
+    policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
+    store, folder = None if build_store is None else Path(build_store), Path(out)
+    check_arguments(store, store_size, workers)
     rows = read_source(source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
     with quiet_pillow(), alone(store) if store else nullcontext():
-        return _Scan(rows, folder, policy).run(store, size or _size(rows, store), workers)
+        return _Scan(rows, folder, policy).run(store, store_size or _size(rows, store), workers)
 
 
 def check_store(folder: Path) -> list[str]:
@@ -144,15 +148,15 @@ def _size(rows: Rows, store: Path | None) -> int:
 class _Scan:
     """One pass over a source, with its table and its pictures."""
 
-    def __init__(self, rows: Rows, folder: Path, policy: Policy) -> None:
-        self.rows, self.folder, self.counts = rows, folder, Tally(policy)
+    def __init__(self, rows: Rows, folder: Path, policy: AcceptPolicy) -> None:
+        self.rows, self.folder, self.counts = rows, folder, ScanStats(policy)
         self.pictures: dict[Name, list[Picture]] = {}
 
     def run(self, store: Path | None, size: int, workers: int | None) -> Check:
         """The scan; the store appears if it is to be and not too many rows are bad."""
         leave_out = self.counts.policy.leave_out
         with (
-            replacing(self.folder / CSV) as unfinished,
+            atomic_write(self.folder / CSV) as unfinished,
             unfinished.open("w", newline="", encoding="utf-8") as file,
             StoreWriter(store, self.rows, size, leave_out) if store else nullcontext() as writer,
         ):
@@ -178,7 +182,7 @@ class _Scan:
         """Count a row, keep its picture, and give its lines of the table."""
         self.counts.add(row)
         used = "yes" if row.used(self.counts.policy.leave_out) else "no"
-        for finding in row.findings:
+        for finding in row.issues:
             self._picture(row.path, finding, row.decoded)
             yield [printable(row.path), used, finding.kind, finding.detail]
 
@@ -190,12 +194,12 @@ class _Scan:
             yield [printable(path), "yes", finding.kind, finding.detail]
         paths = (Path(self.rows.name) / path for path in self.rows.ignored)
         for path, kind in zip(self.rows.ignored, ordered_map(image_format, paths, workers), strict=True):
-            finding = Finding("nameless", f"a {kind} file") if kind else Finding("ignored", "no image's suffix")
+            finding = Issue("nameless", f"a {kind} file") if kind else Issue("ignored", "no image's suffix")
             self.counts.note(path, finding)
             self._picture(path, finding)
             yield [printable(path), "no", finding.kind, finding.detail]
 
-    def _picture(self, path: str, finding: Finding, decoded: Decoded | None = None) -> None:
+    def _picture(self, path: str, finding: Issue, decoded: Decoded | None = None) -> None:
         kept = self.pictures.setdefault(finding.kind, [])
         if len(kept) < PICTURES:
             kept.append(Picture(printable(path), finding.detail, decoded))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from limbeck.core.errors import UserError, reason
+from limbeck.core.errors import UserError, one_line
 from limbeck.data.decode import Content, UndecodableError, decoding
 from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
 from limbeck.data.sources.base import Item, Rows
@@ -53,7 +53,7 @@ def array_file_rows(path: Path) -> Rows:
             with path.open("rb") as file:
                 arrays = dict(np.load(file, allow_pickle=False))
     except Exception as error:  # zip and array headers that are broken raise a dozen kinds, MemoryError among them
-        raise UserError(f"'{path}' cannot be read as an array: {reason(error)}") from error
+        raise UserError(f"'{path}' cannot be read as an array: {one_line(error)}") from error
     if "images" not in arrays:
         raise UserError(f"'{path}' holds {', '.join(arrays) or 'nothing'}: an array named 'images' is needed")
     return array_rows(arrays["images"], arrays.get("labels"), str(path), file_state(path))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from limbeck.data.check.issues import Finding
+from limbeck.data.check.issues import Issue
 from limbeck.data.decode import Content
 from limbeck.data.fingerprint import FileState
 
@@ -18,7 +18,7 @@ class Item(NamedTuple):
     path: str
     content: Content
     label: int = -1
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import Finding
+from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
 from limbeck.data.sources.base import Item, Rows
 
@@ -17,7 +17,7 @@ SUFFIXES = frozenset((
     ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".ico", ".qoi",
 ))
 # fmt: on
-STRAY = (Finding("stray", "at the root, beside sub-folders with images"),)
+STRAY = (Issue("stray", "at the root, beside sub-folders with images"),)
 
 
 def is_image(name: str) -> bool:

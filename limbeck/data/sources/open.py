@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limbeck.core.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 from limbeck.data.sources.arrays import MapDataset, array_file_rows, array_rows, dataset_rows
 from limbeck.data.sources.base import Rows
 from limbeck.data.sources.folder import folder_rows, is_image
@@ -58,7 +58,7 @@ def read_path(source: str | Path) -> Rows:
     here = path.parent.is_dir()  # then a name of two parts is a slip, and not for the network
     if isinstance(source, str) and HUB_NAME.fullmatch(source) and not known and not here:
         return hub_rows(source)
-    similar = nearest(path.name, os.listdir(path.parent)) if here else ""
+    similar = did_you_mean(path.name, os.listdir(path.parent)) if here else ""
     raise UserError(f"'{source}' does not exist{similar}: give {KINDS}")
 
 

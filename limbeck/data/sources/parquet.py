@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from limbeck.core.errors import UserError, reason
+from limbeck.core.errors import UserError, one_line
 from limbeck.data.decode import Content, UndecodableError
 from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
 from limbeck.data.sources.base import Item, Rows
@@ -54,7 +54,7 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is no UTF-8
-        raise UserError(f"'{name}' cannot be read as parquet: {reason(error)}") from error
+        raise UserError(f"'{name}' cannot be read as parquet: {one_line(error)}") from error
 
 
 def hub_rows(name: str) -> Rows:
@@ -66,7 +66,7 @@ def hub_rows(name: str) -> Rows:
     try:
         table = datasets.load_dataset(repository, split=split or "train")
     except Exception as error:  # not found, offline, gated, unknown split, a script: `datasets` raises many kinds
-        raise UserError(f"'{name}' is no path, and the Hugging Face hub did not give it: {reason(error)}") from error
+        raise UserError(f"'{name}' is no path, and the Hugging Face hub did not give it: {one_line(error)}") from error
 
     def batches(columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
         chosen = table.select_columns(list(columns)).with_format("arrow")

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.core.errors import UserError, reason
+from limbeck.core.errors import UserError, one_line
 from limbeck.data.decode import UndecodableError
 from limbeck.data.fingerprint import file_state, state_fingerprint
 from limbeck.data.sources.base import Item, Rows
@@ -47,7 +47,7 @@ def shard_members(file: Path) -> Iterator[Member]:
                     kept = is_image(Path(member.name).name) or member.name.endswith(".cls")
                     yield Member(member.name, reader.read() if kept else b"")
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"the shard '{file}' cannot be read: {reason(error)}") from error
+        raise UserError(f"the shard '{file}' cannot be read: {one_line(error)}") from error
 
 
 def row_key(name: str) -> str:

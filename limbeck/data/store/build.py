@@ -10,8 +10,8 @@ from statistics import median
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress_bar
 from limbeck.data.check.examine import Row, examine, examined, quiet_pillow, remember
-from limbeck.data.check.issues import CHOICES, KINDS
-from limbeck.data.check.stats import Policy, Tally
+from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES
+from limbeck.data.check.stats import AcceptPolicy, ScanStats
 from limbeck.data.decode import UndecodableError, original_size
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import SAMPLE, Item, Rows
@@ -19,7 +19,7 @@ from limbeck.data.store.layout import SKIPPED, is_store, read_manifest, read_sou
 from limbeck.data.store.writer import StoreWriter
 
 
-def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, policy: Policy) -> None:
+def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, policy: AcceptPolicy) -> None:
     """Decode all rows into a store folder at `out` and say on stderr, in one line, what became of them.
 
     Rows keep the order of the source, whatever `workers` is. A build of the same source that was interrupted is gone on
@@ -27,8 +27,8 @@ def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, po
     store; then no store appears.
     """
     check_arguments(out, size, workers)
-    tell_changes(out, rows)
-    counts = Tally(policy)
+    report_changes(out, rows)
+    counts = ScanStats(policy)
     with quiet_pillow(), StoreWriter(out, rows, size or choose_size(rows), policy.leave_out) as writer:
         for row in all_rows(rows, writer.size, workers, writer):
             counts.add(row)
@@ -65,7 +65,7 @@ def check_arguments(out: Path | None, size: int | None, workers: int | None) -> 
         raise UserError(f"'{out}' exists and is not a store: choose another path or remove it")
 
 
-def tell_changes(out: Path, rows: Rows) -> None:
+def report_changes(out: Path, rows: Rows) -> None:
     """One line on stderr where `out` is a store of the same source as it was before."""
     if not is_store(out):
         return
@@ -82,7 +82,7 @@ def choose_size(rows: Rows) -> int:
         if sides := list(islice(short_sides(items), SAMPLE)):
             typical = int(median(sides))
             return typical if typical <= 128 else 256
-    counts = Tally(Policy())
+    counts = ScanStats(AcceptPolicy())
     for item in islice(rows.items(), 1):
         counts.add(examine(item, size=1))
     raise counts.no_image(rows.name)
@@ -95,7 +95,7 @@ def short_sides(items: Iterable[Item]) -> Iterator[int]:
             yield min(original_size(item.content))
 
 
-def summary(counts: Tally, rows: Rows, out: Path, size: int) -> str:
+def summary(counts: ScanStats, rows: Rows, out: Path, size: int) -> str:
     """Where every row went, in one line."""
     parts = [f"{counts.used:,} images stored at {size} x {size} in {out}"]
     if why_not := counts.why_not():
@@ -103,7 +103,9 @@ def summary(counts: Tally, rows: Rows, out: Path, size: int) -> str:
     if rows.ignored:
         parts.append(f"{len(rows.ignored):,} ignored (not images by their names)")
     odd = [
-        f"{counts.found[kind]:,} {KINDS[kind].title}" for kind in CHOICES if counts.found[kind] and counts.uses(kind)
+        f"{counts.found[kind]:,} {ISSUE_TYPES[kind].title}"
+        for kind in OPTIONAL_ISSUES
+        if counts.found[kind] and counts.uses(kind)
     ]
     if odd:
         parts.append(f"worth a look with `limbeck check`: {', '.join(odd)}")

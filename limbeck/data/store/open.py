@@ -7,7 +7,7 @@ from pathlib import Path
 from limbeck.core.errors import UserError
 from limbeck.core.files import alone
 from limbeck.data.check.issues import Choice
-from limbeck.data.check.stats import ALLOWED, Policy
+from limbeck.data.check.stats import ALLOWED, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import Rows
 from limbeck.data.sources.open import Source, read_source
@@ -20,7 +20,7 @@ def build_store(
     source: Source,
     out: str | Path,
     *,
-    size: int | None = None,
+    store_size: int | None = None,
     workers: int | None = None,
     allow_bad: float = ALLOWED,
     leave_out: Sequence[Choice] = (),
@@ -33,7 +33,7 @@ def build_store(
     Args:
         source: see `read_source`.
         out: the folder.
-        size: side in pixels to which images are squeezed; None: the median short side when that is at most 128, else
+        store_size: side in pixels to which images are squeezed; None: the median short side when that is at most 128, else
             256.
         workers: decoding threads; None: one per core.
         allow_bad: share of the rows that may be unreadable.
@@ -42,15 +42,15 @@ def build_store(
     Raises:
         UserError: the source is missing, empty, of no known kind, without image, or has too many bad ones.
     """
-    policy = Policy(leave_out=tuple(leave_out), allow_bad=allow_bad)
+    policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
     rows = read_source(source)
     with alone(Path(out)):
-        write_store(rows, Path(out), size, workers, policy)
+        write_store(rows, Path(out), store_size, workers, policy)
     return Store.open(out)
 
 
 def open_store(
-    source: Source, cache: str | Path | None = None, size: int | None = None, allow_bad: float = ALLOWED
+    source: Source, cache: str | Path | None = None, store_size: int | None = None, allow_bad: float = ALLOWED
 ) -> Store:
     """The store of `source`: a store folder is opened; anything else is built once in the folder `cache` and reused.
 
@@ -62,13 +62,13 @@ def open_store(
         UserError: as `build_store`, or no store of that size.
     """
     if isinstance(source, str | Path) and is_store(Path(source)):
-        return sized(Store.open(source), size)
-    policy = Policy(allow_bad=allow_bad)
+        return sized(Store.open(source), store_size)
+    policy = AcceptPolicy(allow_bad=allow_bad)
     rows = read_source(source)
-    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, size)
+    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, store_size)
     with alone(out):
         if not is_current(out, rows):
-            write_store(rows, out, size, workers=None, policy=policy)
+            write_store(rows, out, store_size, workers=None, policy=policy)
     store = Store.open(out)
     policy.judge(store.skipped, store.skipped + len(store), rows.name)  # it may have been built for a laxer one
     return store

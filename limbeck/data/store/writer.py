@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from limbeck.core.errors import UserError
 from limbeck.data.check.examine import CHUNK, Row
-from limbeck.data.check.issues import Finding, refusal
+from limbeck.data.check.issues import Issue, refusal
 from limbeck.data.decode import Decoded
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import Rows
@@ -225,7 +225,7 @@ class StoreWriter:
                 used = [row for row in some if row.used(self._leave_out)]
                 index.write_batch(index_batch(used, start))
                 start += len(used)
-                refused = ((row.path, refusal(row.findings, self._leave_out)) for row in some)
+                refused = ((row.path, refusal(row.issues, self._leave_out)) for row in some)
                 table.writerows([path, finding.detail] for path, finding in refused if finding)
 
 
@@ -255,14 +255,14 @@ def index_batch(rows: Sequence[Row], start: int) -> pa.RecordBatch:
 def to_line(row: Row) -> str:
     """A row as a line of the journal."""
     side = None if row.decoded is None else [row.decoded.width, row.decoded.height]
-    return json.dumps([printable(row.path), row.label, row.findings, side, row.key]) + "\n"
+    return json.dumps([printable(row.path), row.label, row.issues, side, row.key]) + "\n"
 
 
 def from_line(line: bytes, size: int) -> Row | None:
     """The row of a line, with room for its pixels; None where the line is broken."""
     try:
-        path, label, findings, side, key = json.loads(line)
-        found = tuple(Finding(kind, detail) for kind, detail in findings)
+        path, label, issues, side, key = json.loads(line)
+        found = tuple(Issue(kind, detail) for kind, detail in issues)
     except (ValueError, TypeError):
         return None
     decoded = None if side is None else Decoded(np.empty((size, size, 3), np.uint8), *side)

@@ -11,30 +11,30 @@ from typing import ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from limbeck.core.config import Choice
+from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, Clock, Loss, Setting
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.data.augment.views import PRESETS, View, preset
 from limbeck.models.backbone import Backbone
 
 
-class Card(NamedTuple):
+class MethodCard(NamedTuple):
     """What `limbeck methods` says of a method."""
 
-    idea: str
-    keeps: str  # beside the network: "nothing", "teacher", "queue", "teacher and queue"
-    when: str
+    summary: str
+    state: str  # beside the network: "nothing", "teacher", "queue", "teacher and queue"
+    use_when: str
     cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md says of what)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig(Choice):
+class MethodConfig(NamedConfig):
     """What every method's configuration answers: which views it wants, whether it suits the data, the method itself."""
 
-    card: ClassVar[Card]
+    card: ClassVar[MethodCard]
     view_count: ClassVar[tuple[int, int]] = (2, 2)
     """Fewest and most views of an image that the method can compare."""
-    no_host_because: ClassVar[str] = ""
+    not_a_host_reason: ClassVar[str] = ""
     """Why no other method can be built on this one, where none can."""
 
     @property
@@ -49,7 +49,7 @@ class MethodConfig(Choice):
 
         chosen = method_config(name)
         if not issubclass(chosen, cls):
-            raise UserError(f"no method can be built on '{name}': {chosen.no_host_because}; choose another host")
+            raise UserError(f"no method can be built on '{name}': {chosen.not_a_host_reason}; choose another host")
         return chosen
 
     def make_views(self, size: int) -> tuple[View, ...]:
@@ -65,7 +65,7 @@ class MethodConfig(Choice):
             )
         return views
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """This configuration with what the data and the batch decide filled in.
 
         Raises UserError, with the number that would do, where they do not suit the method.
@@ -81,21 +81,21 @@ class Method(nn.Module, ABC):
     """A self-supervised objective over a backbone."""
 
     backbone: Backbone
-    against_collapse: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
+    collapse_hint: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
     """What to try when the embeddings collapse: the end of the sentence that reports it."""
 
     @abstractmethod
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """The loss of a batch; reads state, writes none (BatchNorm statistics excepted)."""
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Called once after each optimiser step, with the loss of that step and the clock it was computed at."""
 
     def encoder(self) -> Backbone:
         """What is evaluated and exported."""
         return self.backbone
 
-    def why_not_finite(self) -> str:
+    def nonfinite_hint(self) -> str:
         """What a loss that is not finite means here, and what to try, as the end of a sentence."""
         return "lower the learning rate or clip"
 

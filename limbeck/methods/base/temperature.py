@@ -9,11 +9,11 @@ from torch import Tensor
 WANTED = 32
 """Effective number of anchors that a temperature is chosen for; a tenth of the anchors where that is less."""
 COLDEST, HOTTEST = 0.005, 1.0
-CONE = 0.5
+MAX_RESULTANT_LENGTH = 0.5
 """Length of the mean of unit rows from which on features count as a cone: half of what they say is the same for all."""
 
 
-def effective_anchors(sample: Tensor, temperature: float) -> float:
+def effective_neighbors(sample: Tensor, temperature: float) -> float:
     """How many of the other rows a row's softmax over their cosines spreads over: exp of its mean entropy.
 
     Args:
@@ -39,13 +39,13 @@ def temperature_for(sample: Tensor) -> float:
     low, high = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(12):
         middle = (low + high) / 2
-        if effective_anchors(sample, math.exp(middle)) < wanted:
+        if effective_neighbors(sample, math.exp(middle)) < wanted:
             low = middle
         else:
             high = middle
     return float(f"{math.exp(high):.2g}")
 
 
-def cone(sample: Tensor) -> float:
+def mean_resultant_length(sample: Tensor) -> float:
     """Length of the mean of the unit rows of `sample` [M D]: 0 where they point everywhere, 1 where all are one."""
     return float(F.normalize(sample.double(), dim=1).mean(0).norm())

@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.core.files import replacing
+from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import CHECKPOINT, HEALTH, HEALTHY
-from limbeck.train.health.read import Examiner
+from limbeck.train.health.read import HealthReader
 from limbeck.train.health.rules import Finding, Reading, all_is_well, collapsed, diagnose
 from limbeck.train.log import Log
 
 
-class Watch:
+class HealthMonitor:
     """Of one run, in the process that writes.
 
     Args:
@@ -23,7 +23,7 @@ class Watch:
         log: where to say what is wrong.
     """
 
-    def __init__(self, examiner: Examiner, run: Path, judged: int, log: Log) -> None:
+    def __init__(self, examiner: HealthReader, run: Path, judged: int, log: Log) -> None:
         self.examiner, self.run, self.judged, self.log = examiner, run, judged, log
         self.readings: list[Reading] = [row for row in log.rows() if "embedding_rank" in row and row["step"] >= judged]
         self._found = self._diagnose(self.readings)
@@ -58,7 +58,7 @@ class Watch:
         if step < self.judged or not collapsed(self._now(step)):
             (self.run / HEALTHY).unlink(missing_ok=True)
         elif not (self.run / HEALTHY).exists():
-            with replacing(self.run / HEALTHY) as path:
+            with atomic_write(self.run / HEALTHY) as path:
                 shutil.copyfile(self.run / CHECKPOINT, path)
 
     def _now(self, step: int) -> Reading:
@@ -70,7 +70,7 @@ class Watch:
         self.log.say(self._write())
 
     def _diagnose(self, readings: list[Reading]) -> list[Finding]:
-        return diagnose(readings, self.examiner.of, self.examiner.method.against_collapse)
+        return diagnose(readings, self.examiner.of, self.examiner.method.collapse_hint)
 
     def _write(self) -> str:
         """Writes health.json, and returns its sentence."""
@@ -78,6 +78,6 @@ class Watch:
         sentence = wrong or all_is_well(self.readings, self.examiner.of)
         last = self.readings[-1]
         found = {"healthy": not wrong and not collapsed(last), "step": last["step"], "sentence": sentence}
-        with replacing(self.run / HEALTH) as path:
+        with atomic_write(self.run / HEALTH) as path:
             path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         return sentence

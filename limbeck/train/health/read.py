@@ -24,7 +24,7 @@ MOST, FEWEST = 256, 32  # images: between these one step's number, so that a rea
 CONSTANT = 0.01  # a unit is dead where its deviation over images is below this share of its layer's RMS
 
 
-class Examiner:
+class HealthReader:
     """Reads the health of a method, from the same images in the same views every time.
 
     Args:
@@ -36,7 +36,7 @@ class Examiner:
     def __init__(self, method: Method, loader: Loader, fabric: "Fabric") -> None:
         self.method, self.loader, self.fabric = method, loader, fabric
         count = min(MOST, max(FEWEST, loader.batch_size), len(loader.store))
-        at_once = loader.batch_size // loader.world // loader.accumulate  # as a forward of training
+        at_once = loader.batch_size // loader.world // loader.accumulate_steps  # as a forward of training
         self.parts = np.array_split(np.linspace(0, len(loader.store) - 1, count).astype(np.int64), -(-count // at_once))
         self.of = 0
         """The highest rank that embeddings of so many images, of their width, can have; known after a reading."""
@@ -52,7 +52,7 @@ class Examiner:
         self.of = min(first.shape)
         found = {}
         if "teacher" in parts:
-            found["teacher_distance"] = _distance(parts.pop("student"), parts.pop("teacher"))
+            found["ema_distance"] = _distance(parts.pop("student"), parts.pop("teacher"))
         layers = list(parts.values())
         found |= {
             "effective_rank": _rank(layers[-1]),

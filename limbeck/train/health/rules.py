@@ -13,7 +13,7 @@ LEAST_GRADIENT = 1e-6
 PATIENCE = 3  # readings in a row before a run is stopped
 
 Reading = Mapping[str, float]
-"""A row of metrics.csv that has `step`, `grad_norm` and the columns of `Examiner.read`."""
+"""A row of metrics.csv that has `step`, `grad_norm` and the columns of `HealthReader.read`."""
 
 
 def collapsed(now: Reading) -> bool:
@@ -21,7 +21,7 @@ def collapsed(now: Reading) -> bool:
     return not (now["embedding_rank"] >= LEAST_RANK and now["deviation"] >= LEAST_DEVIATION)
 
 
-class Sign(NamedTuple):
+class HealthCheck(NamedTuple):
     """Something that can be wrong."""
 
     name: str
@@ -32,37 +32,37 @@ class Sign(NamedTuple):
     stops: bool = False
 
 
-SIGNS = (
-    Sign(
+HEALTH_CHECKS = (
+    HealthCheck(
         "collapsing",
         lambda now, first: collapsed(now),
         "effective rank {embedding_rank:.1f} of {of} since step {since:,}; embeddings deviate by {deviation:.3f} "
         "(0: all are alike, 1: they point everywhere)",
-        "{against_collapse}",
+        "{collapse_hint}",
         stops=True,
     ),
-    Sign(
+    HealthCheck(
         "standing still",
         lambda now, first: now["step"] > first["step"] and now["weight_norm"] == first["weight_norm"],
         "the weights of the encoder have not moved since step {since:,}",
         "a learning rate above 0, or a teacher's momentum below 1",
     ),
-    Sign(
+    HealthCheck(
         "no gradient",
         lambda now, first: not now["grad_norm"] >= LEAST_GRADIENT,
         "the norm of the gradient is {grad_norm:.1e} since step {since:,}",
         "a larger learning rate or another temperature, and look whether the loss still falls",
     ),
-    Sign(
+    HealthCheck(
         "dead units",
         lambda now, first: not now["dead_units"] <= MOST_DEAD,
         "{dead_units:.0%} of the encoder's units answer alike to every image since step {since:,}",
         "a lower learning rate or less weight decay",
     ),
-    Sign(
+    HealthCheck(
         "teacher and student apart",
-        lambda now, first: not now.get("teacher_distance", 0.0) <= FARTHEST,
-        "the squared distance of their features is {teacher_distance:.2f} of at most 4 since step {since:,}",
+        lambda now, first: not now.get("ema_distance", 0.0) <= FARTHEST,
+        "the squared distance of their features is {ema_distance:.2f} of at most 4 since step {since:,}",
         "a lower momentum of the teacher or a lower learning rate",
     ),
 )
@@ -76,19 +76,19 @@ class Finding(NamedTuple):
     stops: bool
 
 
-def diagnose(readings: Sequence[Reading], of: int, against_collapse: str) -> list[Finding]:
+def diagnose(readings: Sequence[Reading], of: int, collapse_hint: str) -> list[Finding]:
     """What the last of the readings shows; `of` is the highest rank possible. Nothing without a reading.
 
     A single one tells no collapse: networks start close to it, and there is none yet that they came from.
     """
     found = []
-    for sign in SIGNS:
+    for sign in HEALTH_CHECKS:
         streak = 0
         while streak < len(readings) and sign.shows(readings[-1 - streak], readings[0]):
             streak += 1
         if streak and not (sign.stops and len(readings) == 1):
             since = int(readings[-streak]["step"])
-            words = {**readings[-1], "of": of, "since": since, "against_collapse": against_collapse}
+            words = {**readings[-1], "of": of, "since": since, "collapse_hint": collapse_hint}
             sentence = f"{sign.name}: {sign.says}; try: {sign.advice}".format(**words)
             found.append(Finding(sign.name, sentence, sign.stops and streak >= PATIENCE))
     return found

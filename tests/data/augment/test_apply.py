@@ -41,7 +41,7 @@ def colour(x: Tensor, params: Params, i: int) -> Tensor:
     if params.jitter[i]:
         for operation in params.order[i]:
             x = JITTER[operation](x, float(params.factors[i, operation]))
-    return tv.rgb_to_grayscale(x, 3) if params.grey[i] else x
+    return tv.rgb_to_grayscale(x, 3) if params.grayscale[i] else x
 
 
 def crop(x: Tensor, view: View, params: Params, i: int) -> Tensor:
@@ -63,7 +63,7 @@ def reference(pixels: Tensor, view: View, params: Params, i: int) -> Tensor:
     if params.blur[i]:
         taps = 2 * BLUR_RADIUS + 1
         x = tv.gaussian_blur(x, [taps, taps], [float(params.sigma[i])] * 2)
-    x = tv.solarize(x, 0.5) if params.solarise[i] else x
+    x = tv.solarize(x, 0.5) if params.solarize[i] else x
     return tv.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD))
 
 
@@ -144,7 +144,7 @@ def test_blur_alone(size: int) -> None:
 def test_solarise_is_pils_on_whole_levels() -> None:
     """Levels 0 to 127 stay and 128 to 255 are inverted, as with PIL's threshold 128."""
     levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
-    view = View(size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, solarise=1.0)
+    view = View(size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, solarize=1.0)
     ours = augment(levels, view, drawn(view, 1, 16), ZEROS, ONES)
     theirs = tv.solarize(levels.permute(0, 3, 1, 2), 128)
     torch.testing.assert_close(ours, theirs / 255, atol=1e-6, rtol=0)
@@ -174,8 +174,8 @@ def test_eval_view(store: int, size: int, side: int) -> None:
     """The central part, resized where its side differs from the result's."""
     pixels = pictures(2, store)
     start = math.floor((store - side) / 2)
-    centre = pixels[:, start : start + side, start : start + side].permute(0, 3, 1, 2)
-    theirs = tv.resize(centre if size > 64 else centre / 255, [size, size], antialias=True)
+    center = pixels[:, start : start + side, start : start + side].permute(0, 3, 1, 2)
+    theirs = tv.resize(center if size > 64 else center / 255, [size, size], antialias=True)
     theirs = tv.normalize(theirs / 255 if size > 64 else theirs, list(IMAGENET_MEAN), list(IMAGENET_STD))
     ours = eval_view(pixels, size, IMAGENET_MEAN, IMAGENET_STD)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from limbeck.data.augment.params import _GOLDEN, Params, _mix, draw, uniforms
+from limbeck.data.augment.params import _GOLDEN, Params, _mix, draw, hash_uniforms
 from limbeck.data.augment.views import View
 
 COUNT = 2000
@@ -16,10 +16,10 @@ STRONG = View(
     size=32,
     jitter=(0.8, 0.4, 0.2, 0.1),
     jitter_p=0.8,
-    grey=0.2,
+    grayscale=0.2,
     blur=0.5,
     blur_sigma=(0.1, 2.0),
-    solarise=0.3,
+    solarize=0.3,
     flip=0.4,
 )
 
@@ -39,11 +39,11 @@ def test_uniforms_follow_the_published_generator() -> None:
 
 
 def test_uniforms_are_uniform_and_unrelated() -> None:
-    u = uniforms(0, 0, 0, np.arange(5000), 8)
+    u = hash_uniforms(0, 0, 0, np.arange(5000), 8)
     assert u.min() >= 0
     assert u.max() < 1
     assert min(stats.kstest(column, "uniform").pvalue for column in u.T) > 1e-3
-    other = [uniforms(*key, np.arange(5000), 8) for key in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (2**63, 0, 0))]
+    other = [hash_uniforms(*key, np.arange(5000), 8) for key in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (2**63, 0, 0))]
     columns = np.concatenate([u, *other], axis=1)
     correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
     assert np.abs(correlation).max() < 0.07  # five deviations of 1 / sqrt(5000)
@@ -142,7 +142,7 @@ def test_strengths_above_one_never_give_negative_factors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "probability"), [("flip", 0.4), ("jitter", 0.8), ("grey", 0.2), ("blur", 0.5), ("solarise", 0.3)]
+    ("field", "probability"), [("flip", 0.4), ("jitter", 0.8), ("grayscale", 0.2), ("blur", 0.5), ("solarize", 0.3)]
 )
 def test_probabilities(field: str, probability: float) -> None:
     hits = int(getattr(drawn(), field).sum())
@@ -156,8 +156,8 @@ def test_sigma_is_uniform() -> None:
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, False), (1.0, True)])
 def test_certain_and_impossible(probability: float, expected: bool) -> None:
     view = View(
-        size=32, flip=probability, grey=probability, blur=probability, solarise=probability, jitter_p=probability
+        size=32, flip=probability, grayscale=probability, blur=probability, solarize=probability, jitter_p=probability
     )
     params = drawn(view)
-    for field in (params.flip, params.grey, params.blur, params.solarise, params.jitter):
+    for field in (params.flip, params.grayscale, params.blur, params.solarize, params.jitter):
         assert (field == expected).all()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.augment.apply import blur
-from limbeck.data.augment.color import solarise_
+from limbeck.data.augment.color import solarize_
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 
@@ -19,7 +19,7 @@ def levels(array: np.ndarray) -> Tensor:
 
 def test_solarise_is_pillows(golden: Golden) -> None:
     arrays = golden("sdssl_pixels")
-    ours = 255 * solarise_(levels(arrays["in/img"]) / 255)
+    ours = 255 * solarize_(levels(arrays["in/img"]) / 255)
     torch.testing.assert_close(ours, levels(arrays["out/solarize"]), rtol=0, atol=1e-4)
 
 

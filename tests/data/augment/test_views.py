@@ -9,10 +9,10 @@ from limbeck.data.augment.views import PRESETS, View, preset
 def test_byol_is_the_asymmetric_pair_of_sdssl() -> None:
     first, second = preset("byol", 224)
     assert (first.blur, second.blur) == (1.0, 0.1)
-    assert (first.solarise, second.solarise) == (0.0, 0.2)
+    assert (first.solarize, second.solarize) == (0.0, 0.2)
     for view in (first, second):
         assert view.scale == (0.08, 1.0)
-        assert (view.jitter, view.jitter_p, view.grey) == ((0.4, 0.4, 0.2, 0.1), 0.8, 0.2)
+        assert (view.jitter, view.jitter_p, view.grayscale) == ((0.4, 0.4, 0.2, 0.1), 0.8, 0.2)
         assert (view.blur_sigma, view.flip) == ((0.1, 2.0), 0.5)
 
 
@@ -20,8 +20,8 @@ def test_wmse_follows_the_authors_two_recipes() -> None:
     small, large = preset("wmse", 32)[0], preset("wmse", 224)[0]
     assert small.jitter_first
     assert large.jitter_first
-    assert (small.scale, small.jitter, small.grey, small.blur) == ((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.1, 0.0)
-    assert (large.scale, large.jitter, large.grey, large.blur) == ((0.08, 1.0), (0.8, 0.8, 0.8, 0.2), 0.2, 0.5)
+    assert (small.scale, small.jitter, small.grayscale, small.blur) == ((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.1, 0.0)
+    assert (large.scale, large.jitter, large.grayscale, large.blur) == ((0.08, 1.0), (0.8, 0.8, 0.8, 0.2), 0.2, 0.5)
 
 
 def test_simclr_halves_its_colour_strength_on_small_images() -> None:

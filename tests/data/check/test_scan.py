@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import CHOICES, KINDS, Choice, Name
+from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES, Choice, Name
 from limbeck.data.check.scan import Check, check, check_store
 from limbeck.data.decode import image_format
 from limbeck.data.store.open import build_store, open_store
@@ -109,7 +109,7 @@ def test_every_kind_is_found_where_it_is_and_nowhere_else(sick: Path, tmp_path: 
         f"136 of 142 images of '{sick}' will be used; 6 not used (2 truncated, 2 empty, 1 too many pixels, "
         "1 unreadable); 3 other files are ignored"
     )
-    assert {line["used"] for line in lines(found) if KINDS[line["finding"]].fate != "used"} == {"no"}  # type: ignore[index]
+    assert {line["used"] for line in lines(found) if ISSUE_TYPES[line["finding"]].action != "used"} == {"no"}  # type: ignore[index]
 
 
 def test_an_image_at_the_root_beside_classes(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_image_at_the_root_beside_classes(tmp_path: Path) -> None:
 def test_the_store_holds_exactly_what_the_check_says(sick: Path, tmp_path: Path) -> None:
     """In the same scan, in a build of its own, and with choices."""
     for leave_out in ((), ("duplicate", "tiny")):
-        found = check(sick, tmp_path / "check", fix_into=tmp_path / "one", leave_out=leave_out)
+        found = check(sick, tmp_path / "check", build_store=tmp_path / "one", leave_out=leave_out)
         assert found.store == tmp_path / "one"
         one = Store.open(tmp_path / "one")
         other = build_store(sick, tmp_path / "two", leave_out=leave_out)
@@ -142,7 +142,7 @@ def test_too_many_bad_files_are_an_error_everywhere_unless_allowed(tmp_path: Pat
     good = {f"{number}.png": encoded(noise(), "PNG") for number in range(9)}
     folder = write(tmp_path / "photos", good | {"bad.png": b"?"})
     sentence = r"1 of the 10 images .* more than the 5 % .*bad\.png: not an image.*--allow-bad 0\.11"
-    found = check(folder, tmp_path / "check", fix_into=tmp_path / "store")
+    found = check(folder, tmp_path / "check", build_store=tmp_path / "store")
     with pytest.raises(UserError, match=sentence):
         found.require()
     with pytest.raises(UserError, match=sentence):
@@ -173,10 +173,10 @@ def test_a_source_without_one_image_still_gets_its_table(tmp_path: Path) -> None
 
 def test_a_check_that_builds_goes_on_with_all_its_findings(sick: Path, tmp_path: Path) -> None:
     """The rows that are kept of a killed build are in the table, the counts and the page as well."""
-    whole = check(sick, tmp_path / "whole", fix_into=tmp_path / "a")
+    whole = check(sick, tmp_path / "whole", build_store=tmp_path / "a")
     with pytest.raises(UserError, match="more than the 1 %"):
         build_store(sick, tmp_path / "b", allow_bad=0.01)
-    resumed = check(sick, tmp_path / "resumed", fix_into=tmp_path / "b")
+    resumed = check(sick, tmp_path / "resumed", build_store=tmp_path / "b")
     for name in ("check.csv", "check.html"):
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
     assert whole.counts == resumed.counts
@@ -224,9 +224,9 @@ def test_a_choice_that_is_none() -> None:
 
 
 def test_the_lists_of_kinds_agree() -> None:
-    assert set(get_args(Name)) == set(KINDS)
-    assert get_args(Choice) == CHOICES
-    assert all(KINDS[kind].fate == "used" for kind in CHOICES)
+    assert set(get_args(Name)) == set(ISSUE_TYPES)
+    assert get_args(Choice) == OPTIONAL_ISSUES
+    assert all(ISSUE_TYPES[kind].action == "used" for kind in OPTIONAL_ISSUES)
 
 
 def test_anything_is_no_image(tmp_path: Path) -> None:

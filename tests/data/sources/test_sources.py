@@ -257,13 +257,13 @@ class Pairs(torch.utils.data.Dataset[object]):
         return self.make(index)  # type: ignore[operator]
 
 
-def grey(shape: tuple[int, ...]) -> np.ndarray:
+def grayscale(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.full(shape, shade, np.uint8) for shade in SHADES])
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 3)])
 def test_arrays(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    images = grey(shape)
+    images = grayscale(shape)
     np.save(tmp_path / "x.npy", images)
     np.savez(tmp_path / "x.npz", images=images, labels=np.array(LABELS))
     sources: list[Source] = [images, (images, LABELS), tmp_path / "x.npy", tmp_path / "x.npz"]
@@ -332,10 +332,10 @@ def test_unknown_kinds(tmp_path: Path) -> None:
 
 def test_arrays_that_are_no_source(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"shape \(4, 6\)"):
-        read_source(grey((6,)))
+        read_source(grayscale((6,)))
     with pytest.raises(UserError, match=r"4 images and int64 labels of shape \(3,\)"):
-        read_source((grey((6, 6)), [0, 1, 2]))
-    np.savez(tmp_path / "x.npz", pictures=grey((6, 6)))
+        read_source((grayscale((6, 6)), [0, 1, 2]))
+    np.savez(tmp_path / "x.npz", pictures=grayscale((6, 6)))
     with pytest.raises(UserError, match="holds pictures: an array named 'images' is needed"):
         read_source(tmp_path / "x.npz")
     np.save(tmp_path / "pickled.npy", np.array([object()]))

@@ -116,7 +116,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
             return np.zeros((8, 8, 3), np.uint8)
 
     with pytest.raises(Interrupt):
-        build_store(Failing(), tmp_path / "store", size=8)
+        build_store(Failing(), tmp_path / "store", store_size=8)
     assert [path.name for path in tmp_path.iterdir()] == [".store.lock"]
 
 
@@ -128,7 +128,7 @@ def test_no_image_at_all(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=r"photos' holds no image that can be used \(the first: a\.jpg: empty file\)"
         ):
-            build_store(folder, tmp_path / "store", size=size)
+            build_store(folder, tmp_path / "store", store_size=size)
     with pytest.raises(UserError, match="there is no row"):
         build_store([], tmp_path / "store")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "photos"]
@@ -148,7 +148,7 @@ def test_only_a_store_is_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["empty", "out"]
 
 
-@pytest.mark.parametrize(("size", "workers"), [(0, None), (8, 0)])
-def test_numbers_that_make_no_sense(tmp_path: Path, size: int, workers: int | None) -> None:
+@pytest.mark.parametrize(("store_size", "workers"), [(0, None), (8, 0)])
+def test_numbers_that_make_no_sense(tmp_path: Path, store_size: int, workers: int | None) -> None:
     with pytest.raises(UserError, match=r"\b0 (cannot|workers)"):
-        build_store(np.zeros((2, 8, 8), np.uint8), tmp_path / "store", size=size, workers=workers)
+        build_store(np.zeros((2, 8, 8), np.uint8), tmp_path / "store", store_size=store_size, workers=workers)

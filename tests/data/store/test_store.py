@@ -158,7 +158,7 @@ def test_open_store_opens_stores_and_builds_the_rest_once(tmp_path: Path) -> Non
     again = open_store(photos, cache)
     assert again.path == first.path == open_store(first.path).path
     assert (first.path / "images.npy").stat().st_mtime_ns == built
-    assert open_store(photos, cache, size=4).size == 4
+    assert open_store(photos, cache, store_size=4).size == 4
     Image.fromarray(IMAGES[1]).save(photos / "2.png")
     assert len(open_store(photos, cache)) == 2
     edit(first.path, version=0)
@@ -166,9 +166,9 @@ def test_open_store_opens_stores_and_builds_the_rest_once(tmp_path: Path) -> Non
 
 
 def test_a_store_has_the_size_it_has(folder: Path) -> None:
-    assert open_store(folder, size=8).size == 8
+    assert open_store(folder, store_size=8).size == 8
     with pytest.raises(UserError, match="holds images of 8 pixels, not 16"):
-        open_store(folder, size=16)
+        open_store(folder, store_size=16)
     with pytest.raises(UserError, match="is a store already"):
         build_store(folder, folder.with_name("other"))
 

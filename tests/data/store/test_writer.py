@@ -15,7 +15,7 @@ from PIL import Image
 
 from limbeck.core.errors import UserError
 from limbeck.data.check import examine
-from limbeck.data.check.stats import Policy
+from limbeck.data.check.stats import AcceptPolicy
 from limbeck.data.fingerprint import FileState, what_changed
 from limbeck.data.sources.base import Item, Rows
 from limbeck.data.store import writer
@@ -44,7 +44,7 @@ def source(stop: int | None = None, fingerprint: str = "the same") -> Rows:
 
 
 def build(out: Path, rows: Rows, **policy: object) -> None:
-    write_store(rows, out, 8, 1, Policy(**policy))  # type: ignore[arg-type]
+    write_store(rows, out, 8, 1, AcceptPolicy(**policy))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def slow(item, size):
     time.sleep(0.002)
     return look(item, size)
 examine.examine = slow
-build_store(sys.argv[1], sys.argv[2], size=8, workers=1)
+build_store(sys.argv[1], sys.argv[2], store_size=8, workers=1)
 """
 
 
@@ -186,7 +186,7 @@ def write_photos(folder: Path) -> Path:
 def test_kill_9(tmp_path: Path) -> None:
     """The real signal, again and again, until a build comes through."""
     photos, out = write_photos(tmp_path / "photos"), tmp_path / "store"
-    whole = build_store(photos, tmp_path / "whole", size=8)
+    whole = build_store(photos, tmp_path / "whole", store_size=8)
     kills, done = 0, 0
     while not out.exists():
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(photos), str(out)], stderr=subprocess.DEVNULL)
@@ -224,11 +224,11 @@ def test_what_changed() -> None:
 
 def test_a_store_says_what_changed_in_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = write_photos(tmp_path / "photos")
-    build_store(photos, tmp_path / "store", size=8)
+    build_store(photos, tmp_path / "store", store_size=8)
     capsys.readouterr()
     shutil.copy(photos / "000.png", photos / "new.png")
     (photos / "001.png").unlink()
-    build_store(photos, tmp_path / "store", size=8)
+    build_store(photos, tmp_path / "store", store_size=8)
     err = capsys.readouterr().err
     assert f"'{photos}' has changed since" in err
     assert ": 1 added (new.png), 1 removed (001.png)" in err

@@ -10,15 +10,15 @@ from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
 from limbeck.metrics.representation import deviation, effective_rank
-from limbeck.train.health.read import Examiner
+from limbeck.train.health.read import HealthReader
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")
 
 
-def examiner(method: Any, batch: int = 40, accumulate: int = 1) -> Examiner:
-    loader = Loader(noise(), VIEWS, batch, seed=0, device=CPU, accumulate=accumulate)
-    return Examiner(method, loader, Fabric(accelerator="cpu", devices=1))
+def examiner(method: Any, batch: int = 40, accumulate_steps: int = 1) -> HealthReader:
+    loader = Loader(noise(), VIEWS, batch, seed=0, device=CPU, accumulate_steps=accumulate_steps)
+    return HealthReader(method, loader, Fabric(accelerator="cpu", devices=1))
 
 
 def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
@@ -38,13 +38,13 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
         "uniformity": (-2 * torch.pdist(unit[0]).square()).exp().mean().log(),
         "dead_units": torch.tensor(0.0),
         "weight_norm": sum(p.detach().square().sum() for p in method.backbone.parameters()) ** 0.5,
-        "teacher_distance": (unit[0] - unit[2]).square().sum(1).mean(),
+        "ema_distance": (unit[0] - unit[2]).square().sum(1).mean(),
     }
     assert found == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-4)
 
 
 def test_micro_batches_change_no_number() -> None:
-    parts = examiner(toy(), accumulate=5)
+    parts = examiner(toy(), accumulate_steps=5)
     assert len(parts.parts) == 5
     assert parts.read() == pytest.approx(examiner(toy()).read(), rel=1e-5)
 
@@ -83,5 +83,5 @@ def test_small_batches_are_judged_by_32_images_and_a_method_without_teacher_has_
 
     reader = examiner(toy(kind=Alone), batch=4)
     assert [len(part) for part in reader.parts] == [4] * 8
-    assert "teacher_distance" not in reader.read()
+    assert "ema_distance" not in reader.read()
     assert reader.of == 6

@@ -15,7 +15,7 @@ GOOD = {
     "alignment": 0.3,
     "uniformity": -2.0,
     "dead_units": 0.0,
-    "teacher_distance": 0.2,
+    "ema_distance": 0.2,
     "weight_norm": 50.0,
 }
 
@@ -35,7 +35,7 @@ def readings(count: int, **last: float) -> list[dict[str, float]]:
         ("standing still", {"weight_norm": 50.0}, {"weight_norm": 50.1}, "not moved since step 400"),
         ("no gradient", {"grad_norm": 0.0}, {"grad_norm": 1e-5}, "gradient is 0.0e+00 since step 400"),
         ("dead units", {"dead_units": 0.6}, {"dead_units": 0.5}, "60% of the encoder's units"),
-        ("teacher and student apart", {"teacher_distance": 1.5}, {"teacher_distance": 1.0}, "1.50 of at most 4"),
+        ("teacher and student apart", {"ema_distance": 1.5}, {"ema_distance": 1.0}, "1.50 of at most 4"),
     ],
 )
 def test_each_sign_has_its_threshold(name: str, sick: dict[str, float], well: dict[str, float], said: str) -> None:
@@ -61,7 +61,7 @@ def test_since_is_the_first_reading_of_the_last_streak() -> None:
 
 
 def test_no_teacher_and_no_reading_are_no_finding() -> None:
-    assert diagnose([{k: v for k, v in GOOD.items() if k != "teacher_distance"}], 512, "") == []
+    assert diagnose([{k: v for k, v in GOOD.items() if k != "ema_distance"}], 512, "") == []
     assert diagnose([], 512, "") == []
 
 

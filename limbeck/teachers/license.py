@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from limbeck.teachers.frozen import Frozen
+from limbeck.teachers.frozen import LoadedTeacher
 
 # What stands in a licence's name -> what the licence is known for; the first that fits is taken
 KNOWN = {
@@ -22,17 +22,17 @@ KNOWN = {
 }
 
 
-def warning(frozen: Frozen) -> str | None:
+def warning(frozen: LoadedTeacher) -> str | None:
     """A sentence if the teacher's licence is known to travel with what is distilled, or to forbid commercial use.
 
     An unknown licence gives none, except for DINOv3, whose name is enough.
     """
-    licence = frozen.licence or ("dinov3" if "dinov3" in frozen.source.lower() else "")
-    fact = next((fact for words, fact in KNOWN.items() if words in licence.lower()), None)
+    license = frozen.license or ("dinov3" if "dinov3" in frozen.source.lower() else "")
+    fact = next((fact for words, fact in KNOWN.items() if words in license.lower()), None)
     if fact is None:
         return None
     return (
-        f"the teacher {frozen.source} has the licence '{licence}': {fact}, and it may bind what is distilled from it; "
+        f"the teacher {frozen.source} has the licence '{license}': {fact}, and it may bind what is distilled from it; "
         "read it before you publish or sell the student"
     )
 
@@ -47,7 +47,7 @@ def larger(student_parameters: int, teacher_parameters: int) -> str | None:
     )
 
 
-def licence_in_card(folder: Path) -> str:
+def license_in_card(folder: Path) -> str:
     """What the model card in `folder` (front matter of README.md) says; "" if nothing."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
@@ -55,5 +55,5 @@ def licence_in_card(folder: Path) -> str:
     lines = front[1] if front else ""
     found = re.findall(r"^(license|license_name):[ \t]*['\"]?([^'\"\n]+?)['\"]?[ \t]*$", lines, re.M)
     said: dict[str, str] = dict(found)
-    licence = said.get("license", "")
-    return said.get("license_name", licence) if licence in ("", "other") else licence
+    license = said.get("license", "")
+    return said.get("license_name", license) if license in ("", "other") else license
