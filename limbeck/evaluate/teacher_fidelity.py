@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from limbeck.core.devices import resolve_bf16
+from limbeck.core.types import Encoder
 from limbeck.features.extract import extract
 from limbeck.features.images import ImageFn
 from limbeck.metrics.fidelity import NEIGHBOURS, Fidelity, agreement, check_images, linear_cka, mean_cosine
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import Backbone
 from limbeck.neighbors.graph import neighbours
 
 
@@ -36,7 +36,7 @@ def fidelity(student: Tensor, teacher: Tensor, k: int = NEIGHBOURS) -> Fidelity:
 
 def fidelity_probe(
     look: ImageFn, rows: np.ndarray, teacher: Tensor, device: torch.device, k: int = NEIGHBOURS
-) -> Callable[[Backbone], dict[str, float]]:
+) -> Callable[[Encoder], dict[str, float]]:
     """A probe for training: an encoder -> {"agreement", "cka"} with the teacher on held-out images.
 
     Args:
@@ -52,7 +52,7 @@ def fidelity_probe(
     theirs = teacher.to(device, torch.float32)
     near = _nearest(theirs, k)
 
-    def probe(backbone: Backbone) -> dict[str, float]:
+    def probe(backbone: Encoder) -> dict[str, float]:
         last = backbone.taps[-1]
         own = extract(backbone, look, rows, taps=(last,), device=device, bf16=resolve_bf16("auto", device))[last]
         return {"agreement": agreement(_nearest(own, k), near), "cka": linear_cka(own, theirs)[0]}

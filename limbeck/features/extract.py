@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.progress import progress
+from limbeck.core.types import Encoder
 from limbeck.features.images import ImageFn
-from limbeck.models.backbone import Backbone
 
 
 def extract_matrix(
@@ -39,7 +39,7 @@ def extract_matrix(
 
 
 def extract(
-    backbone: Backbone,
+    backbone: Encoder,
     look: ImageFn,
     rows: np.ndarray,
     *,

@@ -267,8 +267,10 @@ def _fit(
         )
         if is_rank0():
             preprocessing = Preprocessing(image_size=size, store_size=store.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-            save_encoder(method.encoder(), run / ENCODER, preprocessing, {"run": to_json(cfg)})
-            if teacher_context and probe and "agreement" in (found := score(probe, method.encoder())):
+            encoder = method.encoder()
+            assert isinstance(encoder, Backbone)
+            save_encoder(encoder, run / ENCODER, preprocessing, {"run": to_json(cfg)})
+            if teacher_context and probe and "agreement" in (found := score(probe, encoder)):
                 tell(_kept(found, len(teacher_context.held_out)))
     return run
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from limbeck.models.backbone import Backbone
+from limbeck.core.types import Encoder
 
-Probe = Callable[[Backbone], dict[str, float]]
+Probe = Callable[[Encoder], dict[str, float]]
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def score(probe: Probe, encoder: Backbone) -> dict[str, float]:
+def score(probe: Probe, encoder: Encoder) -> dict[str, float]:
     """The probe's numbers for an encoder in evaluation mode; every module is left in the mode it had."""
     with evaluating(encoder):
         return probe(encoder)
