@@ -36,8 +36,8 @@ from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import LoadedTeacher, TeacherConfig, larger, load_teacher
 from limbeck.teachers.setup import TeacherContext, build_distillation_inputs, prepare_teacher
 from limbeck.train.config import TrainConfig
-from limbeck.train.estimate import Plan, measure
-from limbeck.train.eval_callback import score
+from limbeck.train.estimate import CostEstimate, estimate_cost
+from limbeck.train.eval_callback import evaluate_encoder
 from limbeck.train.loop import train as train_method
 from limbeck.train.optim import OptimConfig
 
@@ -140,7 +140,7 @@ def plan(
     store_size: int | None = None,
     allow_bad: float = ALLOWED,
     say: Say = print,
-) -> Plan:
+) -> CostEstimate:
     """What `pretrain` with the same arguments would cost, from a few of its steps; writes no run.
 
     One process takes its share of a batch; several are reckoned to be as many times as fast.
@@ -155,14 +155,9 @@ def plan(
     processes = cfg.training.devices * cfg.training.num_nodes
     alone = replace(cfg.training, devices=1, num_nodes=1, batch_size=cfg.training.batch_size // processes)
     method_alone, views = cfg.method.build(_fresh_backbone(cfg)), cfg.method.make_views(cfg.image_size)
-    found = measure(method_alone, store, views, alone, cfg.optim)
-    return replace(
-        found,
-        images_per_second=found.images_per_second * processes,
-        largest_batch=min(found.largest_batch * processes, len(store)),
-        steps=cfg.training.steps(len(store) // cfg.training.batch_size),
-        seconds=found.seconds / processes,
-    )
+    found = estimate_cost(method_alone, store, views, alone, cfg.optim)
+    steps = cfg.training.total_steps(len(store) // cfg.training.batch_size)
+    return found.with_processes(processes, images=len(store), steps=steps)
 
 
 def resume(
@@ -261,7 +256,7 @@ def _fit(
             cfg.optim,
             run,
             config=to_json(cfg),
-            probe=probe,
+            eval_callback=probe,
             sampling=sampling,
             resume=resume,
         )
@@ -270,7 +265,7 @@ def _fit(
             encoder = method.encoder()
             assert isinstance(encoder, Backbone)
             save_encoder(encoder, run / ENCODER, preprocessing, {"run": to_json(cfg)})
-            if teacher_context and probe and "agreement" in (found := score(probe, encoder)):
+            if teacher_context and probe and "agreement" in (found := evaluate_encoder(probe, encoder)):
                 tell(_kept(found, len(teacher_context.held_out)))
     return run
 

@@ -17,12 +17,12 @@ from limbeck.metrics.fidelity import NEIGHBOURS
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.teachers import teacher_features
 from limbeck.teachers.setup import TeacherContext
-from limbeck.train.eval_callback import Probe
+from limbeck.train.eval_callback import EvalCallback
 
 BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
 
 
-def make_eval_callback(store: Store, size: int, teacher_context: TeacherContext | None) -> Probe | None:
+def make_eval_callback(store: Store, size: int, teacher_context: TeacherContext | None) -> EvalCallback | None:
     """Accuracy where there are labels, fidelity where there is a teacher; None where there is neither."""
     probes: list[Callable[[Encoder], dict[str, float]]] = []
     if store.labelled:
