@@ -1,4 +1,4 @@
-"""How fast: views, steps against the backbone's bare arithmetic, neighbours."""
+"""How fast: views, steps against the backbone's bare arithmetic, neighbors."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from limbeck.data.augment.views import View, preset
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.neighbors.graph import neighbours
+from limbeck.neighbors.graph import build_graph
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 from limbeck.train.step import Steps
@@ -131,13 +131,13 @@ def bare_seconds(machine: Machine, backbone, batch: Batch, count: int) -> float:
 
 
 def graph(machine: Machine) -> Findings:
-    """Ten exact neighbours of unit rows in clusters."""
+    """Ten exact neighbors of unit rows in clusters."""
     for rows, width in ((100_000, 768), (400_000, 768)) if not machine.toy else ((500, 16),):
         generator = np.random.default_rng(0)
         centres = generator.standard_normal((rows // 50 + 1, width), np.float32)
         vectors = centres[np.arange(rows) % len(centres)] + generator.standard_normal((rows, width), np.float32)
         start = time.perf_counter()
-        neighbours(vectors, 10, device=machine.device)
+        build_graph(vectors, 10, device=machine.device)
         spent = time.perf_counter() - start
         yield {"rows": rows, "width": width, "seconds": round(spent, 1)}
 

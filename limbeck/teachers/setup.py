@@ -22,8 +22,8 @@ from limbeck.methods import DistillConfig
 from limbeck.methods.base import Teacher
 from limbeck.methods.base.temperature import MAX_RESULTANT_LENGTH, mean_resultant_length
 from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
-from limbeck.neighbors.graph import neighbours
-from limbeck.neighbors.statistics import describe
+from limbeck.neighbors.graph import build_graph
+from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import Cache
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
@@ -200,22 +200,21 @@ def _bags(
         vectors, mark = cache.centred(teacher_context.raw.mean(0).numpy())
     table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
     if bags.kind == "kmeans":
-        clusters = kmeans(vectors, rows=rows, seed=seed, device=teacher_context.device)
+        clusters = kmeans(vectors, indices=rows, seed=seed, device=teacher_context.device)
         table[rows] = cluster_bags(clusters, bags.size, seed, rows)
         return table
-    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
-    graph = neighbours(
+    folder = cache.folder / f"graph-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
+    graph = build_graph(
         vectors,
         bags.size,
-        rows=rows,
+        indices=rows,
         max_similarity=bags.max_similarity,
         device=teacher_context.device,
         folder=folder,
         digest=f"{teacher_context.frozen.digest} {mark}",
-        say=say,
-        show="bags",
+        description="bags",
     )
-    found = describe(graph, store.labels if store.labelled else None)
+    found = graph_statistics(graph, store.labels if store.labelled else None)
     for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
         say(sentence)
     table[rows] = knn_bags(graph)
