@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.data.loader import Loader
 from limbeck.methods.base import Method
-from limbeck.metrics.representation import deviation, effective_rank, positive_alignment, uniformity
+from limbeck.metrics.representation import effective_rank, normalized_std, positive_alignment, uniformity
 from limbeck.train.eval_callback import evaluating
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class HealthReader:
         found |= {
             "effective_rank": _rank(layers[-1]),
             "embedding_rank": _rank(first),
-            "deviation": deviation(first),
+            "deviation": normalized_std(first),
             "alignment": _distance(first, second),
             "uniformity": uniformity(first),
             "dead_units": _dead(layers),

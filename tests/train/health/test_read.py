@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
-from limbeck.metrics.representation import deviation, effective_rank
+from limbeck.metrics.representation import effective_rank, normalized_std
 from limbeck.train.health.read import HealthReader
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     expected = {
         "effective_rank": effective_rank(a),
         "embedding_rank": effective_rank(a),
-        "deviation": deviation(a),
+        "deviation": normalized_std(a),
         "alignment": (unit[0] - unit[1]).square().sum(1).mean(),
         "uniformity": (-2 * torch.pdist(unit[0]).square()).exp().mean().log(),
         "dead_units": torch.tensor(0.0),
