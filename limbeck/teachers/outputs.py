@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import format_bytes
 from limbeck.core.types import Batch, TeacherOutput
 from limbeck.data.augment.views import View
 from limbeck.data.loader import RESIDENT_SHARE
@@ -111,8 +112,8 @@ class Kept(TeacherOutputs):
 def keep(cache: Cache, views: Sequence[View], seed: int, cached_views: int) -> list[dict[int, Vectors]]:
     """The passes over the store that `Kept` reads: `cached_views` draws of every view that the teacher sees."""
     numbered = {view.same_crop_as: view for view in views if view.for_teacher and view.same_crop_as is not None}
-    size = cache.bytes(cached_views * len(numbered)) / 2**20
-    cache.say(f"the answers to {cached_views} draw(s) of {len(numbered)} view(s) of every image take {size:,.0f} MiB")
+    size = format_bytes(cache.bytes(cached_views * len(numbered)))
+    cache.say(f"the answers to {cached_views} draw(s) of {len(numbered)} view(s) of every image take {size}")
     return [{n: cache.drawn(view, n, seed, draw) for n, view in numbered.items()} for draw in range(cached_views)]
 
 

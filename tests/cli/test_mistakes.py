@@ -91,7 +91,7 @@ RUNS = [
     ("resume {tmp}/empty", 1, "has no config.json"),
     ("resume {tmp}/nowhere", 1, "has no config.json"),
     ("resume {tmp}/changed", 1, "another configuration: training.epochs"),
-    ("resume {tmp}/no_json", 1, "is not JSON"),
+    ("resume {tmp}/no_json", 1, "is not valid JSON"),
     ("resume {tmp}/unknown_key", 1, "unknown key 'epohcs' .did you mean 'epochs'"),
     ("resume {tmp}/wrong_type", 1, "training.epochs is 'many', which is not of type"),
     ("resume {tmp}/lost_store", 1, "is not a store"),
