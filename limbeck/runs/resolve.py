@@ -103,7 +103,8 @@ def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, Teache
         training=training,
         teacher=teacher_context.cfg if teacher_context else None,
     )
-    seeing = resolve_views(cfg.backbone, tuple(v for v in suited.make_views(cfg.image_size) if not v.for_teacher))
+    views = (v.augmentation for v in suited.make_views(cfg.image_size) if v.network == "student")
+    seeing = resolve_views(cfg.backbone, tuple(views))
     cfg = replace(cfg, backbone=seeing.backbone)
     chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, teacher_context) if teacher_context else [])]
     for sentence in [*chosen, describe(cfg, images)]:

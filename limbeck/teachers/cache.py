@@ -81,8 +81,7 @@ class Cache:
 
     def drawn(self, view: View, number: int, seed: int, draw: int) -> Vectors:
         """Of draw `draw` of a view, whose number among the views is `number`; as `plain`."""
-        anybodys = asdict(view) | {"same_crop_as": None, "of_partner": False}
-        shown = {"view": anybodys, "number": number, "drawn_from": seed, "draw": draw}
+        shown = {"view": asdict(view), "number": number, "drawn_from": seed, "draw": draw}
         return self._passes(shown, augmented_images(self.store, view, number, self.device, seed, draw))
 
     def bytes(self, passes: int) -> int:

@@ -71,7 +71,7 @@ SETTINGS = [
     ("pretrain {store} --out {tmp}/run --method.host sdssl", 1, "choose another host"),
     ("pretrain {store} --out {tmp}/run --method simclr --method.host byol", 1, "leave --method.host out"),
     (f"pretrain {{store}} --out {{tmp}}/run {SMALL} --backbone resnet19", 1, "'resnet19' .did you mean 'resnet18'"),
-    ("pretrain {store} --out {tmp}/run --batch-size 1000", 1, "batch of 1000 .* 160.* would do is 160"),
+    ("pretrain {store} --out {tmp}/run --batch-size 1000", 1, "1000 .* 160.* 160"),
     (
         f"pretrain {{store}} --out {{tmp}}/run {SMALL} --method simclr --method.views simclir",
         1,
