@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import alone
+from limbeck.core.files import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.core.text import format_duration
 from limbeck.neighbors.ivf import PROBES, IvfSearch, num_lists
@@ -78,7 +78,7 @@ def build_graph(
     if folder is None:
         return builder.build(builder.choose(search, budget), None)
     assert digest, "a folder outlives the call and needs a digest that identifies its features"
-    with alone(Path(folder)):
+    with wait_for_lock(Path(folder)):
         stored = read_settings(Path(folder)) if search == "auto" else None
         method = stored.search if stored else builder.choose(search, budget)
         return builder.build(method, GraphStorage(Path(folder), builder.settings(method, digest)))

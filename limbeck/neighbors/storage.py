@@ -1,18 +1,18 @@
-"""A neighbor graph on disk: two arrays and a manifest with the number of finished rows."""
+"""A neighbor graph in a folder: one resumable array of neighbors and cosines, with the settings that it depends on."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import atomic_write, disk_full_as_user_error, sync
+from limbeck.core.errors import UserError
+from limbeck.core.resumable import ResumableArray, read_array_manifest
 
-MANIFEST, NEIGHBORS, COSINES = "graph.json", "neighbors.npy", "cosines.npy"
+ARRAY, MANIFEST = "graph.npy", "graph.json"
+PAIR = np.dtype([("neighbor", "<i4"), ("cosine", "<f4")])
 SearchMethod = Literal["exact", "ivf"]
 
 
@@ -22,7 +22,7 @@ class GraphSettings:
 
     version: int = 2
     features: str
-    """Digest of the features, from the caller."""
+    """Digest of the features, given by the caller."""
     indices: str
     """Digest of the rows that take part."""
     images: int
@@ -32,80 +32,39 @@ class GraphSettings:
     search: SearchMethod
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Manifest:
-    settings: GraphSettings
-    done: int
-
-
 class GraphStorage:
-    """The two arrays of a graph, [n K] int32 and float32, written to `folder` block by block.
-
-    The manifest is written after a block is on the disk, so the first `done` rows are complete whatever ends the
-    process.
-    """
+    """The neighbors and cosines of a graph, [n K] int32 and float32, in `folder`, written block by block."""
 
     def __init__(self, folder: Path, settings: GraphSettings) -> None:
-        self.folder, self.settings, self.done = folder, settings, 0
-        if (stored := read_settings(folder)) is None:
-            with disk_full_as_user_error(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            self._write_manifest()
-        elif stored != settings:
+        stored = read_settings(folder)
+        if stored is not None and stored != settings:
             raise UserError(
                 f"'{folder}' holds another graph ({_difference(stored, settings)}); choose another folder or delete it",
                 code="other-graph",
             )
-        else:
-            self.done = _manifest(folder).done
-        if self.done == 0:
-            self._allocate()
+        self._settings = settings
+        self._array = ResumableArray(folder / ARRAY, (settings.k,), PAIR, to_json(settings))
+
+    @property
+    def done(self) -> int:
+        """Rows that are stored."""
+        return self._array.rows
 
     def write(self, neighbors: NDArray[np.int32], cosines: NDArray[np.float32]) -> None:
-        """Append rows [b K] to both arrays."""
-        for name, values in ((NEIGHBORS, neighbors), (COSINES, cosines)):
-            path = self.folder / name
-            with disk_full_as_user_error(path):
-                with path.open("r+b") as file:
-                    np.lib.format.read_magic(file)
-                    np.lib.format.read_array_header_1_0(file)
-                    file.seek(self.done * self.settings.k * 4, 1)
-                    file.write(np.ascontiguousarray(values).data)
-                sync(path)
-        self.done += len(neighbors)
-        self._write_manifest()
+        """Append rows [b K] to both arrays and wait until they are on the disk."""
+        block = np.empty(neighbors.shape, PAIR)
+        block["neighbor"], block["cosine"] = neighbors, cosines
+        self._array.append(block)
+        self._array.commit()
 
     def read(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return both arrays.
+        """Return both arrays of a finished graph.
 
         Raises:
-            UserError: an array is damaged or does not fit the manifest.
+            UserError: the file is damaged.
         """
-        found = []
-        for name, kind in ((NEIGHBORS, np.int32), (COSINES, np.float32)):
-            try:
-                values = np.load(self.folder / name, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"'{self.folder / name}' is damaged ({one_line(error)}); delete the folder", code="damaged-graph"
-                ) from error
-            if values.shape != (self.settings.images, self.settings.k) or values.dtype != kind:
-                raise UserError(
-                    f"'{self.folder / name}' holds {values.dtype} {values.shape}; delete the folder",
-                    code="damaged-graph",
-                )
-            found.append(values)
-        return found[0], found[1]
-
-    def _allocate(self) -> None:
-        for name, kind in ((NEIGHBORS, np.int32), (COSINES, np.float32)):
-            with disk_full_as_user_error(self.folder / name):
-                shape = self.settings.images, self.settings.k
-                np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=kind, shape=shape, version=(1, 0))
-
-    def _write_manifest(self) -> None:
-        with atomic_write(self.folder / MANIFEST) as unfinished:
-            unfinished.write_text(json.dumps(to_json(_Manifest(settings=self.settings, done=self.done)), indent=2))
+        pairs = self._array.read()
+        return np.ascontiguousarray(pairs["neighbor"]), np.ascontiguousarray(pairs["cosine"])
 
 
 def read_settings(folder: Path) -> GraphSettings | None:
@@ -114,8 +73,8 @@ def read_settings(folder: Path) -> GraphSettings | None:
     Raises:
         UserError: the folder holds something else.
     """
-    if (folder / MANIFEST).is_file():
-        return _manifest(folder).settings
+    if (stored := read_array_manifest(folder / MANIFEST)) is not None:
+        return from_json(GraphSettings, stored["settings"], str(folder / MANIFEST))
     if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
         raise UserError(
             f"'{folder}' is not empty and holds no neighbor graph of this version; choose another folder or delete it",
@@ -124,15 +83,7 @@ def read_settings(folder: Path) -> GraphSettings | None:
     return None
 
 
-def _manifest(folder: Path) -> _Manifest:
-    try:
-        return from_json(_Manifest, json.loads((folder / MANIFEST).read_bytes()))
-    except (OSError, ValueError) as error:  # UserError is a ValueError, too
-        raise UserError(
-            f"'{folder / MANIFEST}' cannot be read ({one_line(error)}); delete the folder", code="damaged-graph"
-        ) from error
-
-
 def _difference(stored: GraphSettings, wanted: GraphSettings) -> str:
-    old, new = asdict(stored), asdict(wanted)
+    old: dict[str, Any] = asdict(stored)
+    new: dict[str, Any] = asdict(wanted)
     return ", ".join(f"{key} is {old[key]!r} there and {new[key]!r} here" for key in old if old[key] != new[key])

@@ -110,7 +110,7 @@ def test_a_result_survives_its_file_whole_or_not_at_all(tmp_path: Path) -> None:
         ("[1]", "not-a-result", "result.json"),
         ('{"version": 99}', "result-version", 99),
         ('{"version": 1, "rows": []}', "result-version", 2),
-        ('{"version": 2, "layer": []}', "invalid-input", "layers"),
+        ('{"version": 2, "layer": []}', "unknown-key", "layers"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: str, code: str, value: object) -> None:

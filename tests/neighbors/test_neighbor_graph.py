@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core import resumable
+from limbeck.core.resumable import ResumableArray
 from limbeck.neighbors import graph as module
-from limbeck.neighbors import search, storage
+from limbeck.neighbors import search
 from limbeck.neighbors.graph import Graph, build_graph
 from limbeck.neighbors.search import BlockSize, ExactSearch, TopK, nearest, top_k
 from limbeck.neighbors.vectors import UnitVectors
@@ -193,16 +195,16 @@ def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     ("place", "name", "call"),
     [
         (ExactSearch, "find", 3),
-        (storage, "sync", 5),
-        (storage, "sync", 6),
-        (storage.GraphStorage, "_write_manifest", 4),
-        (storage.GraphStorage, "_allocate", 1),
+        (resumable, "fsync", 3),
+        (ResumableArray, "append", 3),
+        (ResumableArray, "_write_manifest", 4),
+        (ResumableArray, "_prepare", 1),
     ],
 )
 def test_a_killed_search_goes_on(
     place: Any, name: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between blocks, within one (one array written, both, both but the manifest), and before the first."""
+    """Between blocks, within one (before its rows are written, synced and counted), and before the first."""
     monkeypatch.setitem(search.BLOCK_SIZES, "cpu", BlockSize(50, 100))
     features, find, searched = with_copies(300, 16), ExactSearch.find, list[int]()
     with monkeypatch.context() as patch:
@@ -216,7 +218,7 @@ def test_a_killed_search_goes_on(
 
     monkeypatch.setattr(ExactSearch, "find", watched)
     graph = build_graph(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
-    assert searched == list(range(0 if name == "_allocate" else 100, 300, 50))
+    assert searched == list(range(0 if name == "_prepare" else 100, 300, 50))
     assert_equal(build_graph(features, 5, folder=tmp_path / "graph", digest="abc"), graph)
     assert searched.count(250) == 1  # the finished graph is read
     assert_equal(build_graph(features, 5), graph)
@@ -250,16 +252,24 @@ def test_another_graph_is_refused(change: dict[str, Any], stored: object, wanted
 def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     features, folder = clustered(120, 8), tmp_path / "graph"
     build_graph(features, 5, folder=folder, digest="abc")
-    (folder / "neighbors.npy").write_bytes((folder / "neighbors.npy").read_bytes()[:-5])
-    with raises("damaged-graph", folder / "neighbors.npy"):
+    whole = (folder / "graph.npy").read_bytes()
+    (folder / "graph.npy").write_bytes(b"junk" + whole[4:])
+    with raises("damaged-array", folder / "graph.npy"):
         build_graph(features, 5, folder=folder, digest="abc")
     (folder / "graph.json").write_text("{")
-    with raises("damaged-graph", folder / "graph.json"):
+    with raises("not-json", folder / "graph.json"):
         build_graph(features, 5, folder=folder, digest="abc")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.tex").touch()
     with raises("not-a-graph", tmp_path / "strange"):
         build_graph(features, 5, folder=tmp_path / "strange", digest="abc")
+
+
+def test_rows_that_a_disk_lost_are_searched_again(tmp_path: Path) -> None:
+    features, folder = clustered(120, 8), tmp_path / "graph"
+    graph = build_graph(features, 5, folder=folder, digest="abc")
+    (folder / "graph.npy").write_bytes((folder / "graph.npy").read_bytes()[:-205])
+    assert_equal(build_graph(features, 5, folder=folder, digest="abc"), graph)
 
 
 @pytest.mark.parametrize(
