@@ -108,8 +108,10 @@ class Backbone(Encoder):
             return Features(self.model(x), {}, {})
         return self._vit(x, wanted, feature_maps) if self.is_vit else self._stages(x, wanted, feature_maps)
 
-    def cut(self, depth: int) -> "Backbone":
+    def cut(self, depth: int, *, share: bool = False) -> "Backbone":
         """Blocks or stages 1..`depth` with copied weights: in eval mode its `final` is this one's tap `depth`.
+
+        With `share` the weights are not copied: the cut and this network use the same memory.
 
         A ViT keeps its final norm; any other network loses what follows the stage (head norm, last convolution), unless
         `depth` is its whole depth.
@@ -120,9 +122,9 @@ class Backbone(Encoder):
             cut = build_backbone(shorter)
         weights = _body(self.model).state_dict()
         body = _body(cut.model)
-        body.load_state_dict({name: weights[name] for name in body.state_dict()})
+        body.load_state_dict({name: weights[name] for name in body.state_dict()}, assign=share)
         for tap in cut.taps if self.cfg.per_layer_norm else ():
-            cut._norm(tap).load_state_dict(self._norm(tap).state_dict())
+            cut._norm(tap).load_state_dict(self._norm(tap).state_dict(), assign=share)
         return cut.to(next(self.parameters())).train(self.training)
 
     def _check(self, taps: Sequence[int]) -> None:

@@ -19,18 +19,18 @@ from limbeck.core.distributed import is_rank0, peer_failure_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import exclusive_lock, atomic_write
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.check.stats import ALLOWED
-from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, Result, evaluate
+from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.comparison import compare_run
 from limbeck.methods import DistillConfig, Method, MethodConfig
-from limbeck.metrics.fidelity import NEIGHBOURS
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from limbeck.models.encoder_io import Preprocessing, load, save_encoder
+from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
 from limbeck.runs.online_eval import make_eval_callback
 from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
 from limbeck.teachers import LoadedTeacher, TeacherConfig, larger, load_teacher
@@ -190,7 +190,7 @@ def evaluate_run(
     teacher_module: nn.Module | None = None,
     allow_bad: float = ALLOWED,
     say: Say = print,
-) -> Result:
+) -> EvaluationResult:
     """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
 
     A distilled encoder is compared with its teacher as well (`teacher_module`, where that is a module of your own), and with
@@ -209,7 +209,9 @@ def evaluate_run(
     cfg = cfg or EvaluateConfig()
     frozen, fresh = _teacher_again(config, teacher_module, say), _fresh_backbone(config)
     comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, baseline=baseline) if frozen else None
-    result = replace(evaluate(load(folder), bank, queries, cfg, reference=fresh), comparison=comparison)
+    preprocessing = load_preprocessing(folder)
+    result = evaluate(load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=fresh)
+    result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
 
@@ -265,14 +267,14 @@ def _fit(
             encoder = method.encoder()
             assert isinstance(encoder, Backbone)
             save_encoder(encoder, run / ENCODER, preprocessing, {"run": to_json(cfg)})
-            if teacher_context and probe and "agreement" in (found := evaluate_encoder(probe, encoder)):
+            if teacher_context and probe and "neighbor_agreement" in (found := evaluate_encoder(probe, encoder)):
                 tell(_kept(found, len(teacher_context.held_out)))
     return run
 
 
 def _subject(
     cfg: RunConfig, backbone: Backbone, store: Store, run: Path, teacher_context: TeacherContext | None, say: Say
-) -> tuple[Method, tuple[View, ...], SamplingPlan]:
+) -> tuple[Method, tuple[ViewSpec, ...], SamplingPlan]:
     """What is trained, on which views of which rows."""
     if teacher_context is None:
         return cfg.method.build(backbone), cfg.method.make_views(cfg.image_size), ALL_ROWS
@@ -294,8 +296,8 @@ def _guarded(run: Path) -> Iterator[None]:
 def _kept(found: dict[str, float], images: int) -> str:
     """How much of the teacher a student has kept, by what a probe found on images that were held out."""
     return (
-        f"keeps {found['agreement']:.0%} of the teacher's {NEIGHBOURS} nearest neighbours on {images:,} images that "
-        f"were held out (chance: {NEIGHBOURS / (images - 1):.1%}), linear CKA {found['cka']:.2f}"
+        f"keeps {found['neighbor_agreement']:.0%} of the teacher's {NUM_NEIGHBORS} nearest neighbours on {images:,} images that "
+        f"were held out (chance: {NUM_NEIGHBORS / (images - 1):.1%}), linear CKA {found['cka']:.2f}"
     )
 
 

@@ -14,7 +14,8 @@ import torch
 
 from limbeck.core.text import format_bytes, format_duration
 from limbeck.core.types import Dataset, StepInfo
-from limbeck.data.loader import ALL_ROWS, Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
 from limbeck.train.loading import LoaderFactory
@@ -101,12 +102,12 @@ class CostEstimator:
     def _largest_batch(self, state: int) -> int:
         """Extrapolate: gradients and the optimizer's state do not grow with the batch, all other memory does."""
         loader = self.runner.loader
-        forward_batch = loader.batch_size // loader.world // loader.accumulate_steps
+        forward_batch = loader.batch_size // loader.world_size // loader.accumulate_steps
         parameters = [parameter for parameter in self.runner.method.parameters() if parameter.requires_grad]
         fixed = state + sum(parameter.numel() * parameter.element_size() for parameter in parameters)
         per_image = max(_peak_memory(self.device) - self._memory_before - fixed, 1) / forward_batch
-        room = (self._free_before - fixed) / (1 if self.device.type == "cuda" else loader.world)
-        largest = max(forward_batch, int(room / per_image)) * loader.world * loader.accumulate_steps
+        room = (self._free_before - fixed) / (1 if self.device.type == "cuda" else loader.world_size)
+        largest = max(forward_batch, int(room / per_image)) * loader.world_size * loader.accumulate_steps
         return min(_two_binary_digits(largest), loader.count)
 
 

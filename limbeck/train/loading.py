@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from limbeck.core.types import Batch, Dataset
-from limbeck.data.loader import SamplingPlan
+from limbeck.data.sampling import SamplingPlan
 
 
 class BatchLoader(Protocol):
@@ -22,21 +23,21 @@ class BatchLoader(Protocol):
 
     batch_size: int
     """Rows per optimizer step, over all processes and micro-batches."""
-    world: int
+    world_size: int
     """Number of processes."""
     accumulate_steps: int
     """Micro-batches per optimizer step."""
     count: int
     """Rows that an epoch visits."""
     steps_per_epoch: int
-    waited: float
+    wait_seconds: float
     """Seconds that the training loop has waited for data so far."""
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """Yield the batches of optimizer steps `start` to `stop` (exclusive), `accumulate_steps` of them for each."""
 
-    def look(self, rows: np.ndarray) -> Batch:
-        """Return the rows, int64 [B], as the student sees them in the first epoch."""
+    def fixed_batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the rows `indices` [B] in the student's views of epoch 0."""
 
 
 class LoaderFactory(Protocol):
@@ -51,7 +52,7 @@ class LoaderFactory(Protocol):
         seed: int,
         device: torch.device,
         rank: int,
-        world: int,
+        world_size: int,
         accumulate_steps: int,
         sampling: SamplingPlan,
     ) -> BatchLoader: ...

@@ -16,7 +16,8 @@ from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import CHECKPOINT
 from limbeck.core.types import Dataset, LossOutput
-from limbeck.data.loader import ALL_ROWS, Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
@@ -147,7 +148,7 @@ class _Loop:
             self._locate_nonfinite(step)
         if not self.log:
             return
-        speed = self.log.speed(step, self.runner.loader.waited)
+        speed = self.log.speed(step, self.runner.loader.wait_seconds)
         scores = self._evaluate() if due.evaluation else {}
         health = self.health.read(step, values) if due.health and self.health else {}
         epoch = step / self.runner.steps_per_epoch

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from limbeck.core.types import Batch, Dataset, LossOutput, StepInfo
-from limbeck.data.loader import ALL_ROWS, Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
 from limbeck.train.launch import connect, launch, mean_over_processes, prepare, seed_step
@@ -56,7 +57,7 @@ class StepRunner:
             seed=cfg.seed,
             device=fabric.device,
             rank=fabric.global_rank,
-            world=fabric.world_size,
+            world_size=fabric.world_size,
             accumulate_steps=cfg.accumulate_steps,
             sampling=sampling,
         )

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.methods.base import Method
-from limbeck.metrics.representation import deviation, effective_rank, positive_alignment, uniformity
+from limbeck.metrics.representation import effective_rank, normalized_std, positive_alignment, uniformity
 from limbeck.models.eval_mode import eval_mode
 from limbeck.train.loading import BatchLoader
 
@@ -37,7 +37,7 @@ class HealthReader:
     def __init__(self, method: Method, loader: BatchLoader, fabric: "Fabric") -> None:
         self.method, self.loader, self.fabric = method, loader, fabric
         count = min(max(MIN_IMAGES, loader.batch_size), MAX_IMAGES, len(loader.store))
-        forward_batch = loader.batch_size // loader.world // loader.accumulate_steps
+        forward_batch = loader.batch_size // loader.world_size // loader.accumulate_steps
         rows = np.linspace(0, len(loader.store) - 1, count).astype(np.int64)
         self.parts = np.array_split(rows, -(-count // forward_batch))
         self.max_rank = 0
@@ -46,7 +46,7 @@ class HealthReader:
     def read(self) -> dict[str, float]:
         """Return the numbers of docs/health.md, by column of metrics.csv; waits for the device."""
         with eval_mode(self.method):
-            views = (self.loader.look(rows).views for rows in self.parts)
+            views = (self.loader.fixed_batch(rows).views for rows in self.parts)
             outputs = [self._forward(pair[0], pair[:2][-1]) for pair in views]
             weight_norm = nn.utils.get_total_norm(self.method.encoder().parameters())
         joined = {name: torch.cat([output[name] for output in outputs]).float() for name in outputs[0]}
@@ -59,7 +59,7 @@ class HealthReader:
         values |= {
             "effective_rank": _rank(layers[-1]),
             "embedding_rank": _rank(first),
-            "embedding_std": deviation(first),
+            "embedding_std": normalized_std(first),
             "alignment": _distance(first, second),
             "uniformity": uniformity(first),
             "dead_units": _dead_fraction(layers),

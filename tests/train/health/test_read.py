@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
-from limbeck.metrics.representation import deviation, effective_rank
+from limbeck.metrics.representation import effective_rank, normalized_std
 from limbeck.train.health.read import HealthReader
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
@@ -25,7 +25,7 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     method = toy()
     torch.nn.init.normal_(method.average[1].weight)
     found = reader(method).read()
-    first, second = Loader(noise(), VIEWS, 40, seed=0, device=CPU).look(np.arange(40)).views
+    first, second = Loader(noise(), VIEWS, 40, seed=0, device=CPU).fixed_batch(np.arange(40)).views
     method.eval()
     with torch.no_grad():
         a, b, target = method.backbone(first).final, method.backbone(second).final, method.average(first).final
@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     expected = {
         "effective_rank": effective_rank(a),
         "embedding_rank": effective_rank(a),
-        "embedding_std": deviation(a),
+        "embedding_std": normalized_std(a),
         "alignment": (unit[0] - unit[1]).square().sum(1).mean(),
         "uniformity": (-2 * torch.pdist(unit[0]).square()).exp().mean().log(),
         "dead_units": torch.tensor(0.0),
