@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 
 from limbeck import demo as module
-from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
-from limbeck.demo import Plan, demo
+from limbeck.demo import DemoRecipe, demo
 from limbeck.evaluate.results import Result
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig
 
-TINY = Plan(
+TINY = DemoRecipe(
     backbone=BackboneConfig(image_size=28, args={"patch_size": 14, "embed_dim": 16, "depth": 2, "num_heads": 2}),
     host=SimCLRConfig(hidden=16, dim=8),
     hidden=16,

@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(0 if argv else 2)
     if argv[0] not in VERBS:
         _fail(f"unknown command '{argv[0]}'{did_you_mean(argv[0], VERBS)}; `limbeck --help` lists them", 2)
+    from limbeck.core.logs import configure
+
+    configure()
     try:
         VERBS[argv[0]][0](argv[1:])
     except UserError as error:

@@ -80,7 +80,6 @@ def evaluate(argv: Sequence[str]) -> None:
         args.evaluate,
         baseline=args.baseline,
         allow_bad=args.allow_bad,
-        say=arguments.tell,
     )
     console = Console()
     console.print(layer_table(result, console.width))
@@ -117,4 +116,4 @@ def demo(argv: Sequence[str]) -> None:
     args = arguments.parse(DemoArgs, argv, "demo")
     from limbeck.demo import demo
 
-    print(demo(Path(args.out), args.epochs, arguments.tell))
+    print(demo(Path(args.out), args.epochs))

@@ -140,7 +140,7 @@ def resume(argv: Sequence[str]) -> None:
     args = arguments.parse(ResumeArgs, argv, "resume")
     from limbeck.runs.api import resume
 
-    arguments.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=arguments.tell))
+    arguments.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse))
 
 
 def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
@@ -172,4 +172,4 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
 def _asked(args: _RunArgs, method: "MethodConfig") -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the other arguments of the function that makes it."""
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": arguments.tell}
+    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given

@@ -46,7 +46,8 @@ def distill_config(name: str) -> type[DistillConfig]:
     if not issubclass(chosen, DistillConfig):
         others = [other for other in method_names() if issubclass(method_config(other), DistillConfig)]
         raise UserError(
-            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
+            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}",
+            code="no-distiller",
         )
     return chosen
 

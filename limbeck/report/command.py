@@ -9,7 +9,7 @@ from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
-from limbeck.runs.resolve import RunConfig
+from limbeck.runs.config import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 

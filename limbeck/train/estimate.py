@@ -87,7 +87,6 @@ class CostEstimator:
     def _estimate(self, seconds_per_step: float) -> CostEstimate:
         runner, loader, method = self.runner, self.runner.loader, self.runner.method
         weights, state = _tensor_bytes(method.state_dict()), _tensor_bytes(runner.optimizer.state_dict())
-        path: Path | None = getattr(loader.store, "path", None)
         return CostEstimate(
             images_per_second=loader.batch_size / seconds_per_step,
             memory=_peak_memory(self.device),
@@ -95,7 +94,7 @@ class CostEstimator:
             tried=False,
             steps=runner.total_steps,
             seconds=seconds_per_step * runner.total_steps,
-            store_bytes=_folder_bytes(path) if path else 0,
+            store_bytes=_folder_bytes(loader.store.path) if loader.store.path else 0,
             run_bytes=2 * (weights + state) + _tensor_bytes(method.encoder().state_dict()),
         )
 

@@ -141,7 +141,7 @@ def test_plan_takes_a_few_steps_and_leaves_no_run(
 def test_resume_may_go_on_with_a_collapsed_run(monkeypatch: pytest.MonkeyPatch, limbeck: Run) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(
-        "limbeck.runs.api.resume", lambda run, stop_on_collapse, say: seen.append(stop_on_collapse) or run
+        "limbeck.runs.api.resume", lambda run, stop_on_collapse: seen.append(stop_on_collapse) or run
     )
     limbeck("resume", "run")
     limbeck("resume", "run", "--no-stop-on-collapse")

@@ -95,7 +95,7 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
     from limbeck import cli
-    from limbeck.runs import api
+    from limbeck.modalities.images import Images
     from limbeck.train import loop, step
     from limbeck.train.metrics_file import MetricsFile
 
@@ -108,7 +108,7 @@ def _command(command: list[str], log: Path, pipe: Connection) -> None:
     _announce(MetricsFile, "add", "row", pipe, then="step")
     _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
     _announce(loop, "evaluate_encoder", "evaluation", pipe, then="step")
-    _announce(api, "save_encoder", "encoder", pipe, then="end")
+    _announce(Images, "save_encoder", "encoder", pipe, then="end")
     cli.main(command)
 
 

@@ -21,7 +21,7 @@ from limbeck.report import cheapest_cut, layer_picture, write_report
 from limbeck.report.command import run_command
 from limbeck.report.sections import by_size
 from limbeck.runs import api as run_module
-from limbeck.runs.resolve import RunConfig
+from limbeck.runs.config import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
