@@ -6,14 +6,17 @@ traceback is in a file; 128 + the signal's number when stopped on request (130 f
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import groupby
 
 from limbeck.cli import arguments, data, results, training
-from limbeck.cli.command import Command, UsageError
+from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.output import as_failure, show, show_failure
 from limbeck.core.errors import did_you_mean
+
+__all__ = ["VERBS", "Command", "Output", "UsageError", "main"]
 
 VERBS: dict[str, Command] = {
     "check": data.CHECK,
@@ -42,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (Exception, KeyboardInterrupt) as error:
         failure = as_failure(error, words)
         verbose = not {"-v", "--verbose"}.isdisjoint(words)
+        if verbose and failure.traceback_file:
+            traceback.print_exception(error)
         show_failure(failure, as_json="--json" in words, verbose=verbose)
         sys.exit(failure.status)
 
