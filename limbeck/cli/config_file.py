@@ -1,26 +1,13 @@
 """`--config FILE`: defaults of a command from a YAML or JSON file with the keys of a run's config.json."""
 
-import json
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
-import yaml
-
-from limbeck.core.config import Json, from_json, to_json
-from limbeck.core.errors import UserError, did_you_mean, one_line
+from limbeck.core.config import Json, from_json, read_mapping, to_json
+from limbeck.core.errors import UserError, did_you_mean
 
 T = TypeVar("T")
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which `1e-3` is a number, as in JSON and YAML 1.2."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
 
 
 class ConfigFile:
@@ -35,7 +22,7 @@ class ConfigFile:
         self.path = path
         self.notes: list[str] = []
         """Sentences about what in the file does not apply."""
-        self._data = {} if path is None else _read(Path(path))
+        self._data = {} if path is None else read_mapping(Path(path))
         for key in self._data:
             if key not in keys:
                 raise UserError(f"'{path}' has an unknown key '{key}'{did_you_mean(key, keys)}", code="unknown-key")
@@ -74,17 +61,3 @@ class ConfigFile:
         return base | {
             key: self._merge(base.get(key), value, f"{named}.{key}" if named else "") for key, value in section.items()
         }
-
-
-def _read(path: Path) -> dict[str, Json]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"'{path}' cannot be read: {one_line(error)}", code="unreadable-config") from error
-    try:
-        data: Any = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"'{path}' is not JSON or YAML: {one_line(error)}", code="unreadable-config") from error
-    if not isinstance(data, dict):
-        raise UserError(f"'{path}' must hold keys and values, such as `method: byol`", code="unreadable-config")
-    return cast(dict[str, Json], data)
