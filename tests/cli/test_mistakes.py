@@ -1,11 +1,11 @@
-"""A zoo of mistakes through the real command line: one sentence, exit 1 (data, settings) or 2 (command), no trace."""
+"""A zoo of mistakes through the real command line: one sentence, exit status 1 (data, settings) or 2 (command)."""
 
 import io
 import json
 import pickle
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,55 +112,67 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "sentence"), [*COMMANDS, *SOURCES, *STORES, *SETTINGS, *RUNS], ids=lambda value: str(value)[:70]
-)
-def test_a_mistake_gets_one_clear_sentence(
-    limbeck: Run,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    line: str,
-    code: int,
-    sentence: str,
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    make_mistakes(tmp_path, trained)
-    before = content(tmp_path) | content(trained)
-    words = [w.format(tmp=tmp_path, store=trained.parent / "store", run=trained) for w in line.split()]
-    found, out, err = limbeck(*words)
-    assert found == code, err
-    assert re.search(sentence, " ".join((out + err).split())), err
-    assert "Traceback" not in err
-    if code == 1:
-        assert err.splitlines()[-1].startswith("limbeck: ")
-    after = content(tmp_path) | content(trained)
-    new = {path for path in after if before.get(path) != after[path]}
-    assert not {path for path in new if not path.startswith(("check/", "table/"))}, "something was left behind"
-
-
-def content(folder: Path) -> dict[str, bytes | int]:
-    """Every file below a folder: what is in it, or how much. Hidden ones are locks, and rows kept for a next build."""
-
-    def visible() -> Iterator[Path]:
-        for path in folder.rglob("*"):
-            inside = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
-                yield path
-
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.stat().st_size < 10_000 else path.stat().st_size
-        for path in visible()
-    }
-
-
-def make_mistakes(folder: Path, trained: Path) -> None:
-    """Everything that can be wrong with a path."""
+@pytest.fixture(scope="session")
+def zoo(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that can be wrong with a path; whatever a test adds to it is removed again."""
+    folder = tmp_path_factory.mktemp("zoo")
     make_sources(folder)
     make_files(folder)
     make_stores(folder, trained.parent / "store")
     make_runs(folder, trained)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "sentence"), [*COMMANDS, *SOURCES, *STORES, *SETTINGS, *RUNS], ids=lambda value: str(value)[:70]
+)
+def test_a_mistake_gets_one_clear_sentence_and_leaves_nothing_behind(
+    limbeck: Run,
+    zoo: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    status: int,
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    before = state(zoo) | state(trained.parent)
+    words = [w.format(tmp=zoo, store=trained.parent / "store", run=trained) for w in line.split()]
+    found, out, err = limbeck(*words)
+    after = state(zoo) | state(trained.parent)
+    restore(zoo, before)
+    assert found == status, err
+    assert re.search(sentence, " ".join((out + err).split())), err
+    assert "Traceback" not in err
+    if status == 1:
+        assert err.splitlines()[-1].startswith("limbeck: ")
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path) and not hidden(path)}
+    assert not {path for path in changed if "table" not in path.parts}, "something was left behind"
+    assert {path.name for path in tmp_path.iterdir()} <= {"check", "home"}
+
+
+def state(folder: Path) -> dict[Path, object]:
+    """Return what every file below a folder holds (of large ones size and time), and an entry for every folder."""
+    found: dict[Path, object] = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        small = path.is_file() and path.stat().st_size < 10_000
+        found[path] = path.read_bytes() if small else None if path.is_dir() else (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def hidden(path: Path) -> bool:
+    """Return whether a file is a lock, or rows of an unfinished build that the next one reuses."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def restore(folder: Path, before: Mapping[Path, object]) -> None:
+    """Remove what is in a folder but not in its earlier state."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path not in before:
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def make_sources(folder: Path) -> None:
