@@ -68,6 +68,15 @@ def test_oldest_versions_are_the_lower_bounds() -> None:
         assert re.sub(r"(\.0)+$", "", version) == re.sub(r"(\.0)+$", "", bounds[package]), package
 
 
+def test_every_folder_with_code_is_a_package_that_git_keeps() -> None:
+    """Wheels leave out a folder without `__init__.py`, and git leaves out what .gitignore matches by accident."""
+    folders = {path.parent for path in (ROOT / "limbeck").rglob("*.py")}
+    assert not [name_of(folder) for folder in folders if not (folder / "__init__.py").is_file()]
+    patterns = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    ignored = {pattern.strip("/") for pattern in patterns if not pattern.startswith("/")}
+    assert not {folder.name for folder in folders} & ignored
+
+
 def navigation(entry: Any) -> Iterator[str]:
     """Every page or pattern in the `nav` of mkdocs.yml."""
     if isinstance(entry, str):
