@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from limbeck.data.check.scan import check
 from limbeck.data.decode import decode
-from limbeck.data.doctor import check
-from limbeck.data.parallel import ordered_map
-from limbeck.data.store import build_store
+from limbeck.data.store.open import build_store
+from limbeck.data.threads import ordered_map
 
 
 def write(folder: Path, count: int, width: int, height: int) -> Path:
@@ -34,15 +34,15 @@ def write(folder: Path, count: int, width: int, height: int) -> Path:
     return folder
 
 
-def ways(photos: Path, scratch: Path, side: int) -> dict[str, Callable[[], object]]:
+def ways(photos: Path, baseline: Path, side: int) -> dict[str, Callable[[], object]]:
     """Name -> one pass over the folder."""
     files = sorted(photos.rglob("*.jpg"))
     workers = os.cpu_count() or 1
     return {
         "read": lambda: [file.read_bytes() for file in files],
         "decode": lambda: sum(1 for _ in ordered_map(lambda file: decode(file, side), files, workers)),
-        "check": lambda: check(photos, scratch / "check"),
-        "store": lambda: build_store(photos, scratch / "store"),
+        "check": lambda: check(photos, baseline / "check"),
+        "store": lambda: build_store(photos, baseline / "store"),
     }
 
 
@@ -55,11 +55,11 @@ def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f} before the start, {os.cpu_count()} cores\n")
     print("| files | way | files/s | CPU ms/file |\n|---|---|---|---|")
     for count, width, height, side in ((args.small, 32, 32, 32), (args.large, 640, 480, 256)):
-        with tempfile.TemporaryDirectory() as scratch:
-            photos = write(Path(scratch) / "photos", count, width, height)
+        with tempfile.TemporaryDirectory() as baseline:
+            photos = write(Path(baseline) / "photos", count, width, height)
             timed: dict[str, list[tuple[float, float]]] = {}
             for _ in range(args.repeats):
-                for name, run in ways(photos, Path(scratch), side).items():
+                for name, run in ways(photos, Path(baseline), side).items():
                     wall, cpu = time.perf_counter(), time.process_time()
                     run()
                     timed.setdefault(name, []).append((time.perf_counter() - wall, time.process_time() - cpu))

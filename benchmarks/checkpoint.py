@@ -17,17 +17,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, method_config
-from limbeck.recipes import default_optim
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.runs.defaults import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
 NETWORKS = {
-    "ResNet-18": BackboneConfig(name="resnet18", img_size=32),
-    "ViT-Tiny, patch 4": BackboneConfig(img_size=32, args={"patch_size": 4}),
+    "ResNet-18": BackboneConfig(name="resnet18", image_size=32),
+    "ViT-Tiny, patch 4": BackboneConfig(image_size=32, args={"patch_size": 4}),
 }
 METHODS = ("simclr", "mocov2", "sdssl")
 ROUNDS = 3
@@ -55,7 +55,7 @@ def measure(network: str, cfg: BackboneConfig, config: MethodConfig, folder: Pat
     print(
         f"| {network} | {config.name} | {weights:.1f} M | {path.stat().st_size / 2**20:.0f} MiB | "
         f"{median(save):.2f} s ({min(save):.2f} to {max(save):.2f}) | {median(load):.2f} s | {step:.1f} s | "
-        f"{median(save) / step:.2f} | {100 * median(save) / (60 * train.save_minutes):.2f} % |",
+        f"{median(save) / step:.2f} | {100 * median(save) / (60 * train.checkpoint_every_minutes):.2f} % |",
         flush=True,
     )
 

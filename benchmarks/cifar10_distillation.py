@@ -28,26 +28,26 @@ import torch.nn.functional as F
 from cifar10_methods import BATCH, QUARTER, small
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.encoders import load
-from limbeck.evaluate import knn_accuracy
-from limbeck.evaluate.features import extract
-from limbeck.evaluate.fidelity import fidelity
-from limbeck.evaluate.linear import SgdConfig, fit_sgd
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.store.store import Store
+from limbeck.evaluate.probes import SgdConfig, fit_sgd
+from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.features.extract import extract
+from limbeck.features.images import eval_images
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
-from limbeck.passes import plain_look
-from limbeck.run import distill, pretrain
-from limbeck.teachers import Frozen, TeacherConfig, load_teacher, teacher_features
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.models.encoder_io import load
+from limbeck.runs.api import distill, pretrain
+from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher_features
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.steps import Done, Steps
+from limbeck.train.step import StepResult, Steps
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
-STUDENT = BackboneConfig(name="resnet18", img_size=32, args=QUARTER)
+STUDENT = BackboneConfig(name="resnet18", image_size=32, args=QUARTER)
 OPTIM = OptimConfig(lr=2e-3, weight_decay=0.01)
 
 
@@ -66,13 +66,13 @@ def arms() -> dict[str, DistillConfig]:
 def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> float:
     """Trains, and returns the processor seconds that it took, start included."""
     start = time.process_time()
-    length = TrainConfig(epochs=epochs, batch_size=BATCH, seed=args.seed, knn_every=0)
+    length = TrainConfig(epochs=epochs, batch_size=BATCH, seed=args.seed, eval_every_epochs=0)
     if name == "alone":
         method = small(method_config("simclr")())
-        pretrain(args.train, run, method=method, backbone=STUDENT, optim=OPTIM, train=length)
+        pretrain(args.train, run, method=method, backbone=STUDENT, optim=OPTIM, training=length)
     else:
         method = arms()[name]
-        distill(args.train, run, teacher=teacher(args), method=method, student=STUDENT, optim=OPTIM, train=length)
+        distill(args.train, run, teacher=teacher(args), method=method, student=STUDENT, optim=OPTIM, training=length)
     return time.process_time() - start
 
 
@@ -81,7 +81,7 @@ def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
     ends: list[float] = []
     take = Steps.take
 
-    def note(self: Steps, *given: Any, **named: Any) -> Done:
+    def note(self: Steps, *given: Any, **named: Any) -> StepResult:
         done = take(self, *given, **named)
         ends.append(time.process_time())
         return done
@@ -94,7 +94,13 @@ def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
 def teacher(args: argparse.Namespace) -> TeacherConfig:
     """EfficientNet-Lite0 at 144 pixels."""
     return TeacherConfig(
-        name="tf_efficientnet_lite0", weights=args.weights, size=144, mean=HALF, std=HALF, replay=2, cache=args.cache
+        name="tf_efficientnet_lite0",
+        weights=args.weights,
+        size=144,
+        mean=HALF,
+        std=HALF,
+        cached_views=2,
+        cache=args.cache,
     )
 
 
@@ -111,12 +117,12 @@ def line(name: str, train: Tensor, test: Tensor, theirs: Tensor, stores: tuple[S
 
 def features(backbone: Backbone, store: Store) -> Tensor:
     """Of the last layer, [N D]."""
-    look = plain_look(store, 32, IMAGENET_MEAN, IMAGENET_STD, CPU)
+    look = eval_images(store, 32, IMAGENET_MEAN, IMAGENET_STD, CPU)
     last = backbone.taps[-1]
     return extract(backbone, look, np.arange(len(store)), taps=(last,), device=CPU)[last]
 
 
-def of_teacher(frozen: Frozen, stores: tuple[Store, Store], folder: Path) -> tuple[Tensor, Tensor]:
+def of_teacher(frozen: LoadedTeacher, stores: tuple[Store, Store], folder: Path) -> tuple[Tensor, Tensor]:
     """Unit vectors of all training images, from the cache, and of all test images, kept in `folder`."""
     kept = folder / "teacher.npy"
     if not kept.exists():

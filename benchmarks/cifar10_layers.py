@@ -16,30 +16,31 @@ from statistics import mean, stdev
 
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
+from limbeck.core.run_folder import RESULT
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result
 from limbeck.methods import MethodConfig, mocov3, sdssl
-from limbeck.run import RESULT, evaluate_run, pretrain
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
-HOST = mocov3.Config(hidden=256, dim=128, momentum=0.99)
+HOST = mocov3.MoCoV3Config(hidden=256, dim=128, momentum=0.99)
 ARMS: dict[str, MethodConfig] = {
     "host": HOST,
-    "control": sdssl.Config(host=HOST, layers=()),
-    "sdssl": sdssl.Config(host=HOST, hidden=256),
+    "control": sdssl.SDSSLConfig(host=HOST, layers=()),
+    "sdssl": sdssl.SDSSLConfig(host=HOST, hidden=256),
 }
-VIT = BackboneConfig(img_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2})
+VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2})
 
 
 def result_of(arm: str, seed: int, args: argparse.Namespace) -> Result:
     """The evaluation of one run, trained first if it is not there."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
-        train = TrainConfig(epochs=args.epochs, seed=seed, knn_every=0, warmup_epochs=1, precision="fp32")
+        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision="fp32")
         optim = OptimConfig(lr=1e-3, weight_decay=0.05)
-        pretrain(args.train, run, method=ARMS[arm], backbone=VIT, optim=optim, train=train)
+        pretrain(args.train, run, method=ARMS[arm], backbone=VIT, optim=optim, training=train)
         evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="sgd", linear_epochs=20))
     return Result.load(run / RESULT)
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
-from limbeck.encoders import load
+from limbeck.core.run_folder import RESULT
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
-from limbeck.run import RESULT, pretrain
+from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import load
+from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
@@ -63,9 +64,9 @@ def train(method: MethodConfig, store: str, run: Path, epochs: float, seed: int)
         store,
         run,
         method=method,
-        backbone=BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
+        backbone=BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
         optim=OptimConfig(lr=2e-3, weight_decay=0.01),
-        train=TrainConfig(epochs=epochs, batch_size=BATCH, seed=seed, knn_every=0),
+        training=TrainConfig(epochs=epochs, batch_size=BATCH, seed=seed, eval_every_epochs=0),
     )
     return time.process_time() - start
 

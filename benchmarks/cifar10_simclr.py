@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig
-from limbeck.data.store import Store
-from limbeck.evaluate import EvaluateConfig, knn_accuracy
+from limbeck.data.store.store import Store
+from limbeck.evaluate import EvaluateConfig
 from limbeck.methods import simclr
-from limbeck.run import evaluate_run, pretrain
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
@@ -29,9 +30,9 @@ QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 def raw_pixels(train: Store, test: Store) -> float:
     """20-NN accuracy of the pixels themselves, centred and scaled to [0, 1]."""
     bank, queries = (torch.from_numpy(s.images.reshape(len(s), -1) / np.float32(255)) for s in (train, test))
-    centre = bank.mean(dim=0)
+    center = bank.mean(dim=0)
     labels, truth = (torch.from_numpy(s.labels) for s in (train, test))
-    return knn_accuracy(bank - centre, labels, queries - centre, truth)
+    return knn_accuracy(bank - center, labels, queries - center, truth)
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.2)
     args = parser.parse_args()
 
-    method = simclr.Config(
+    method = simclr.SimCLRConfig(
         views="mocov2", hidden=512, projector_layers=2, dim=128, temperature=args.temperature, trailing_norm=False
     )
     start = time.perf_counter()
@@ -55,9 +56,9 @@ def main() -> None:
         args.train,
         Path(args.out) / f"seed{args.seed}-epochs{args.epochs}",
         method=method,
-        backbone=BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
+        backbone=BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
         optim=OptimConfig(lr=args.lr, weight_decay=0.01),
-        train=TrainConfig(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed, knn_every=0),
+        training=TrainConfig(epochs=args.epochs, batch_size=args.batch_size, seed=args.seed, eval_every_epochs=0),
     )
     seconds = time.perf_counter() - start
     result = evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="none"))

@@ -19,34 +19,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, StepInfo
+from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
-from limbeck.data.views import preset
+from limbeck.data.store.store import Store
 from limbeck.methods import simclr
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import choose_accelerator, choose_precision
+from limbeck.train.launch import choose_accelerator, choose_precision
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
 
 NETWORKS = {
-    "ResNet-18, 3x3 stem": BackboneConfig(name="resnet18", img_size=32),
-    "ViT-Tiny, patch 4": BackboneConfig(name="vit_tiny_patch16_224", img_size=32, args={"patch_size": 4}),
+    "ResNet-18, 3x3 stem": BackboneConfig(name="resnet18", image_size=32),
+    "ViT-Tiny, patch 4": BackboneConfig(name="vit_tiny_patch16_224", image_size=32, args={"patch_size": 4}),
 }
-SIZE, CLOCK = 32, Clock(1, 10)
+SIZE, CLOCK = 32, StepInfo(1, 10)
 
 
 class Bench:
     """One network, ready to be timed in parts and whole."""
 
     def __init__(self, cfg: BackboneConfig, batch: int, steps: int) -> None:
-        self.cfg = TrainConfig(epochs=1, batch_size=batch, log_every=1, knn_every=0)
+        self.cfg = TrainConfig(epochs=1, batch_size=batch, log_every_steps=1, eval_every_epochs=0)
         self.device = torch.device(choose_accelerator(self.cfg))
         self.bf16 = choose_precision(self.cfg, choose_accelerator(self.cfg)) == "bf16"
         pixels = np.random.default_rng(0).integers(0, 256, (batch * steps, SIZE, SIZE, 3), np.uint8)
         self.store = Store.from_arrays(pixels)
-        self.method = simclr.Config(views="simclr").build(build_backbone(cfg))
+        self.method = simclr.SimCLRConfig(views="simclr").build(build_backbone(cfg))
         self.method.to(self.device).to(memory_format=torch.channels_last)
         self.loader = Loader(self.store, preset("simclr", SIZE), batch, seed=0, device=self.device)
         self.batch: Batch = next(self.loader.batches(0, 1))
@@ -59,11 +59,11 @@ class Bench:
 
     def head(self) -> None:
         """Forward and backward of projector and loss on ready features."""
-        features = torch.randn(2 * len(self.batch.rows), self.method.backbone.dim, device=self.device)
+        features = torch.randn(2 * len(self.batch.indices), self.method.backbone.dim, device=self.device)
 
         def loss() -> Tensor:
             z = self.method.head.project(features)
-            return self.method.match(z, z)
+            return self.method.pair_loss(z, z)
 
         self._backward(loss)
 

@@ -13,11 +13,11 @@ import time
 
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, evaluate
+from limbeck.models.backbone import BackboneConfig, build_backbone
 
-VIT = BackboneConfig(name="vit_tiny_patch16_224", img_size=32, args={"patch_size": 8})
+VIT = BackboneConfig(name="vit_tiny_patch16_224", image_size=32, args={"patch_size": 8})
 
 
 def peak_gib() -> float:

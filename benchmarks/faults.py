@@ -23,8 +23,14 @@ GUARDS = {
     "law of a step": ["tests/conformance/test_laws.py"],
     "law of processes": ["tests/conformance/test_processes.py"],
     "law of a run": ["tests/conformance/test_runs.py"],
-    "oracle": ["tests/methods", "tests/losses", "tests/test_state.py", "tests/test_distributed.py", "tests/data"],
-    "band": ["tests/test_bands.py"],
+    "oracle": [
+        "tests/methods",
+        "tests/losses",
+        "tests/models/test_queue.py",
+        "tests/core/test_distributed.py",
+        "tests/data",
+    ],
+    "band": ["tests/conformance/test_bands.py"],
 }
 HOOK = """import os, traceback
 try:
@@ -56,55 +62,55 @@ def _nothing(replace: Any) -> None:
 
 @fault("no stop-gradient: the teacher is the student, and learns", "byol")
 def _no_stop_gradient(replace: Any) -> None:
-    from limbeck.distributed import gather
-    from limbeck.methods.base import TeacherHost
+    from limbeck.core.distributed import gather
+    from limbeck.methods.base import EMAHost
 
-    replace(TeacherHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
+    replace(EMAHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
 
 
 @fault("teacher never moves", "byol")
 def _frozen(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import EMA
 
-    replace(Ema, "update", lambda self, source, momentum: None)
+    replace(EMA, "update", lambda self, source, momentum: None)
 
 
 @fault("teacher forgets: momentum 0", "byol")
 def _forgetful(replace: Any) -> None:
-    from limbeck.state import Ema
+    from limbeck.models.ema import EMA
 
-    update = Ema.update
-    replace(Ema, "update", lambda self, source, momentum: update(self, source, 0.0))
+    update = EMA.update
+    replace(EMA, "update", lambda self, source, momentum: update(self, source, 0.0))
 
 
-@fault("queue is not pushed", "mocov2 or state")
+@fault("queue is not pushed", "mocov2 or state or test_queue.py")
 def _still_queue(replace: Any) -> None:
-    from limbeck.state import Queue
+    from limbeck.models.queue import Queue
 
     replace(Queue, "push", lambda self, news: None)
 
 
-@fault("queue takes the rows of its own process", "mocov2 or state")
+@fault("queue takes the rows of its own process", "mocov2 or state or test_queue.py")
 def _own_queue(replace: Any) -> None:
-    from limbeck.distributed import own_rows
-    from limbeck.state import Queue
+    from limbeck.core.distributed import local_rows
+    from limbeck.models.queue import Queue
 
     push = Queue.push
-    replace(Queue, "push", lambda self, news: push(self, {k: own_rows(v) for k, v in news.items()}))
+    replace(Queue, "push", lambda self, news: push(self, {k: local_rows(v) for k, v in news.items()}))
 
 
 @fault("BatchNorm of each process by itself", "byol")
 def _own_statistics(replace: Any) -> None:
-    import limbeck.distributed
+    import limbeck.core.distributed
 
-    replace(limbeck.distributed, "sync_batchnorm", lambda module, device: module)
+    replace(limbeck.core.distributed, "sync_batchnorm", lambda module, device: module)
 
 
 @fault("BatchNorm over both views where each has its own", "byol")
 def _joint_statistics(replace: Any) -> None:
     import torch
 
-    from limbeck.methods.base import MomentumHost, Step
+    from limbeck.methods.base import Step, SymmetricEMAHost
 
     def encode(self: Any, batch: Any, taps: tuple[int, ...] = ()) -> Step:
         first, second = batch.views
@@ -114,7 +120,7 @@ def _joint_statistics(replace: Any) -> None:
         projections = self.head.project(both.final).chunk(2)
         return Step(features, projections, tuple(self.teach(view) for view in (first, second)), {})
 
-    replace(MomentumHost, "encode", encode)
+    replace(SymmetricEMAHost, "encode", encode)
 
 
 @fault("all views of an image are the same", "byol or views or loader")
@@ -127,7 +133,7 @@ def _identical_views(replace: Any) -> None:
 
 @fault("one side detached", "simclr")
 def _detached(replace: Any) -> None:
-    from limbeck.distributed import gather
+    from limbeck.core.distributed import gather
     from limbeck.methods.base import host
 
     replace(host, "gather", lambda rows: gather(rows.detach()))
@@ -135,9 +141,9 @@ def _detached(replace: Any) -> None:
 
 @fault("gradient of gathered rows stays with their process", "simclr")
 def _local_gradient(replace: Any) -> None:
-    from limbeck.distributed import _Gather, own_rows
+    from limbeck.core.distributed import _Gather, local_rows
 
-    replace(_Gather, "backward", staticmethod(lambda ctx, *grads: own_rows(grads[0])))
+    replace(_Gather, "backward", staticmethod(lambda ctx, *grads: local_rows(grads[0])))
 
 
 @fault("positives are the neighbours", "simclr or contrastive")

@@ -15,19 +15,19 @@ from statistics import median
 import numpy as np
 import torch
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.methods import method_config
-from limbeck.recipes import default_optim
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.runs.defaults import default_optim
 from limbeck.train.config import TrainConfig
-from limbeck.train.examine import Examiner
-from limbeck.train.steps import Steps
+from limbeck.train.health.read import HealthReader
+from limbeck.train.step import Steps
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SMALL_VIT = {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 2}
 NETWORKS = {
-    "ResNet-18, a quarter of its width": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
-    "ViT 64 wide, 6 deep, patch 4": BackboneConfig(img_size=32, args=SMALL_VIT),
+    "ResNet-18, a quarter of its width": BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
+    "ViT 64 wide, 6 deep, patch 4": BackboneConfig(image_size=32, args=SMALL_VIT),
 }
 
 
@@ -47,7 +47,7 @@ def measure(name: str, cfg: BackboneConfig, rounds: int) -> None:
     config = method_config("sdssl")()
     method = config.build(build_backbone(cfg))
     steps = Steps(method, store, config.make_views(32), train, default_optim(cfg.name))
-    examiner = Examiner(method, steps.loader, steps.fabric)
+    examiner = HealthReader(method, steps.loader, steps.fabric)
     taken, read = [], []
     with closing(steps.loader.batches(0, rounds + 1)) as batches:
         steps.take(batches, 0)
@@ -55,7 +55,7 @@ def measure(name: str, cfg: BackboneConfig, rounds: int) -> None:
         for step in range(1, rounds + 1):
             taken.append(seconds(lambda step=step: steps.take(batches, step)))  # type: ignore[misc]
             read.append(seconds(examiner.read))
-    shares = [100 * reading / (train.health_every * step) for reading, step in zip(read, taken, strict=True)]
+    shares = [100 * reading / (train.health_every_steps * step) for reading, step in zip(read, taken, strict=True)]
     print(
         f"| {name} | {1000 * median(taken):.0f} ms | {1000 * median(read):.0f} ms | "
         f"{median(shares):.2f} % ({min(shares):.2f} to {max(shares):.2f}) |"

@@ -1,171 +1,19 @@
 """Kills runs at random moments, resumes them, and compares each with a run that nobody killed, bit for bit.
 
-    python benchmarks/kills.py --runs 20
+    python -m benchmarks.kills --runs 20
 
-A run is the command line (`limbeck pretrain`, then `limbeck resume`) on 250 real digits, in a process of its own that
-is forked from one that has imported PyTorch. The process says which moment of its life begins; SIGKILL comes after a
-random part of the time that this moment took in the run that was left alone. Half of the runs are killed again.
+How runs are killed and compared stands in tests/helpers/kills.py. Half of the runs are killed again.
 """
 
 import argparse
-import csv
-import multiprocessing as mp
-import os
 import random
-import signal
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from functools import wraps
-from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from tests.helpers.kills import METHODS, choose, differences, kill_and_resume, run, write_store
 
-PRELOAD = ["limbeck.cli", "limbeck.run", "lightning.fabric"]  # what takes seconds to import
-Life = list[tuple[str, float]]
 MOMENTS = ("step", "checkpoint", "probe", "row", "encoder", "start", "checkpoint")
-TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
-VIT = '{"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2}'
-SMALL = ["--method.hidden", "64", "--method.dim", "32", "--backbone.args", VIT, "--precision", "fp32"]
-SMALL += ["--epochs", "5", "--batch-size", "48", "--log-every", "2", "--knn-every", "1", "--save-minutes", "0"]
-METHODS = {
-    "byol": ["--method", "byol", *SMALL],
-    "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
-    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate", "2", *SMALL, "--optim.name", "sgd"],
-}
-
-
-class Kill(NamedTuple):
-    """A signal in the `number`-th time (from 1) of a moment, after `delay` seconds of it."""
-
-    moment: str
-    number: int
-    delay: float
-    sent: signal.Signals = signal.SIGKILL
-
-
-def write_store(folder: Path) -> Path:
-    """Every twentieth digit, 16 pixels squared, as a store."""
-    from limbeck.data.samples import digits
-    from limbeck.data.store import build_store
-
-    images, labels = digits()
-    rows = slice(None, None, 20)
-    np.savez(folder / "digits.npz", images=np.ascontiguousarray(images[rows, 6:22, 6:22]), labels=labels[rows])
-    return build_store(folder / "digits.npz", folder / "store").path or folder
-
-
-def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, Life]:
-    """Runs a command of `limbeck` in a process of its own, which `kill` ends.
-
-    Returns its exit code (-9 if killed) and the moments of its life with the time at which each began.
-    """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_command, args=(command, log, theirs))
-    process.start()
-    theirs.close()
-    began: Life = []
-    with suppress(EOFError):
-        while True:
-            began.append((ours.recv(), time.monotonic()))
-            if kill and [moment for moment, _ in began].count(kill.moment) == kill.number:
-                time.sleep(kill.delay)
-                os.kill(process.pid or 0, kill.sent)
-                kill = None
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode, began
-
-
-def _command(command: list[str], log: Path, pipe: Connection) -> None:
-    from limbeck import cli, run
-    from limbeck.train import log as train_log
-    from limbeck.train import loop, steps
-
-    torch.set_num_threads(1)
-    with log.open("a") as stream:
-        os.dup2(stream.fileno(), sys.stdout.fileno())
-        os.dup2(stream.fileno(), sys.stderr.fileno())
-    pipe.send("start")
-    _announce(steps, "seed_step", "step", pipe)
-    _announce(train_log.Metrics, "add", "row", pipe, then="step")
-    _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
-    _announce(loop, "score", "probe", pipe, then="step")
-    _announce(run, "save_encoder", "encoder", pipe, then="end")
-    cli.main(command)
-
-
-def _announce(owner: Any, name: str, moment: str, pipe: Connection, then: str | None = None) -> None:
-    """Makes a function say when it begins and, if another moment follows then, when it ends."""
-    function: Callable[..., Any] = getattr(owner, name)
-
-    @wraps(function)
-    def announced(*args: Any, **kwargs: Any) -> Any:
-        pipe.send(moment)
-        result = function(*args, **kwargs)
-        if then:
-            pipe.send(then)
-        return result
-
-    setattr(owner, name, announced)
-
-
-def go_on(folder: Path, command: list[str]) -> list[str]:
-    """What a user types after a kill: `resume`, or the first command again where there is no run yet."""
-    return ["resume", str(folder)] if (folder / "config.json").exists() else command
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two finished runs: tensors of the checkpoint and the encoder, rows of metrics.csv."""
-    a, b = (_content(run) for run in (one, other))
-    return sorted(name for name in a.keys() | b.keys() if not _equal(a.get(name), b.get(name)))
-
-
-def _content(run: Path) -> dict[str, Any]:
-    state = torch.load(run / "checkpoint.ckpt", weights_only=True)
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
-    encoder = {file.name: file.read_bytes() for file in (run / "encoder").iterdir() if file.suffix == ".safetensors"}
-    return dict(_flat(state)) | encoder | {"metrics.csv": rows, "config.json": (run / "config.json").read_text()}
-
-
-def _flat(tree: Any, where: str = "") -> list[tuple[str, Any]]:
-    if isinstance(tree, dict):
-        return [leaf for key, value in tree.items() for leaf in _flat(value, f"{where}.{key}")]
-    return [(where, tree)]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
-
-
-def choose(life: Life, moment: str, chance: random.Random) -> Kill:
-    """A random time within a random occurrence of a moment."""
-    seconds = [end - start for (kind, start), (_, end) in pairwise(life) if kind == moment]
-    return Kill(moment, chance.randint(1, len(seconds)), chance.uniform(0, median(seconds)))
-
-
-def kill_and_resume(folder: Path, command: list[str], kills: list[Kill], log: Path) -> list[str]:
-    """A run that ends in spite of `kills`; returns the moments that they ended, and with which file half-written."""
-    ended = []
-    for kill in kills:
-        code, life = run(go_on(folder, command), log, kill)
-        halves = [f" with half of {half.stem[1:]}" for half in folder.rglob(".*.unfinished")]
-        ended += [life[-1][0] + "".join(halves)] if code == -9 else []
-    code, _ = run(go_on(folder, command), log)
-    assert code == 0, log.read_text()
-    return ended
 
 
 def main() -> None:

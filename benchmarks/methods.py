@@ -25,13 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting, Taught
-from limbeck.data.loader import Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View, preset
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View, preset
+from limbeck.data.loader import SamplingPlan
+from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import Teacher
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
@@ -39,7 +39,7 @@ from limbeck.train.optim import OptimConfig
 BATCH, SIZE, CLASSES, STEPS = 128, 32, 10, 7
 IMAGES = 8 * BATCH
 BAGS = np.random.default_rng(0).integers(0, IMAGES, (IMAGES, 5))
-SETTING = Setting(images=1_000_000, batch=BATCH, together=BATCH, classes=CLASSES)
+CONTEXT = DataContext(num_images=1_000_000, batch_size=BATCH, forward_batch_size=BATCH, num_classes=CLASSES)
 
 
 class Supervised(Method):
@@ -50,10 +50,10 @@ class Supervised(Method):
         self.backbone = backbone
         self.classifier = nn.Linear(backbone.dim, CLASSES)
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """One view of each image."""
         assert batch.labels is not None
-        return Loss(F.cross_entropy(self.classifier(self.backbone(batch.views[0]).final), batch.labels), {}, {})
+        return LossOutput(F.cross_entropy(self.classifier(self.backbone(batch.views[0]).final), batch.labels), {}, {})
 
 
 class Kept(Teacher):
@@ -62,18 +62,18 @@ class Kept(Teacher):
     dim, map_dim = 384, 0
 
     def __init__(self, views: tuple[View, ...]) -> None:
-        self.seen = sum(view.teacher for view in views)
+        self.seen = sum(view.for_teacher for view in views)
         self.sample = torch.randn(64, self.dim)
 
-    def __call__(self, batch: Batch) -> Taught:
+    def __call__(self, batch: Batch) -> TeacherOutput:
         """Of every view that a teacher sees."""
-        return Taught(tuple(torch.randn(len(batch.rows), self.dim) for _ in range(self.seen)))
+        return TeacherOutput(tuple(torch.randn(len(batch.indices), self.dim) for _ in range(self.seen)))
 
 
 def build(config: MethodConfig, backbone: Backbone) -> Method:
     """The method, with a teacher if it learns from one."""
     if isinstance(config, DistillConfig):
-        return config.distil(backbone, Kept(config.make_views(SIZE)))
+        return config.build_distiller(backbone, Kept(config.make_views(SIZE)))
     return config.build(backbone)
 
 
@@ -88,23 +88,25 @@ def measure(name: str) -> dict[str, float]:
 
 def run(name: str, store: Store) -> float:
     """Processor seconds of a step."""
-    backbone = build_backbone(BackboneConfig(name="resnet18", img_size=SIZE))
-    config = None if name == "supervised" else method_config(name)().fit(SETTING)
+    backbone = build_backbone(BackboneConfig(name="resnet18", image_size=SIZE))
+    config = None if name == "supervised" else method_config(name)().resolve(CONTEXT)
     method = build(config, backbone) if config else Supervised(backbone)
     views = config.make_views(SIZE) if config else preset("supervised", SIZE)
     in_bags = isinstance(config, DistillConfig) and config.bags() is not None
-    visits = Visits(bags=BAGS if in_bags else None, replay=1)
+    sampling = SamplingPlan(bags=BAGS if in_bags else None, view_period=1)
     ends: list[float] = []
     last_act = method.after_step
 
-    def note(loss: Loss, clock: Clock) -> None:
-        last_act(loss, clock)
+    def note(loss: LossOutput, step_info: StepInfo) -> None:
+        last_act(loss, step_info)
         ends.append(time.process_time())
 
     method.after_step = note  # type: ignore[method-assign]
-    cfg = TrainConfig(epochs=STEPS / (len(store) // BATCH), batch_size=BATCH, log_every=1000, health_every=0)
+    cfg = TrainConfig(
+        epochs=STEPS / (len(store) // BATCH), batch_size=BATCH, log_every_steps=1000, health_every_steps=0
+    )
     with tempfile.TemporaryDirectory() as folder:
-        train(method, store, views, cfg, OptimConfig(), Path(folder), config={}, visits=visits)
+        train(method, store, views, cfg, OptimConfig(), Path(folder), config={}, sampling=sampling)
     return median(b - a for a, b in pairwise(ends[1:]))
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.data.store import Store
-from limbeck.graph.neighbours import estimate, neighbours
-from limbeck.graph.statistics import describe
-from limbeck.graph.vectors import Vectors
-from limbeck.passes import collect, plain_look
+from limbeck.data.store.store import Store
+from limbeck.features.extract import extract_matrix
+from limbeck.features.images import eval_images
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.neighbors.graph import estimate, neighbours
+from limbeck.neighbors.statistics import describe
+from limbeck.neighbors.vectors import UnitVectors
 
 K = 10
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,10 +40,10 @@ def clusters(rows: int, dim: int) -> NDArray[np.float16]:
 def images(store: Store, device: torch.device) -> NDArray[np.float32]:
     """Pooled features of a network that has learnt nothing."""
     torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(name="resnet18", img_size=store.size)).to(device).eval()
-    look, last = plain_look(store, store.size, MEAN, STD, device), backbone.taps[-1]
+    backbone = build_backbone(BackboneConfig(name="resnet18", image_size=store.size)).to(device).eval()
+    look, last = eval_images(store, store.size, MEAN, STD, device), backbone.taps[-1]
     with torch.inference_mode():
-        bank = collect(
+        bank = extract_matrix(
             lambda x: {last: backbone(x).final}, look, np.arange(len(store)), {last: backbone.dim}, device=device
         )
     return bank[last].cpu().numpy()
@@ -80,7 +81,7 @@ def main() -> None:
     block = clusters(100_000, 768)
     scale = (1_281_167 / len(block)) ** 2
     print(
-        f"exact, 1,281,167 x 768, from one block: {estimate(Vectors(block, None, device), K) * scale / 3600:.2f} hours"
+        f"exact, 1,281,167 x 768, from one block: {estimate(UnitVectors(block, None, device), K) * scale / 3600:.2f} hours"
     )
 
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.kills import METHODS, write_store
+from tests.helpers.kills import METHODS, write_store
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 MEET = ["--master-addr", "127.0.0.1", "--master-port", "29541"]

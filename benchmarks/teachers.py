@@ -21,20 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock
+from limbeck.core.types import Batch, StepInfo
 from limbeck.data.loader import Loader
-from limbeck.data.store import Store
+from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
 from limbeck.methods.base import Method
-from limbeck.state import Queue
-from limbeck.teachers import Answer, Frozen, TeacherNetwork
-from limbeck.teachers.answers import Kept, Live, keep
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.queue import Queue
+from limbeck.teachers import LoadedTeacher, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.cache import Cache
+from limbeck.teachers.outputs import Kept, LiveTeacher, keep
 
 IMAGES, BATCH, STEPS = 64, 32, 7
-CPU, CLOCK = torch.device("cpu"), Clock(0, 1)
+CPU, CLOCK = torch.device("cpu"), StepInfo(0, 1)
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -45,17 +45,17 @@ class Big(nn.Module):
         super().__init__()
         self.backbone = build_backbone(BackboneConfig(name="vit_small_patch16_224"))
 
-    def forward(self, images: Tensor, maps: bool) -> Answer:
+    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
         """[B 3 H W] -> [B D]."""
-        return Answer(self.backbone(images).final)
+        return TeacherFeatures(self.backbone(images).final)
 
 
-def frozen() -> Frozen:
+def frozen() -> LoadedTeacher:
     """It, frozen."""
     network = TeacherNetwork(Big(), precision="auto", batch_statistics=False, convolutional=False)
     sight = {"size": 224, "mean": HALF, "std": HALF}
-    about = {"interpolation": "bicubic", "digest": "d", "source": "ViT-Small", "licence": ""}
-    return Frozen(network=network, dim=384, map_dim=384, **sight, **about)  # type: ignore[arg-type]
+    about = {"interpolation": "bicubic", "digest": "d", "source": "ViT-Small", "license": ""}
+    return LoadedTeacher(network=network, dim=384, map_dim=384, **sight, **about)  # type: ignore[arg-type]
 
 
 def step(method: Method, batch: Batch) -> None:
@@ -71,12 +71,12 @@ def steps(folder: Path) -> dict[str, float]:
     views = config.make_views(224)
     sample = F.normalize(torch.randn(8, 384), dim=1)
     passes = keep(Cache(folder, teacher, store, CPU, print), views, 0, 1)
-    live = Live(teacher, views, sample, centre=False)
-    kept = Kept(teacher, views, sample, passes, centre=False)
-    student = build_backbone(BackboneConfig(name="resnet18", img_size=224))
+    live = LiveTeacher(teacher, views, sample, center=False)
+    kept = Kept(teacher, views, sample, passes, center=False)
+    student = build_backbone(BackboneConfig(name="resnet18", image_size=224))
     arms = {
-        "live": (config.distil(student, live), views),
-        "kept": (config.distil(student, kept), views[:1]),
+        "live": (config.build_distiller(student, live), views),
+        "kept": (config.build_distiller(student, kept), views[:1]),
     }
     times: dict[str, list[float]] = {name: [] for name in (*arms, "student alone")}
     loaders = {name: Loader(store, seen, BATCH, seed=0, device=CPU) for name, (_, seen) in arms.items()}

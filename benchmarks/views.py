@@ -19,10 +19,10 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from limbeck.data.augment import augment
-from limbeck.data.draw import draw
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
+from limbeck.data.store.store import Store
 
 Chain = Callable[[int], object]  # the number of the repeat -> the views, thrown away
 
@@ -45,7 +45,7 @@ def torchvision_chain(view: View, blur: nn.Module) -> nn.Module:
         v2.RandomResizedCrop(view.size, view.scale, view.ratio),
         v2.RandomHorizontalFlip(view.flip),
         v2.RandomApply([v2.ColorJitter(*view.jitter)], view.jitter_p),
-        v2.RandomGrayscale(view.grey),
+        v2.RandomGrayscale(view.grayscale),
         *([v2.RandomApply([blur], view.blur)] if view.blur else []),
         v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True),

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.backbones import BackboneConfig, build_backbone
 from limbeck.methods.base import Step
-from limbeck.methods.wmse import Config
+from limbeck.methods.wmse import WMSEConfig
+from limbeck.models.backbone import BackboneConfig, build_backbone
 
 SHAPES = {"CIFAR": (64, 128, 32), "ImageNet-100": (128, 256, 224)}  # columns, images of a slice, pixels
 VIEWS, IMAGES = 2, 512
@@ -69,20 +69,20 @@ def operators(loss: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[int, int]
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """Of one call."""
-    clock = time.process_time
+    step_info = time.process_time
     if device.type == "cuda":
         torch.cuda.synchronize()
-        clock = time.perf_counter
-    start = clock()
+        step_info = time.perf_counter
+    start = step_info()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return clock() - start
+    return step_info() - start
 
 
 def step(pixels: int, crops: int, device: torch.device) -> float:
     """Seconds of the forward and backward pass of 1,024 crops through a ResNet-18, from the faster of two passes."""
-    backbone = build_backbone(BackboneConfig(name="resnet18", img_size=pixels)).to(device)
+    backbone = build_backbone(BackboneConfig(name="resnet18", image_size=pixels)).to(device)
     images = torch.randn(crops, 3, pixels, pixels, device=device)
     times = [seconds(lambda: backbone(images).final.sum().backward(), device) for _ in range(3)]
     return min(times[1:]) * VIEWS * IMAGES / crops
@@ -90,8 +90,8 @@ def step(pixels: int, crops: int, device: torch.device) -> float:
 
 def measure(name: str, rounds: int, crops: int, device: torch.device) -> None:
     columns, size, pixels = SHAPES[name]
-    tiny = BackboneConfig(name="resnet18", img_size=32, args={"channels": [8, 8, 8, 8]})
-    method = Config(dim=columns, w_size=size).build(build_backbone(tiny))
+    tiny = BackboneConfig(name="resnet18", image_size=32, args={"channels": [8, 8, 8, 8]})
+    method = WMSEConfig(dim=columns, whitening_size=size).build(build_backbone(tiny))
     rows = torch.randn(VIEWS, IMAGES, columns, device=device).requires_grad_(True)
 
     def by_slice(rows: Tensor) -> Tensor:

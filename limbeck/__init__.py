@@ -7,25 +7,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limbeck.data.doctor import check
-    from limbeck.data.store import Store, build_store, open_store
-    from limbeck.encoders import load, load_preprocessing
-    from limbeck.run import distill, evaluate_run, plan, pretrain, resume
+    from limbeck.data.check.scan import check
+    from limbeck.data.store.open import build_store, open_store
+    from limbeck.data.store.store import Store
+    from limbeck.models.encoder_io import load, load_preprocessing
+    from limbeck.runs.api import distill, evaluate_run, plan, pretrain, resume
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Store": "limbeck.data.store",
-    "build_store": "limbeck.data.store",
-    "check": "limbeck.data.doctor",
-    "open_store": "limbeck.data.store",
-    "load": "limbeck.encoders",
-    "load_preprocessing": "limbeck.encoders",
-    "distill": "limbeck.run",
-    "evaluate_run": "limbeck.run",
-    "plan": "limbeck.run",
-    "pretrain": "limbeck.run",
-    "resume": "limbeck.run",
+    "Store": "limbeck.data.store.store",
+    "build_store": "limbeck.data.store.open",
+    "check": "limbeck.data.check.scan",
+    "open_store": "limbeck.data.store.open",
+    "load": "limbeck.models.encoder_io",
+    "load_preprocessing": "limbeck.models.encoder_io",
+    "distill": "limbeck.runs.api",
+    "evaluate_run": "limbeck.runs.api",
+    "plan": "limbeck.runs.api",
+    "pretrain": "limbeck.runs.api",
+    "resume": "limbeck.runs.api",
 }
 
 __all__ = [

@@ -24,19 +24,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from limbeck.backbones import BackboneConfig
-from limbeck.configure import CONFIG, read_config
-from limbeck.data.files import is_store
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.samples import write_digits
-from limbeck.data.store import Store, build_store
-from limbeck.errors import UserError
+from limbeck.data.store.layout import is_store
+from limbeck.data.store.open import build_store
+from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, Result, Row
 from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig
-from limbeck.methods.sdssl import Config as SdsslConfig
-from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.simclr import SimCLRConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
-from limbeck.run import ENCODER, RESULT, evaluate_run, pretrain, resume
+from limbeck.runs.api import evaluate_run, pretrain, resume
+from limbeck.runs.resolve import read_config
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
@@ -48,17 +50,19 @@ VIT = {"patch_size": 7, "embed_dim": 96, "depth": 6, "num_heads": 3, "global_poo
 class Plan:
     """What the demo trains, and how; both runs have the same budget."""
 
-    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(img_size=28, args=VIT))
-    host: HostConfig = field(default_factory=lambda: SimClrConfig(hidden=512, views="mocov2"))
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(image_size=28, args=VIT))
+    host: HostConfig = field(default_factory=lambda: SimCLRConfig(hidden=512, views="mocov2"))
     hidden: int = 512
     """Width of the heads of SDSSL's layers."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-3))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=128, precision="fp32", knn_every=5))
+    training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(batch_size=128, precision="fp32", eval_every_epochs=5)
+    )
     evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(progress=False))
 
     def methods(self) -> dict[str, MethodConfig]:
         """By the name of their run: the host alone, and SDSSL over it."""
-        return {self.host.name: self.host, "sdssl": SdsslConfig(host=self.host, hidden=self.hidden)}
+        return {self.host.name: self.host, "sdssl": SDSSLConfig(host=self.host, hidden=self.hidden)}
 
 
 def demo(out: Path, epochs: int, say: Say, plan: Plan | None = None) -> Path:
@@ -69,10 +73,10 @@ def demo(out: Path, epochs: int, say: Say, plan: Plan | None = None) -> Path:
     """
     plan = plan or Plan()
     stores = {split: _store(out, split) for split in ("train", "test")}
-    train = replace(plan.train, epochs=epochs)
+    training = replace(plan.training, epochs=epochs)
     runs = {name: out / "runs" / name for name in plan.methods()}
     for name, method in plan.methods().items():
-        _train(runs[name], stores["train"], method, train, plan, say)
+        _train(runs[name], stores["train"], method, training, plan, say)
     results = {name: _judge(run, stores, plan.evaluate, say) for name, run in runs.items()}
     say(table(results))
     best = cheapest_cut(results["sdssl"])
@@ -95,15 +99,17 @@ def _store(out: Path, split: str) -> Store:
     return build_store(str(digits / split), store)
 
 
-def _train(run: Path, store: Store, method: MethodConfig, train: TrainConfig, plan: Plan, say: Say) -> None:
+def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig, plan: Plan, say: Say) -> None:
     if not (run / CONFIG).exists():
-        say(f"pretraining {run.name} for {train.epochs} epochs, labels unseen")
-        pretrain(str(store.path), run, method=method, backbone=plan.backbone, optim=plan.optim, train=train, say=say)
+        say(f"pretraining {run.name} for {training.epochs} epochs, labels unseen")
+        pretrain(
+            str(store.path), run, method=method, backbone=plan.backbone, optim=plan.optim, training=training, say=say
+        )
         return
     there = read_config(run)
-    if (there.method, there.backbone, there.optim, there.train) != (method, plan.backbone, plan.optim, train):
+    if (there.method, there.backbone, there.optim, there.training) != (method, plan.backbone, plan.optim, training):
         raise UserError(
-            f"{run} was trained differently ({there.train.epochs} epochs, not {train.epochs}?): "
+            f"{run} was trained differently ({there.training.epochs} epochs, not {training.epochs}?): "
             "give the demo another folder with --out, or remove this one"
         )
     if (run / ENCODER).is_dir():

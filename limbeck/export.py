@@ -18,10 +18,17 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.config import to_json
-from limbeck.encoders import Preprocessing, encoder_folder, load, load_preprocessing, own_config, save_encoder
-from limbeck.errors import UserError, nearest
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError, did_you_mean
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import (
+    Preprocessing,
+    encoder_folder,
+    load,
+    load_preprocessing,
+    read_encoder_config,
+    save_encoder,
+)
 
 __all__ = ["ExportResult", "Folded", "Preprocessing", "export", "load", "load_preprocessing", "save_encoder"]
 
@@ -85,9 +92,9 @@ def export(
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    note = own_config(encoder_folder(run))["note"]
+    note = read_encoder_config(encoder_folder(run))["note"]
     model = Folded(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
-    batches = [_images(count, preprocessing.size, fold_preprocessing) for count in BATCHES]
+    batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
     with _appearing(out) as folder, torch.no_grad():
         if format == "timm":
             read = _write_timm(backbone, preprocessing, note, folder)
@@ -112,7 +119,7 @@ def export(
 
 def _check_request(out: Path, format: str, fold: bool) -> None:
     if format not in get_args(Format):
-        raise UserError(f"Unknown format '{format}'{nearest(format, get_args(Format))}: choose timm, onnx or torch.")
+        raise UserError(f"Unknown format '{format}'{did_you_mean(format, get_args(Format))}: choose timm, onnx or torch.")
     if fold and format == "timm":
         raise UserError("A timm folder cannot hold the normalisation; use format onnx or torch to fold it in.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -2,20 +2,17 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.commands import limbeck, photos, trained
+from tests.helpers.commands import limbeck, photos, trained
+from tests.helpers.golden import GOLDEN, Golden
 
 __all__ = ["limbeck", "photos", "trained"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-GOLDEN = Path(__file__).parent / "golden"
-Golden = dict[str, np.ndarray]
 
 
 @pytest.fixture(autouse=True)

@@ -11,19 +11,19 @@ import torch
 from PIL import Image
 
 from limbeck import demo as module
-from limbeck.backbones import BackboneConfig
+from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.demo import Plan, demo
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result
-from limbeck.methods.simclr import Config as SimClrConfig
+from limbeck.evaluate.results import Result
+from limbeck.methods.simclr import SimCLRConfig
+from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig
 
 TINY = Plan(
-    backbone=BackboneConfig(img_size=28, args={"patch_size": 14, "embed_dim": 16, "depth": 2, "num_heads": 2}),
-    host=SimClrConfig(hidden=16, dim=8),
+    backbone=BackboneConfig(image_size=28, args={"patch_size": 14, "embed_dim": 16, "depth": 2, "num_heads": 2}),
+    host=SimCLRConfig(hidden=16, dim=8),
     hidden=16,
-    train=TrainConfig(batch_size=16, precision="fp32"),
+    training=TrainConfig(batch_size=16, precision="fp32"),
 )
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 import limbeck.methods
 from limbeck import cli
-from limbeck.data.views import PRESETS
+from limbeck.data.augment.views import PRESETS
 from limbeck.methods import HostConfig, method_config, method_names
-from tests.conformance import test_laws as laws
+from tests.helpers import laws
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -80,12 +80,12 @@ class Parsed(BaseException):
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_parse(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the command line's own parser: an unknown flag, choice, method or network fails."""
-    parse: Callable[..., Any] = cli.words.parse
+    parse: Callable[..., Any] = cli.arguments.parse
 
     def stop(*args: Any) -> None:
         raise Parsed(parse(*args))
 
-    monkeypatch.setattr(cli.words, "parse", stop)
+    monkeypatch.setattr(cli.arguments, "parse", stop)
     with pytest.raises((Parsed, SystemExit)) as stopped:
         cli.main(shlex.split(line, comments=True))
     if isinstance(stopped.value, SystemExit):
@@ -153,7 +153,7 @@ def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     for name in os.listdir(pictures):
         (tmp_path / name).symlink_to(pictures / name)
-    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **kwargs: None)
+    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **kwargs: None)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":

@@ -17,24 +17,24 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 from limbeck import export as export_module
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.export import Preprocessing, export, load, load_preprocessing, save_encoder
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PREPROCESSING = Preprocessing(size=32, store_size=32, mean=MEAN, std=STD)
-VIT = BackboneConfig(img_size=32, args={"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2})
+PREPROCESSING = Preprocessing(image_size=32, store_size=32, mean=MEAN, std=STD)
+VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2})
 QUARTER = {"channels": [8, 12, 16, 24], "stem_type": "deep", "stem_width": 4}
 NETWORKS = {
     "vit": VIT,
-    "resnet": BackboneConfig(name="resnet18", img_size=32, small_stem=False, args={"channels": [8, 12, 16, 24]}),
+    "resnet": BackboneConfig(name="resnet18", image_size=32, small_stem=False, args={"channels": [8, 12, 16, 24]}),
     "vit-norms": replace(VIT, per_layer_norm=True),
-    "resnet-small": BackboneConfig(name="resnet18", img_size=32, args=QUARTER),
-    "mobilenet": BackboneConfig(name="mobilenetv3_small_050", img_size=32),
+    "resnet-small": BackboneConfig(name="resnet18", image_size=32, args=QUARTER),
+    "mobilenet": BackboneConfig(name="mobilenetv3_small_050", image_size=32),
     "convnext": BackboneConfig(name="convnext_atto", args={"dims": [8, 16, 24, 32]}),
     "swin": BackboneConfig(
         name="swin_tiny_patch4_window7_224",
-        img_size=32,
+        image_size=32,
         args={"embed_dim": 12, "depths": [1, 1, 1, 1], "window_size": 2},
     ),
 }
@@ -105,7 +105,7 @@ def test_weights_can_start_a_classifier_in_timm(run: tuple[Path, Backbone]) -> N
 @pytest.mark.parametrize("size", [24, 32, 49, 64, 96, 224])
 @pytest.mark.parametrize("store", [24, 32, 37, 49, 100, 128, 256])
 def test_timm_prepares_images_as_the_encoder_expects(size: int, store: int) -> None:
-    preprocessing = Preprocessing(size=size, store_size=store, mean=MEAN, std=STD)
+    preprocessing = Preprocessing(image_size=size, store_size=store, mean=MEAN, std=STD)
     side = min(store, max(size, store * 7 // 8))
     cfg = {"input_size": (3, size, size), "mean": MEAN, "std": STD, "interpolation": "bilinear"}
     cfg |= {"crop_pct": preprocessing.crop_pct, "crop_mode": preprocessing.crop_mode}
@@ -124,7 +124,7 @@ def test_an_onnx_file_answers_like_pytorch_for_any_batch(run: tuple[Path, Backbo
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert sorted(file.name for file in result.path.iterdir()) == ["model.json", "model.onnx"]
     written = json.loads((result.path / "model.json").read_text())
-    assert written["preprocessing"] == {**written["preprocessing"], "size": 32, "mean": list(MEAN), "std": list(STD)}
+    assert written["preprocessing"] == {**written["preprocessing"], "image_size": 32, "mean": list(MEAN), "std": list(STD)}
     assert (written["depth"], written["dim"], written["difference"]) == (2, 24, result.difference)
     assert 0 <= result.difference < 1e-4
     assert result.file_bytes == (result.path / "model.onnx").stat().st_size

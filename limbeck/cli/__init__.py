@@ -6,13 +6,13 @@ Exit codes: 0 done, 1 the data, a run or a setting is wrong, 2 the command itsel
 import sys
 from collections.abc import Callable, Sequence
 
-from limbeck.cli import images, results, training
-from limbeck.cli.words import tell
-from limbeck.errors import UserError, nearest
+from limbeck.cli import data, results, training
+from limbeck.cli.arguments import tell
+from limbeck.core.errors import UserError, did_you_mean
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "check": (images.check, "find what is wrong with images before training does"),
-    "store": (images.store, "decode images once into a store"),
+    "check": (data.check, "find what is wrong with images before training does"),
+    "store": (data.store, "decode images once into a store"),
     "methods": (training.methods, "what there is to train with, what it costs and when to use it"),
     "plan": (training.plan, "what a training would cost: speed, memory, batch, hours, disk"),
     "pretrain": (training.pretrain, "train a backbone on unlabelled images"),
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_usage())
         sys.exit(0 if argv else 2)
     if argv[0] not in VERBS:
-        _fail(f"unknown command '{argv[0]}'{nearest(argv[0], VERBS)}; `limbeck --help` lists them", 2)
+        _fail(f"unknown command '{argv[0]}'{did_you_mean(argv[0], VERBS)}; `limbeck --help` lists them", 2)
     try:
         VERBS[argv[0]][0](argv[1:])
     except UserError as error:
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
-        from limbeck.distributed import is_first_process
+        from limbeck.core.distributed import is_rank0
         from limbeck.train.interrupt import Interrupted
 
         if not isinstance(error, Interrupted):
             raise
-        if is_first_process():
+        if is_rank0():
             tell(str(error))
         sys.exit(error.code)
 

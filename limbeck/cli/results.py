@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from limbeck.cli import words
-from limbeck.cli.words import Out, Run
+from limbeck.cli import arguments
+from limbeck.cli.arguments import Out, Run
+from limbeck.core.run_folder import RESULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ def evaluate(argv: Sequence[str]) -> None:
     from rich.console import Console
 
     from limbeck.evaluate.config import EvaluateConfig
-    from limbeck.run import evaluate_run
+    from limbeck.evaluate.render import comparison_table, table
+    from limbeck.runs.api import evaluate_run
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:
@@ -64,36 +66,36 @@ def evaluate(argv: Sequence[str]) -> None:
         """Labelled images to fit on: what `limbeck store` takes, or a store."""
         test: str
         """Labelled images to score, with the same label names."""
-        scratch: str | None = None
+        baseline: str | None = None
         """Of a distilled run: folder of a run of the same network without a teacher, to stand beside."""
         allow_bad: float = 0.05
         """Share of the images of either that may be unreadable."""
         evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
 
-    args = words.parse(EvaluateArgs, argv, "evaluate")
+    args = arguments.parse(EvaluateArgs, argv, "evaluate")
     result = evaluate_run(
         args.run,
         args.train,
         args.test,
         args.evaluate,
-        scratch=args.scratch,
+        baseline=args.baseline,
         allow_bad=args.allow_bad,
-        say=words.tell,
+        say=arguments.tell,
     )
-    Console().print(result.table())
+    Console().print(table(result))
     if result.comparison:
-        Console().print(result.comparison.table())
+        Console().print(comparison_table(result.comparison))
         print(result.comparison.sentence())
-    words.tell(f"written to {Path(args.run) / 'result.json'}")
+    arguments.tell(f"written to {Path(args.run) / RESULT}")
 
 
 def export(argv: Sequence[str]) -> None:
     """`limbeck export`."""
-    args = words.parse(ExportArgs, argv, "export")
+    args = arguments.parse(ExportArgs, argv, "export")
     from limbeck.export import export
 
     result = export(args.run, args.out, args.depth, args.format, args.fold_preprocessing)
-    words.tell(
+    arguments.tell(
         f"depth {result.depth}, {result.dim} features, {result.file_bytes / 1e6:.1f} MB; "
         f"largest difference from PyTorch {result.difference:.1e}; "
         f"{result.latency_ms:.2f} ms per image on this CPU (PyTorch {result.torch_latency_ms:.2f} ms)"
@@ -103,7 +105,7 @@ def export(argv: Sequence[str]) -> None:
 
 def report(argv: Sequence[str]) -> None:
     """`limbeck report`."""
-    args = words.parse(ReportArgs, argv, "report")
+    args = arguments.parse(ReportArgs, argv, "report")
     from limbeck.report import write_report
 
     print(write_report([Path(run) for run in args.runs], Path(args.out)))
@@ -111,7 +113,7 @@ def report(argv: Sequence[str]) -> None:
 
 def demo(argv: Sequence[str]) -> None:
     """`limbeck demo`."""
-    args = words.parse(DemoArgs, argv, "demo")
+    args = arguments.parse(DemoArgs, argv, "demo")
     from limbeck.demo import demo
 
-    print(demo(Path(args.out), args.epochs, words.tell))
+    print(demo(Path(args.out), args.epochs, arguments.tell))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from limbeck.cli import words
-from limbeck.cli.words import Run, Source
-from limbeck.errors import UserError
+from limbeck.cli import arguments
+from limbeck.cli.arguments import Run, Source
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _PLAN_HELP = """Take a few steps of a training, and say what the whole of it wou
 _DISTILL_HELP = """Teach a small network what a large one says of unlabelled images.
 
     limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18
-    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.replay 4
+    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4
 
 --teacher is a timm model, or a folder: a Limbeck run or export, or what timm or Hugging Face saved. --method NAME,
 --teacher NAME and --student NAME (any timm model) decide which options follow.
@@ -48,11 +48,11 @@ class _RunArgs:
     """What `limbeck store` takes, or a store."""
     out: str | None = None
     """Folder of the run; by default runs/METHOD-SOURCE."""
-    size: int | None = None
+    store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = 0.05
     """Share of the images that may be unreadable."""
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class ResumeArgs:
 
 def methods(argv: Sequence[str]) -> None:
     """`limbeck methods`."""
-    words.parse(MethodsArgs, argv, "methods")
+    arguments.parse(MethodsArgs, argv, "methods")
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -82,15 +82,17 @@ def methods(argv: Sequence[str]) -> None:
     table = Table("method", "idea", "keeps", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
     for name in method_names():
         card = method_config(name).card
-        table.add_row(name, card.idea, card.keeps, f"{card.cost:.1f}", card.when)
+        table.add_row(name, card.summary, card.state, f"{card.cost:.1f}", card.use_when)
     Console().print(table)
-    words.tell("cost: time of a training step in steps of supervised training of the same network on as many images")
+    arguments.tell(
+        "cost: time of a training step in steps of supervised training of the same network on as many images"
+    )
 
 
 def plan(argv: Sequence[str]) -> None:
     """`limbeck plan`."""
     _, given = _training(argv, "plan", _PLAN_HELP)
-    from limbeck.run import plan
+    from limbeck.runs.api import plan
 
     print(plan(**given))
 
@@ -98,20 +100,20 @@ def plan(argv: Sequence[str]) -> None:
 def pretrain(argv: Sequence[str]) -> None:
     """`limbeck pretrain`."""
     out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
-    from limbeck.run import pretrain
+    from limbeck.runs.api import pretrain
 
-    words.print_once(pretrain(out=out, **given))
+    arguments.print_once(pretrain(out=out, **given))
 
 
 def distill(argv: Sequence[str]) -> None:
     """`limbeck distill`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.recipes import DISTILL_OPTIM, STUDENT
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
 
-    chosen, rest = words.take_names(argv, ("--method", "--teacher", "--student"))
+    chosen, rest = arguments.take_names(argv, ("--method", "--teacher", "--student"))
     method = distill_config(chosen.get("--method", "simreg"))()
     named = TeacherConfig(name=chosen.get("--teacher", ""))
     small = BackboneConfig(name=chosen.get("--student", STUDENT))
@@ -124,31 +126,31 @@ def distill(argv: Sequence[str]) -> None:
         optim: OptimConfig = field(default_factory=lambda: DISTILL_OPTIM)
 
     DistillArgs.__doc__ = _DISTILL_HELP
-    args = words.parse(DistillArgs, rest, "distill")
+    args = arguments.parse(DistillArgs, rest, "distill")
     if not args.teacher.name:
         raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
-    from limbeck.run import distill
+    from limbeck.runs.api import distill
 
     out, given = _asked(args, args.method)
-    words.print_once(distill(out=out, **given))
+    arguments.print_once(distill(out=out, **given))
 
 
 def resume(argv: Sequence[str]) -> None:
     """`limbeck resume`."""
-    args = words.parse(ResumeArgs, argv, "resume")
-    from limbeck.run import resume
+    args = arguments.parse(ResumeArgs, argv, "resume")
+    from limbeck.runs.api import resume
 
-    words.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=words.tell))
+    arguments.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=arguments.tell))
 
 
 def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
-    from limbeck.backbones import BackboneConfig
     from limbeck.methods import HostConfig, MethodConfig, method_config
-    from limbeck.recipes import default_optim
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import default_optim
     from limbeck.train.optim import OptimConfig
 
-    chosen, rest = words.take_names(argv, ("--method", "--method.host", "--backbone"))
+    chosen, rest = arguments.take_names(argv, ("--method", "--method.host", "--backbone"))
     method = method_config(chosen.get("--method", "sdssl"))()
     if host := chosen.get("--method.host"):
         if "host" not in {f.name for f in dataclasses.fields(method)}:
@@ -163,11 +165,11 @@ def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict
         optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
 
     PretrainArgs.__doc__ = help_text
-    args = words.parse(PretrainArgs, rest, verb)
+    args = arguments.parse(PretrainArgs, rest, verb)
     return _asked(args, args.method)
 
 
 def _asked(args: _RunArgs, method: "MethodConfig") -> tuple[str, dict[str, Any]]:
     """The folder of a run, and the other arguments of the function that makes it."""
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": words.tell}
+    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": arguments.tell}

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from limbeck.data.findings import Finding, Name
+from limbeck.data.check.issues import Issue, Name
+from limbeck.data.store.layout import Pixels
 
-Pixels = NDArray[np.uint8]
 Method = Image.Transpose
 
 # An explicit list, because Pillow would hand PostScript to an interpreter; HEIF is there with its plug-in.
@@ -49,7 +49,7 @@ class UndecodableError(ValueError):
 
     def __init__(self, reason: str, kind: Name = "unreadable") -> None:
         super().__init__(reason)
-        self.finding = Finding(kind, reason)
+        self.finding = Issue(kind, reason)
 
 
 Content = Path | bytes | Image.Image | NDArray[Any] | UndecodableError
@@ -58,14 +58,14 @@ Content = Path | bytes | Image.Image | NDArray[Any] | UndecodableError
 class Decoded(NamedTuple):
     """`pixels` [S S 3] uint8, with the `width` and `height` of the upright original.
 
-    `format` is Pillow's word for the kind of file ("" where there was none), `findings` what decoding had to decide.
+    `format` is Pillow's word for the kind of file ("" where there was none), `issues` what decoding had to decide.
     """
 
     pixels: Pixels
     width: int
     height: int
     format: str = ""
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 def decode(content: Content, size: int) -> Decoded:
@@ -79,11 +79,11 @@ def decode(content: Content, size: int) -> Decoded:
         turn = TURNS.get(orientation(image))  # after loading, which turns a TIFF upright by itself
         squeezed = squeeze(to_rgb(image), size, box=drafted[1] if drafted else None)
         pixels = np.asarray(squeezed if turn is None else squeezed.transpose(turn))
-        findings = decisions(image, is_file=image is not content)
+        issues = decisions(image, is_file=image is not content)
     if turn in SIDEWAYS:
         width, height = height, width
     kind = image.format or ""
-    return Decoded(pixels, width, height, SAME.get(kind, kind), findings)
+    return Decoded(pixels, width, height, SAME.get(kind, kind), issues)
 
 
 def original_size(content: Content) -> tuple[int, int]:
@@ -123,11 +123,11 @@ def readable_formats() -> tuple[str, ...]:
 
 def from_array(array: NDArray[Any]) -> Image.Image:
     """[H W] or [H W C] with 1, 3 or 4 channels; 8-bit, 16-bit, boolean, or float in [0, 1]."""
-    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
-    if not grey and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+    grayscale = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    if not grayscale and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels")
     pixels = eight_bit(array)
-    return Image.fromarray(pixels.reshape(pixels.shape[:2]) if grey else pixels)
+    return Image.fromarray(pixels.reshape(pixels.shape[:2]) if grayscale else pixels)
 
 
 def eight_bit(array: NDArray[Any]) -> Pixels:
@@ -177,15 +177,15 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def decisions(image: Image.Image, is_file: bool) -> tuple[Finding, ...]:
+def decisions(image: Image.Image, is_file: bool) -> tuple[Issue, ...]:
     """What was done to a loaded image that its owner may not expect; frames are counted only in files of ours."""
     found = []
     if (number := orientation(image)) in TURNS:
-        found.append(Finding("turned", f"EXIF orientation {number}"))
+        found.append(Issue("turned", f"EXIF orientation {number}"))
     if words := conversion(image):
-        found.append(Finding("mode", words))
+        found.append(Issue("mode", words))
     if is_file and has_frames(image):
-        found.append(Finding("animated", "only the first frame is used"))
+        found.append(Issue("animated", "only the first frame is used"))
     return tuple(found)
 
 

@@ -16,30 +16,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.contracts import Batch
-from limbeck.data.augment import augment
-from limbeck.data.draw import Array, draw, uniforms
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import Array, draw, hash_uniforms
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
 
 T = TypeVar("T")
-KEPT_SEED = 0  # of draws whose answers are kept, so that one pass of a teacher serves runs of every seed
+CACHED_VIEW_SEED = 0  # of draws whose answers are kept, so that one pass of a teacher serves runs of every seed
 MATES = -1  # among the numbers of views, that of the draw of mates
 RESIDENT_SHARE = 0.25  # of the free device memory: the rest is for weights and activations
 
 
-class Visits(NamedTuple):
+class SamplingPlan(NamedTuple):
     """Which rows an epoch visits, in whose company, and how often what a teacher sees is drawn anew."""
 
     rows: Array | None = None  # int64, ascending; None: all of the store
     bags: Array | None = None  # [N K] integers, for every row of the store the rows that its mate is drawn from
-    replay: int = 0
+    view_period: int = 0
     """Draws after which what a teacher sees repeats, so that its answers can be kept, and its views need not be made;
     0: never."""
 
 
-class Raw(NamedTuple):
+class RawBatch(NamedTuple):
     """What the reading thread hands over for one batch: the anchors and, where there are bags, a mate of each."""
 
     epoch: int
@@ -65,7 +65,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-EVERY_ROW = Visits()
+ALL_ROWS = SamplingPlan()
 
 
 class Loader:
@@ -95,24 +95,28 @@ class Loader:
         device: torch.device,
         rank: int = 0,
         world: int = 1,
-        accumulate: int = 1,
-        visits: Visits = EVERY_ROW,
+        accumulate_steps: int = 1,
+        sampling: SamplingPlan = ALL_ROWS,
     ) -> None:
-        self.count = len(store) if visits.rows is None else len(visits.rows)
+        self.count = len(store) if sampling.rows is None else len(sampling.rows)
         """Rows that an epoch visits."""
-        check_batch(batch_size, self.count, world, accumulate)
+        check_batch(batch_size, self.count, world, accumulate_steps)
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
-        self.rank, self.world, self.accumulate, self.visits = rank, world, accumulate, visits
+        self.rank, self.world, self.accumulate_steps, self.sampling = rank, world, accumulate_steps, sampling
         self.steps_per_epoch = self.count // batch_size
         self.waited = 0.0
         """Seconds that the caller has waited for rows so far."""
-        self._taught = {index if view.like is None else view.like for index, view in enumerate(views) if view.teacher}
+        self._taught = {
+            index if view.same_crop_as is None else view.same_crop_as
+            for index, view in enumerate(views)
+            if view.for_teacher
+        }
         self._labels = torch.from_numpy(np.array(store.labels)) if store.labelled else None
         self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of the optimiser steps `start` to `stop` (exclusive): `accumulate` of them for each step."""
+        """The batches of the optimiser steps `start` to `stop` (exclusive): `accumulate_steps` of them for each step."""
         with closing(prefetch(self._raw(start, stop))) as ahead:
             while True:
                 asked = time.perf_counter()
@@ -131,61 +135,61 @@ class Loader:
         epoch, within = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.count, self.seed, epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world]
-        return rows if self.visits.rows is None else self.visits.rows[rows]
+        return rows if self.sampling.rows is None else self.sampling.rows[rows]
 
-    def _raw(self, start: int, stop: int) -> Iterator[Raw]:
+    def _raw(self, start: int, stop: int) -> Iterator[RawBatch]:
         for step in range(start, stop):
-            for rows in np.split(self.rows(step), self.accumulate):
+            for rows in np.split(self.rows(step), self.accumulate_steps):
                 yield self._read(rows, step // self.steps_per_epoch)
 
-    def _read(self, rows: np.ndarray, epoch: int) -> Raw:
+    def _read(self, rows: np.ndarray, epoch: int) -> RawBatch:
         pin = self.device.type == "cuda"
-        both = (rows,) if self.visits.bags is None else (rows, self._mates(self.visits.bags, rows, epoch))
+        both = (rows,) if self.sampling.bags is None else (rows, self._mates(self.sampling.bags, rows, epoch))
         images = tuple(_gather(self.store.images, some, pin) for some in both) if self._resident is None else ()
         kept = [torch.from_numpy(some).contiguous() for some in both]
-        return Raw(epoch, tuple(some.pin_memory() if pin else some for some in kept), images)
+        return RawBatch(epoch, tuple(some.pin_memory() if pin else some for some in kept), images)
 
     def _mates(self, bags: Array, rows: np.ndarray, epoch: int) -> np.ndarray:
         """For each row one of its bag, drawn anew every epoch."""
-        chance = uniforms(self.seed, epoch, MATES, rows, 1)[:, 0]
+        chance = hash_uniforms(self.seed, epoch, MATES, rows, 1)[:, 0]
         return bags[rows, (chance * bags.shape[1]).astype(np.int64)].astype(np.int64)
 
-    def _batch(self, raw: Raw, teacher: bool = True) -> Batch:
+    def _batch(self, raw: RawBatch, teacher: bool = True) -> Batch:
         """The views of raw rows; without `teacher`, or where its answers are kept, those that what learns sees."""
         rows = [some.to(self.device, non_blocking=True) for some in raw.rows]
         if self._resident is None:
             images = [some.to(self.device, non_blocking=True) for some in raw.images]
         else:
             images = [self._resident[some] for some in rows]
-        teacher = teacher and not self.visits.replay
-        wanted = [(index, view) for index, view in enumerate(self.views) if teacher or not view.teacher]
+        teacher = teacher and not self.sampling.view_period
+        wanted = [(index, view) for index, view in enumerate(self.views) if teacher or not view.for_teacher]
         views = tuple(self._view(index, view, raw, images) for index, view in wanted)
         labels = None if self._labels is None else self._labels[raw.rows[0]].to(self.device, non_blocking=True)
         return Batch(views, rows[0], labels, rows[1] if len(rows) > 1 else None, self._replayed(raw.epoch))
 
-    def _view(self, index: int, view: View, raw: Raw, images: list[Tensor]) -> Tensor:
-        drawn_as = index if view.like is None else view.like
-        rows, pixels = raw.rows[view.mate], images[view.mate]
-        kept = bool(self.visits.replay) and drawn_as in self._taught
-        seed, epoch = (KEPT_SEED, self._replayed(raw.epoch)) if kept else (self.seed, raw.epoch)
+    def _view(self, index: int, view: View, raw: RawBatch, images: list[Tensor]) -> Tensor:
+        drawn_as = index if view.same_crop_as is None else view.same_crop_as
+        rows, pixels = raw.rows[view.of_partner], images[view.of_partner]
+        kept = bool(self.sampling.view_period) and drawn_as in self._taught
+        seed, epoch = (CACHED_VIEW_SEED, self._replayed(raw.epoch)) if kept else (self.seed, raw.epoch)
         widths, heights = self._widths[rows], self._heights[rows]
         params = draw(view, drawn_as, rows, widths, heights, self.store.size, seed, epoch)
         return augment(pixels, view, params, view.mean, view.std)
 
     def _replayed(self, epoch: int) -> int:
-        return epoch % self.visits.replay if self.visits.replay else epoch
+        return epoch % self.sampling.view_period if self.sampling.view_period else epoch
 
 
-def check_batch(batch_size: int, count: int, world: int, accumulate: int) -> None:
-    """UserError unless `count` images fill a batch that divides among `world` x `accumulate` micro-batches."""
-    parts = world * accumulate
+def check_batch(batch_size: int, count: int, world: int, accumulate_steps: int) -> None:
+    """UserError unless `count` images fill a batch that divides among `world` x `accumulate_steps` micro-batches."""
+    parts = world * accumulate_steps
     if count < batch_size:
         largest = count - count % parts
         remedy = f"the largest batch that would do is {largest}" if largest else "add images"
         raise UserError(f"a batch of {batch_size} needs as many images and there are {count}; {remedy}")
     if batch_size % parts:
         raise UserError(
-            f"a batch of {batch_size} does not divide into {world} process(es) x {accumulate} micro-batch(es); "
+            f"a batch of {batch_size} does not divide into {world} process(es) x {accumulate_steps} micro-batch(es); "
             f"take {max(parts, batch_size - batch_size % parts)}"
         )
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from limbeck.data.decode import Pixels
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.store.layout import Pixels
 
 TRAIN_PER_CLASS = 400  # of 500
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 
 LBFGS_ROWS = 5000
 """Training rows up to which the linear probe is fitted by L-BFGS unless told otherwise."""
@@ -28,14 +28,14 @@ class EvaluateConfig:
     """Learning rate of the SGD probe per 256 rows."""
     linear_batch_size: int = 1024
     """Rows per step of the SGD probe."""
-    images_for_geometry: int = 1000
+    alignment_images: int = 1000
     """Test images, drawn with the seed, for alignment and uniformity."""
     latency: bool = True
     """Measure the time of one image through every cut."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the forward passes; auto takes bf16 where the hardware has it. Features are kept in float32."""
-    size: int | None = None
-    """Pixels of the images that the network sees; its own `img_size` if not given, or 224."""
+    image_size: int | None = None
+    """Pixels of the images that the network sees; its own `image_size` if not given, or 224."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of the channels that the network was trained with."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -61,5 +61,5 @@ class EvaluateConfig:
         ):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be more than 0")
-        if self.images_for_geometry < 2:
-            raise UserError(f"images_for_geometry is {self.images_for_geometry}: it must be at least 2")
+        if self.alignment_images < 2:
+            raise UserError(f"images_for_geometry is {self.alignment_images}: it must be at least 2")

@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from limbeck.core.progress import progress
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.knn import euclidean_knn_accuracy, knn_accuracy
-from limbeck.evaluate.linear import SgdConfig, fit_sgd, lbfgs_accuracy
-from limbeck.geometry import effective_rank
-from limbeck.passes import progress
+from limbeck.evaluate.probes import SgdConfig, fit_sgd, lbfgs_accuracy
+from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy
+from limbeck.metrics.representation import effective_rank
 
 Bank = dict[int, Tensor]
 """Features of the rows of a store: tap -> [N D_tap] float32."""

@@ -1,9 +1,14 @@
-"""Self-supervised methods, one file each: the file's name is the method's name and its registration."""
+"""Self-supervised methods, one file each: the file's name is the method's name and its registration.
+
+`from limbeck.methods import BYOL, BYOLConfig` works for the classes of every file, without a list of them here.
+"""
 
 import importlib
 import pkgutil
+from types import ModuleType
+from typing import Any
 
-from limbeck.errors import UserError, nearest
+from limbeck.core.errors import UserError, did_you_mean
 from limbeck.methods.base import DistillConfig, Host, HostConfig, Method, MethodConfig
 
 __all__ = [
@@ -27,9 +32,12 @@ def method_config(name: str) -> type[MethodConfig]:
     """The configuration class of the method `name`; raises UserError with the nearest name."""
     names = method_names()
     if name not in names:
-        raise UserError(f"unknown method '{name}'{nearest(name, names)}; the methods are {', '.join(names)}")
-    config: type[MethodConfig] = importlib.import_module(f"{__name__}.{name}").Config
-    return config
+        raise UserError(f"unknown method '{name}'{did_you_mean(name, names)}; the methods are {', '.join(names)}")
+    return next(
+        found
+        for found in _classes(_module(name)).values()
+        if issubclass(found, MethodConfig) and vars(found).get("name") == name
+    )
 
 
 def distill_config(name: str) -> type[DistillConfig]:
@@ -41,3 +49,27 @@ def distill_config(name: str) -> type[DistillConfig]:
             f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
         )
     return chosen
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _classes(module: ModuleType) -> dict[str, type]:
+    """The public classes that a method's file defines, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def __getattr__(name: str) -> Any:
+    for method in () if name.startswith("_") else method_names():
+        if name in (found := _classes(_module(method))):
+            return found[name]
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for method in method_names() for name in _classes(_module(method)))})

@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
-from limbeck.distributed import from_first, gather
-from limbeck.errors import UserError
-from limbeck.heads import mlp
+from limbeck.core.distributed import broadcast_from_rank0, gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import BagSpec, Batch, DataContext, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View
 from limbeck.losses.contrastive import info_nce_each
-from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
+from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueDistillConfig):
+class BINGOConfig(QueueDistillConfig):
     """Pulls the images of a bag together around the teacher's vectors: strongest where few labels come later."""
 
     name: ClassVar[str] = "bingo"
-    card: ClassVar[Card] = Card(
-        idea="find the teacher's vectors of an image and of one like it among older images",
-        keeps="a frozen teacher, a queue and bags",
-        when="clean images, patience, and a few labels later; not video or duplicates",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="find the teacher's vectors of an image and of one like it among older images",
+        state="a frozen teacher, a queue and bags",
+        use_when="clean images, patience, and a few labels later; not video or duplicates",
         cost=3.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
@@ -42,7 +42,7 @@ class Config(QueueDistillConfig):
     """Bags of nearest neighbours, or of the clusters of a spherical k-means."""
     bag_size: int = 5
     """Images of a bag beside its own; by default no more than a tenth of the square root of the store."""
-    drop_above: float | None = None
+    max_similarity: float | None = None
     """Leave neighbours of a larger cosine out of bags: 0.999 for copies and frames of a film."""
     inter: float = 0.5
     """Weight of the teacher's vector of the other image of the bag; that of the image's own is the rest."""
@@ -54,41 +54,41 @@ class Config(QueueDistillConfig):
     """Parameter of the Beta distribution that boxes are drawn from, in which the mate replaces the anchor; 0: none, as
     in the paper."""
 
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """Anchor and mate as view 1 shows them to the student, and as view 2 shows them to the teacher."""
-        student, teacher = views[0], taught(views[1], 1)
-        seen = (teacher, replace(teacher, mate=True)) if self.asks_mate else (teacher,)
-        return student, replace(student, mate=True, like=0), *seen
+        student, teacher = views[0], teacher_view(views[1], 1)
+        seen = (teacher, replace(teacher, of_partner=True)) if self.needs_partner else (teacher,)
+        return student, replace(student, of_partner=True, same_crop_as=0), *seen
 
     @property
-    def asks_mate(self) -> bool:
+    def needs_partner(self) -> bool:
         """Whether the teacher is to look at the mate."""
         return self.symmetric or self.cutmix > 0
 
-    def bags(self) -> Bags:
+    def bags(self) -> BagSpec:
         """Which images are mates."""
-        return Bags(self.bag, self.bag_size, self.drop_above)
+        return BagSpec(self.bag, self.bag_size, self.max_similarity)
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With a queue and bags that suit the store."""
         if self.cutmix < 0 or not 0 <= self.inter <= 1:
             raise UserError(f"cutmix {self.cutmix} is to be 0 or more and inter {self.inter} between 0 and 1")
         size = self.bag_size
         if size == type(self).bag_size:
-            size = min(size, max(1, isqrt(setting.images) // 10))
-        if not 1 <= size < setting.images:
+            size = min(size, max(1, isqrt(context.num_images) // 10))
+        if not 1 <= size < context.num_images:
             raise UserError(
-                f"a bag of {size:,} images (bag_size) cannot be had from a store of {setting.images:,}; take 1 to "
-                f"{setting.images - 1:,} ({max(1, isqrt(setting.images) // 10)} is a good start)"
+                f"a bag of {size:,} images (bag_size) cannot be had from a store of {context.num_images:,}; take 1 to "
+                f"{context.num_images - 1:,} ({max(1, isqrt(context.num_images) // 10)} is a good start)"
             )
-        return replace(super().fit(setting), bag_size=size)
+        return replace(super().resolve(context), bag_size=size)
 
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "Bingo":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "BINGO":
         """BINGO with a fresh head around `backbone`."""
-        return Bingo(backbone, self, teacher)
+        return BINGO(backbone, self, teacher)
 
 
-class Bingo(QueueDistiller):
+class BINGO(QueueDistiller):
     """Softmaxes over [one of the teacher's vectors | the queue of its vectors of older anchors].
 
     The network sees anchors, mates and their mixtures one after the other, each a scope of BatchNorm. With ce(z, k) the
@@ -100,32 +100,34 @@ class Bingo(QueueDistiller):
     and the total is the mean of anchor, mate and mix; where not symmetric, of bag and mix; mix only with CutMix.
     """
 
-    cfg: Config
+    cfg: BINGOConfig
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
         """Two linear layers."""
         return mlp([dim, self.cfg.hidden, teacher_dim], norm=False, bias=True)
 
-    def weights(self, clock: Clock) -> tuple[float, float]:
+    def weights(self, step_info: StepInfo) -> tuple[float, float]:
         """Of the image's own vector, and of that of the other image of the bag."""
-        other = 0.0 if clock.progress < self.cfg.warmup else self.cfg.inter
+        other = 0.0 if step_info.progress < self.cfg.warmup else self.cfg.inter
         return 1 - other, other
 
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """Terms: what the total is the mean of. The anchors' vectors alone are remembered."""
         anchor, mate = batch.views[:2]
-        keys = taught.vectors[: 1 + self.cfg.asks_mate]
-        terms = self.compare(embedding, self.embed(mate), keys, clock)
+        keys = teacher_output.vectors[: 1 + self.cfg.needs_partner]
+        terms = self.compare(embedding, self.embed(mate), keys, step_info)
         if self.cfg.cutmix:
             mixed, share = cutmix(anchor, mate, self.cfg.cutmix)
             by_anchor, by_mate = self.find(self.embed(mixed), keys)
             terms["mix"] = share * by_anchor + (1 - share) * by_mate
         total = torch.stack(list(terms.values())).mean()
-        return Loss(total, {name: term.detach() for name, term in terms.items()}, {"teacher": gather(keys[0])})
+        return LossOutput(total, {name: term.detach() for name, term in terms.items()}, {"teacher": gather(keys[0])})
 
-    def compare(self, anchor: Tensor, mate: Tensor, keys: tuple[Tensor, ...], clock: Clock) -> dict[str, Tensor]:
+    def compare(self, anchor: Tensor, mate: Tensor, keys: tuple[Tensor, ...], step_info: StepInfo) -> dict[str, Tensor]:
         """The terms without CutMix, from the student's embeddings [B D] and the teacher's vectors."""
-        own, other = self.weights(clock)
+        own, other = self.weights(step_info)
         if not self.cfg.symmetric:
             (intra,), (inter,) = self.find(anchor, keys[:1]), self.find(mate, keys[:1])
             return {"bag": 2 * own * intra + 2 * other * inter}
@@ -144,7 +146,7 @@ def cutmix(first: Tensor, second: Tensor, alpha: float) -> tuple[Tensor, Tensor]
     """
     height, width = first.shape[-2:]
     drawn = torch.cat([Beta(alpha, alpha).sample()[None], torch.rand(2)]).to(first.device)
-    kept, y, x = from_first(drawn)
+    kept, y, x = broadcast_from_rank0(drawn)
     inside = box(kept, (y * height).long(), (x * width).long(), height, width)
     return torch.where(inside, second, first), 1 - inside.to(first.dtype).mean()
 
@@ -161,7 +163,7 @@ def box(kept: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
     """
     side = (1 - kept).sqrt()
     rows, columns = (
-        (torch.arange(length, device=kept.device) - centre) for length, centre in ((height, y), (width, x))
+        (torch.arange(length, device=kept.device) - center) for length, center in ((height, y), (width, x))
     )
     half_height, half_width = ((side * length).long() // 2 for length in (height, width))
     return ((rows >= -half_height) & (rows < half_height))[:, None] & (

@@ -9,21 +9,21 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.base import Card, MomentumConfig, MomentumHost
+from limbeck.methods.base import EMAConfig, MethodCard, SymmetricEMAHost
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MomentumConfig):
+class BYOLConfig(EMAConfig):
     """Predicts a moving average of itself; works with small batches, costs one more forward per view."""
 
     name: ClassVar[str] = "byol"
-    card: ClassVar[Card] = Card(
-        idea="predict a slow copy of the network; no negatives",
-        keeps="teacher",
-        when="the usual choice: small batches, any network",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="predict a slow copy of the network; no negatives",
+        state="teacher",
+        use_when="the usual choice: small batches, any network",
         cost=2.6,
     )
     trailing_norm: bool = False
@@ -34,11 +34,11 @@ class Config(MomentumConfig):
         return BYOL(backbone, self)
 
 
-class BYOL(MomentumHost):
+class BYOL(SymmetricEMAHost):
     """Mean over rows of 2 - 2 cos(prediction, teacher), summed over the two directions."""
 
-    cfg: Config
+    cfg: BYOLConfig
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Each query against the target of its own image."""
         return cosine_distance(queries, targets.chunk(len(targets) // len(queries))[rank()])

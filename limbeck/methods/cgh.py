@@ -11,31 +11,32 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import HypercolumnPool, mlp
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss
-from limbeck.methods.base import Card, Method, MethodConfig
-from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Ema, Queue
+from limbeck.methods.base import Method, MethodCard, MethodConfig
+from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import EMA
+from limbeck.models.heads import HypercolumnPool, mlp
+from limbeck.models.queue import Queue
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MethodConfig):
+class CGHConfig(MethodConfig):
     """Last vector and hypercolumn teach each other, so that local detail enters the features; wants a CNN."""
 
     name: ClassVar[str] = "cgh"
-    card: ClassVar[Card] = Card(
-        idea="last vector and hypercolumn resemble other images as the slow copy of the other says",
-        keeps="teacher and two queues",
-        when="CNNs whose features are to keep local detail, with small batches",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="last vector and hypercolumn resemble other images as the slow copy of the other says",
+        state="teacher and two queues",
+        use_when="CNNs whose features are to keep local detail, with small batches",
         cost=2.3,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 6)
-    no_host_because: ClassVar[str] = "its last vector learns from its own hypercolumn"
+    not_a_host_reason: ClassVar[str] = "its last vector learns from its own hypercolumn"
     views: str = "ressl"
     """Preset of augmentations (docs/data.md); the teacher sees the last view, the student the first one, and of any
     between them the last vector alone."""
@@ -62,9 +63,9 @@ class Config(MethodConfig):
     contrast_temperature: float = 0.2
     """Divides the cosines in InfoNCE."""
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With queues that suit the store and the batch."""
-        return replace(self, queue=fit_queue(self.queue, type(self).queue, setting))
+        return replace(self, queue=resolve_queue_size(self.queue, type(self).queue, context))
 
     def build(self, backbone: Backbone) -> "CGH":
         """CGH with fresh heads around `backbone`; UserError for contexts that it does not have."""
@@ -85,7 +86,7 @@ class Config(MethodConfig):
 class TwoContexts(nn.Module):
     """A backbone that describes an image by its last vector and by a hypercolumn, each through a projector."""
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: CGHConfig) -> None:
         super().__init__()
         self.backbone = backbone
         self.taps = cfg.taps(backbone)
@@ -112,11 +113,11 @@ class CGH(Method):
         total = a/2 R(hyper; teacher's last) + a/2 R(last; teacher's hyper) + (1 - a) (InfoNCE(last) + InfoNCE(hyper))
     """
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: CGHConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.student = TwoContexts(backbone, cfg)
-        self.teacher = Ema(self.student)
+        self.teacher = EMA(self.student)
         self.queue = Queue(cfg.queue, {"last": cfg.dim, "hyper": cfg.dim})
 
     @property
@@ -124,25 +125,25 @@ class CGH(Method):
         """The student's."""
         return self.student.backbone
 
-    def relations(self, clock: Clock) -> float:
+    def relations(self, step_info: StepInfo) -> float:
         """Weight of the relations now, from 0 to 1; that of InfoNCE is the rest."""
-        return min(1.0, clock.progress / self.cfg.warmup) if self.cfg.warmup else 1.0
+        return min(1.0, step_info.progress / self.cfg.warmup) if self.cfg.warmup else 1.0
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """Terms: `last` and `hyper`, by the context that learns, and `contrast` during the warm-up."""
         first, *further, weak = batch.views
         last, hyper = self.student(first)
         crops = (last, *map(self.student.glance, further))
         with torch.no_grad():
             keys = dict(zip(("last", "hyper"), self.teacher.module(weak), strict=True))
-        weight = self.relations(clock)
+        weight = self.relations(step_info)
         terms = self._relate(crops, hyper, keys)
         total = weight / 2 * (terms["last"] + terms["hyper"])
         if weight < 1:
             terms["contrast"] = self._contrast(last, keys, "last") + self._contrast(hyper, keys, "hyper")
             total = total + (1 - weight) * terms["contrast"]
         memory = {name: gather(rows) for name, rows in keys.items()}
-        return Loss(total, {name: value.detach() for name, value in terms.items()}, memory)
+        return LossOutput(total, {name: value.detach() for name, value in terms.items()}, memory)
 
     def _relate(self, crops: tuple[Tensor, ...], hyper: Tensor, keys: dict[str, Tensor]) -> dict[str, Tensor]:
         cfg, of_last, of_hyper = self.cfg, self.queue["last"], self.queue["hyper"]
@@ -157,10 +158,10 @@ class CGH(Method):
     def _contrast(self, queries: Tensor, keys: dict[str, Tensor], context: str) -> Tensor:
         return info_nce(queries, self.queue[context], keys[context], self.cfg.contrast_temperature)
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves the teacher and pushes its two descriptions of the batch, into the same places."""
         self.teacher.update(self.student, self.cfg.momentum)
-        push_unit(self.queue, loss.memory)
+        enqueue_normalized(self.queue, loss.memory)
 
     def target_encoder(self) -> Backbone:
         """The teacher's backbone."""

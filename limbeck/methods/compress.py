@@ -10,24 +10,24 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.distributed import gather
+from limbeck.core.distributed import gather
+from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View
 from limbeck.losses.relation import relation, relation_divergence
-from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.state import Ema
+from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import EMA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueDistillConfig):
+class CompRessConfig(QueueDistillConfig):
     """Keeps the teacher's neighbourhoods: made for features that are used frozen, for retrieval or k-NN."""
 
     name: ClassVar[str] = "compress"
-    card: ClassVar[Card] = Card(
-        idea="resemble other images as the teacher says",
-        keeps="a frozen teacher and a queue",
-        when="frozen features for retrieval or k-NN, with small batches",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="resemble other images as the teacher says",
+        state="a frozen teacher and a queue",
+        use_when="frozen features for retrieval or k-NN, with small batches",
         cost=1.6,
     )
     views: str = "supervised"
@@ -42,11 +42,11 @@ class Config(QueueDistillConfig):
     momentum: float = 0.999
     """Of the slow copy, with two queues."""
 
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """One view, for both."""
-        return views[0], taught(views[0], 0)
+        return views[0], teacher_view(views[0], 0)
 
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "CompRess":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "CompRess":
         """CompRess around `backbone`, with a fresh linear layer or a slow copy."""
         return CompRess(backbone, self, teacher)
 
@@ -57,40 +57,42 @@ class CompRess(QueueDistiller):
     With two queues, row j of both shows the same image.
     """
 
-    cfg: Config
+    cfg: CompRessConfig
 
-    def __init__(self, backbone: Backbone, cfg: Config, teacher: Teacher) -> None:
+    def __init__(self, backbone: Backbone, cfg: CompRessConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
-        self.slow = Ema(backbone) if cfg.queues == 2 else None
+        self.slow = EMA(backbone) if cfg.queues == 2 else None
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
         """A linear layer, or nothing."""
         return nn.Linear(dim, teacher_dim) if self.cfg.queues == 1 else nn.Identity()
 
-    def streams(self) -> dict[str, int | None]:
+    def queue_names(self) -> dict[str, int | None]:
         """With two queues, one of the student's width."""
-        return super().streams() | ({"student": self.backbone.dim} if self.cfg.queues == 2 else {})
+        return super().queue_names() | ({"student": self.backbone.dim} if self.cfg.queues == 2 else {})
 
-    def opening(self) -> tuple[str, ...]:
+    def initial_queue(self) -> tuple[str, ...]:
         """Not the student's: nothing of the student is known of the teacher's sample."""
         return ("teacher",)
 
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """No terms."""
-        vectors = taught.vectors[0]
+        vectors = teacher_output.vectors[0]
         target = relation(vectors, self.queue["teacher"], self.temperature)
         bank = self.queue["student" if self.slow else "teacher"]
         memory = {"teacher": gather(vectors)}
         if self.slow:
             with torch.no_grad():
                 memory["student"] = gather(self.slow.module(batch.views[0]).final)
-        return Loss(relation_divergence(embedding, bank, self.temperature, target), {}, memory)
+        return LossOutput(relation_divergence(embedding, bank, self.temperature, target), {}, memory)
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves the slow copy, if there is one, and pushes."""
         if self.slow:
             self.slow.update(self.backbone, self.cfg.momentum)
-        super().after_step(loss, clock)
+        super().after_step(loss, step_info)
 
     def target_encoder(self) -> Backbone | None:
         """The slow copy."""

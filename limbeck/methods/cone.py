@@ -11,31 +11,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
-from limbeck.methods.base import Card, Method, MethodConfig
-from limbeck.methods.base.queue import fit_queue
-from limbeck.schedule import cosine
-from limbeck.state import Ema, Queue
+from limbeck.methods.base import Method, MethodCard, MethodConfig
+from limbeck.methods.base.queue import resolve_queue_size
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import EMA
+from limbeck.models.heads import mlp
+from limbeck.models.queue import Queue
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MethodConfig):
+class CoNeConfig(MethodConfig):
     """Supervised: the labels of the store, and neighbours that should be of the same class."""
 
     name: ClassVar[str] = "cone"
-    card: ClassVar[Card] = Card(
-        idea="learn labels, and that neighbours share them",
-        keeps="teacher and queue",
-        when="every image has a label: an upper bound for the others",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="learn labels, and that neighbours share them",
+        state="teacher and queue",
+        use_when="every image has a label: an upper bound for the others",
         cost=1.2,
     )
     view_count: ClassVar[tuple[int, int]] = (1, 1)
-    no_host_because: ClassVar[str] = "its targets are labels, and not what it says of another view"
+    not_a_host_reason: ClassVar[str] = "its targets are labels, and not what it says of another view"
 
     views: str = "supervised"
     """Preset of augmentations (docs/data.md), of one view."""
@@ -67,26 +68,26 @@ class Config(MethodConfig):
     momentum: float = 0.996
     """Momentum of the teacher at the start; it rises to 1 over the run along a half-cosine."""
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With classes and warm-up filled in; UserError where labels are missing or the queue does not suit."""
-        if setting.classes < 2:
-            found = "there is one class only" if setting.classes else "not every image of the store has one"
+        if context.num_classes < 2:
+            found = "there is one class only" if context.num_classes else "not every image of the store has one"
             raise UserError(
                 f"{self.name} needs a label for every image, of two classes or more, and {found}: "
                 "give each class a folder of its own, or choose a method without labels"
             )
-        if self.classes not in (None, setting.classes):
-            raise UserError(f"classes is {self.classes} and the store has {setting.classes}: leave the option out")
-        if not 0 <= self.smoothing <= 1 - 1 / setting.classes:
-            raise UserError(f"smoothing is {self.smoothing}: take 0 to {1 - 1 / setting.classes:.3g}")
-        queue = fit_queue(self.queue, type(self).queue, setting)
+        if self.classes not in (None, context.num_classes):
+            raise UserError(f"classes is {self.classes} and the store has {context.num_classes}: leave the option out")
+        if not 0 <= self.smoothing <= 1 - 1 / context.num_classes:
+            raise UserError(f"smoothing is {self.smoothing}: take 0 to {1 - 1 / context.num_classes:.3g}")
+        queue = resolve_queue_size(self.queue, type(self).queue, context)
         if not 1 <= self.neighbours <= queue:
             raise UserError(f"neighbours is {self.neighbours}: take 1 to {queue:,}, the rows of the queue")
         return replace(
             self,
-            classes=setting.classes,
+            classes=context.num_classes,
             queue=queue,
-            warmup_steps=setting.opening if self.warmup_steps is None else self.warmup_steps,
+            warmup_steps=context.max_initial_steps if self.warmup_steps is None else self.warmup_steps,
         )
 
     def build(self, backbone: Backbone) -> "CoNe":
@@ -114,7 +115,7 @@ class CoNe(Method):
     queue. The student's backbone is what is evaluated; the classifier is thrown away with the heads.
     """
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: CoNeConfig) -> None:
         super().__init__()
         assert cfg.classes is not None
         self.cfg = cfg
@@ -122,14 +123,14 @@ class CoNe(Method):
         widths = [backbone.dim, *[cfg.hidden] * (cfg.projector_layers - 1), cfg.dim]
         self.projector = mlp(widths, bias=True)
         self.output = nn.Linear(cfg.dim, cfg.classes)
-        self.teacher = Ema(self.student())
+        self.teacher = EMA(self.student())
         self.queue = Queue(cfg.queue, {"keys": cfg.dim, "labels": None, "votes": cfg.classes})
 
     def student(self) -> Classifier:
         """All that learns."""
         return Classifier(self.backbone, self.projector, self.output)
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """Terms: `labels`; after the warm-up also `contrast` and `consistency`, before their weights."""
         (view,), labels, cfg = batch.views, batch.labels, self.cfg
         assert labels is not None
@@ -139,18 +140,20 @@ class CoNe(Method):
             key, key_logits = self.teacher.module(view)
         terms = {"labels": class_cross_entropy(logits, labels, cfg.smoothing)}
         total = terms["labels"]
-        if clock.step >= cfg.warmup_steps:
+        if step_info.step >= cfg.warmup_steps:
             bank, bank_labels, votes = self.queue["keys"], self.queue["labels"], self.queue["votes"]
             contrast = neighbour_contrast(embedding, labels, bank, bank_labels, cfg.neighbours, cfg.temperature)
             consistency = neighbour_consistency(logits, key, bank, bank_labels, votes, cfg.vote_temperature)
             terms |= {"contrast": contrast, "consistency": consistency}
             total = total + cfg.contrast * contrast + cfg.consistency * consistency
         memory = {"keys": F.normalize(key, dim=1), "labels": labels, "votes": key_logits.softmax(1)}
-        return Loss(total, {k: v.detach() for k, v in terms.items()}, {k: gather(v) for k, v in memory.items()})
+        return LossOutput(total, {k: v.detach() for k, v in terms.items()}, {k: gather(v) for k, v in memory.items()})
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves the teacher, with the momentum of the step to come, for which the authors move it; pushes the keys."""
-        self.teacher.update(self.student(), cosine(self.cfg.momentum, 1.0, (clock.step + 1) / clock.steps))
+        self.teacher.update(
+            self.student(), cosine(self.cfg.momentum, 1.0, (step_info.step + 1) / step_info.total_steps)
+        )
         self.queue.push(loss.memory)
 
     def embed(self, images: Tensor) -> Tensor:

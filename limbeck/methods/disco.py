@@ -10,26 +10,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.distributed import gather, own_rows
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather, local_rows
+from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import Branch, Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.state import Ema
+from limbeck.methods.base import MethodCard, ProjectedEncoder, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import EMA
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueDistillConfig):
+class DisCoConfig(QueueDistillConfig):
     """Keeps a self-supervised term beside the teacher's word, for teachers that are weak or far from the images."""
 
     name: ClassVar[str] = "disco"
-    card: ClassVar[Card] = Card(
-        idea="contrast views as MoCo v2 does, near the teacher's vectors",
-        keeps="a frozen teacher, a slow copy and a queue",
-        when="weak teachers, or images that the teacher has not been trained on",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="contrast views as MoCo v2 does, near the teacher's vectors",
+        state="a frozen teacher, a slow copy and a queue",
+        use_when="weak teachers, or images that the teacher has not been trained on",
         cost=2.6,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
@@ -43,15 +43,15 @@ class Config(QueueDistillConfig):
     """Weight of the distances to the teacher's unit vectors, a mean over images (the authors: a sum over the 32 images
     of each of 8 processes)."""
 
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """Two views, both for both."""
-        return *views[:2], taught(views[0], 0), taught(views[1], 1)
+        return *views[:2], teacher_view(views[0], 0), teacher_view(views[1], 1)
 
     @property
     def target_temperature(self) -> None:
         """None: its targets are the teacher's vectors."""
 
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "DisCo":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "DisCo":
         """DisCo with a fresh head around `backbone`, and a slow copy of both."""
         return DisCo(backbone, self, teacher)
 
@@ -62,35 +62,39 @@ class DisCo(QueueDistiller):
     The slow copy is in training mode; the student is what is evaluated.
     """
 
-    cfg: Config
+    cfg: DisCoConfig
 
-    def __init__(self, backbone: Backbone, cfg: Config, teacher: Teacher) -> None:
+    def __init__(self, backbone: Backbone, cfg: DisCoConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
-        self.slow = Ema(Branch(self.backbone, self.head))
+        self.slow = EMA(ProjectedEncoder(self.backbone, self.head))
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
         """Two linear layers, with a wide one between them."""
         return mlp([dim, self.cfg.hidden, teacher_dim], norm=False, bias=True)
 
-    def streams(self) -> dict[str, int | None]:
+    def queue_names(self) -> dict[str, int | None]:
         """Keys of the slow copy, which are near the teacher's vectors."""
         return {"keys": self.teacher.dim}
 
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """Terms: `contrast`, and `distance`, the mean squared one from the teacher, summed over the two views."""
         second = batch.views[1]
         with torch.no_grad():
             keys = gather(self.slow.module(second))
-        contrast = info_nce(embedding, self.queue["keys"], own_rows(keys), self.temperature)
-        pairs = zip((embedding, self.embed(second)), taught.vectors, strict=False)  # the dense term may look again
+        contrast = info_nce(embedding, self.queue["keys"], local_rows(keys), self.temperature)
+        pairs = zip(
+            (embedding, self.embed(second)), teacher_output.vectors, strict=False
+        )  # the dense term may look again
         distance = torch.stack([cosine_distance(z, t) for z, t in pairs]).sum()
         terms = {"contrast": contrast.detach(), "distance": distance.detach()}
-        return Loss(contrast + self.cfg.weight * distance, terms, {"keys": keys})
+        return LossOutput(contrast + self.cfg.weight * distance, terms, {"keys": keys})
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves the slow copy and pushes its keys."""
-        self.slow.update(Branch(self.backbone, self.head), self.cfg.momentum)
-        super().after_step(loss, clock)
+        self.slow.update(ProjectedEncoder(self.backbone, self.head), self.cfg.momentum)
+        super().after_step(loss, step_info)
 
     def target_encoder(self) -> Backbone:
         """The slow copy's backbone."""

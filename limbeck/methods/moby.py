@@ -7,22 +7,22 @@ those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on Image
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.methods import mocov2
-from limbeck.methods.base import Card, Step
+from limbeck.methods.base import HostOutput, MethodCard
 from limbeck.methods.mocov2 import MoCoV2
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(mocov2.Config):
+class MoBYConfig(mocov2.MoCoV2Config):
     """Predicts a moving average of itself among older images; made for transformers, with few tricks."""
 
     name: ClassVar[str] = "moby"
-    card: ClassVar[Card] = Card(
-        idea="predict the slow copy's embedding of the other view among older images",
-        keeps="teacher and queue",
-        when="ViTs with small batches",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="predict the slow copy's embedding of the other view among older images",
+        state="teacher and queue",
+        use_when="ViTs with small batches",
         cost=2.4,
     )
     head_norm: ClassVar[bool] = True
@@ -49,11 +49,11 @@ class Config(mocov2.Config):
 class MoBY(MoCoV2):
     """MoCo v2's loss of predictions, summed over both directions, with a queue for the keys of each view."""
 
-    cfg: Config
+    cfg: MoBYConfig
     has_predictor = True
-    streams = ("first", "second")
+    queue_names = ("first", "second")
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """Student(view 1) chooses from teacher(view 2) and its queue, student(view 2) from teacher(view 1) and its own.
 
         One pass, and one scope of BatchNorm, per view.
@@ -62,8 +62,8 @@ class MoBY(MoCoV2):
         projections = tuple(self.head.project(f.final) for f in features)
         first, second = (self.teach(view) for view in batch.views)
         targets = self.candidates(second, "second"), self.candidates(first, "first")
-        return Step(features, projections, targets, {"first": first, "second": second})
+        return HostOutput(features, projections, targets, {"first": first, "second": second})
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves the teacher, with the momentum of the step to come, for which the authors move it; pushes the keys."""
-        super().after_step(loss, clock._replace(step=clock.step + 1))
+        super().after_step(loss, step_info._replace(step=step_info.step + 1))

@@ -12,22 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import local_rows
+from limbeck.core.types import Batch
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
+from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueConfig):
+class MoCoV2Config(QueueConfig):
     """Contrast against a queue of older images, so that negatives are many however small the batch."""
 
     name: ClassVar[str] = "mocov2"
-    card: ClassVar[Card] = Card(
-        idea="find the slow copy's embedding of the other view among older images",
-        keeps="teacher and queue",
-        when="small batches and many unlike images",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="find the slow copy's embedding of the other view among older images",
+        state="teacher and queue",
+        use_when="small batches and many unlike images",
         cost=1.3,
     )
     head_norm: ClassVar[bool] = False
@@ -46,20 +46,20 @@ class Config(QueueConfig):
 class MoCoV2(QueueHost):
     """InfoNCE of student(view 1) with teacher(view 2) as the positive and the queue as the negatives."""
 
-    cfg: Config
+    cfg: MoCoV2Config
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """One pass, over view 1; its targets are the image's own key and the queue."""
         first, second = batch.views
         features = self.backbone(first, taps)
         keys = self.teach(second)
-        return Step((features,), (self.head.project(features.final),), (self.candidates(keys),), {"keys": keys})
+        return HostOutput((features,), (self.head.project(features.final),), (self.candidates(keys),), {"keys": keys})
 
     def candidates(self, keys: Tensor, stream: str = "keys") -> Tensor:
         """What the queries of this process choose from: its own rows of the keys [W*B D], then the queue; [B+K D]."""
-        return torch.cat([F.normalize(own_rows(keys), dim=1), self.bank(stream)])
+        return torch.cat([F.normalize(local_rows(keys), dim=1), self.bank(stream)])
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Each query against its own key and the queue; no other image of the batch takes part."""
         keys, queue = targets.split([len(queries), self.cfg.queue])
         return info_nce(queries, queue, keys, self.cfg.temperature)

@@ -10,21 +10,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import Card, MomentumConfig, MomentumHost
+from limbeck.methods.base import EMAConfig, MethodCard, SymmetricEMAHost
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MomentumConfig):
+class MoCoV3Config(EMAConfig):
     """Contrast against a moving average of itself; the usual choice for ViTs, costs one more forward per view."""
 
     name: ClassVar[str] = "mocov3"
-    card: ClassVar[Card] = Card(
-        idea="find the slow copy's embedding of the other view in the batch",
-        keeps="teacher",
-        when="ViTs with batches of some hundreds",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="find the slow copy's embedding of the other view in the batch",
+        state="teacher",
+        use_when="ViTs with batches of some hundreds",
         cost=2.6,
     )
     temperature: float = 0.2
@@ -35,12 +35,12 @@ class Config(MomentumConfig):
         return MoCoV3(backbone, self)
 
 
-class MoCoV3(MomentumHost):
+class MoCoV3(SymmetricEMAHost):
     """InfoNCE between predictions and teacher keys, times 2 * temperature, summed over the two directions."""
 
-    cfg: Config
+    cfg: MoCoV3Config
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Each query against the keys of all images; its own image's is the positive."""
         positives = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
         return 2 * self.cfg.temperature * info_nce(queries, targets, positives, self.cfg.temperature)

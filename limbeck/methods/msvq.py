@@ -10,23 +10,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import local_rows
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.losses.relation import relation, relation_loss
-from limbeck.methods.base import Branch, Card, QueueConfig, QueueHost, Step
-from limbeck.state import Ema
+from limbeck.methods.base import HostOutput, MethodCard, ProjectedEncoder, QueueConfig, QueueHost
+from limbeck.models.backbone import Backbone
+from limbeck.models.ema import EMA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueConfig):
+class MSVQConfig(QueueConfig):
     """Agrees with two teachers about whom an image resembles; steadier targets than ReSSL's, for two more forwards."""
 
     name: ClassVar[str] = "msvq"
-    card: ClassVar[Card] = Card(
-        idea="resemble other images as two slow copies say",
-        keeps="two teachers and two queues",
-        when="small images and small batches, with memory for three networks",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="resemble other images as two slow copies say",
+        state="two teachers and two queues",
+        use_when="small images and small batches, with memory for three networks",
         cost=1.9,
     )
     view_count: ClassVar[tuple[int, int]] = (4, 4)
@@ -56,14 +56,14 @@ class Config(QueueConfig):
 class MSVQ(QueueHost):
     """Mean cross-entropy with three distributions: two of the first teacher over its queue, one of the second."""
 
-    cfg: Config
-    streams = ("first", "second")
+    cfg: MSVQConfig
+    queue_names = ("first", "second")
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: MSVQConfig) -> None:
         super().__init__(backbone, cfg)
-        self.second_teacher = Ema(Branch(backbone, self.head.projector))
+        self.second_teacher = EMA(ProjectedEncoder(backbone, self.head.projector))
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """One pass, over the strong view; as targets, per queue, the sum of the distributions over it / 3, [2 B K].
 
         The loss is linear in its target, so two targets over one queue are one. The first teacher's keys of the second
@@ -75,18 +75,20 @@ class MSVQ(QueueHost):
         with torch.no_grad():
             over_first = self._target(first, "first") + self._target(self.teach(passing), "first")
             targets = torch.stack([over_first, self._target(second, "second")]) / 3
-        return Step((features,), (self.head.project(features.final),), (targets,), {"first": first, "second": second})
+        return HostOutput(
+            (features,), (self.head.project(features.final),), (targets,), {"first": first, "second": second}
+        )
 
     def _target(self, keys: Tensor, stream: str) -> Tensor:
-        return relation(own_rows(keys), self.bank(stream), self.cfg.teacher_temperature)
+        return relation(local_rows(keys), self.bank(stream), self.cfg.teacher_temperature)
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """The queries' distributions over both queues against the teachers'."""
-        pairs = zip(self.streams, targets, strict=True)
+        pairs = zip(self.queue_names, targets, strict=True)
         losses = [relation_loss(queries, self.bank(s), self.cfg.temperature, target) for s, target in pairs]
         return torch.stack(losses).sum()
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Moves both teachers and pushes the keys of the step."""
-        super().after_step(loss, clock)
-        self.follow(self.second_teacher, self.cfg.second_momentum, clock)
+        super().after_step(loss, step_info)
+        self.follow(self.second_teacher, self.cfg.second_momentum, step_info)

@@ -10,22 +10,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch
-from limbeck.distributed import own_rows
+from limbeck.core.distributed import local_rows
+from limbeck.core.types import Batch
 from limbeck.losses.relation import relation, relation_loss
-from limbeck.methods.base import Card, QueueConfig, QueueHost, Step
+from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueConfig):
+class ReSSLConfig(QueueConfig):
     """Agrees with the teacher about whom an image resembles; one backward pass per image, small batches will do."""
 
     name: ClassVar[str] = "ressl"
-    card: ClassVar[Card] = Card(
-        idea="resemble other images as the slow copy says",
-        keeps="teacher and queue",
-        when="small batches, and little time: one view learns",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="resemble other images as the slow copy says",
+        state="teacher and queue",
+        use_when="small batches, and little time: one view learns",
         cost=1.9,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 6)
@@ -49,9 +49,9 @@ class Config(QueueConfig):
 class ReSSL(QueueHost):
     """Cross-entropy between the two networks' distributions over the queue, which lacks the images of the batch."""
 
-    cfg: Config
+    cfg: ReSSLConfig
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """One pass per strong view, all with the teacher's distribution for the weak one as target, [B K].
 
         Passes are summed, and the loss is their mean and linear in the target: each gets its share of that.
@@ -61,9 +61,9 @@ class ReSSL(QueueHost):
         projections = tuple(self.head.project(f.final) for f in features)
         keys = self.teach(weak)
         with torch.no_grad():
-            target = relation(own_rows(keys), self.bank(), self.cfg.teacher_temperature) / len(strong)
-        return Step(features, projections, (target,) * len(strong), {"keys": keys})
+            target = relation(local_rows(keys), self.bank(), self.cfg.teacher_temperature) / len(strong)
+        return HostOutput(features, projections, (target,) * len(strong), {"keys": keys})
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """The queries' distribution over the queue against the teacher's."""
         return relation_loss(queries, self.bank(), self.cfg.temperature, targets)

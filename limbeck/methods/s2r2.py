@@ -11,21 +11,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.ranking import smooth_ap
-from limbeck.methods.base import BatchHost, Card, PositivesConfig
+from limbeck.methods.base import BatchHost, MethodCard, PositivesConfig
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PositivesConfig):
+class S2R2Config(PositivesConfig):
     """Ranks whole batches instead of contrasting pairs: several views of an image, one average precision per view."""
 
     name: ClassVar[str] = "s2r2"
-    card: ClassVar[Card] = Card(
-        idea="rank the views of an image before all other views of the batch",
-        keeps="nothing",
-        when="retrieval, and several views of an image in one batch",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="rank the views of an image before all other views of the batch",
+        state="nothing",
+        use_when="retrieval, and several views of an image in one batch",
         cost=4.2,
     )
     head_bias: ClassVar[bool] = True
@@ -52,9 +52,9 @@ class Config(PositivesConfig):
 class S2R2(BatchHost):
     """One minus the mean average precision of all views; all go through the network in one batch."""
 
-    cfg: Config
+    cfg: S2R2Config
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Ranks of [W*V*B D] for [V*B D]; a row's own place in the gallery is left out."""
         count, views = len(queries), self.cfg.positives
         rows, offset = torch.arange(count, device=queries.device), rank() * count

@@ -10,31 +10,31 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.data.views import View
-from limbeck.errors import UserError
-from limbeck.heads import Head
-from limbeck.methods.base import Card, Host, HostConfig, Method, MethodConfig, Step
-from limbeck.methods.byol import Config as ByolConfig
-from limbeck.schedule import cosine
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import cosine
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.data.augment.views import View
+from limbeck.methods.base import Host, HostConfig, HostOutput, Method, MethodCard, MethodConfig
+from limbeck.methods.byol import BYOLConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import Head
 
 RELEASE_ALPHA = {"simclr": 0.8, "byol": 0.8, "mocov3": 1.0}  # ViT-B/16 settings of the release
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MethodConfig):
+class SDSSLConfig(MethodConfig):
     """Makes every layer usable, so that the trained network can be cut at any depth."""
 
     name: ClassVar[str] = "sdssl"
-    card: ClassVar[Card] = Card(
-        idea="every layer learns from the last one of another method",
-        keeps="as its host",
-        when="you want to cut the network to the depth that a device can afford",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="every layer learns from the last one of another method",
+        state="as its host",
+        use_when="you want to cut the network to the depth that a device can afford",
         cost=3.2,
     )
-    no_host_because: ClassVar[str] = "its layers learn from the last one already"
-    host: HostConfig = field(default_factory=ByolConfig)
+    not_a_host_reason: ClassVar[str] = "its layers learn from the last one already"
+    host: HostConfig = field(default_factory=BYOLConfig)
     """The method whose targets the layers learn from."""
     layers: tuple[int, ...] | None = None
     """Layers that learn from the last one, counted from 1; by default all but the last. None at all is the control
@@ -59,9 +59,9 @@ class Config(MethodConfig):
         """The host's."""
         return self.host.make_views(size)
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With the host fitted."""
-        return replace(self, host=self.host.fit(setting))
+        return replace(self, host=self.host.resolve(context))
 
     def build(self, backbone: Backbone) -> "SDSSL":
         """SDSSL with fresh heads over the host built around `backbone`."""
@@ -79,7 +79,7 @@ class SDSSL(Method):
     The third sum rescales the gradients of the predictors and touches nothing else.
     """
 
-    def __init__(self, host: Host, cfg: Config) -> None:
+    def __init__(self, host: Host, cfg: SDSSLConfig) -> None:
         super().__init__()
         backbone = host.backbone
         layers = backbone.taps[:-1] if cfg.layers is None else cfg.layers
@@ -99,15 +99,17 @@ class SDSSL(Method):
         return self.host.backbone
 
     @property
-    def against_collapse(self) -> str:  # type: ignore[override]
+    def collapse_hint(self) -> str:  # type: ignore[override]
         """The host's."""
-        return self.host.against_collapse
+        return self.host.collapse_hint
 
-    def alpha(self, clock: Clock) -> float:
+    def alpha(self, step_info: StepInfo) -> float:
         """Weight of the mean layer loss now."""
-        return self.alpha_end if self.cfg.alpha_schedule == "constant" else cosine(0.0, self.alpha_end, clock.progress)
+        return (
+            self.alpha_end if self.cfg.alpha_schedule == "constant" else cosine(0.0, self.alpha_end, step_info.progress)
+        )
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """Terms: `host` (the last layer alone), `layer<l>`, and `predictor` where the host has predictors."""
         step = self.host.encode(batch, self.layers)
         targets = tuple(t.detach() for t in step.targets)
@@ -118,11 +120,11 @@ class SDSSL(Method):
         host = self.host.loss(step)
         total = host + predictor * self.cfg.predictor_weight
         if layers:
-            total = total + self.alpha(clock) * torch.stack(list(layers.values())).mean()
+            total = total + self.alpha(step_info) * torch.stack(list(layers.values())).mean()
         terms = {"host": host, **{f"layer{t}": value for t, value in layers.items()}}
         if self.host.has_predictor:
             terms["predictor"] = predictor
-        return Loss(total, {name: value.detach() for name, value in terms.items()}, step.memory)
+        return LossOutput(total, {name: value.detach() for name, value in terms.items()}, step.memory)
 
     def _head(self, layer: int) -> Head:
         head = self.heads[str(layer)]
@@ -131,10 +133,10 @@ class SDSSL(Method):
 
     def _match(self, head: Head, projections: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
         pairs = zip(projections, targets, strict=True)
-        return torch.stack([self.host.match(head.predict(z), t) for z, t in pairs]).sum()
+        return torch.stack([self.host.pair_loss(head.predict(z), t) for z, t in pairs]).sum()
 
     def _predictor_only(
-        self, step: Step, projected: dict[int, tuple[Tensor, ...]], targets: tuple[Tensor, ...]
+        self, step: HostOutput, projected: dict[int, tuple[Tensor, ...]], targets: tuple[Tensor, ...]
     ) -> Tensor:
         if not self.host.has_predictor or self.cfg.predictor_weight == 0:
             return torch.zeros((), device=targets[0].device)
@@ -142,9 +144,9 @@ class SDSSL(Method):
         losses = [self._match(head, tuple(z.detach() for z in zs), targets) for head, zs in every]
         return torch.stack(losses).sum()
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """The host's."""
-        self.host.after_step(loss, clock)
+        self.host.after_step(loss, step_info)
 
     def encoder(self) -> Backbone:
         """The host's."""
@@ -154,9 +156,9 @@ class SDSSL(Method):
         """The host's."""
         return self.host.embed(images)
 
-    def why_not_finite(self) -> str:
+    def nonfinite_hint(self) -> str:
         """The host's."""
-        return self.host.why_not_finite()
+        return self.host.nonfinite_hint()
 
     def target_encoder(self) -> Backbone | None:
         """The host's."""

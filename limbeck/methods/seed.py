@@ -10,25 +10,25 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View, small_crop
-from limbeck.distributed import gather
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather
+from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View, local_crop
 from limbeck.losses.relation import relation, relation_loss
-from limbeck.methods.base import Card, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.methods.base.anchors import temperature_for
+from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(QueueDistillConfig):
+class SEEDConfig(QueueDistillConfig):
     """Between regression and relations: the colder the teacher, the more the image's own vector alone counts."""
 
     name: ClassVar[str] = "seed"
-    card: ClassVar[Card] = Card(
-        idea="resemble the teacher's vector of the image, and others, as the teacher does",
-        keeps="a frozen teacher and a queue",
-        when="teachers trained without labels; with small crops, where there is time",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="resemble the teacher's vector of the image, and others, as the teacher does",
+        state="a frozen teacher and a queue",
+        use_when="teachers trained without labels; with small crops, where there is time",
         cost=1.3,
     )
     temperature: float | None = None
@@ -38,55 +38,57 @@ class Config(QueueDistillConfig):
     small: int = 0
     """Small crops beside the view (the authors: 6), seen by both and compared with a queue of their own."""
 
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """One view and the small ones, for both."""
-        student = views[0], *(small_crop(views[0]),) * self.small
-        return *student, *(taught(view, number) for number, view in enumerate(student))
+        student = views[0], *(local_crop(views[0]),) * self.small
+        return *student, *(teacher_view(view, number) for number, view in enumerate(student))
 
     @property
     def target_temperature(self) -> float | None:
         """The teacher's own."""
         return self.teacher_temperature
 
-    def suit(self, sample: Tensor) -> Self:
+    def with_teacher_defaults(self, sample: Tensor) -> Self:
         """With temperatures where none are given: the same for both."""
-        suited = super().suit(sample)
+        suited = super().with_teacher_defaults(sample)
         if self.teacher_temperature is not None:
             return suited
         return replace(suited, teacher_temperature=temperature_for(sample) if self.temperature else suited.temperature)
 
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "Seed":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "SEED":
         """SEED with a fresh head around `backbone`."""
-        return Seed(backbone, self, teacher)
+        return SEED(backbone, self, teacher)
 
 
-class Seed(QueueDistiller):
+class SEED(QueueDistiller):
     """Cross-entropy between two distributions over [the teacher's vector of the same view | the queue]."""
 
-    cfg: Config
+    cfg: SEEDConfig
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
         """Two linear layers, as wide as the student."""
         return mlp([dim, dim, teacher_dim], norm=False, bias=True)
 
-    def streams(self) -> dict[str, int | None]:
+    def queue_names(self) -> dict[str, int | None]:
         """With small crops, one more queue for them."""
-        return super().streams() | ({"small": self.teacher.dim} if self.cfg.small else {})
+        return super().queue_names() | ({"small": self.teacher.dim} if self.cfg.small else {})
 
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """Terms: with small crops, `whole` and `small`. Of these, the first alone is remembered."""
-        own, *crops = taught.vectors[: 1 + self.cfg.small]
+        own, *crops = teacher_output.vectors[: 1 + self.cfg.small]
         loss, memory = self.compare(embedding, own, "teacher"), {"teacher": gather(own)}
         if not crops:
-            return Loss(loss, {}, memory)
+            return LossOutput(loss, {}, memory)
         seen = self.embed(torch.cat(batch.views[1 : 1 + len(crops)]))
         small = self.compare(seen, torch.cat(crops), "small")
         terms = {"whole": loss.detach(), "small": small.detach()}
-        return Loss(loss + small, terms, memory | {"small": gather(crops[0])})
+        return LossOutput(loss + small, terms, memory | {"small": gather(crops[0])})
 
     def compare(self, student: Tensor, teacher: Tensor, stream: str) -> Tensor:
         """Embeddings [B D] of the student against the teacher's vectors of the same views, [B D]; a scalar."""
-        assert self.cfg.teacher_temperature is not None, "`suit` chooses one"
+        assert self.cfg.teacher_temperature is not None, "`with_teacher_defaults` chooses one"
         bank = self.queue[stream]
         target = relation(teacher, bank, self.cfg.teacher_temperature, own=teacher)
         return relation_loss(student, bank, self.temperature, target, own=teacher)

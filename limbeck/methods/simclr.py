@@ -11,21 +11,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.distributed import rank
+from limbeck.core.distributed import rank
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import BatchHost, Card, HostConfig
+from limbeck.methods.base import BatchHost, HostConfig, MethodCard
+from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HostConfig):
+class SimCLRConfig(HostConfig):
     """Contrastive learning within the batch; wants large batches, needs neither teacher nor queue."""
 
     name: ClassVar[str] = "simclr"
-    card: ClassVar[Card] = Card(
-        idea="find the other view of an image in the batch",
-        keeps="nothing",
-        when="large batches and little memory for state",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="find the other view of an image in the batch",
+        state="nothing",
+        use_when="large batches and little memory for state",
         cost=2.2,
     )
     temperature: float = 0.2
@@ -39,9 +39,9 @@ class Config(HostConfig):
 class SimCLR(BatchHost):
     """NT-Xent over two views; both go through the network in one batch, so BatchNorm sees both."""
 
-    cfg: Config
+    cfg: SimCLRConfig
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """NT-Xent of [2B D] against [W*2B D]; a row's own place among the targets is left out."""
         rows = torch.arange(len(queries), device=queries.device)
         offset = rank() * len(queries)

@@ -9,33 +9,33 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss, Taught
-from limbeck.data.views import View
-from limbeck.heads import mlp
+from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.base import Card, DistillConfig, Distiller, Teacher, taught
+from limbeck.methods.base import DistillConfig, Distiller, MethodCard, Teacher, teacher_view
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(DistillConfig):
+class SimRegConfig(DistillConfig):
     """The student predicts the teacher's vector of the same view; the cheap default, and a strong one."""
 
     name: ClassVar[str] = "simreg"
-    card: ClassVar[Card] = Card(
-        idea="predict the teacher's vector of the same view",
-        keeps="a frozen teacher",
-        when="first of all: any teacher, any batch, and the only one that needs no queue",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="predict the teacher's vector of the same view",
+        state="a frozen teacher",
+        use_when="first of all: any teacher, any batch, and the only one that needs no queue",
         cost=1.1,
     )
     views: str = "weak"
     """Preset of augmentations (docs/data.md), of which the first view is taken."""
 
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """One view, for both."""
-        return views[0], taught(views[0], 0)
+        return views[0], teacher_view(views[0], 0)
 
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "SimReg":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "SimReg":
         """SimReg with a fresh head around `backbone`."""
         return SimReg(backbone, self, teacher)
 
@@ -47,6 +47,8 @@ class SimReg(Distiller):
         """Four linear layers, with BatchNorm and ReLU after the first and the third."""
         return nn.Sequential(mlp([dim, 2 * dim, dim], bias=True), mlp([dim, 2 * dim, teacher_dim], bias=True))
 
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """No terms and no memory."""
-        return Loss(cosine_distance(embedding, taught.vectors[0]), {}, {})
+        return LossOutput(cosine_distance(embedding, teacher_output.vectors[0]), {}, {})

@@ -12,27 +12,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss, Setting
-from limbeck.distributed import gather, own_rows
-from limbeck.errors import UserError
+from limbeck.core.distributed import gather, local_rows
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, Features, LossOutput, StepInfo
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
-from limbeck.methods.base import Card, Host, HostConfig, Step
-from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Queue
+from limbeck.methods.base import Host, HostConfig, HostOutput, MethodCard
+from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
+from limbeck.models.backbone import Backbone
+from limbeck.models.queue import Queue
 
 CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(HostConfig):
+class SwAVConfig(HostConfig):
     """Clusters while it learns, from two large crops and many small ones; needs no negatives and no teacher."""
 
     name: ClassVar[str] = "swav"
-    card: ClassVar[Card] = Card(
-        idea="predict the cluster of a large crop from the other crops",
-        keeps="nothing, or a queue for small batches",
-        when="convolutional networks, and time for small crops but not for large batches",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="predict the cluster of a large crop from the other crops",
+        state="nothing, or a queue for small batches",
+        use_when="convolutional networks, and time for small crops but not for large batches",
         cost=4.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
@@ -63,19 +63,19 @@ class Config(HostConfig):
     queue_after: int = 0
     """Optimiser steps before the queue begins to fill."""
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With the freeze; UserError without prototypes to choose from or time to learn them, or for an unfit queue."""
         if self.prototypes < 2:
             raise UserError(
                 f"prototypes {self.prototypes} leave nothing to choose: take at least 2, or the 3000 of SwAV"
             )
         if self.queue:
-            fit_queue(self.queue, type(self).queue, setting)
-        freeze = setting.opening if self.freeze_steps is None else self.freeze_steps
-        if freeze >= setting.steps:
+            resolve_queue_size(self.queue, type(self).queue, context)
+        freeze = context.max_initial_steps if self.freeze_steps is None else self.freeze_steps
+        if freeze >= context.total_steps:
             raise UserError(
-                f"freeze_steps is {freeze} and the run has {setting.steps} steps, so the prototypes would never learn; "
-                f"take {setting.opening} or leave it out"
+                f"freeze_steps is {freeze} and the run has {context.total_steps} steps, so the prototypes would never learn; "
+                f"take {context.max_initial_steps} or leave it out"
             )
         return replace(self, freeze_steps=freeze)
 
@@ -91,16 +91,16 @@ class SwAV(Host):
     prototypes that he does not move.
     """
 
-    cfg: Config
+    cfg: SwAVConfig
     frozen: Tensor  # [] int64, steps for which the prototypes still stay as they are
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: SwAVConfig) -> None:
         super().__init__(backbone, cfg)
         self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
         self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None
         self.register_buffer("frozen", torch.tensor(cfg.freeze_steps or 0))
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """One pass over the V*B rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, K]."""
         features = self._look(batch.views, taps)
         z = self.head.project(features.final)
@@ -110,7 +110,7 @@ class SwAV(Host):
         # A zero gradient, not none, while they are frozen: DDP waits for one. Weight decay then only shortens the rows.
         prototypes = torch.where(self.frozen > 0, self.prototypes.detach(), self.prototypes)
         targets = torch.cat([*codes, prototypes.T])
-        return Step((features,), (z,), (targets,), {} if self.queue is None else memory)
+        return HostOutput((features,), (z,), (targets,), {} if self.queue is None else memory)
 
     def _look(self, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
         """Views of one size go through the backbone together, in one scope of BatchNorm, as the authors' do."""
@@ -124,14 +124,14 @@ class SwAV(Host):
         """The codes [B K] of this process's images in a view, of which `rows` [W*B D] are everybody's."""
         scores = prototype_scores(rows, self.prototypes)
         if self.queue is None:
-            return own_rows(sinkhorn(scores, self.cfg.epsilon, self.cfg.iterations))
+            return local_rows(sinkhorn(scores, self.cfg.epsilon, self.cfg.iterations))
         earlier = prototype_scores(self.queue[stream], self.prototypes)
         full = (self.queue.pushed >= self.queue.rows).expand(self.queue.rows)
         used = torch.cat([full.new_ones(len(rows)), full])
         codes = sinkhorn(torch.cat([scores, earlier]), self.cfg.epsilon, self.cfg.iterations, used)
-        return own_rows(codes[: len(rows)])
+        return local_rows(codes[: len(rows)])
 
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Every view [V*B D] predicts the codes of the two first views, but for its own."""
         codes, prototypes = targets.split([len(targets) - self.cfg.dim, self.cfg.dim])
         codes = codes.unflatten(0, (len(CODED), -1))
@@ -139,9 +139,9 @@ class SwAV(Host):
         return swapped_prediction(scores, codes, self.cfg.temperature)
 
     @torch.no_grad()
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Gives the prototypes unit length again, counts the steps that freeze them, and fills the queue."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
         self.frozen.sub_(1).clamp_(min=0)
-        if self.queue is not None and clock.step >= self.cfg.queue_after:
-            push_unit(self.queue, loss.memory)
+        if self.queue is not None and step_info.step >= self.cfg.queue_after:
+            enqueue_normalized(self.queue, loss.memory)

@@ -10,27 +10,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
-from limbeck.distributed import gather, rank
-from limbeck.heads import mlp
+from limbeck.core.distributed import gather, rank
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce, sup_con
 from limbeck.losses.graph import neighbour_components
-from limbeck.methods.base import Card, Method, MethodConfig
+from limbeck.methods.base import Method, MethodCard, MethodConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import mlp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MethodConfig):
+class WCLConfig(MethodConfig):
     """Contrastive learning within the batch that lets similar images be; wants large batches."""
 
     name: ClassVar[str] = "wcl"
-    card: ClassVar[Card] = Card(
-        idea="find the other view, and the images that are neighbours of neighbours",
-        keeps="nothing",
-        when="large batches in which many images resemble each other",
+    card: ClassVar[MethodCard] = MethodCard(
+        summary="find the other view, and the images that are neighbours of neighbours",
+        state="nothing",
+        use_when="large batches in which many images resemble each other",
         cost=2.4,
     )
-    no_host_because: ClassVar[str] = "its loss takes two projections of every image, and a layer has one"
+    not_a_host_reason: ClassVar[str] = "its loss takes two projections of every image, and a layer has one"
     views: str = "simclr"
     """Preset of augmentations (docs/data.md)."""
     dim: int = 256
@@ -50,19 +50,19 @@ class Config(MethodConfig):
 class WCL(Method):
     """NT-Xent of one head and, of the other, a supervised contrast with the labels of the other view's graph."""
 
-    def __init__(self, backbone: Backbone, cfg: Config) -> None:
+    def __init__(self, backbone: Backbone, cfg: WCLConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.backbone = backbone
         widths = [backbone.dim, cfg.hidden, cfg.hidden, cfg.dim]
         self.instance_head, self.graph_head = mlp(widths, bias=True), mlp(widths, bias=True)
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """Terms: `instance` and `graph`, whose sum is the total. One scope of BatchNorm per view."""
         features = [self.backbone(view).final for view in batch.views]
         instance = self._instance(torch.cat([self.instance_head(h) for h in features]))
         graph = self._graph([self.graph_head(h) for h in features])
-        return Loss(instance + graph, {"instance": instance.detach(), "graph": graph.detach()}, {})
+        return LossOutput(instance + graph, {"instance": instance.detach(), "graph": graph.detach()}, {})
 
     def embed(self, images: Tensor) -> Tensor:
         """The projections that tell images apart, [B C H W] -> [B D]."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.disk import replacing
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write
 from limbeck.report.page import page
 from limbeck.report.picture import layer_picture
 from limbeck.report.runs import cheapest_cut, read_runs
@@ -26,6 +26,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise UserError(f"{out} is a folder; give the page a name, such as {out / 'report.html'}")
     text = page(read_runs(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as unfinished:
+    with atomic_write(out) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return out

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from limbeck.evaluate.result import Result, Row
+from limbeck.evaluate.results import Result, Row
 from limbeck.report.runs import Curve, Run
 
 COLOURS = ("#2456c4", "#d1495b", "#0b7a75", "#8a5cc2", "#b0700c", "#4a5568")  # told apart without red and green

@@ -5,11 +5,11 @@ import json
 import shlex
 from typing import Any
 
-from limbeck.backbones import BackboneConfig
-from limbeck.config import to_json
-from limbeck.configure import RunConfig
+from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
-from limbeck.recipes import DISTILL_OPTIM, default_optim
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
+from limbeck.runs.resolve import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 
@@ -24,7 +24,7 @@ def run_command(config: RunConfig, out: str) -> str:
         words += ["--teacher", teacher.name, *_flags(teacher, TeacherConfig(name=teacher.name), "teacher.")]
     network = "student" if teacher else "backbone"
     words += [f"--{network}", name]
-    words += _flags(config.train, TrainConfig(), "")
+    words += _flags(config.training, TrainConfig(), "")
     words += _flags(config.method, method, "method.")
     words += _flags(config.backbone, BackboneConfig(name=name), f"{network}.")
     words += _flags(config.optim, DISTILL_OPTIM if teacher else default_optim(name), "optim.")

@@ -8,7 +8,7 @@ from limbeck.report import charts, sections
 from limbeck.report.runs import Run
 from limbeck.report.style import STYLE
 from limbeck.report.tables import layer_table
-from limbeck.report.words import distilled, recipe, summary, verdicts, what_can_be_cut, what_is_missing
+from limbeck.report.text import distilled, recipe, summary, verdicts, what_can_be_cut, what_is_missing
 
 LAYERS = (
     "Accuracy when the network ends at a layer and everything above it is thrown away. "

@@ -6,9 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from limbeck.disk import replacing
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write
+from limbeck.evaluate.results import Result
 
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 52, 150, 52, 56  # margins; the names of the lines stand in the right one
@@ -59,7 +59,7 @@ def layer_picture(results: Mapping[str, Result], out: Path, title: str = TITLE) 
     starts = [_points((row.tap, row.random_knn) for row in result.rows) for result in results.values()]
     distinct = {str(points): points for points in starts if points}
     dashed = [_Line("untrained", GREY, points, dashed=True) for points in distinct.values()]
-    with replacing(out) as unfinished:
+    with atomic_write(out) as unfinished:
         unfinished.write_text(_svg(title, lines + dashed), encoding="utf-8")
     return out
 

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.config import to_json
-from limbeck.configure import RunConfig, read_config
-from limbeck.data.files import is_store, read_manifest
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result, Row
-from limbeck.run import ENCODER, RESULT
-from limbeck.train.watch import HEALTH
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
+from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.evaluate.results import Result, Row
+from limbeck.runs.resolve import RunConfig, read_config
 
-METRICS = "metrics.csv"
 AFFORDABLE = 0.01  # share of the images that a cut may get wrong beyond the best layer
 Curve = list[tuple[float, float]]  # (epoch, value)
 

@@ -11,7 +11,7 @@ HEALTH = {
     "effective_rank": "effective rank of the features",
     "alignment": "distance of two views of an image",
     "dead_units": "share of dead units",
-    "teacher_distance": "distance of teacher and student",
+    "ema_distance": "distance of teacher and student",
 }
 LOGGED = (
     ("agreement", "share of the teacher's neighbours that are kept"),

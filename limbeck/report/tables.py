@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Generic, NamedTuple, TypeVar
 
-from limbeck.evaluate.comparison import Comparison, Entrant
-from limbeck.evaluate.result import Row
+from limbeck.evaluate.results import Comparison, ModelScores, Row
 from limbeck.report.runs import Run, cheapest_cut
 
 T = TypeVar("T")
@@ -36,7 +35,7 @@ LAYER: tuple[_Column[Row], ...] = (
     _Column("effective rank", lambda row: row.effective_rank, "{:.1f}".format),
 )
 
-ENTRANT: tuple[_Column[Entrant], ...] = (
+ENTRANT: tuple[_Column[ModelScores], ...] = (
     _Column("parameters", lambda entrant: entrant.parameters, "{:,}".format),
     _Column("GFLOPs", lambda entrant: entrant.gflops, "{:.3g}".format),
     _Column("latency, ms", lambda entrant: entrant.latency_ms, "{:.2f}".format),

@@ -1,14 +1,13 @@
 """Frozen networks that teach: any of them, with its own preprocessing, told apart by a digest of its weights."""
 
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.features import teacher_features
-from limbeck.teachers.licence import larger, warning
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, teacher_features
+from limbeck.teachers.license import larger, warning
 from limbeck.teachers.load import load_teacher
-from limbeck.teachers.network import Answer, Frozen, TeacherNetwork
 
 __all__ = [
-    "Answer",
-    "Frozen",
+    "TeacherFeatures",
+    "LoadedTeacher",
     "TeacherConfig",
     "TeacherNetwork",
     "larger",

@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.disk import replacing, room_for
-from limbeck.errors import UserError, reason
-from limbeck.passes import Look, drawn_look, plain_look, progress
-from limbeck.teachers.network import Frozen
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import atomic_write, disk_full_as_user_error
+from limbeck.core.progress import progress
+from limbeck.data.augment.views import View
+from limbeck.data.store.store import Store
+from limbeck.features.images import ImageFn, augmented_images, eval_images
+from limbeck.teachers.frozen import LoadedTeacher
 
 VERSION = 1
 BLOCK = 4096  # rows between two marks of how far a pass has come
@@ -49,7 +50,7 @@ class Cache:
     """
 
     def __init__(
-        self, folder: Path, frozen: Frozen, store: Store, device: torch.device, say: Callable[[str], None]
+        self, folder: Path, frozen: LoadedTeacher, store: Store, device: torch.device, say: Callable[[str], None]
     ) -> None:
         self.folder, self.frozen, self.store, self.device, self.say = folder, frozen, store, device, say
         self.network = frozen.network.to(device)
@@ -60,27 +61,27 @@ class Cache:
     def plain(self) -> Vectors:
         """Of the images as they are evaluated, float16 [N D], unit rows, read-only."""
         frozen = self.frozen
-        look = plain_look(self.store, frozen.size, frozen.mean, frozen.std, self.device, frozen.interpolation)
+        look = eval_images(self.store, frozen.size, frozen.mean, frozen.std, self.device, frozen.interpolation)
         return self._passes({"plain": True}, look)
 
-    def centred(self, centre: NDArray[np.float32]) -> tuple[Vectors, str]:
+    def centred(self, center: NDArray[np.float32]) -> tuple[Vectors, str]:
         """`plain` less a centre [D], and what tells it apart from others in the name of a file."""
-        plain, mark = self.plain(), sha256(centre.tobytes()).hexdigest()[:16]
-        path = self.folder / f"centred-{mark}.npy"
+        plain, mark = self.plain(), sha256(center.tobytes()).hexdigest()[:16]
+        path = self.folder / f"centered-{mark}.npy"
         with FileLock(self.folder / ".lock"):
             if not path.exists():
-                with replacing(path) as unfinished:
+                with atomic_write(path) as unfinished:
                     bank = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=plain.shape)
                     for start in range(0, len(plain), BLOCK):
-                        bank[start : start + BLOCK] = plain[start : start + BLOCK] - centre
+                        bank[start : start + BLOCK] = plain[start : start + BLOCK] - center
                     bank.flush()
         return _open(path, plain.shape), mark
 
     def drawn(self, view: View, number: int, seed: int, draw: int) -> Vectors:
         """Of draw `draw` of a view, whose number among the views is `number`; as `plain`."""
-        anybodys = asdict(view) | {"like": None, "mate": False}
+        anybodys = asdict(view) | {"same_crop_as": None, "of_partner": False}
         shown = {"view": anybodys, "number": number, "drawn_from": seed, "draw": draw}
-        return self._passes(shown, drawn_look(self.store, view, number, self.device, seed, draw))
+        return self._passes(shown, augmented_images(self.store, view, number, self.device, seed, draw))
 
     def bytes(self, passes: int) -> int:
         """On the disk, of so many passes."""
@@ -91,7 +92,7 @@ class Cache:
         file, frozen, store = self.folder / "cache.json", self.frozen, self.store
         ours = {"version": VERSION, "teacher": frozen.digest, "store": store.digest}
         if not file.exists():
-            with replacing(file) as path:
+            with atomic_write(file) as path:
                 path.write_text(json.dumps(ours | {"source": frozen.source}, indent=2) + "\n", encoding="utf-8")
             return
         theirs = _read(file)
@@ -102,7 +103,7 @@ class Cache:
                     "name another folder, or none"
                 )
 
-    def _passes(self, shown: dict[str, Any], look: Look) -> Vectors:
+    def _passes(self, shown: dict[str, Any], look: ImageFn) -> Vectors:
         """The rows of one pass, those that are missing answered first; other processes wait."""
         shown = {**shown, "size": self.frozen.size, "mean": self.frozen.mean, "std": self.frozen.std}
         text = json.dumps(shown, sort_keys=True)
@@ -114,10 +115,10 @@ class Cache:
                 self._answer(vectors, mark, shown, look, done)
         return _open(vectors, (len(self.store), self.frozen.dim))
 
-    def _answer(self, vectors: Path, mark: Path, shown: dict[str, Any], look: Look, done: int) -> None:
+    def _answer(self, vectors: Path, mark: Path, shown: dict[str, Any], look: ImageFn, done: int) -> None:
         shape = len(self.store), self.frozen.dim
         self.say(self._cost(look, len(self.store) - done))
-        with room_for(vectors):
+        with disk_full_as_user_error(vectors):
             if not done:
                 self._reserve(vectors, shape)
             bank = _open(vectors, shape, mode="r+")
@@ -128,7 +129,7 @@ class Cache:
                     found = F.normalize(self.network(look(rows)).vector, dim=1)
                     bank[rows] = found.cpu().numpy().astype(np.float16)
                 bank.flush()
-                with replacing(mark) as path:
+                with atomic_write(mark) as path:
                     path.write_text(json.dumps({"shown": shown, "rows": stop}, indent=2) + "\n", encoding="utf-8")
 
     def _reserve(self, vectors: Path, shape: tuple[int, int]) -> None:
@@ -137,11 +138,11 @@ class Cache:
         if free < self.bytes(1):
             raise UserError(
                 f"{self.folder} has {free / 2**20:,.0f} MiB left and a pass of the teacher takes "
-                f"{self.bytes(1) / 2**20:,.0f} MiB: make room, or ask the teacher live (--teacher.replay 0)"
+                f"{self.bytes(1) / 2**20:,.0f} MiB: make room, or ask the teacher live (--teacher.cached-views 0)"
             )
         np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float16, shape=shape).flush()
 
-    def _cost(self, look: Look, images: int) -> str:
+    def _cost(self, look: ImageFn, images: int) -> str:
         rows = np.arange(min(TIMED, len(self.store)))
         self.network(look(rows[:8]))  # the first call allocates and chooses kernels
         began = time.perf_counter()
@@ -158,7 +159,7 @@ def _open(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"] = "r") ->
         bank = np.lib.format.open_memmap(path, mode=mode)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}); remove {path.parent} to ask the teacher anew"
+            f"{path} cannot be read ({one_line(error)}); remove {path.parent} to ask the teacher anew"
         ) from error
     if bank.shape != shape or bank.dtype != np.float16:
         raise UserError(f"{path} holds {bank.dtype} {bank.shape}, not float16 {shape}; remove {path.parent}")
@@ -169,7 +170,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {reason(error)}; remove {file.parent} to ask the teacher anew") from error
+        raise UserError(f"{file} is not JSON: {one_line(error)}; remove {file.parent} to ask the teacher anew") from error
     if not isinstance(found, dict):
         raise UserError(f"{file} is not what a cache writes; remove {file.parent} to ask the teacher anew")
     return found

@@ -7,43 +7,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import UserError, reason
-from limbeck.teachers.backbone import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.run_folder import ENCODER
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.huggingface import from_huggingface
-from limbeck.teachers.network import Answer, Found, Frozen, Sight, TeacherNetwork, Triple, digest
+from limbeck.teachers.from_huggingface import from_huggingface
+from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
+from limbeck.teachers.frozen import Found, LoadedTeacher, Sight, TeacherFeatures, TeacherNetwork, Triple, digest
 
 
-class FromModule(nn.Module):
+class ModuleTeacher(nn.Module):
     """A module of the user's, whose answer is a tensor [B D], a map [B C H W], or the pair of them."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, images: Tensor, maps: bool) -> Answer:
+    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
         """A map alone is pooled by its mean."""
         said = self.module(images)
         vector, found = said if isinstance(said, tuple) else (said, None)
         if vector.ndim == 4:
             vector, found = vector.mean(dim=(2, 3)), vector
-        return Answer(vector, found if maps else None)
+        return TeacherFeatures(vector, found if maps else None)
 
 
-def load_teacher(cfg: TeacherConfig, *, network: nn.Module | None = None) -> Frozen:
+def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None) -> LoadedTeacher:
     """The teacher that `cfg` names, frozen, on the CPU, tried on one image of its size.
 
-    A `network` of your own (see `FromModule` for what it may answer) needs size, mean and std in `cfg`, whose name is
+    A `teacher_module` of your own (see `ModuleTeacher` for what it may answer) needs size, mean and std in `cfg`, whose name is
     then only a label; it is frozen itself, not a copy of it.
 
     Raises:
         UserError: nothing of that name, weights that are missing or of another network, an unknown normalisation, a
             size that it cannot serve, another digest than `cfg` has.
     """
-    if cfg.weights is not None and (network is not None or _is_elsewhere(cfg.name)):
+    if cfg.weights is not None and (teacher_module is not None or _is_elsewhere(cfg.name)):
         raise UserError(f"teacher.weights are for a timm model by name: '{cfg.name}' brings its own")
     with torch.random.fork_rng(devices=[]):  # random starts are overwritten and must not move the run's generator
-        found = _find(cfg) if network is None else _from_module(cfg, network)
+        found = _find(cfg) if teacher_module is None else _from_module(cfg, teacher_module)
     size, mean, std = _preprocessing(cfg, found.sight)
     _check_patches(cfg, size, found.patch)
     frozen = TeacherNetwork(
@@ -52,14 +53,14 @@ def load_teacher(cfg: TeacherConfig, *, network: nn.Module | None = None) -> Fro
         batch_statistics=cfg.batch_statistics,
         convolutional=found.convolutional,
     ).cpu()
-    dim, map_dim = _widths(cfg, frozen, size, found.sight.size)
+    dim, map_dim = _widths(cfg, frozen, size, found.sight.image_size)
     mark = digest(found.network, {**found.about, "size": size, "batch_statistics": cfg.batch_statistics})
     if cfg.digest not in ("", mark):
         raise UserError(
             f"teacher '{cfg.name}' is not the network that it was (digest {mark[:12]} instead of {cfg.digest[:12]}): "
             "put that one back, or start anew with this one"
         )
-    return Frozen(
+    return LoadedTeacher(
         network=frozen,
         dim=dim,
         map_dim=map_dim,
@@ -69,7 +70,7 @@ def load_teacher(cfg: TeacherConfig, *, network: nn.Module | None = None) -> Fro
         interpolation=found.sight.interpolation,
         digest=mark,
         source=cfg.name if cfg.weights is None else f"{cfg.name} with {cfg.weights}",
-        licence=found.licence or cfg.licence,
+        license=found.license or cfg.license,
     )
 
 
@@ -83,7 +84,7 @@ def _find(cfg: TeacherConfig) -> Found:
     folder = Path(cfg.name)
     if not folder.is_dir():
         return from_timm_name(cfg)
-    if (folder / "encoder").is_dir():
+    if (folder / ENCODER).is_dir():
         return from_limbeck(cfg)
     config = _read_config(folder)
     if "limbeck" in config:
@@ -104,7 +105,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {reason(error)}") from error
+        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is no configuration: it holds no object with keys")
     return config
@@ -113,18 +114,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _from_module(cfg: TeacherConfig, network: nn.Module) -> Found:
     if cfg.depth is not None:
         raise UserError("teacher.depth cuts networks of Limbeck and timm: cut a module of your own yourself")
-    return Found(FromModule(network), Sight(None, None, None), "", {"module": type(network).__qualname__})
+    return Found(ModuleTeacher(network), Sight(None, None, None), "", {"module": type(network).__qualname__})
 
 
 def _preprocessing(cfg: TeacherConfig, sight: Sight) -> tuple[int, Triple, Triple]:
     """What the user says, or else what the source does; never a guess."""
-    found: dict[str, Any] = {name: getattr(cfg, name) or getattr(sight, name) for name in ("size", "mean", "std")}
+    found: dict[str, Any] = {name: getattr(cfg, name) or getattr(sight, name) for name in ("image_size", "mean", "std")}
     if unknown := [name for name, value in found.items() if value is None]:
-        flags = " and ".join(f"--teacher.{name}" for name in unknown)
+        flags = " and ".join(f"--teacher.{name.replace('_', '-')}" for name in unknown)
         raise UserError(
             f"nothing says with which {' and '.join(unknown)} the teacher '{cfg.name}' was trained: give {flags}"
         )
-    return found["size"], found["mean"], found["std"]
+    return found["image_size"], found["mean"], found["std"]
 
 
 def _check_patches(cfg: TeacherConfig, size: int, patch: int | None) -> None:
@@ -132,7 +133,9 @@ def _check_patches(cfg: TeacherConfig, size: int, patch: int | None) -> None:
         return
     below = size // patch * patch
     sizes = f"{below} or {below + patch}" if below else str(patch)
-    raise UserError(f"teacher '{cfg.name}' sees patches of {patch} pixels: give --teacher.size {sizes}, not {size}")
+    raise UserError(
+        f"teacher '{cfg.name}' sees patches of {patch} pixels: give --teacher.image-size {sizes}, not {size}"
+    )
 
 
 def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own: int | None) -> tuple[int, int]:
@@ -142,7 +145,7 @@ def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own: int | N
         vector, found = network(images, maps=True)
     except Exception as error:  # a network may raise anything
         other = f"; its own size is {own}" if own not in (None, size) else ""
-        raise UserError(f"teacher '{cfg.name}' cannot see images of {size} pixels: {reason(error)}{other}") from error
+        raise UserError(f"teacher '{cfg.name}' cannot see images of {size} pixels: {one_line(error)}{other}") from error
     if vector.ndim != 2 or (found is not None and found.ndim != 4):
         shapes = [tuple(tensor.shape) for tensor in (vector, found) if tensor is not None]
         raise UserError(f"teacher '{cfg.name}' answers in shapes {shapes}: vectors [B D] and maps [B C H W] are needed")

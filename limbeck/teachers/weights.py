@@ -7,7 +7,7 @@ import timm
 from safetensors import SafetensorError
 from torch import Tensor
 
-from limbeck.errors import UserError, reason
+from limbeck.core.errors import UserError, one_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 SHOWN = 3  # names that an error lists of each kind
@@ -24,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         weights = timm.models.load_state_dict(str(path), weights_only=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read as weights: {reason(error)}") from error
+        raise UserError(f"'{path}' cannot be read as weights: {one_line(error)}") from error
     if others := [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]:
         raise UserError(f"'{path}' holds more than tensors ({listed(others)}): save the network's state dict alone")
     return dict(weights)
@@ -46,7 +46,7 @@ def mismatch(error: BaseException) -> str:
         "of another shape": re.findall(r"size mismatch for (\S+):", str(error)),
     }
     said = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
-    return "; ".join(said) or reason(error)
+    return "; ".join(said) or one_line(error)
 
 
 def listed(names: list[str]) -> str:

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from limbeck.config import Json
-from limbeck.disk import replacing
-from limbeck.errors import UserError, reason
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import atomic_write
 
 VERSION = 1
-CHECKPOINT = "checkpoint.ckpt"
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:
@@ -33,7 +32,7 @@ def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimiz
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         torch.save(state, file)
 
 
@@ -61,7 +60,7 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{path} does not hold the state of this network and optimiser ({reason(error)}); remove it to start anew"
+            f"{path} does not hold the state of this network and optimiser ({one_line(error)}); remove it to start anew"
         ) from error
     return step
 

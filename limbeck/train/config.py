@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class TrainConfig:
     """Passes over the images; the last may be part of one."""
     batch_size: int = 256
     """Images per optimiser step, over all devices and micro-batches."""
-    accumulate: int = 1
+    accumulate_steps: int = 1
     """Micro-batches per optimiser step, for batches beyond the memory; negatives come from the same micro-batch."""
     warmup_epochs: float | None = None
     """Epochs of linear warm-up of the learning rate; a tenth of the epochs if not given."""
@@ -30,13 +30,13 @@ class TrainConfig:
     """Machines."""
     compile: bool = False
     """Compile the backbones with torch.compile: a minute or more at the start, faster steps on GPUs."""
-    knn_every: int = 10
+    eval_every_epochs: int = 10
     """Epochs between k-NN scores, if the images have labels; 0 for none."""
-    save_minutes: float = 10.0
+    checkpoint_every_minutes: float = 10.0
     """Minutes between checkpoints; 0 writes one after every epoch."""
-    log_every: int = 20
+    log_every_steps: int = 20
     """Optimiser steps between rows of metrics.csv, which also gets one after every epoch; each waits for the device."""
-    health_every: int = 200
+    health_every_steps: int = 200
     """Optimiser steps between readings of health (docs/health.md), one more being taken at the end; 0 for none."""
     stop_on_collapse: bool = True
     """End a run whose embeddings have collapsed, at its last healthy checkpoint."""
@@ -45,7 +45,7 @@ class TrainConfig:
         """Raises UserError for a number that makes no run."""
         if self.epochs <= 0:
             raise UserError(f"epochs is {self.epochs:g}: it must be above 0")
-        for field in ("batch_size", "accumulate", "devices", "num_nodes", "log_every"):
+        for field in ("batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} is {getattr(self, field)}: it must be at least 1")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:

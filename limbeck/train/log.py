@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.disk import replacing, room_for
+from limbeck.core.files import atomic_write, disk_full_as_user_error
+from limbeck.core.run_folder import METRICS, TENSORBOARD
 
 PLAIN_SECONDS = 30.0  # between lines when stderr is not a terminal
 
@@ -40,7 +41,7 @@ class Metrics:
             rows = self.rows()
             self._columns += new
             self._rewrite(rows)
-        with room_for(self.path), self.path.open("a", newline="") as file:
+        with disk_full_as_user_error(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
             file.flush()
             os.fsync(file.fileno())  # no checkpoint may outlive, in a power cut, the rows before it
@@ -53,7 +54,7 @@ class Metrics:
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        with replacing(self.path) as unfinished, unfinished.open("w", newline="") as file:
+        with atomic_write(self.path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -69,8 +70,8 @@ class Log:
     """
 
     def __init__(self, run: Path, start: int, steps: int, images: int) -> None:
-        self._metrics = Metrics(run / "metrics.csv", keep=start)
-        self._events = run / "tensorboard"
+        self._metrics = Metrics(run / METRICS, keep=start)
+        self._events = run / TENSORBOARD
         self._board = SummaryWriter(str(self._events), purge_step=start + 1)
         self._console = Console(stderr=True)
         self._progress = _progress(self._console)
@@ -87,7 +88,7 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        with room_for(self._events):
+        with disk_full_as_user_error(self._events):
             self._board.close()
 
     def say(self, sentence: str) -> None:
@@ -111,7 +112,7 @@ class Log:
     def record(self, step: int, values: dict[str, float]) -> None:
         """The state after `step` optimiser steps: a row of metrics.csv, the same in TensorBoard, and the progress."""
         self._metrics.add({"step": step, **values})
-        with room_for(self._events):
+        with disk_full_as_user_error(self._events):
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
         self._show(step, values)

@@ -12,25 +12,26 @@ from pathlib import Path
 
 import torch
 
-from limbeck.config import Json
-from limbeck.contracts import Loss
-from limbeck.data.loader import EVERY_ROW, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import CHECKPOINT
+from limbeck.core.types import LossOutput
+from limbeck.data.augment.views import View
+from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
-from limbeck.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.device import check_alike, describe, mean_over_processes
-from limbeck.train.examine import Examiner
+from limbeck.train.estimate import CostEstimator
+from limbeck.train.eval_callback import Probe, score
+from limbeck.train.health.monitor import HealthMonitor
+from limbeck.train.health.read import HealthReader
 from limbeck.train.interrupt import Interrupted, StopRequest
+from limbeck.train.launch import check_alike, describe, mean_over_processes
 from limbeck.train.log import Log
-from limbeck.train.meter import Meter
 from limbeck.train.nonfinite import trace
 from limbeck.train.optim import OptimConfig, warmup_steps
-from limbeck.train.probe import Probe, score
-from limbeck.train.steps import Done, Steps
-from limbeck.train.watch import Watch
+from limbeck.train.step import StepResult, Steps
 
 
 def train(
@@ -43,7 +44,7 @@ def train(
     *,
     config: Json,
     probe: Probe | None = None,
-    visits: Visits = EVERY_ROW,
+    sampling: SamplingPlan = ALL_ROWS,
     resume: bool = False,
 ) -> None:
     """Trains `method`, in place, on `views` of the images of `store`.
@@ -53,7 +54,7 @@ def train(
 
     Args:
         config: everything that defines the run; a checkpoint of another one is refused.
-        probe: scores an encoder in evaluation mode, as {"knn": accuracy}; asked every `cfg.knn_every` epochs.
+        probe: scores an encoder in evaluation mode, as {"knn": accuracy}; asked every `cfg.eval_every_epochs` epochs.
         visits: which rows of the store to train on, and with which mates.
         resume: go on from the checkpoint in `run`, or from the start when none was written yet.
 
@@ -65,7 +66,7 @@ def train(
     if (run / CHECKPOINT).exists() and not resume:
         raise UserError(f"{run} holds a run already; resume it, or choose another folder")
     run.mkdir(parents=True, exist_ok=True)
-    _Training(Steps(method, store, views, cfg, optim, visits), run, config, probe).fit()
+    _Training(Steps(method, store, views, cfg, optim, sampling), run, config, probe).fit()
 
 
 class _Training:
@@ -77,8 +78,8 @@ class _Training:
         self.epoch, self.end = steps.epoch, steps.count
         self.start = self._load() if (run / CHECKPOINT).exists() else 0
         check_alike(self.fabric, self.start, config)
-        self.meter = Meter(steps)
-        self.watch: Watch | None = None
+        self.meter = CostEstimator(steps)
+        self.watch: HealthMonitor | None = None
         self.saved = time.monotonic()
 
     def fit(self) -> None:
@@ -98,9 +99,9 @@ class _Training:
 
     def _begin(self, log: Log) -> None:
         log.say(self._description())
-        if self.cfg.health_every:
-            examiner = Examiner(self.method, self.steps.loader, self.fabric)
-            self.watch = Watch(examiner, self.run, warmup_steps(self.cfg, self.epoch), log)
+        if self.cfg.health_every_steps:
+            examiner = HealthReader(self.method, self.steps.loader, self.fabric)
+            self.watch = HealthMonitor(examiner, self.run, warmup_steps(self.cfg, self.epoch), log)
         if not (self.run / CHECKPOINT).exists():  # where `trace` would start from; and a full disk shows at once
             save_checkpoint(self.run / CHECKPOINT, 0, self.method, self.steps.optimizer, self.config)
 
@@ -109,19 +110,21 @@ class _Training:
         return load_checkpoint(self.run / CHECKPOINT, self.method, self.steps.optimizer, self.config)
 
     def _logs(self, done: int) -> bool:
-        return done % self.cfg.log_every == 0 or done % self.epoch == 0 or done == self.end or self._examines(done)
+        return (
+            done % self.cfg.log_every_steps == 0 or done % self.epoch == 0 or done == self.end or self._examines(done)
+        )
 
     def _examines(self, done: int) -> bool:
         """Whether the health is read after so many steps."""
-        every = self.cfg.health_every
+        every = self.cfg.health_every_steps
         return every > 0 and (done % every == 0 or done == self.end)
 
     def _scores(self, done: int) -> bool:
         """Whether an epoch ends here after which the encoder is scored."""
-        every = self.cfg.knn_every * self.epoch
+        every = self.cfg.eval_every_epochs * self.epoch
         return self.probe is not None and every > 0 and done % every == 0
 
-    def _report(self, log: Log | None, step: int, done: Done) -> None:
+    def _report(self, log: Log | None, step: int, done: StepResult) -> None:
         """A row of the log: means over processes, fetched from the device at once (only here does the loop wait)."""
         if (plan := self.meter.note(step - self.start)) and log:
             log.say(str(plan))
@@ -147,11 +150,15 @@ class _Training:
         if sentence := self.fabric.broadcast(collapse):
             raise UserError(sentence)
 
-    def _pause(self, log: Log | None, done: int, loss: Loss, stop: StopRequest) -> None:
+    def _pause(self, log: Log | None, done: int, loss: LossOutput, stop: StopRequest) -> None:
         """Between two steps: a checkpoint if it is time for one, and the end if somebody asked for it."""
         stopping = self._agree(stop, done)
         minutes = (time.monotonic() - self.saved) / 60
-        late = minutes >= self.cfg.save_minutes if self.cfg.save_minutes else done % self.epoch == 0
+        late = (
+            minutes >= self.cfg.checkpoint_every_minutes
+            if self.cfg.checkpoint_every_minutes
+            else done % self.epoch == 0
+        )
         due = late and self._logs(done)  # where the loss is known to be finite
         if log and (stopping or due or done == self.end):
             self._save(done, loss)
@@ -161,7 +168,7 @@ class _Training:
                 f"stopped after step {done} of {self.end}; go on with `limbeck resume {self.run}`", stop.code
             )
 
-    def _save(self, done: int, loss: Loss) -> None:
+    def _save(self, done: int, loss: LossOutput) -> None:
         if not math.isfinite(float(loss.total)):
             trace(self.steps, self._load(), done, self.run, self.config)
         if self.watch:

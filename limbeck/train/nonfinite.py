@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limbeck.config import Json
-from limbeck.contracts import Batch, Loss
-from limbeck.data.files import INDEX
-from limbeck.data.store import Store
-from limbeck.disk import replacing
-from limbeck.errors import UserError
-from limbeck.train.checkpoint import CHECKPOINT, save_checkpoint
+from limbeck.core.config import Json
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write
+from limbeck.core.run_folder import CHECKPOINT, NONFINITE
+from limbeck.core.types import Batch, LossOutput
+from limbeck.data.store.layout import INDEX
+from limbeck.data.store.store import Store
+from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.optim import clip_gradients
-from limbeck.train.steps import Steps
+from limbeck.train.step import Steps
 
-FOLDER = "nan"
 OUTPUT = "the output of"
 SHOWN = 5  # rows that a sentence names; the file has all of them
 
@@ -38,10 +38,10 @@ def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoRet
     Raises:
         UserError: always; it names the step, the module, the rows and the views.
     """
-    folder, method = run / FOLDER, steps.method
-    advice = f"learning rate {steps.optim.lr}: {method.why_not_finite()}"
+    folder, method = run / NONFINITE, steps.method
+    advice = f"learning rate {steps.optim.lr}: {method.nonfinite_hint()}"
 
-    def look(loss: Loss) -> None:
+    def look(loss: LossOutput) -> None:
         total, norm = float(loss.total), float(clip_gradients(method.parameters(), None))
         if not math.isfinite(total + norm):
             where = report(witness.cause(loss.total), folder, step + 1, steps.loader.store)
@@ -51,7 +51,7 @@ def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoRet
                 f"the {what} at step {step + 1}, first in {where}; batch and weights are in {folder}; {advice}"
             )
 
-    with Witness(method) as witness, closing(steps.loader.batches(start, stop)) as batches:
+    with FiniteCheckHooks(method) as witness, closing(steps.loader.batches(start, stop)) as batches:
         watched = witness.follow(batches)
         for step in range(start, stop):
             steps.take(watched, step, before_update=look)
@@ -60,7 +60,7 @@ def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoRet
     )
 
 
-class Trouble(NamedTuple):
+class NonFinite(NamedTuple):
     """The first number of a step that is not finite. Images and views are empty where they cannot be told apart."""
 
     where: str  # as in "the output of backbone.model.blocks.3 (Block)"
@@ -69,7 +69,7 @@ class Trouble(NamedTuple):
     batch: Batch
 
 
-class Witness:
+class FiniteCheckHooks:
     """Watches every module of a method, forward and backward, while steps are repeated.
 
     It waits for the device at every module.
@@ -77,7 +77,7 @@ class Witness:
 
     def __init__(self, method: nn.Module) -> None:
         self.method = method
-        self.trouble: Trouble | None = None
+        self.trouble: NonFinite | None = None
         self._batch: Batch | None = None
         self._view: list[int] = []
         self._hooks: list[Any] = []
@@ -104,7 +104,7 @@ class Witness:
                 self._look(f"{OUTPUT} the augmentations", view, [index])
             yield batch
 
-    def cause(self, loss: Tensor) -> Trouble:
+    def cause(self, loss: Tensor) -> NonFinite:
         """What went wrong first in a step whose loss or gradients are not finite."""
         found = self.trouble
         if found and (found.where.startswith(OUTPUT) or bool(loss.isfinite())):
@@ -112,10 +112,10 @@ class Witness:
         assert self._batch is not None
         if not bool(loss.isfinite()):
             batch = found.batch if found else self._batch
-            return Trouble("the loss itself, from finite outputs of every module", [], [], batch)
+            return NonFinite("the loss itself, from finite outputs of every module", [], [], batch)
         named = self.method.named_parameters()
         broken = [name for name, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
-        return Trouble(f"the gradient of {broken[-1]}", [], [], self._batch)
+        return NonFinite(f"the gradient of {broken[-1]}", [], [], self._batch)
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Notes which view comes in; modules further inside belong to the same."""
@@ -139,27 +139,27 @@ class Witness:
         if self.trouble is not None or bool(tensor.isfinite().all()):
             return
         assert self._batch is not None
-        count = len(self._batch.rows)
+        count = len(self._batch.indices)
         stacked = tensor.shape[0] // count if tensor.ndim and tensor.shape[0] % count == 0 else 0
         if not stacked:
-            self.trouble = Trouble(where, [], view, self._batch)
+            self.trouble = NonFinite(where, [], view, self._batch)
             return
         bad = (~tensor.detach().flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
         views = sorted({row // count for row in bad}) if stacked > 1 else view
-        self.trouble = Trouble(where, sorted({row % count for row in bad}), views, self._batch)
+        self.trouble = NonFinite(where, sorted({row % count for row in bad}), views, self._batch)
 
 
-def report(trouble: Trouble, folder: Path, step: int, store: Store) -> str:
+def report(trouble: NonFinite, folder: Path, step: int, store: Store) -> str:
     """Writes what caused the trouble, batch.safetensors and where.json, and says it in the middle of a sentence."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = trouble.batch.rows.cpu()
+    rows = trouble.batch.indices.cpu()
     bad = [int(rows[index]) for index in trouble.images]
     tensors = {f"view{index}": view.cpu().contiguous() for index, view in enumerate(trouble.batch.views, 1)}
-    with replacing(folder / "batch.safetensors") as path:
+    with atomic_write(folder / "batch.safetensors") as path:
         save_file({"rows": rows, **tensors}, path)
     views = [index + 1 for index in trouble.views]
     found = {"step": step, "where": trouble.where, "rows": bad, "views": views, "images": _paths(store, bad)}
-    with replacing(folder / "where.json") as path:
+    with atomic_write(folder / "where.json") as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     shown = ", ".join(map(str, bad[:SHOWN])) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
     whose = f", rows {shown} of the store" if 0 < len(bad) < len(rows) else ", all rows of the batch" if bad else ""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.errors import UserError
-from limbeck.schedule import warmup_cosine, warmup_multistep
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import warmup_cosine, warmup_multistep
 from limbeck.train.config import TrainConfig
 
 
@@ -26,9 +26,9 @@ class OptimConfig:
     """Of adamw and adam."""
     momentum: float = 0.9
     """Of lars and sgd."""
-    clip: float | None = None
+    clip_grad_norm: float | None = None
     """Largest norm of the whole gradient."""
-    milestones: tuple[float, ...] | None = None
+    milestone_epochs: tuple[float, ...] | None = None
     """Epochs at which the learning rate is multiplied by gamma, and between which it is constant; without them it falls
     to 0 along a cosine."""
     gamma: float = 0.1
@@ -80,7 +80,7 @@ def warmup_steps(run: TrainConfig, epoch: int) -> int:
 
 def check_milestones(cfg: OptimConfig, run: TrainConfig) -> None:
     """UserError where a drop of the learning rate would come after the end of the run."""
-    late = [m for m in cfg.milestones or () if m >= run.epochs]
+    late = [m for m in cfg.milestone_epochs or () if m >= run.epochs]
     if late:
         raise UserError(f"milestone {late[0]:g} is beyond the {run.epochs:g} epochs; take one below or leave it out")
 
@@ -92,10 +92,10 @@ def set_learning_rate(optimizer: Optimizer, cfg: OptimConfig, run: TrainConfig, 
     """
     peak = cfg.lr * run.batch_size / 256
     warmup = warmup_steps(run, epoch)
-    if cfg.milestones is None:
+    if cfg.milestone_epochs is None:
         lr = warmup_cosine(step, run.steps(epoch), warmup, peak)
     else:
-        lr = warmup_multistep(step, [round(m * epoch) for m in cfg.milestones], warmup, peak, cfg.gamma)
+        lr = warmup_multistep(step, [round(m * epoch) for m in cfg.milestone_epochs], warmup, peak, cfg.gamma)
     for group in optimizer.param_groups:
         group["lr"] = lr
     return lr

@@ -13,15 +13,15 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from limbeck.contracts import Batch, Clock
-from limbeck.distributed import rank, sync_batchnorm, world
+from limbeck.core.distributed import rank, sync_batchnorm, world_size
+from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import Method, MethodConfig
-from limbeck.train.accumulate import detach, join
-from tests import tiny
-from tests.tiny import COUNT, batch_for, configs, tiny_vit
+from limbeck.train.step import detach, join
+from tests.helpers import tiny
+from tests.helpers.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
-CLOCK = Clock(step=3, steps=10)
+CLOCK = StepInfo(step=3, total_steps=10)
 MICRO = (1, 2)  # micro-batches of a step
 
 
@@ -37,18 +37,20 @@ def build(config: MethodConfig) -> Method:
 def part(whole: Batch, of: int, index: int) -> Batch:
     """One of several equal parts of a batch: a micro-batch, or what one of the processes sees."""
     assert whole.labels is not None
-    assert whole.mates is not None
+    assert whole.partner_indices is not None
     views = tuple(view.chunk(of)[index] for view in whole.views)
-    return Batch(views, *(rows.chunk(of)[index] for rows in (whole.rows, whole.labels, whole.mates)))
+    return Batch(views, *(rows.chunk(of)[index] for rows in (whole.indices, whole.labels, whole.partner_indices)))
 
 
 def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Tensor]:
     """A step of `micro` micro-batches as the loop takes it, by plain descent; the loss, the gradients and the state."""
-    asked = method if world() == 1 else DistributedDataParallel(method)  # averages gradients for as long as it lives
+    asked = (
+        method if world_size() == 1 else DistributedDataParallel(method)
+    )  # averages gradients for as long as it lives
     batch = batch_for(config, COUNT * micro, torch.float64)
     losses = []
     for index in range(micro):
-        own = part(part(batch, micro, index), world(), rank())
+        own = part(part(batch, micro, index), world_size(), rank())
         last = index == micro - 1
         with nullcontext() if last or method is asked else asked.no_sync():
             loss = asked(own, CLOCK)
@@ -62,9 +64,9 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
                 parameter -= 0.1 * parameter.grad
         method.after_step(loss, CLOCK)
     total = loss.total.clone()
-    if world() > 1:
+    if world_size() > 1:
         dist.all_reduce(total)
-    return {"loss": total / world(), **gradients, **{f"state {k}": v for k, v in method.state_dict().items()}}
+    return {"loss": total / world_size(), **gradients, **{f"state {k}": v for k, v in method.state_dict().items()}}
 
 
 def one_of_two(index: int, folder: str, names: list[str]) -> None:

@@ -8,26 +8,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.config import to_json
-from limbeck.contracts import Clock, Setting
-from limbeck.data.augment import eval_view
+from limbeck.core.config import to_json
+from limbeck.core.types import DataContext, StepInfo
+from limbeck.data.augment.apply import eval_view
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
-from limbeck.data.store import Store
-from limbeck.data.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.geometry import effective_rank
+from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
+from limbeck.metrics.representation import effective_rank
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
+from limbeck.train.eval_callback import Probe
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
-from limbeck.train.probe import Probe
-from tests import tiny
-from tests.tiny import SIZE, configs
+from tests.helpers import tiny
+from tests.helpers.tiny import SIZE, configs
 
 BATCH = 32
-CONFIGS = configs(Setting(images=250, batch=BATCH, together=BATCH, classes=10), hidden=64, dim=16, prototypes=12)
+CONFIGS = configs(
+    DataContext(num_images=250, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
+    hidden=64,
+    dim=16,
+    prototypes=12,
+)
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -43,7 +48,7 @@ def store() -> Store:
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
     args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
-    return tiny.build(config, build_backbone(BackboneConfig(img_size=SIZE, args=args)))
+    return tiny.build(config, build_backbone(BackboneConfig(image_size=SIZE, args=args)))
 
 
 def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
@@ -52,15 +57,15 @@ def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
 
 
 def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_path: Path) -> None:
-    cfg = TrainConfig(epochs=2, batch_size=BATCH, knn_every=1)
+    cfg = TrainConfig(epochs=2, batch_size=BATCH, eval_every_epochs=1)
     views, optim = config.make_views(SIZE), OptimConfig(lr=1e-2)
 
     def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        company = tiny.visits(config, store)
+        company = tiny.sampling(config, store)
         said = to_json(config)
-        train(method, store, views, cfg, optim, folder, config=said, probe=probe, visits=company, resume=resume)
+        train(method, store, views, cfg, optim, folder, config=said, probe=probe, sampling=company, resume=resume)
         return method
 
     whole = run("whole").state_dict()
@@ -73,19 +78,19 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
 def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) -> None:
     """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
     method = build(config)
-    visits = tiny.visits(config, store)
-    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"), visits=visits)
+    sampling = tiny.sampling(config, store)
+    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"), sampling=sampling)
     optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
-    end = Clock(49, 50)
+    end = StepInfo(49, 50)
     fill(method, loader)
     before = mean_loss(method, loader, end)
     for step, batch in enumerate(loader.batches(0, 50)):
-        loss = method(batch, Clock(step, 50))
+        loss = method(batch, StepInfo(step, 50))
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
-            method.after_step(loss, Clock(step, 50))
+            method.after_step(loss, StepInfo(step, 50))
     assert mean_loss(method, loader, end) < 0.99 * before
     assert effective_rank(features(method, store)) > 4
 
@@ -94,12 +99,12 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
 def fill(method: Method, loader: Loader) -> None:
     """Puts images in the place of the noise that a queue starts with, without which the first loss is another loss."""
     for batch in loader.batches(54, 58):
-        method.after_step(method(batch, Clock(0, 50)), Clock(0, 50))
+        method.after_step(method(batch, StepInfo(0, 50)), StepInfo(0, 50))
 
 
 @torch.no_grad()
-def mean_loss(method: Method, loader: Loader, clock: Clock) -> float:
-    return float(torch.stack([method(batch, clock).total for batch in loader.batches(50, 54)]).mean())
+def mean_loss(method: Method, loader: Loader, step_info: StepInfo) -> float:
+    return float(torch.stack([method(batch, step_info).total for batch in loader.batches(50, 54)]).mean())
 
 
 @torch.no_grad()

@@ -20,15 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from limbeck.configure import read_config
-from limbeck.data.sources import read_source
-from limbeck.data.store import Store, build_store, open_store
-from limbeck.encoders import load, load_preprocessing
-from limbeck.errors import UserError
-from limbeck.evaluate.result import Result
+from limbeck.core.errors import UserError
+from limbeck.data.sources.open import read_source
+from limbeck.data.store.open import build_store, open_store
+from limbeck.data.store.store import Store
+from limbeck.evaluate.results import Result
+from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.runs.resolve import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import toy
+from tests.helpers.toy import toy
 
 fuzz = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -161,9 +162,9 @@ RUN = {
     "store": "store",
     "digest": "0",
     "method": {"name": "simclr"},
-    "backbone": {"name": "vit_tiny_patch16_224", "img_size": 16},
+    "backbone": {"name": "vit_tiny_patch16_224", "image_size": 16},
     "optim": {"name": "adamw"},
-    "train": {"epochs": 3},
+    "training": {"epochs": 3},
 }
 
 

@@ -77,11 +77,11 @@ def test_cmyk() -> None:
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
-    grey = np.array([[0, 257, 25700], [32768, 65278, 65535]], dtype=np.uint16).repeat(2, 0).repeat(2, 1)[:4, :4]
-    image = Image.fromarray(grey)
+    grayscale = np.array([[0, 257, 25700], [32768, 65278, 65535]], dtype=np.uint16).repeat(2, 0).repeat(2, 1)[:4, :4]
+    image = Image.fromarray(grayscale)
     assert image.mode == "I;16"
     pixels = decode(encoded(image), 4).pixels
-    assert np.array_equal(pixels[..., 0], np.rint(grey / 257))
+    assert np.array_equal(pixels[..., 0], np.rint(grayscale / 257))
     assert (pixels[..., 0] == pixels[..., 2]).all()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.core.errors import UserError
 from limbeck.data import samples
-from limbeck.data.sources import read_source
-from limbeck.errors import UserError
+from limbeck.data.sources.open import read_source
 
 
 def test_the_digits_are_an_ordinary_folder_of_classes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Run
+from tests.helpers.commands import Run
 
 CHANNELS = '{"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}'
 
@@ -24,8 +24,8 @@ def distilled(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> Path
 def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
     limbeck: Run, distilled: Path, trained: Path, photos: Path
 ) -> None:
-    splits = ("--train", photos / "train", "--test", photos / "test", "--images-for-geometry", "20", "--no-latency")
-    code, out, _ = limbeck("evaluate", distilled, *splits, "--scratch", trained)
+    splits = ("--train", photos / "train", "--test", photos / "test", "--alignment-images", "20", "--no-latency")
+    code, out, _ = limbeck("evaluate", distilled, *splits, "--baseline", trained)
     assert code == 0
     for word in ("layer", "untrained", "from scratch", "neighbours"):
         assert word in out
@@ -46,6 +46,6 @@ def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
 
 
 def test_a_run_without_a_teacher_is_compared_with_nothing(limbeck: Run, trained: Path, photos: Path) -> None:
-    code, _, err = limbeck("evaluate", trained, "--train", photos, "--test", photos, "--scratch", trained)
+    code, _, err = limbeck("evaluate", trained, "--train", photos, "--test", photos, "--baseline", trained)
     assert code == 1
     assert "had no teacher: a run from scratch is compared with a distilled one" in err

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from limbeck.data.store import Store
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.store.store import Store
 from limbeck.evaluate.labels import matched_labels
 
 

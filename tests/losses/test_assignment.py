@@ -9,28 +9,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
+from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]
-
-
-def sinkhorn_loops(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    codes = [[float(np.exp(s / epsilon)) for s in row] for row in scores.tolist()]
-    for _ in range(iterations):
-        sums = [sum(column) for column in zip(*codes, strict=True)]
-        codes = [[c / s for c, s in zip(row, sums, strict=True)] for row in codes]
-        codes = [[c / sum(row) for c in row] for row in codes]
-    return torch.tensor(codes, dtype=torch.float64)
-
-
-def prediction_loops(scores: Tensor, codes: Tensor, t: float) -> Tensor:
-    """Half the sum over codes, the mean over the other views, the mean over images."""
-    total = scores.new_zeros(())
-    for c, rows in enumerate(codes):
-        for v, view in enumerate(scores):
-            for i, row in enumerate(view if v != c else []):
-                p = torch.exp(row / t) / torch.exp(row / t).sum()
-                total = total - (rows[i] * torch.log(p)).sum() / (len(codes) * (len(scores) - 1) * len(view))
-    return total
 
 
 def cosines(*shape: int) -> Tensor:

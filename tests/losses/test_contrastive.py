@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import Tensor
 
 from limbeck.losses.contrastive import info_nce, info_nce_each, sup_con
-
-
-def loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor | None = None) -> Tensor:
-    total = queries.new_zeros(())
-    for i, q in enumerate(queries):
-        seen = [j for j in range(len(candidates)) if exclude is None or j != int(exclude[i])]
-        cos = {j: (q @ candidates[j]) / (q.norm() * candidates[j].norm()) for j in seen}
-        denominator = sum((torch.exp(cos[j] / t) for j in seen), start=queries.new_zeros(()))
-        total = total - torch.log(torch.exp(cos[int(positives[i])] / t) / denominator)
-    return total / len(queries)
+from tests.helpers.loss_loops import info_nce_loops, sup_con_loops
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -28,7 +18,7 @@ def test_equals_its_definition(own: bool, t: float) -> None:
     queries, candidates = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
     positives, exclude = torch.arange(8).roll(3), torch.arange(8) if own else None
     fast = torch.autograd.grad(info_nce(queries, candidates, positives, t, exclude), (queries, candidates))
-    slow = torch.autograd.grad(loops(queries, candidates, positives, t, exclude), (queries, candidates))
+    slow = torch.autograd.grad(info_nce_loops(queries, candidates, positives, t, exclude), (queries, candidates))
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
@@ -38,7 +28,7 @@ def test_positives_of_their_own_are_seen_by_their_query_alone() -> None:
     queries, own = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
     queue = torch.randn(20, 5, dtype=torch.float64).requires_grad_(True)
     last = torch.tensor([20])
-    alone = [loops(q[None], torch.cat([queue, k[None]]), last, 0.2) for q, k in zip(queries, own, strict=True)]
+    alone = [info_nce_loops(q[None], torch.cat([queue, k[None]]), last, 0.2) for q, k in zip(queries, own, strict=True)]
     fast = torch.autograd.grad(info_nce(queries, queue, own, 0.2), (queries, queue, own))
     slow = torch.autograd.grad(torch.stack(alone).mean(), (queries, queue, own))
     for a, b in zip(fast, slow, strict=True):
@@ -115,16 +105,6 @@ def test_several_positives_of_which_each_is_alone() -> None:
     for one, other in zip(found, each, strict=True):
         gradients = (torch.autograd.grad(loss, queries, retain_graph=True)[0] for loss in (one, other))
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
-
-
-def sup_con_loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor) -> Tensor:
-    total = queries.new_zeros(())
-    for i, q in enumerate(queries):
-        own = [p for p in range(len(candidates)) if positives[i, p] and p != exclude[i]]
-        for p in own:
-            found = loops(q[None], candidates, torch.tensor([p]), t, exclude[i : i + 1])
-            total = total + found / len(own) / len(queries)
-    return total
 
 
 @pytest.mark.parametrize("t", [0.1, 1.0])

@@ -12,16 +12,13 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from limbeck.losses.graph import components, neighbour_components
-
-
-def same(labels: Tensor) -> np.ndarray:
-    return (labels[:, None] == labels).numpy()
+from tests.helpers.loss_loops import same_component
 
 
 def same_by_scipy(neighbour: Tensor) -> np.ndarray:
     count = len(neighbour)
     edges = coo_array((np.ones(count), (np.arange(count), neighbour.numpy())), shape=(count, count))
-    return same(torch.from_numpy(connected_components(edges, directed=False)[1]))
+    return same_component(torch.from_numpy(connected_components(edges, directed=False)[1]))
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 64, 65, 200])
@@ -29,7 +26,7 @@ def test_components_of_any_graph_with_one_edge_a_node(count: int) -> None:
     """Also with cycles longer than two, which ties may cause, and with nodes that point at themselves."""
     for seed in range(5):
         neighbour = torch.randint(count, (count,), generator=torch.Generator().manual_seed(seed))
-        assert_array_equal(same(components(neighbour)), same_by_scipy(neighbour))
+        assert_array_equal(same_component(components(neighbour)), same_by_scipy(neighbour))
 
 
 def test_a_chain_and_a_ring_are_one_component() -> None:
@@ -45,7 +42,7 @@ def test_nearest_neighbours_by_cosine() -> None:
     unit = F.normalize(rows)
     nearest = [max((j for j in range(40) if j != i), key=lambda j: float(unit[i] @ unit[j])) for i in range(40)]
     found = neighbour_components(rows * lengths)
-    assert_array_equal(same(found), same_by_scipy(torch.tensor(nearest)))
+    assert_array_equal(same_component(found), same_by_scipy(torch.tensor(nearest)))
     assert found.bincount().ne(1).all()
 
 
@@ -56,4 +53,6 @@ def test_rows_that_are_all_alike_hang_together_in_pairs_at_least() -> None:
 @pytest.mark.parametrize("view", [1, 2])
 def test_masks_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], view: int) -> None:
     g = golden("wcl_ws1")
-    assert_array_equal(same(neighbour_components(torch.from_numpy(g[f"x{view}"] @ g["head2_w"].T))), g[f"mask{view}"])
+    assert_array_equal(
+        same_component(neighbour_components(torch.from_numpy(g[f"x{view}"] @ g["head2_w"].T))), g[f"mask{view}"]
+    )

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
-from tests.methods.loops import cos
+from tests.helpers.loops import cos
 
 Golden = dict[str, np.ndarray]
 BANK, CLASSES = 20, 4

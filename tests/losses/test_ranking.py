@@ -10,18 +10,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from limbeck.losses.ranking import smooth_ap
-
-
-def loops(queries: Tensor, gallery: Tensor, positives: list[list[int]], ranked: list[list[int]], t: float) -> Tensor:
-    """`ranked` are the rows of the gallery that each query sees."""
-    total = queries.new_zeros(())
-    for q, own, seen in zip(queries, positives, ranked, strict=True):
-        s = [(q @ g) / (q.norm() * g.norm()) for g in gallery]
-        for i in own:
-            rank_own = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in own if j != i)
-            rank_all = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in seen if j != i)
-            total = total + rank_own / rank_all / len(own) / len(queries)
-    return 1 - total
+from tests.helpers.loss_loops import smooth_ap_loops
 
 
 def problem(images: int, views: int, dim: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +28,9 @@ def test_equals_its_definition(t: float, views: int) -> None:
     queries, positives, rows = problem(4, views)
     gallery = (queries.detach() + 0.1 * torch.randn_like(queries)).requires_grad_(True)
     fast = smooth_ap(queries, gallery, positives, rows, t)
-    slow = loops(queries, gallery, positives.tolist(), [[j for j in rows.tolist() if j != i] for i in rows], t)
+    slow = smooth_ap_loops(
+        queries, gallery, positives.tolist(), [[j for j in rows.tolist() if j != i] for i in rows], t
+    )
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
     pairs = zip(*(torch.autograd.grad(loss, (queries, gallery)) for loss in (fast, slow)), strict=True)
     for pair in pairs:

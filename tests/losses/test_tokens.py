@@ -1,7 +1,5 @@
 """Resemblances between places, against a loop and the authors' numbers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.losses.tokens import token_relation_loss
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.helpers.golden import GOLDEN
 
 
 def loop(student: Tensor, teacher: Tensor, temperature: float, diagonal: bool) -> Tensor:

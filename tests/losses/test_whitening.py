@@ -1,7 +1,6 @@
 """Whitening and the loss of W-MSE against loops and against the authors' numbers: value and gradient."""
 
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,37 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.losses.whitening import w_mse, whiten
+from tests.helpers.loss_loops import w_mse_in_loops, whiten_in_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]
-
-
-def whiten_in_loops(x: Tensor, eps: float) -> Tensor:
-    """One slice [V C]: covariance entry by entry, Cholesky-Banachiewicz, forward substitution row by row."""
-    count, width = x.shape
-    centred = [[x[n, c] - sum(x[:, c]) / count for c in range(width)] for n in range(count)]
-    factor: list[list[Any]] = [[0.0] * width for _ in range(width)]
-    for i in range(width):
-        for j in range(i + 1):
-            entry = (1 - eps) * sum(row[i] * row[j] for row in centred) / (count - 1) + eps * (i == j)
-            rest = entry - sum(factor[i][k] * factor[j][k] for k in range(j))
-            factor[i][j] = rest**0.5 if i == j else rest / factor[j][j]
-    rows = []
-    for row in centred:
-        z: list[Tensor] = []
-        for i in range(width):
-            z.append((row[i] - sum(factor[i][k] * z[k] for k in range(i))) / factor[i][i])
-        rows.append(torch.stack(z))
-    return torch.stack(rows)
-
-
-def w_mse_in_loops(views: Tensor, euclidean: bool) -> Tensor:
-    """[V B D]: the mean over unordered pairs of views of the mean over images."""
-    losses = []
-    for first, second in combinations(views, 2):
-        for a, b in zip(first, second, strict=True):
-            cosine = (a @ b) / (a.norm() * b.norm())
-            losses.append(((a - b) ** 2).mean() if euclidean else 2 - 2 * cosine)
-    return torch.stack(losses).mean()
 
 
 def random(*shape: int) -> Tensor:

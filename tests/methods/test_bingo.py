@@ -9,27 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Bags, Clock, Setting, Taught
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import BagSpec, DataContext, StepInfo, TeacherOutput
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
-from limbeck.methods.bingo import Bingo, Config, box, cutmix
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.methods.bingo import BINGO, BINGOConfig, box, cutmix
+from tests.helpers import laws, tiny, told
 
-TINY = Config(queue=48, hidden=12, temperature=0.2)
+TINY = BINGOConfig(queue=48, hidden=12, temperature=0.2)
 PAPER = replace(TINY, symmetric=False, cutmix=0.0, warmup=0.0)
-START, LATER = Clock(0, 2000), Clock(110, 2000)
+START, LATER = StepInfo(0, 2000), StepInfo(110, 2000)
 
 
-def bingo(config: Config = TINY) -> Bingo:
+def bingo(config: BINGOConfig = TINY) -> BINGO:
     method = told.small(config)
-    assert isinstance(method, Bingo)
+    assert isinstance(method, BINGO)
     return method
 
 
-def crossentropy(method: Bingo, rows: Tensor, keys: Tensor) -> Tensor:
+def crossentropy(method: BINGO, rows: Tensor, keys: Tensor) -> Tensor:
     """Of finding each row's key; what else there is to find is the queue."""
     total = torch.zeros((), dtype=torch.float64)
     for row, key in zip(rows, keys, strict=True):
@@ -40,8 +38,8 @@ def crossentropy(method: Bingo, rows: Tensor, keys: Tensor) -> Tensor:
     return total / len(rows)
 
 
-@pytest.mark.parametrize(("clock", "own", "other"), [(START, 1.0, 0.0), (LATER, 0.7, 0.3)])
-def test_a_step_is_its_definition(clock: Clock, own: float, other: float) -> None:
+@pytest.mark.parametrize(("step_info", "own", "other"), [(START, 1.0, 0.0), (LATER, 0.7, 0.3)])
+def test_a_step_is_its_definition(step_info: StepInfo, own: float, other: float) -> None:
     method, batch = bingo(replace(TINY, inter=0.3)), tiny.batch_for(TINY, 5, torch.float64)
     key, mate_key = method.teacher(batch).vectors
     torch.manual_seed(7)
@@ -53,10 +51,10 @@ def test_a_step_is_its_definition(clock: Clock, own: float, other: float) -> Non
 
     torch.manual_seed(7)
     before = method.queue["teacher"].clone()
-    loss = method(batch, clock)
+    loss = method(batch, step_info)
     told.same_gradients(method, loss.total, expected / 3)
     torch.testing.assert_close(sum(loss.terms.values()) / 3, loss.total.detach())
-    method.after_step(loss, clock)
+    method.after_step(loss, step_info)
     torch.testing.assert_close(method.queue["teacher"], torch.cat([F.normalize(key, dim=1), before[5:]]))
 
 
@@ -74,7 +72,7 @@ def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], mo
     """Of their epochs 0, 10 and 11, of which the last is the first without warm-up."""
     g = told.tensors(golden("bingo_loss_T0.2"))
     method = told.method_with(
-        Config(queue=12, hidden=4, temperature=float(g["T"]), inter=float(g["lam"][1])),
+        BINGOConfig(queue=12, hidden=4, temperature=float(g["T"]), inter=float(g["lam"][1])),
         {"teacher": g["queue_before"][0].T},
     )
     for step in range(3):
@@ -83,19 +81,21 @@ def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], mo
         monkeypatch.setattr("limbeck.methods.bingo.cutmix", lambda a, b, alpha, share=share: (a, share))
         answers = [mix, mate]
         method.embed = lambda images, answers=answers: answers.pop()
-        clock = Clock(int(g["epoch"][step]) * 5, 200 * 5)
-        loss = method.learn(anchor, told.NONE, Taught((g["k_raw"][step], g["kp_raw"][step])), clock)
+        step_info = StepInfo(int(g["epoch"][step]) * 5, 200 * 5)
+        loss = method.distillation_loss(
+            anchor, told.NONE, TeacherOutput((g["k_raw"][step], g["kp_raw"][step])), step_info
+        )
         students = {anchor: "grad_q_raw", mate: "grad_qp_raw", mix: "grad_qmix_raw"}
         told.check(loss, g["loss"][step], {z: g[name][step] for z, name in students.items()})
-        method.after_step(loss, clock)
+        method.after_step(loss, step_info)
         torch.testing.assert_close(method.queue["teacher"], g["queue_after"][step].T, rtol=0, atol=1e-12)
 
 
 def test_the_warmup_ends_with_its_share_of_the_run() -> None:
     method = bingo()
-    epochs = [Clock(7 * epoch, 7 * 200) for epoch in (0, 10, 11, 199)]
-    assert [method.weights(clock) for clock in epochs] == [(1, 0), (1, 0), (0.5, 0.5), (0.5, 0.5)]
-    assert method.weights(Clock(7 * 11 - 1, 7 * 200)) == (1, 0)
+    epochs = [StepInfo(7 * epoch, 7 * 200) for epoch in (0, 10, 11, 199)]
+    assert [method.weights(step_info) for step_info in epochs] == [(1, 0), (1, 0), (0.5, 0.5), (0.5, 0.5)]
+    assert method.weights(StepInfo(7 * 11 - 1, 7 * 200)) == (1, 0)
     assert bingo(PAPER).weights(START) == (0.5, 0.5)
 
 
@@ -136,22 +136,26 @@ def test_one_box_is_cut_out_of_every_image() -> None:
 
 
 def test_views() -> None:
-    first, second = (replace(view, like=None) for view in TINY.make_views(32)[::2])
+    first, second = (replace(view, same_crop_as=None) for view in TINY.make_views(32)[::2])
     assert TINY.make_views(32) == (
         first,
-        replace(first, mate=True, like=0),
-        replace(second, like=1),
-        replace(second, like=1, mate=True),
+        replace(first, of_partner=True, same_crop_as=0),
+        replace(second, same_crop_as=1),
+        replace(second, same_crop_as=1, of_partner=True),
     )
-    assert [view.teacher for view in PAPER.make_views(32)] == [False, False, True]  # the paper asks it once
-    assert [view.mate for view in replace(PAPER, cutmix=1.0).make_views(32)] == [False, True, False, True]
+    assert [view.for_teacher for view in PAPER.make_views(32)] == [False, False, True]  # the paper asks it once
+    assert [view.of_partner for view in replace(PAPER, cutmix=1.0).make_views(32)] == [False, True, False, True]
 
 
 def test_bags_suit_the_store() -> None:
-    def fitted(images: int, size: int = 5) -> Bags:
-        return Config(bag="kmeans", bag_size=size).fit(Setting(images=images, batch=8, together=8)).bags()
+    def fitted(images: int, size: int = 5) -> BagSpec:
+        return (
+            BINGOConfig(bag="kmeans", bag_size=size)
+            .resolve(DataContext(num_images=images, batch_size=8, forward_batch_size=8))
+            .bags()
+        )
 
-    assert fitted(1_281_167) == Bags("kmeans", 5)
+    assert fitted(1_281_167) == BagSpec("kmeans", 5)
     assert [fitted(images).size for images in (50, 900, 1_000, 2_500)] == [1, 3, 3, 5]
     assert fitted(900, size=8).size == 8
     with pytest.raises(UserError, match=r"a bag of 900 images .* store of 900; take 1 to 899 .3 is a good start"):
@@ -161,9 +165,9 @@ def test_bags_suit_the_store() -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    for config in (Config(cutmix=-1.0), Config(inter=1.5)):
+    for config in (BINGOConfig(cutmix=-1.0), BINGOConfig(inter=1.5)):
         with pytest.raises(UserError, match=r"cutmix .* is to be 0 or more and inter .* between 0 and 1"):
-            config.fit(Setting(images=900, batch=8, together=8))
+            config.resolve(DataContext(num_images=900, batch_size=8, forward_batch_size=8))
 
 
 def test_the_teacher_is_no_part_of_it() -> None:
@@ -176,7 +180,7 @@ def test_a_temperature_is_chosen_where_none_is_given() -> None:
 
 
 @pytest.mark.parametrize("config", [PAPER, replace(PAPER, cutmix=1.0), replace(TINY, dense=1.0)])
-def test_the_laws_hold_for_every_form(config: Config) -> None:
+def test_the_laws_hold_for_every_form(config: BINGOConfig) -> None:
     laws.test_loss_is_a_finite_float32_scalar(config, half=True)
     laws.test_gradient_reaches_what_learns_and_nothing_else(config)
     laws.test_order_of_the_images_does_not_matter(config)

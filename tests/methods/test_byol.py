@@ -3,16 +3,16 @@
 import torch
 from torch import nn
 
-from limbeck.contracts import Clock
-from limbeck.methods.byol import BYOL, Config
-from tests.tiny import batch, tiny_vit
+from limbeck.core.types import StepInfo
+from limbeck.methods.byol import BYOL, BYOLConfig
+from tests.helpers.tiny import batch, tiny_vit
 
-CLOCK = Clock(0, 10)
+CLOCK = StepInfo(0, 10)
 
 
 def byol(**settings: float) -> BYOL:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8, **settings).build(tiny_vit())  # type: ignore[arg-type]
+    return BYOLConfig(hidden=12, dim=8, **settings).build(tiny_vit())  # type: ignore[arg-type]
 
 
 def test_heads_end_without_a_norm() -> None:
@@ -42,14 +42,14 @@ def test_the_teacher_stands_still_at_the_end() -> None:
     with torch.no_grad():
         for p in method.head.projector.parameters():
             p.add_(1)
-    method.after_step(method(batch(), CLOCK), Clock(10, 10))
+    method.after_step(method(batch(), CLOCK), StepInfo(10, 10))
     assert all(torch.equal(*pair) for pair in zip(before, method.teacher.parameters(), strict=True))
 
 
 def test_the_loss_is_zero_for_a_perfect_prediction_and_four_for_the_opposite() -> None:
     method, targets = byol(), torch.randn(5, 8)
-    torch.testing.assert_close(method.match(3 * targets, targets), torch.tensor(0.0))
-    torch.testing.assert_close(method.match(-targets, targets), torch.tensor(4.0))
+    torch.testing.assert_close(method.pair_loss(3 * targets, targets), torch.tensor(0.0))
+    torch.testing.assert_close(method.pair_loss(-targets, targets), torch.tensor(4.0))
 
 
 def test_the_teacher_is_what_is_exported() -> None:

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from limbeck.backbones import Backbone, BackboneConfig, build_backbone
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.methods import HostConfig
-from limbeck.methods.cgh import CGH, Config
-from tests.tiny import batch_for, tiny_vit
+from limbeck.methods.cgh import CGH, CGHConfig
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from tests.helpers.tiny import batch_for, tiny_vit
 
-TINY = Config(hidden=12, dim=6, queue=16)
-START, QUARTER, LATER = Clock(0, 1600), Clock(10, 1600), Clock(800, 1600)  # the warm-up takes 40 of 1600 steps
+TINY = CGHConfig(hidden=12, dim=6, queue=16)
+START, QUARTER, LATER = StepInfo(0, 1600), StepInfo(10, 1600), StepInfo(800, 1600)  # the warm-up takes 40 of 1600 steps
 EVERY = pytest.mark.parametrize("network", ["resnet", "vit"])
 
 
 def small_resnet() -> Backbone:
     args = {"channels": [4, 6, 8, 10], "layers": [1, 1, 1, 1]}
-    return build_backbone(BackboneConfig(name="resnet18", img_size=32, args=args))
+    return build_backbone(BackboneConfig(name="resnet18", image_size=32, args=args))
 
 
-def cgh(network: str = "vit", config: Config = TINY) -> CGH:
+def cgh(network: str = "vit", config: CGHConfig = TINY) -> CGH:
     torch.manual_seed(0)
     method = config.build(small_resnet() if network == "resnet" else tiny_vit()).double()
     with torch.no_grad():
@@ -62,9 +62,9 @@ def contrast(rows: Tensor, keys: Tensor, bank: Tensor, t: float = 0.2) -> Tensor
 
 
 @EVERY
-@pytest.mark.parametrize(("clock", "a"), [(START, 0.0), (QUARTER, 0.25), (LATER, 1.0)])
+@pytest.mark.parametrize(("step_info", "a"), [(START, 0.0), (QUARTER, 0.25), (LATER, 1.0)])
 @pytest.mark.parametrize("views", [2, 4])
-def test_equals_its_definition(network: str, clock: Clock, a: float, views: int) -> None:
+def test_equals_its_definition(network: str, step_info: StepInfo, a: float, views: int) -> None:
     method, batch = cgh(network), images(views)
     first, *further, weak = batch.views
     (last, hyper), (k_last, k_hyper) = method.student(first), method.teacher.module(weak)
@@ -75,7 +75,7 @@ def test_equals_its_definition(network: str, clock: Clock, a: float, views: int)
     warm = contrast(last, k_last, of_last) + contrast(hyper, k_hyper, of_hyper)
     expected = a / 2 * (to_hyper + to_last) + (1 - a) * warm
 
-    loss = method(batch, clock)
+    loss = method(batch, step_info)
     torch.testing.assert_close(loss.total, expected, rtol=1e-8, atol=1e-10)
     assert ("contrast" in loss.terms) == (a < 1)
     learnt = [p for p in method.parameters() if p.requires_grad]
@@ -95,15 +95,17 @@ def answering(g: dict[str, Tensor]) -> CGH:
     return method
 
 
-@pytest.mark.parametrize(("case", "clock", "views"), [("main", LATER, 2), ("warm", QUARTER, 2), ("multi", LATER, 4)])
+@pytest.mark.parametrize(
+    ("case", "step_info", "views"), [("main", LATER, 2), ("warm", QUARTER, 2), ("multi", LATER, 4)]
+)
 def test_loss_and_gradient_of_the_authors(
-    golden: Callable[[str], dict[str, np.ndarray]], case: str, clock: Clock, views: int
+    golden: Callable[[str], dict[str, np.ndarray]], case: str, step_info: StepInfo, views: int
 ) -> None:
     g = {k: torch.as_tensor(v) for k, v in golden("cgh_loss").items() if v.dtype.kind != "U"}
     students = ("q", "qh", "multi_local")[: 3 if case == "multi" else 2]
     for name in students:
         g[f"{name}_raw"].requires_grad_(True)
-    loss = answering(g)(images(views), clock)
+    loss = answering(g)(images(views), step_info)
     loss.total.backward()
     torch.testing.assert_close(loss.total.detach(), g[f"{case}_loss"], rtol=1e-9, atol=0)
     if case == "warm":
@@ -115,7 +117,7 @@ def test_loss_and_gradient_of_the_authors(
 
 def test_infonce_gives_way_linearly_within_its_share_of_the_run() -> None:
     method = cgh()
-    assert [method.relations(Clock(step, 1600)) for step in (0, 10, 20, 40, 41, 1599)] == [0, 0.25, 0.5, 1, 1, 1]
+    assert [method.relations(StepInfo(step, 1600)) for step in (0, 10, 20, 40, 41, 1599)] == [0, 0.25, 0.5, 1, 1, 1]
     assert cgh(config=dataclasses.replace(TINY, warmup=0.0)).relations(START) == 1.0
 
 
@@ -124,7 +126,7 @@ def test_a_place_of_the_queues_belongs_to_one_image() -> None:
     method = cgh()
     pushed = torch.randn(2, 40, 6, dtype=torch.float64)
     for last, hyper in zip(pushed[0].split(5), pushed[1].split(5), strict=True):
-        method.after_step(Loss(torch.zeros(()), {}, {"last": last, "hyper": hyper}), LATER)
+        method.after_step(LossOutput(torch.zeros(()), {}, {"last": last, "hyper": hyper}), LATER)
     newest = torch.arange(24, 40).roll(40 % 16)
     for name, rows in zip(("last", "hyper"), pushed, strict=True):
         torch.testing.assert_close(method.queue[name], normalize(rows[newest], dim=1))
@@ -142,9 +144,9 @@ def test_the_teacher_follows_backbone_and_both_heads() -> None:
 
 def test_contexts_count_from_either_end() -> None:
     resnet = small_resnet()
-    assert Config().taps(resnet) == (3, 4)
-    assert Config(contexts=(4, 2, -1)).taps(resnet) == (2, 4)
-    pool = Config(hidden=12, dim=6, queue=16, contexts=(2, 3, 4)).build(resnet).student.pool
+    assert CGHConfig().taps(resnet) == (3, 4)
+    assert CGHConfig(contexts=(4, 2, -1)).taps(resnet) == (2, 4)
+    pool = CGHConfig(hidden=12, dim=6, queue=16, contexts=(2, 3, 4)).build(resnet).student.pool
     assert pool.mix[0].in_channels == 6 + 8 + 10
 
 
@@ -161,7 +163,7 @@ def test_other_methods_cannot_build_on_it() -> None:
 
 def test_views_that_do_not_suit_are_refused() -> None:
     with pytest.raises(UserError, match=r"'supervised' are 1 of each image and cgh compares 2 to 6; choose one of"):
-        Config(views="supervised").make_views(32)
+        CGHConfig(views="supervised").make_views(32)
 
 
 def test_crops_of_several_sizes() -> None:
@@ -173,4 +175,4 @@ def test_crops_of_several_sizes() -> None:
 
 def test_queues_that_do_not_suit_are_refused() -> None:
     with pytest.raises(UserError, match=r"1,001 rows is larger than the store of 1,000 images; take at most 1,000"):
-        Config(queue=1001).fit(Setting(images=1000, batch=256, together=256))
+        CGHConfig(queue=1001).resolve(DataContext(num_images=1000, batch_size=256, forward_batch_size=256))

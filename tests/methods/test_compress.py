@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.contracts import Features, Setting, Taught
-from limbeck.methods.base.anchors import temperature_for
-from limbeck.methods.compress import CompRess, Config
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from limbeck.core.types import DataContext, Features, TeacherOutput
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.methods.compress import CompRess, CompRessConfig
+from tests.helpers import laws, tiny, told
 
-TINY = Config(queue=48)
+TINY = CompRessConfig(queue=48)
 QUEUES = pytest.mark.parametrize("queues", [1, 2])
 
 
@@ -61,13 +59,13 @@ def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], qu
     """Four of them, with a queue that is full in the middle of a batch."""
     g = told.tensors(golden("compress_1q" if queues == 1 else "compress_2q_momentum"))
     sides = {"teacher": "t", "student": "s"} if queues == 2 else {"teacher": "t"}
-    config = Config(queue=10, queues=queues, temperature=float(g["T"]))  # type: ignore[arg-type]
+    config = CompRessConfig(queue=10, queues=queues, temperature=float(g["T"]))  # type: ignore[arg-type]
     method = told.method_with(config, {name: g[f"memory_{side}_before"][0] for name, side in sides.items()})
     for step in range(4):
         student = g["student_raw"][step].requires_grad_()
         if method.slow:
             method.slow.module.forward = lambda view, step=step: Features(g["student_key_raw"][step], {}, {})
-        loss = method.learn(student, told.NONE, Taught((g["teacher_raw"][step],)), tiny.CLOCK)
+        loss = method.distillation_loss(student, told.NONE, TeacherOutput((g["teacher_raw"][step],)), tiny.CLOCK)
         told.check(loss, g["loss"][step], {student: g["grad_student_raw"][step]})
         method.after_step(loss, tiny.CLOCK)
         for name, side in sides.items():
@@ -115,12 +113,18 @@ def test_the_laws_hold_with_two_queues() -> None:
 
 def test_a_temperature_is_chosen_where_none_is_given() -> None:
     sample = torch.randn(40, 6)
-    chosen = Config().suit(sample).temperature
+    chosen = CompRessConfig().with_teacher_defaults(sample).temperature
     assert chosen == temperature_for(sample)
     assert compress(1).temperature == temperature_for(tiny.PixelTeacher(TINY).sample)
-    assert Config(temperature=0.04).suit(sample) == Config(temperature=0.04)
+    assert CompRessConfig(temperature=0.04).with_teacher_defaults(sample) == CompRessConfig(temperature=0.04)
 
 
 def test_the_queue_is_at_most_half_of_the_store() -> None:
-    assert Config().fit(Setting(images=100_000, batch=256, together=256)).queue == 50_000
-    assert Config().fit(Setting(images=1_000_000, batch=256, together=256)).queue == 128_000
+    assert (
+        CompRessConfig().resolve(DataContext(num_images=100_000, batch_size=256, forward_batch_size=256)).queue
+        == 50_000
+    )
+    assert (
+        CompRessConfig().resolve(DataContext(num_images=1_000_000, batch_size=256, forward_batch_size=256)).queue
+        == 128_000
+    )

@@ -10,20 +10,20 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.methods import HostConfig, MethodConfig
-from limbeck.methods.cone import CoNe, Config
-from tests.tiny import SETTING, Flat
+from limbeck.methods.cone import CoNe, CoNeConfig
+from tests.helpers.tiny import CONTEXT, Flat
 
 Golden = dict[str, np.ndarray]
 QUEUE, CLASSES, BATCH = 12, 4, 5
-FITTED = Config(
+FITTED = CoNeConfig(
     dim=6, projector_layers=1, queue=QUEUE, neighbours=5, classes=CLASSES, warmup_steps=0, momentum=0.9, smoothing=0.1
 )
 
 
-def cone(config: Config = FITTED) -> CoNe:
+def cone(config: CoNeConfig = FITTED) -> CoNe:
     """With linear heads over vectors of 7 numbers; nothing mixes the rows of a batch."""
     torch.manual_seed(0)
     return config.build(Flat(nn.Identity(), 7)).double()  # type: ignore[arg-type]
@@ -54,8 +54,8 @@ def test_a_step_of_the_authors(golden: Callable[[str], Golden], smoothing: float
     method, prefix = of_the_authors(g, smoothing), f"ls{smoothing}"
     x = torch.from_numpy(g["x"]).requires_grad_(True)
     batch = Batch((x,), torch.arange(4), torch.from_numpy(g["y"]))
-    assert_allclose(method(batch, Clock(0, 9)).total.detach(), g[f"{prefix}_warmup_loss_fc"], rtol=1e-9)
-    loss = method(batch, Clock(1, 9))
+    assert_allclose(method(batch, StepInfo(0, 9)).total.detach(), g[f"{prefix}_warmup_loss_fc"], rtol=1e-9)
+    loss = method(batch, StepInfo(1, 9))
     loss.total.backward()
     assert_allclose(loss.total.detach(), g[f"{prefix}_loss_total"], rtol=1e-9)
     for ours, theirs in {"labels": "fc", "contrast": "sup", "consistency": "dc"}.items():
@@ -66,14 +66,14 @@ def test_a_step_of_the_authors(golden: Callable[[str], Golden], smoothing: float
             grad = layer.get_parameter(leaf).grad
             assert_allclose(grad, g[f"{prefix}_grad_{theirs}.{leaf}"], rtol=1e-8, atol=1e-9)
     assert_allclose(x.grad, g[f"{prefix}_grad_x"], rtol=1e-8, atol=1e-9)
-    method.after_step(loss, Clock(1, 9))
+    method.after_step(loss, StepInfo(1, 9))
     for stream, name in {"keys": "queue", "votes": "queue_label_prob", "labels": "queue_label"}.items():
         assert_allclose(method.queue[stream], g[f"{name}_after"].T, rtol=1e-9, atol=1e-9)
 
 
-def descend(method: CoNe, batch: Batch, clock: Clock) -> Loss:
+def descend(method: CoNe, batch: Batch, step_info: StepInfo) -> LossOutput:
     """A step of plain descent; without `after_step`."""
-    loss = method(batch, clock)
+    loss = method(batch, step_info)
     learnt = [p for p in method.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss.total, learnt)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_queue_and_teacher_over_three_steps() -> None:
         votes = (keys @ teacher["output.weight"].T + teacher["output.bias"]).softmax(1)
         for row in range(BATCH):
             expected[(BATCH * step + row) % QUEUE] = F.normalize(keys[row], dim=0), votes[row], batch.labels[row]
-        method.after_step(descend(method, batch, Clock(step, steps)), Clock(step, steps))
+        method.after_step(descend(method, batch, StepInfo(step, steps)), StepInfo(step, steps))
         momentum = 1 - 0.1 * (np.cos(np.pi * (step + 1) / steps) + 1) / 2
         for name, value in teacher.items():
             value.mul_(momentum).add_((1 - momentum) * method.get_parameter(name).detach())
@@ -108,14 +108,16 @@ def test_halves_of_a_batch_average_to_the_whole() -> None:
     """Which is why processes agree: an image's loss depends on the queue alone, which is the same everywhere."""
     method, whole = cone(), vectors(9, 8)
     for step in range(3):
-        method.after_step(method(vectors(step), Clock(step, 9)), Clock(step, 9))
+        method.after_step(method(vectors(step), StepInfo(step, 9)), StepInfo(step, 9))
     assert whole.labels is not None
     halves = [
         Batch((view,), rows, labels)
-        for view, rows, labels in zip(whole.views[0].chunk(2), whole.rows.chunk(2), whole.labels.chunk(2), strict=True)
+        for view, rows, labels in zip(
+            whole.views[0].chunk(2), whole.indices.chunk(2), whole.labels.chunk(2), strict=True
+        )
     ]
-    parts = torch.stack([method(half, Clock(3, 9)).total for half in halves])
-    loss = method(whole, Clock(3, 9))
+    parts = torch.stack([method(half, StepInfo(3, 9)).total for half in halves])
+    loss = method(whole, StepInfo(3, 9))
     torch.testing.assert_close(parts.mean(), loss.total)
     assert loss.terms["contrast"] > 0
     assert loss.terms["consistency"] > 0
@@ -123,8 +125,8 @@ def test_halves_of_a_batch_average_to_the_whole() -> None:
 
 def test_labels_alone_teach_during_the_warmup() -> None:
     method = cone(replace(FITTED, warmup_steps=2))
-    assert method(vectors(0), Clock(1, 9)).terms.keys() == {"labels"}
-    assert method(vectors(0), Clock(2, 9)).terms.keys() == {"labels", "contrast", "consistency"}
+    assert method(vectors(0), StepInfo(1, 9)).terms.keys() == {"labels"}
+    assert method(vectors(0), StepInfo(2, 9)).terms.keys() == {"labels", "contrast", "consistency"}
 
 
 def test_the_student_is_evaluated_without_its_classifier() -> None:
@@ -133,32 +135,36 @@ def test_the_student_is_evaluated_without_its_classifier() -> None:
 
 
 def test_the_data_fill_in_classes_and_an_epoch_of_warmup() -> None:
-    fitted = Config(queue=48, neighbours=8).fit(SETTING)
-    assert (fitted.classes, fitted.warmup_steps) == (SETTING.classes, SETTING.images // SETTING.batch)
-    assert fitted.fit(SETTING) == fitted
-    assert Config(queue=48, neighbours=8).fit(SETTING._replace(steps=40)).warmup_steps == 4
-    assert Config(queue=48, neighbours=8, warmup_steps=3).fit(SETTING).warmup_steps == 3
+    fitted = CoNeConfig(queue=48, neighbours=8).resolve(CONTEXT)
+    assert (fitted.classes, fitted.warmup_steps) == (CONTEXT.num_classes, CONTEXT.num_images // CONTEXT.batch_size)
+    assert fitted.resolve(CONTEXT) == fitted
+    assert CoNeConfig(queue=48, neighbours=8).resolve(CONTEXT._replace(total_steps=40)).warmup_steps == 4
+    assert CoNeConfig(queue=48, neighbours=8, warmup_steps=3).resolve(CONTEXT).warmup_steps == 3
 
 
 @pytest.mark.parametrize(
-    ("config", "setting", "sentence"),
+    ("config", "context", "sentence"),
     [
-        (Config(), SETTING._replace(classes=0), "needs a label for every image.*not every image of the store has one"),
-        (Config(), SETTING._replace(classes=1), "there is one class only: give each class a folder"),
-        (Config(queue=251), SETTING, "take at most 250"),
-        (Config(queue=200), SETTING, "neighbours is 512: take 1 to 200"),
-        (Config(queue=48, neighbours=8, classes=3), SETTING, "classes is 3 and the store has 10"),
-        (Config(queue=48, neighbours=8, smoothing=1.0), SETTING, r"smoothing is 1.0: take 0 to 0\.9"),
+        (
+            CoNeConfig(),
+            CONTEXT._replace(num_classes=0),
+            "needs a label for every image.*not every image of the store has one",
+        ),
+        (CoNeConfig(), CONTEXT._replace(num_classes=1), "there is one class only: give each class a folder"),
+        (CoNeConfig(queue=251), CONTEXT, "take at most 250"),
+        (CoNeConfig(queue=200), CONTEXT, "neighbours is 512: take 1 to 200"),
+        (CoNeConfig(queue=48, neighbours=8, classes=3), CONTEXT, "classes is 3 and the store has 10"),
+        (CoNeConfig(queue=48, neighbours=8, smoothing=1.0), CONTEXT, r"smoothing is 1.0: take 0 to 0\.9"),
     ],
 )
-def test_what_does_not_suit_the_data_is_refused(config: Config, setting: Setting, sentence: str) -> None:
+def test_what_does_not_suit_the_data_is_refused(config: CoNeConfig, context: DataContext, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        config.fit(setting)
+        config.resolve(context)
 
 
 def test_two_views_are_refused_and_so_is_being_a_host() -> None:
     with pytest.raises(UserError, match="cone compares 1; choose one of supervised"):
-        Config(views="byol").make_views(32)
+        CoNeConfig(views="byol").make_views(32)
     with pytest.raises(UserError, match="no method can be built on 'cone'"):
         HostConfig.choose("cone")
-    assert MethodConfig.choose("cone") is Config
+    assert MethodConfig.choose("cone") is CoNeConfig

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Taught
-from limbeck.methods.disco import Config, DisCo
-from tests import tiny
-from tests.methods import told
+from limbeck.core.types import Batch, TeacherOutput
+from limbeck.methods.disco import DisCo, DisCoConfig
+from tests.helpers import tiny, told
 
-TINY = Config(queue=48, hidden=12)
+TINY = DisCoConfig(queue=48, hidden=12)
 
 
-def disco(config: Config = TINY) -> DisCo:
+def disco(config: DisCoConfig = TINY) -> DisCo:
     method = told.small(config)
     assert isinstance(method, DisCo)
     with torch.no_grad():
@@ -55,13 +54,13 @@ def test_a_step_is_its_definition() -> None:
 def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     """They sum the distances over the six images: a weight of six."""
     g = told.tensors(golden("disco_loss"))
-    method = told.method_with(Config(queue=12, hidden=4, weight=6.0), {"keys": g["queue_before"][0].T})
+    method = told.method_with(DisCoConfig(queue=12, hidden=4, weight=6.0), {"keys": g["queue_before"][0].T})
     for step in range(2):
         first, second = (g[name][step].requires_grad_() for name in ("s1_raw", "s2_raw"))
         method.embed = lambda images, second=second: second
         method.slow.module.forward = lambda view, step=step: g["k2_raw"][step]
-        taught = Taught((g["t1_raw"][step], g["t2_raw"][step]))
-        loss = method.learn(first, told.NONE, taught, tiny.CLOCK)
+        taught = TeacherOutput((g["t1_raw"][step], g["t2_raw"][step]))
+        loss = method.distillation_loss(first, told.NONE, taught, tiny.CLOCK)
         told.check(loss, g["loss"][step], {first: g["grad_s1_raw"][step], second: g["grad_s2_raw"][step]})
         torch.testing.assert_close(loss.terms["contrast"], g["loss_co"][step], rtol=0, atol=1e-10)
         distance = g["loss_mse1"][step] + g["loss_mse2"][step]
@@ -73,7 +72,7 @@ def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) ->
 def test_a_split_batch_gives_the_same_loss() -> None:
     """The mean over halves: the weight of the teacher does not depend on how many processes share a batch."""
     method, batch = disco(), tiny.batch_for(TINY, 8, torch.float64)
-    halves = [Batch(tuple(view.chunk(2)[i] for view in batch.views), batch.rows.chunk(2)[i]) for i in (0, 1)]
+    halves = [Batch(tuple(view.chunk(2)[i] for view in batch.views), batch.indices.chunk(2)[i]) for i in (0, 1)]
     whole = method(batch, tiny.CLOCK).total
     torch.testing.assert_close(sum(method(half, tiny.CLOCK).total for half in halves) / 2, whole)
 
@@ -90,8 +89,10 @@ def test_the_slow_copy_follows_backbone_and_head() -> None:
 
 
 def test_both_views_are_seen_by_both() -> None:
-    views = Config().make_views(32)
-    assert views[2:] == tuple(replace(view, teacher=True, like=number) for number, view in enumerate(views[:2]))
+    views = DisCoConfig().make_views(32)
+    assert views[2:] == tuple(
+        replace(view, for_teacher=True, same_crop_as=number) for number, view in enumerate(views[:2])
+    )
 
 
 def test_the_teacher_is_no_part_of_it() -> None:

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.methods.base import Branch
-from limbeck.methods.moby import Config, MoBY
-from tests.methods.loops import cos
-from tests.tiny import Flat, batch, tiny_vit
+from limbeck.core.types import Batch, StepInfo
+from limbeck.methods.base import ProjectedEncoder
+from limbeck.methods.moby import MoBY, MoBYConfig
+from tests.helpers.loops import cos
+from tests.helpers.tiny import Flat, batch, tiny_vit
 
 Golden = dict[str, np.ndarray]
 STEPS = 10  # the length of the run, of which the authors' numbers have three steps
@@ -47,10 +47,10 @@ def state(g: Golden, prefix: str) -> dict[str, Tensor]:
 def of_the_authors(g: Golden) -> MoBY:
     """Their method with the weights of the start, before the first step of which they move the teacher."""
     network = Flat(nn.Sequential(nn.Linear(7, 6, bias=False), nn.ReLU()), 6)
-    config = Config(dim=5, hidden=10, queue=8, momentum=float(g["base_momentum"]), temperature=float(g["temp"]))
+    config = MoBYConfig(dim=5, hidden=10, queue=8, momentum=float(g["base_momentum"]), temperature=float(g["temp"]))
     method = config.build(network).double()  # type: ignore[arg-type]
     method.load_state_dict(state(g, "init_"))
-    method.teacher.update(Branch(method.backbone, method.head.projector), float(g["base_momentum"]))
+    method.teacher.update(ProjectedEncoder(method.backbone, method.head.projector), float(g["base_momentum"]))
     return method
 
 
@@ -67,7 +67,7 @@ def test_three_steps_of_the_authors(golden: Callable[[str], Golden]) -> None:
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=float(g["sgd_lr"]))
     final = state(g, "final_")
     for step, views in enumerate(torch.from_numpy(g["x"])):
-        loss = method(Batch(tuple(views), torch.arange(4)), Clock(step, STEPS))
+        loss = method(Batch(tuple(views), torch.arange(4)), StepInfo(step, STEPS))
         assert_allclose(loss.total.detach(), g["losses"][step], rtol=1e-9)
         optimizer.zero_grad()
         loss.total.backward()
@@ -76,14 +76,14 @@ def test_three_steps_of_the_authors(golden: Callable[[str], Golden]) -> None:
         optimizer.step()
         if step == 2:
             check(method, {k: v for k, v in final.items() if not k.startswith("queue")})
-        method.after_step(loss, Clock(step, STEPS))
+        method.after_step(loss, StepInfo(step, STEPS))
     check(method, {k: v for k, v in final.items() if k in ("queue.first", "queue.second")})
     assert method.queue.pushed % 8 == final["queue.pushed"]
 
 
 def test_equals_its_definition() -> None:
     torch.manual_seed(0)
-    method = Config(hidden=12, dim=8, queue=12).build(tiny_vit()).double()
+    method = MoBYConfig(hidden=12, dim=8, queue=12).build(tiny_vit()).double()
     now = batch(5, torch.float64)
     total = torch.zeros((), dtype=torch.float64)
     for student, teacher, queue in ((0, 1, "second"), (1, 0, "first")):
@@ -92,7 +92,7 @@ def test_equals_its_definition() -> None:
         for q, k in zip(queries, keys, strict=True):
             sums = [torch.exp(cos(q, c) / 0.2) for c in [k, *method.bank(queue)]]
             total = total - torch.log(sums[0] / sum(sums)) / 5
-    loss = method(now, Clock(0, 1)).total
+    loss = method(now, StepInfo(0, 1)).total
     torch.testing.assert_close(loss, total, rtol=1e-10, atol=1e-12)
     learnt = [p for p in method.parameters() if p.requires_grad]
     for a, b in zip(torch.autograd.grad(loss, learnt), torch.autograd.grad(total, learnt), strict=True):
@@ -100,14 +100,14 @@ def test_equals_its_definition() -> None:
 
 
 def test_keys_go_to_the_queue_of_their_own_view() -> None:
-    method = Config(hidden=12, dim=8, queue=12).build(tiny_vit()).double()
+    method = MoBYConfig(hidden=12, dim=8, queue=12).build(tiny_vit()).double()
     now = batch(5, torch.float64)
     keys = [F.normalize(method.teacher.module(view), dim=1).detach() for view in now.views]
-    method.after_step(method(now, Clock(0, 2)), Clock(0, 2))
+    method.after_step(method(now, StepInfo(0, 2)), StepInfo(0, 2))
     for stream, expected in zip(("first", "second"), keys, strict=True):
         torch.testing.assert_close(method.bank(stream)[:5], expected)
 
 
 def test_the_student_is_evaluated() -> None:
-    method = Config(hidden=12, dim=8, queue=12).build(tiny_vit())
+    method = MoBYConfig(hidden=12, dim=8, queue=12).build(tiny_vit())
     assert method.encoder() is method.backbone

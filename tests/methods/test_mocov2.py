@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
-from limbeck.methods.mocov2 import Config, MoCoV2
-from tests.methods.loops import cos
-from tests.tiny import SETTING, Flat, batch, tiny_vit
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, StepInfo
+from limbeck.methods.mocov2 import MoCoV2, MoCoV2Config
+from tests.helpers.loops import cos
+from tests.helpers.tiny import CONTEXT, Flat, batch, tiny_vit
 
 QUEUE, TAU, MOMENTUM = 12, 0.2, 0.999
 
 
 def mocov2() -> MoCoV2:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8, queue=QUEUE).build(tiny_vit()).double()
+    return MoCoV2Config(hidden=12, dim=8, queue=QUEUE).build(tiny_vit()).double()
 
 
 def by_definition(method: MoCoV2, views: tuple[Tensor, ...], queue: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -41,7 +41,7 @@ def test_three_steps_equal_the_definition() -> None:
     for step in range(3):
         now = batch(5, torch.float64, seed=step)
         expected, keys = by_definition(method, now.views, queue)
-        loss = method(now, Clock(step, 3))
+        loss = method(now, StepInfo(step, 3))
         torch.testing.assert_close(loss.total, expected, rtol=1e-10, atol=1e-12)
         ours, theirs = (torch.autograd.grad(x, tuple(student.values())) for x in (loss.total, expected))
         for a, b in zip(ours, theirs, strict=True):
@@ -51,7 +51,7 @@ def test_three_steps_equal_the_definition() -> None:
         with torch.no_grad():
             for parameter, grad in zip(student.values(), ours, strict=True):
                 parameter -= 0.1 * grad
-        method.after_step(loss, Clock(step, 3))
+        method.after_step(loss, StepInfo(step, 3))
         for place, key in enumerate(keys, start=5 * step):
             queue[place % QUEUE] = key
         torch.testing.assert_close(method.bank(), torch.stack(queue), rtol=1e-12, atol=1e-12)
@@ -62,11 +62,11 @@ def test_three_steps_equal_the_definition() -> None:
 
 def test_other_images_of_the_batch_are_no_negatives() -> None:
     """The same image five times over: with the batch among the candidates the loss could not fall to 0."""
-    method = Config(hidden=12, dim=8, queue=QUEUE).build(Flat(nn.Identity(), 8))  # type: ignore[arg-type]
+    method = MoCoV2Config(hidden=12, dim=8, queue=QUEUE).build(Flat(nn.Identity(), 8))  # type: ignore[arg-type]
     method.head.projector = method.teacher.module.projector = nn.Identity()
     method.queue["keys"].copy_(-torch.ones(QUEUE, 8))
     alike = torch.ones(5, 8)
-    assert method(Batch((alike, alike), torch.arange(5)), Clock(0, 1)).total < 1e-3
+    assert method(Batch((alike, alike), torch.arange(5)), StepInfo(0, 1)).total < 1e-3
 
 
 def test_the_head_is_the_authors() -> None:
@@ -81,16 +81,16 @@ def test_the_student_is_evaluated() -> None:
 
 
 def test_the_default_queue_is_half_of_a_small_store_and_no_less_than_a_batch() -> None:
-    assert Config().fit(SETTING).queue == 125
-    assert Config().fit(SETTING._replace(batch=200, together=200)).queue == 200
-    assert Config().fit(SETTING._replace(images=10**6)).queue == 65536
+    assert MoCoV2Config().resolve(CONTEXT).queue == 125
+    assert MoCoV2Config().resolve(CONTEXT._replace(batch_size=200, forward_batch_size=200)).queue == 200
+    assert MoCoV2Config().resolve(CONTEXT._replace(num_images=10**6)).queue == 65536
 
 
 def test_a_queue_that_does_not_suit_the_data_is_refused() -> None:
-    assert Config(queue=SETTING.images).fit(SETTING).queue == SETTING.images
+    assert MoCoV2Config(queue=CONTEXT.num_images).resolve(CONTEXT).queue == CONTEXT.num_images
     with pytest.raises(UserError, match=r"251 rows is larger than the store of 250 images; take at most 250"):
-        Config(queue=251).fit(SETTING)
+        MoCoV2Config(queue=251).resolve(CONTEXT)
     with pytest.raises(UserError, match=r"at least 24"):
-        Config(queue=23).fit(SETTING)
+        MoCoV2Config(queue=23).resolve(CONTEXT)
     with pytest.raises(UserError, match="mocov2 compares 2"):
-        replace(Config(), views="multicrop").make_views(32)
+        replace(MoCoV2Config(), views="multicrop").make_views(32)

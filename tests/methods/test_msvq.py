@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from limbeck.contracts import Clock, Loss, Setting
-from limbeck.errors import UserError
-from limbeck.methods.msvq import MSVQ, Config
-from limbeck.methods.ressl import Config as ResslConfig
-from tests.tiny import batch_for, tiny_vit
+from limbeck.core.errors import UserError
+from limbeck.core.types import DataContext, LossOutput, StepInfo
+from limbeck.methods.msvq import MSVQ, MSVQConfig
+from limbeck.methods.ressl import ReSSLConfig
+from tests.helpers.tiny import batch_for, tiny_vit
 
-CLOCK = Clock(0, 10)
-TINY = Config(hidden=12, dim=6, queue=12)
+CLOCK = StepInfo(0, 10)
+TINY = MSVQConfig(hidden=12, dim=6, queue=12)
 
 
 def msvq() -> MSVQ:
@@ -72,12 +72,12 @@ def test_loss_gradient_and_queues_of_the_authors(golden: Callable[[str], dict[st
     first, second = g["z2_raw_teacher1"], g["z4_raw_teacher2"]
     method.teach = answering(iter([first, second, g["z3_raw_teacher1"]]))  # type: ignore[method-assign]
     step = method.encode(batch_for(TINY, 5, torch.float64))
-    loss = method.match(queries, step.targets[0])
+    loss = method.pair_loss(queries, step.targets[0])
     loss.backward()
     torch.testing.assert_close(loss.detach(), g["loss"], rtol=1e-9, atol=0)
     torch.testing.assert_close(queries.grad, g["grad_z1_raw"], rtol=1e-9, atol=1e-9)
 
-    method.after_step(Loss(loss, {}, step.memory), CLOCK)
+    method.after_step(LossOutput(loss, {}, step.memory), CLOCK)
     for stream, name, keys in (("first", "queue1", first), ("second", "queue2", second)):
         theirs = normalize(g[f"{name}_after"].T, dim=1)
         torch.testing.assert_close(method.queue[stream][1:], theirs[1:], rtol=0, atol=1e-12)
@@ -101,7 +101,7 @@ def test_with_equal_teachers_queues_and_weak_views_it_is_ressl() -> None:
     method.queue["second"].copy_(method.queue["first"])
     batch = batch_for(TINY, 4, torch.float64)
     strong, weak, *_ = batch.views
-    ressl = ResslConfig(hidden=12, dim=6, queue=12).build(method.backbone).double()
+    ressl = ReSSLConfig(hidden=12, dim=6, queue=12).build(method.backbone).double()
     ressl.head, ressl.teacher = method.head, method.teacher
     ressl.queue["keys"].copy_(method.queue["first"])
     expected = ressl(batch._replace(views=(strong, weak)), CLOCK).total
@@ -110,9 +110,9 @@ def test_with_equal_teachers_queues_and_weak_views_it_is_ressl() -> None:
 
 def test_views_that_do_not_suit_are_refused() -> None:
     with pytest.raises(UserError, match=r"'ressl' are 2 of each image and msvq compares 4; choose one of msvq"):
-        Config(views="ressl").make_views(32)
+        MSVQConfig(views="ressl").make_views(32)
 
 
 def test_a_queue_that_does_not_suit_is_refused() -> None:
     with pytest.raises(UserError, match=r"4,097 rows is larger than the store of 1,000 images; take at most 1,000"):
-        Config(queue=4097).fit(Setting(images=1000, batch=256, together=256))
+        MSVQConfig(queue=4097).resolve(DataContext(num_images=1000, batch_size=256, forward_batch_size=256))

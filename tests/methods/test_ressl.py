@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Clock, Setting
-from limbeck.errors import UserError
-from limbeck.methods.ressl import Config, ReSSL
-from tests.tiny import batch_for, tiny_vit
+from limbeck.core.errors import UserError
+from limbeck.core.types import DataContext, StepInfo
+from limbeck.methods.ressl import ReSSL, ReSSLConfig
+from tests.helpers.tiny import batch_for, tiny_vit
 
-CLOCK = Clock(0, 10)
-TINY = Config(hidden=12, dim=6, queue=12)
+CLOCK = StepInfo(0, 10)
+TINY = ReSSLConfig(hidden=12, dim=6, queue=12)
 
 
-def ressl(config: Config) -> ReSSL:
+def ressl(config: ReSSLConfig) -> ReSSL:
     torch.manual_seed(0)
     return config.build(tiny_vit()).double()
 
@@ -57,7 +57,7 @@ def test_loss_gradient_and_queue_of_the_authors(golden: Callable[[str], dict[str
     images = batch_for(TINY, 4, torch.float64)
     method.teach = lambda view, teacher=None: g["k_raw"]  # type: ignore[method-assign]
     step = method.encode(images)
-    loss = method.match(queries, step.targets[0])
+    loss = method.pair_loss(queries, step.targets[0])
     loss.backward()
     torch.testing.assert_close(loss.detach(), g["loss"], rtol=1e-9, atol=0)
     torch.testing.assert_close(queries.grad, g["grad_q_raw"], rtol=1e-9, atol=1e-9)
@@ -73,9 +73,9 @@ def test_the_head_has_biases_and_no_norms() -> None:
 
 def test_views_that_do_not_suit_are_refused() -> None:
     with pytest.raises(UserError, match=r"'supervised' are 1 of each image and ressl compares 2 to 6; choose one of"):
-        Config(views="supervised").make_views(32)
+        ReSSLConfig(views="supervised").make_views(32)
 
 
 def test_a_queue_that_does_not_suit_is_refused() -> None:
     with pytest.raises(UserError, match=r"131,073 rows is larger than the store of 50,000 images; take at most 50,000"):
-        Config(queue=131_073).fit(Setting(images=50_000, batch=256, together=256))
+        ReSSLConfig(queue=131_073).resolve(DataContext(num_images=50_000, batch_size=256, forward_batch_size=256))

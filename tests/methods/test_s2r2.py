@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.errors import UserError
-from limbeck.methods.s2r2 import S2R2, Config
-from tests.losses.test_ranking import loops
-from tests.tiny import tiny_vit, views_of
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, StepInfo
+from limbeck.methods.s2r2 import S2R2, S2R2Config
+from tests.helpers.loss_loops import smooth_ap_loops
+from tests.helpers.tiny import tiny_vit, views_of
 
-CLOCK = Clock(3, 10)
+CLOCK = StepInfo(3, 10)
 IMAGES, VIEWS = 4, 3
 
 
 def s2r2() -> S2R2:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8, positives=VIEWS).build(tiny_vit()).double()
+    return S2R2Config(hidden=12, dim=8, positives=VIEWS).build(tiny_vit()).double()
 
 
 def batch() -> Batch:
@@ -31,7 +31,7 @@ def test_equals_its_definition() -> None:
     z = method.head.project(method.backbone(torch.cat(batch().views)).final)
     ranked = [[j for j in rows if j != i] for i in rows]
     own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
-    expected = loops(z, z, own, ranked, 0.05)
+    expected = smooth_ap_loops(z, z, own, ranked, 0.05)
     total = method(batch(), CLOCK).total
     torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-12)
     learnt = [p for p in method.parameters() if p.requires_grad]
@@ -41,7 +41,7 @@ def test_equals_its_definition() -> None:
 
 def test_two_views_have_one_positive_whose_rank_is_what_counts() -> None:
     """At a low temperature, a query whose positive is third has a precision of a third."""
-    method = Config(hidden=12, dim=8, positives=2, temperature=1e-4).build(tiny_vit())
+    method = S2R2Config(hidden=12, dim=8, positives=2, temperature=1e-4).build(tiny_vit())
     angles = torch.tensor([0.0, 45.0, 92.0, 20.0, 130.0, 171.0]).deg2rad()  # 3 to 5 are partners of 0 to 2
     rows = torch.stack([angles.cos(), angles.sin()], 1)
     ranks = []
@@ -50,7 +50,7 @@ def test_two_views_have_one_positive_whose_rank_is_what_counts() -> None:
         ranks.append(int((distance <= distance[(i + 3) % 6]).sum()) - 1)
     assert max(ranks) >= 3
     expected = 1 - sum(1 / r for r in ranks) / 6
-    assert abs(method.match(rows, rows).item() - expected) < 1e-4
+    assert abs(method.pair_loss(rows, rows).item() - expected) < 1e-4
 
 
 def test_queries_of_another_layer_rank_the_last_layers_gallery() -> None:
@@ -58,7 +58,7 @@ def test_queries_of_another_layer_rank_the_last_layers_gallery() -> None:
     queries, gallery = torch.randn(2, IMAGES * VIEWS, 8, dtype=torch.float64)
     ranked = [[j for j in range(IMAGES * VIEWS) if j != i] for i in range(IMAGES * VIEWS)]
     own = [[j for j in seen if j % IMAGES == i % IMAGES] for i, seen in enumerate(ranked)]
-    torch.testing.assert_close(method.match(queries, gallery), loops(queries, gallery, own, ranked, 0.05))
+    torch.testing.assert_close(method.pair_loss(queries, gallery), smooth_ap_loops(queries, gallery, own, ranked, 0.05))
 
 
 def test_batchnorm_sees_all_views_at_once() -> None:
@@ -71,12 +71,12 @@ def test_batchnorm_sees_all_views_at_once() -> None:
 
 
 def test_the_pair_of_the_preset_is_repeated() -> None:
-    first, second, third = dataclasses.replace(Config(views="byol"), positives=3).make_views(96)
+    first, second, third = dataclasses.replace(S2R2Config(views="byol"), positives=3).make_views(96)
     assert first == third != second
 
 
 def test_what_cannot_work_is_refused_with_what_would() -> None:
     with pytest.raises(UserError, match=r"positives is 1: .* take at least 2"):
-        Config(positives=1).fit(Setting(images=100, batch=8, together=8))
+        S2R2Config(positives=1).resolve(DataContext(num_images=100, batch_size=8, forward_batch_size=8))
     with pytest.raises(UserError, match=r"the views 'multicrop' are 8 of each image .* choose one of simclr"):
-        Config(views="multicrop").make_views(96)
+        S2R2Config(views="multicrop").make_views(96)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.contracts import Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import StepInfo
 from limbeck.methods import HostConfig, method_config
-from limbeck.methods.sdssl import SDSSL, Config
-from tests.tiny import batch, tiny_vit
+from limbeck.methods.sdssl import SDSSL, SDSSLConfig
+from tests.helpers.tiny import batch, tiny_vit
 
-HALFWAY = Clock(5, 10)
+HALFWAY = StepInfo(5, 10)
 
 
 def host(name: str = "byol") -> HostConfig:
@@ -22,7 +22,7 @@ def host(name: str = "byol") -> HostConfig:
 
 def sdssl(name: str = "byol", **settings: Any) -> SDSSL:
     torch.manual_seed(0)
-    return Config(host=host(name), hidden=10, **settings).build(tiny_vit(depth=4))
+    return SDSSLConfig(host=host(name), hidden=10, **settings).build(tiny_vit(depth=4))
 
 
 @pytest.mark.parametrize("layer", [0, 4, 99])
@@ -34,15 +34,15 @@ def test_only_layers_before_the_last_can_learn_from_it(layer: int) -> None:
 @pytest.mark.parametrize(("name", "alpha"), [("simclr", 0.8), ("byol", 0.8), ("mocov3", 1.0)])
 def test_alpha_rises_to_the_release_s_value(name: str, alpha: float) -> None:
     method = sdssl(name)
-    found = [method.alpha(Clock(step, 10)) for step in (0, 5, 10)]
+    found = [method.alpha(StepInfo(step, 10)) for step in (0, 5, 10)]
     assert found == pytest.approx([0, alpha / 2, alpha])
-    steps = [method.alpha(Clock(step, 10)) for step in range(11)]
+    steps = [method.alpha(StepInfo(step, 10)) for step in range(11)]
     assert steps == sorted(steps)
 
 
 def test_alpha_may_be_constant() -> None:
     method = sdssl(alpha=0.6, alpha_schedule="constant")
-    assert {method.alpha(Clock(step, 10)) for step in range(11)} == {0.6}
+    assert {method.alpha(StepInfo(step, 10)) for step in range(11)} == {0.6}
 
 
 def test_alpha_weighs_the_mean_of_the_layers() -> None:
@@ -71,7 +71,7 @@ def test_the_last_layer_learns_nothing_from_the_others() -> None:
     method = sdssl("simclr", layers=(2,), alpha=1.0, alpha_schedule="constant")
     step = method.host.encode(batch(), (2,))
     queries = method.heads["2"].project(step.features[0].taps[2])  # type: ignore[operator]
-    method.host.match(queries, step.targets[0].detach()).backward()
+    method.host.pair_loss(queries, step.targets[0].detach()).backward()
     blocks = method.backbone.model.blocks
     assert blocks[1].attn.qkv.weight.grad.abs().sum() > 0
     assert all(p.grad is None for block in blocks[2:] for p in block.parameters())

@@ -9,20 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Taught
+from limbeck.core.types import TeacherOutput
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base.anchors import temperature_for
-from limbeck.methods.seed import Config, Seed
-from tests import tiny
-from tests.conformance import test_laws as laws
-from tests.methods import told
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.methods.seed import SEED, SEEDConfig
+from tests.helpers import laws, tiny, told
 
-TINY = Config(queue=48)
+TINY = SEEDConfig(queue=48)
 
 
-def seed(small: int = 0) -> Seed:
+def seed(small: int = 0) -> SEED:
     method = told.small(replace(TINY, small=small, temperature=0.3))
-    assert isinstance(method, Seed)
+    assert isinstance(method, SEED)
     return method
 
 
@@ -32,7 +30,7 @@ def shares(row: Tensor, own: Tensor, bank: Tensor, t: float) -> Tensor:
     return weights / weights.sum()
 
 
-def slow_loss(method: Seed, view: Tensor, vectors: Tensor, bank: Tensor) -> Tensor:
+def slow_loss(method: SEED, view: Tensor, vectors: Tensor, bank: Tensor) -> Tensor:
     state = dict(method.head.named_parameters())
     hidden = (method.backbone(view).final @ state["0.weight"].T + state["0.bias"]).clamp(min=0)
     total = torch.zeros((), dtype=torch.float64)
@@ -71,19 +69,21 @@ def test_small_crops_have_a_queue_of_their_own() -> None:
 
 
 def test_small_crops_are_those_of_swav_seen_by_both() -> None:
-    views = Config(small=6).make_views(224)
+    views = SEEDConfig(small=6).make_views(224)
     assert [view.size for view in views[:7]] == [224] + [96] * 6
     assert [view.scale for view in views[:7]] == [(0.2, 1.0)] + [(0.05, 0.14)] * 6
-    assert views[7:] == tuple(replace(view, teacher=True, like=number) for number, view in enumerate(views[:7]))
+    assert views[7:] == tuple(
+        replace(view, for_teacher=True, same_crop_as=number) for number, view in enumerate(views[:7])
+    )
 
 
 def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     g = told.tensors(golden("seed_t0.2_temp0.07"))
-    config = Config(queue=10, temperature=float(g["t_student"]), teacher_temperature=float(g["t_teacher"]))
+    config = SEEDConfig(queue=10, temperature=float(g["t_student"]), teacher_temperature=float(g["t_teacher"]))
     method = told.method_with(config, {"teacher": g["queue_before"][0].T})
     for step in range(3):
         student = g["student_raw"][step].requires_grad_()
-        loss = method.learn(student, told.NONE, Taught((g["teacher_raw"][step],)), tiny.CLOCK)
+        loss = method.distillation_loss(student, told.NONE, TeacherOutput((g["teacher_raw"][step],)), tiny.CLOCK)
         told.check(loss, g["loss"][step], {student: g["grad_student_raw"][step]})
         method.after_step(loss, tiny.CLOCK)
         torch.testing.assert_close(method.queue["teacher"], g["queue_after"][step].T, rtol=0, atol=1e-12)
@@ -92,10 +92,10 @@ def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) ->
 def test_a_teacher_at_zero_makes_it_infonce() -> None:
     """Of the teacher's vector of the same view."""
     bank = F.normalize(torch.randn(10, 8, dtype=torch.float64), dim=1)
-    method = told.method_with(Config(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": bank})
+    method = told.method_with(SEEDConfig(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": bank})
     student = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     vectors = torch.randn(5, 8, dtype=torch.float64)
-    loss = method.learn(student, told.NONE, Taught((vectors,)), tiny.CLOCK).total
+    loss = method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total
     expected = info_nce(student, bank, vectors, 0.2)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(loss, student), torch.autograd.grad(expected, student))
@@ -105,11 +105,15 @@ def test_half_precision_does_not_round_the_targets() -> None:
     """At the authors' temperature of 1e-4 bfloat16 would make ties of all cosines above 0.998."""
     vectors = F.normalize(torch.randn(1, 8), dim=1)
     near = F.normalize(vectors + 0.01 * torch.randn(10, 8), dim=1)
-    method = told.method_with(Config(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": near}).float()
+    method = told.method_with(
+        SEEDConfig(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": near}
+    ).float()
     student = torch.randn(1, 8)
-    plain = method.learn(student, told.NONE, Taught((vectors,)), tiny.CLOCK).total
+    plain = method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(method.learn(student, told.NONE, Taught((vectors,)), tiny.CLOCK).total, plain)
+        assert torch.equal(
+            method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total, plain
+        )
 
 
 @pytest.mark.parametrize("small", [0, 2])
@@ -126,7 +130,7 @@ def test_the_laws_hold_with_small_crops() -> None:
 
 
 def test_the_dense_term_adds_no_view() -> None:
-    plain, dense = Config(small=1).make_views(16), Config(small=1, dense=1.0).make_views(16)
+    plain, dense = SEEDConfig(small=1).make_views(16), SEEDConfig(small=1, dense=1.0).make_views(16)
     assert plain == dense
     assert tiny.build(replace(TINY, dense=1.0), tiny.tiny_vit())(tiny.batch_for(TINY), tiny.CLOCK).total.isfinite()
 
@@ -135,6 +139,6 @@ def test_temperatures_are_chosen_where_none_are_given() -> None:
     sample = torch.randn(40, 6)
     chosen = temperature_for(sample)
     asked = [(None, None), (None, 0.01), (0.2, None), (0.2, 0.01)]
-    suited = [Config(temperature=a, teacher_temperature=b).suit(sample) for a, b in asked]
+    suited = [SEEDConfig(temperature=a, teacher_temperature=b).with_teacher_defaults(sample) for a, b in asked]
     wanted = [(chosen, chosen), (chosen, 0.01), (0.2, chosen), (0.2, 0.01)]
     assert [(config.temperature, config.teacher_temperature) for config in suited] == wanted

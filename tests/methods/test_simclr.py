@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from limbeck.contracts import Clock
-from limbeck.methods.simclr import Config, SimCLR
-from tests.tiny import batch, tiny_vit
+from limbeck.core.types import StepInfo
+from limbeck.methods.simclr import SimCLR, SimCLRConfig
+from tests.helpers.tiny import batch, tiny_vit
 
-CLOCK = Clock(0, 10)
+CLOCK = StepInfo(0, 10)
 
 
 def simclr() -> SimCLR:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8).build(tiny_vit())
+    return SimCLRConfig(hidden=12, dim=8).build(tiny_vit())
 
 
 def test_a_row_is_no_candidate_of_itself() -> None:
@@ -22,7 +22,7 @@ def test_a_row_is_no_candidate_of_itself() -> None:
     for row in range(6):
         moved = torch.where(pairs[row][:, None], torch.randn(6, 8), targets)
         alone = queries.clone().requires_grad_(True)
-        before, after = (torch.autograd.grad(method.match(alone, t), alone)[0] for t in (targets, moved))
+        before, after = (torch.autograd.grad(method.pair_loss(alone, t), alone)[0] for t in (targets, moved))
         same = torch.isclose(before, after, rtol=0, atol=1e-7).all(dim=1)
         assert torch.equal(same, pairs[row])
 
@@ -30,8 +30,8 @@ def test_a_row_is_no_candidate_of_itself() -> None:
 def test_the_positive_is_the_other_view_of_the_image() -> None:
     """Rows are [view 1; view 2]: with unit vectors that differ between images, pairs alone give the least loss."""
     method, images = simclr(), torch.eye(8)[:3]
-    right = method.match(images.repeat(2, 1), images.repeat(2, 1))
-    wrong = method.match(images.repeat(2, 1), torch.cat([images, images.roll(1, 0)]))
+    right = method.pair_loss(images.repeat(2, 1), images.repeat(2, 1))
+    wrong = method.pair_loss(images.repeat(2, 1), torch.cat([images, images.roll(1, 0)]))
     assert right < wrong
 
 

@@ -1,20 +1,18 @@
 """SimReg against its authors' numbers, and what it asks of teacher and views."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from limbeck.data.views import IMAGENET_MEAN
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.simreg import Config, SimReg
-from tests import tiny
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from limbeck.methods.simreg import SimReg, SimRegConfig
+from tests.helpers import tiny
+from tests.helpers.golden import GOLDEN
 
 
 def test_the_authors_numbers() -> None:
@@ -28,7 +26,7 @@ def test_the_authors_numbers() -> None:
 
 def test_the_head_is_that_of_the_authors() -> None:
     """Linear, BatchNorm, ReLU, Linear; and once more, to the teacher's width."""
-    method = tiny.build(Config(), tiny.tiny_vit())
+    method = tiny.build(SimRegConfig(), tiny.tiny_vit())
     assert isinstance(method, SimReg)
     layers = [(m.in_features, m.out_features) for m in method.head.modules() if isinstance(m, nn.Linear)]
     assert layers == [(16, 32), (32, 16), (16, 32), (32, 32)]
@@ -37,29 +35,29 @@ def test_the_head_is_that_of_the_authors() -> None:
 
 
 def test_both_see_the_same_crop() -> None:
-    student, teacher = Config().make_views(32)
-    assert not student.teacher
-    assert teacher == replace(student, teacher=True, like=0)
+    student, teacher = SimRegConfig().make_views(32)
+    assert not student.for_teacher
+    assert teacher == replace(student, for_teacher=True, same_crop_as=0)
     assert student.mean == IMAGENET_MEAN
 
 
 def test_it_cannot_be_pretrained_without_a_teacher() -> None:
     with pytest.raises(UserError, match="simreg learns from a teacher: use `limbeck distill --method simreg --teacher"):
-        Config().build(tiny.tiny_vit())
+        SimRegConfig().build(tiny.tiny_vit())
 
 
 def test_the_dense_term_is_added_with_its_weight() -> None:
     torch.manual_seed(0)
-    plain, dense = (tiny.build(Config(dense=weight), tiny.tiny_vit()) for weight in (0.0, 2.0))
+    plain, dense = (tiny.build(SimRegConfig(dense=weight), tiny.tiny_vit()) for weight in (0.0, 2.0))
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
             parameter.copy_(dense.get_parameter(name))
-    batch = tiny.batch_for(Config())
-    clock = tiny.CLOCK
-    loss = dense(batch, clock)
-    torch.testing.assert_close(loss.total, plain(batch, clock).total + 2.0 * loss.terms["dense"])
+    batch = tiny.batch_for(SimRegConfig())
+    step_info = tiny.CLOCK
+    loss = dense(batch, step_info)
+    torch.testing.assert_close(loss.total, plain(batch, step_info).total + 2.0 * loss.terms["dense"])
     assert loss.terms["dense"] > 0
     loss.total.backward()
     assert isinstance(dense, SimReg)
-    assert dense.places is not None
-    assert dense.places.weight.grad is not None
+    assert dense.dense_projection is not None
+    assert dense.dense_projection.weight.grad is not None

@@ -5,20 +5,20 @@ import dataclasses
 import pytest
 import torch
 
-from limbeck.contracts import Clock
+from limbeck.core.types import StepInfo
 from limbeck.methods import Method
-from limbeck.methods.base import MomentumHost
-from limbeck.methods.sdssl import SDSSL, Config
+from limbeck.methods.base import SymmetricEMAHost
+from limbeck.methods.sdssl import SDSSL, SDSSLConfig
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.methods import loops
-from tests.methods.steps import MATCH, Reference
-from tests.tiny import batch, configs, tiny_vit
+from tests.helpers import loops
+from tests.helpers.steps import MATCH, Reference
+from tests.helpers.tiny import batch, configs, tiny_vit
 
-CLOCK = Clock(step=7, steps=20)
+CLOCK = StepInfo(step=7, total_steps=20)
 LR, DECAY = 1e-3, 0.1
 
 
-def jittered(config: Config) -> Method:
+def jittered(config: SDSSLConfig) -> Method:
     """A method in float64 whose norms, biases, tokens and teacher are nowhere trivial."""
     torch.manual_seed(0)
     method = config.build(tiny_vit(depth=4)).double()
@@ -31,7 +31,7 @@ def jittered(config: Config) -> Method:
 def reference_of(method: Method) -> Reference:
     if not isinstance(method, SDSSL):
         return Reference(method, [], 0.0, 0.0)
-    alpha = loops.rise(1.0 if method.host.cfg.name == "mocov3" else 0.8, CLOCK.step, CLOCK.steps)
+    alpha = loops.rise(1.0 if method.host.cfg.name == "mocov3" else 0.8, CLOCK.step, CLOCK.total_steps)
     return Reference(method, [1, 2, 3], alpha, 1.0)
 
 
@@ -67,9 +67,11 @@ def test_a_whole_step_equals_the_loops(name: str) -> None:
 
 def check_teacher(method: Method, before: dict[str, torch.Tensor]) -> None:
     host = method.host if isinstance(method, SDSSL) else method
-    if not isinstance(host, MomentumHost):
+    if not isinstance(host, SymmetricEMAHost):
         return
-    momentum = 1 - loops.rise(1 - 0.996, CLOCK.steps - CLOCK.step, CLOCK.steps)  # a half-cosine read backwards
+    momentum = 1 - loops.rise(
+        1 - 0.996, CLOCK.total_steps - CLOCK.step, CLOCK.total_steps
+    )  # a half-cosine read backwards
     prefix = "host." if isinstance(method, SDSSL) else ""
     teacher, student = dict(host.teacher.module.named_parameters()), dict(host.named_parameters())
     for key, value in teacher.items():

@@ -8,20 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.contracts import Batch, Clock, Loss, Setting
-from limbeck.errors import UserError
-from limbeck.methods.sdssl import Config as Sdssl
-from limbeck.methods.swav import Config, SwAV
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.swav import SwAV, SwAVConfig
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.losses.test_assignment import prediction_loops, sinkhorn_loops
-from tests.tiny import tiny_vit, views_of
+from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
+from tests.helpers.tiny import tiny_vit, views_of
 
-CLOCK = Clock(3, 10)
-SETTING = Setting(images=100, batch=8, together=8)
+CLOCK = StepInfo(3, 10)
+CONTEXT = DataContext(num_images=100, batch_size=8, forward_batch_size=8)
 
 
-def config(**changes: int | None) -> Config:
-    return dataclasses.replace(Config(hidden=12, dim=8, prototypes=5, freeze_steps=0), **changes)
+def config(**changes: int | None) -> SwAVConfig:
+    return dataclasses.replace(SwAVConfig(hidden=12, dim=8, prototypes=5, freeze_steps=0), **changes)
 
 
 def swav(**changes: int) -> SwAV:
@@ -75,7 +75,7 @@ def test_the_queue_begins_to_fill_when_it_is_told_to() -> None:
     method = swav(queue=8, queue_after=3)
     assert method.queue is not None
     for step in range(5):
-        method.after_step(method(batch(), Clock(step, 10)), Clock(step, 10))
+        method.after_step(method(batch(), StepInfo(step, 10)), StepInfo(step, 10))
         assert int(method.queue.pushed) == 4 * max(0, step - 2)
 
 
@@ -86,12 +86,12 @@ def test_frozen_prototypes_have_a_gradient_of_zeros_and_outlive_weight_decay(nam
     optimizer = build_optimizer(method, OptimConfig(name=name, lr=0.1, weight_decay=0.5))  # type: ignore[arg-type]
     for step in range(5):
         optimizer.zero_grad()
-        loss: Loss = method(batch(), Clock(step, 10))
+        loss: LossOutput = method(batch(), StepInfo(step, 10))
         loss.total.backward()
         assert method.prototypes.grad is not None
         assert bool(method.prototypes.grad.any()) == (step >= 3)
         optimizer.step()
-        method.after_step(loss, Clock(step, 10))
+        method.after_step(loss, StepInfo(step, 10))
         moved = (method.prototypes - start).abs().max().item()
         assert moved < 1e-6 if step < 3 else moved > 1e-5
         torch.testing.assert_close(method.prototypes.norm(dim=1), torch.ones(5, dtype=torch.float64))
@@ -99,7 +99,7 @@ def test_frozen_prototypes_have_a_gradient_of_zeros_and_outlive_weight_decay(nam
 
 def test_layers_that_learn_from_the_last_one_leave_the_prototypes_alone() -> None:
     torch.manual_seed(0)
-    method = Sdssl(host=config(), hidden=12, alpha=1.0, alpha_schedule="constant").build(tiny_vit()).double()
+    method = SDSSLConfig(host=config(), hidden=12, alpha=1.0, alpha_schedule="constant").build(tiny_vit()).double()
     host = method.host
     assert isinstance(host, SwAV)
     (both,) = torch.autograd.grad(method(batch(), CLOCK).total, [host.prototypes])
@@ -118,20 +118,20 @@ def test_crops_of_one_size_share_a_pass_and_all_share_the_head() -> None:
 
 def test_prototypes_are_frozen_for_an_epoch_and_no_more_than_a_tenth_of_the_run() -> None:
     unsaid = config(freeze_steps=None)
-    assert unsaid.fit(SETTING).freeze_steps == 100 // 8
-    assert unsaid.fit(SETTING._replace(steps=57)).freeze_steps == 5
-    assert config(freeze_steps=56).fit(SETTING._replace(steps=57)).freeze_steps == 56
+    assert unsaid.resolve(CONTEXT).freeze_steps == 100 // 8
+    assert unsaid.resolve(CONTEXT._replace(total_steps=57)).freeze_steps == 5
+    assert config(freeze_steps=56).resolve(CONTEXT._replace(total_steps=57)).freeze_steps == 56
     with pytest.raises(UserError, match=r"freeze_steps is 57 and the run has 57 steps.* take 5 or leave it out"):
-        config(freeze_steps=57).fit(SETTING._replace(steps=57))
+        config(freeze_steps=57).resolve(CONTEXT._replace(total_steps=57))
 
 
 def test_what_cannot_work_is_refused_with_what_would() -> None:
     with pytest.raises(UserError, match="prototypes 1 leave nothing to choose: take at least 2"):
-        config(prototypes=1).fit(SETTING)
+        config(prototypes=1).resolve(CONTEXT)
     with pytest.raises(UserError, match="queue of 101 rows is larger than the store of 100 images; take at most 100"):
-        config(queue=101).fit(SETTING)
+        config(queue=101).resolve(CONTEXT)
     with pytest.raises(UserError, match="queue of 7 rows is smaller than a batch of 8; take at least 8"):
-        config(queue=7).fit(SETTING)
+        config(queue=7).resolve(CONTEXT)
     with pytest.raises(UserError, match="the views 'supervised' are 1 of each image and swav compares 2 to 8"):
         dataclasses.replace(config(), views="supervised").make_views(16)
-    assert config(queue=100).fit(SETTING).queue == 100
+    assert config(queue=100).resolve(CONTEXT).queue == 100

@@ -9,15 +9,14 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import HostConfig
-from limbeck.methods.wcl import WCL, Config
-from tests.losses.test_contrastive import loops, sup_con_loops
-from tests.losses.test_graph import same
-from tests.tiny import Flat, batch, tiny_vit
+from limbeck.methods.wcl import WCL, WCLConfig
+from tests.helpers.loss_loops import info_nce_loops, same_component, sup_con_loops
+from tests.helpers.tiny import Flat, batch, tiny_vit
 
-CLOCK = Clock(3, 10)
+CLOCK = StepInfo(3, 10)
 
 
 def linear(weight: Tensor) -> nn.Linear:
@@ -29,7 +28,7 @@ def linear(weight: Tensor) -> nn.Linear:
 def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     """Features of two views under two linear heads: both losses, and every gradient."""
     g = golden("wcl_ws1")
-    method = WCL(Flat(nn.Identity(), 7), Config(hidden=4, dim=5))  # type: ignore[arg-type]
+    method = WCL(Flat(nn.Identity(), 7), WCLConfig(hidden=4, dim=5))  # type: ignore[arg-type]
     method.instance_head, method.graph_head = (linear(torch.from_numpy(g[f"head{i}_w"])) for i in (1, 2))  # type: ignore[assignment]
     views = tuple(torch.from_numpy(g[f"x{i}"]).requires_grad_(True) for i in (1, 2))
     loss = method(Batch(views, torch.arange(16)), CLOCK)
@@ -44,7 +43,7 @@ def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -
 
 def wcl(detach_keys: bool) -> WCL:
     torch.manual_seed(0)
-    return Config(hidden=12, dim=8, detach_keys=detach_keys).build(tiny_vit()).double()
+    return WCLConfig(hidden=12, dim=8, detach_keys=detach_keys).build(tiny_vit()).double()
 
 
 def components_by_hand(rows: Tensor) -> list[int]:
@@ -63,10 +62,10 @@ def test_equals_its_definition(detach_keys: bool) -> None:
     method, data = wcl(detach_keys), batch(8, torch.float64)
     h = [method.backbone(view).final for view in data.views]
     z = torch.cat([method.instance_head(x) for x in h])
-    expected = loops(z, z, torch.arange(16).roll(8), 0.1, torch.arange(16))
+    expected = info_nce_loops(z, z, torch.arange(16).roll(8), 0.1, torch.arange(16))
     views = [method.graph_head(x) for x in h]
     for view, other in (views, views[::-1]):
-        positives = torch.from_numpy(same(torch.tensor(components_by_hand(other.detach()))))
+        positives = torch.from_numpy(same_component(torch.tensor(components_by_hand(other.detach()))))
         keys = view.detach() if detach_keys else view
         expected = expected + sup_con_loops(view, keys, positives, 0.1, torch.arange(8)) / 2
     total = method(data, CLOCK).total
@@ -78,7 +77,7 @@ def test_equals_its_definition(detach_keys: bool) -> None:
 
 def test_a_preset_of_other_than_two_views_is_refused() -> None:
     with pytest.raises(UserError, match="the views 'multicrop' are 8 of each image and wcl compares 2; choose one of"):
-        dataclasses.replace(Config(), views="multicrop").make_views(96)
+        dataclasses.replace(WCLConfig(), views="multicrop").make_views(96)
 
 
 def test_it_says_why_it_is_no_host() -> None:

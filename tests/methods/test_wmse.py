@@ -14,31 +14,31 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.contracts import Batch, Clock, Setting
-from limbeck.distributed import sync_batchnorm
-from limbeck.errors import UserError
-from limbeck.heads import Head
-from limbeck.methods.sdssl import Config as SdsslConfig
-from limbeck.methods.wmse import WMSE, Config
+from limbeck.core.distributed import sync_batchnorm
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, StepInfo
+from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.wmse import WMSE, WMSEConfig
+from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
-from tests.losses.test_whitening import w_mse_in_loops, whiten_in_loops
-from tests.tiny import Flat, tiny_vit, views_of
+from tests.helpers.loss_loops import w_mse_in_loops, whiten_in_loops
+from tests.helpers.tiny import Flat, tiny_vit, views_of
 
 Golden = Callable[[str], dict[str, np.ndarray]]
-CLOCK = Clock(0, 10)
-SETTING = Setting(images=50_000, batch=512, together=512)
+CLOCK = StepInfo(0, 10)
+CONTEXT = DataContext(num_images=50_000, batch_size=512, forward_batch_size=512)
 
 
 def wmse(**settings: Any) -> WMSE:
     torch.manual_seed(0)
-    return Config(**{"hidden": 12, "dim": 4, **settings}).build(tiny_vit())
+    return WMSEConfig(**{"hidden": 12, "dim": 4, **settings}).build(tiny_vit())
 
 
 def batch(views: int, count: int) -> Batch:
     return Batch(views_of(count, (16,) * views, torch.float64, seed=0), torch.arange(count))
 
 
-def over_vectors(config: Config, head: nn.Module, width: int) -> WMSE:
+def over_vectors(config: WMSEConfig, head: nn.Module, width: int) -> WMSE:
     """W-MSE whose views are vectors already."""
     method = config.build(Flat(nn.Identity(), width))  # type: ignore[arg-type]
     method.head = Head(head)
@@ -46,7 +46,7 @@ def over_vectors(config: Config, head: nn.Module, width: int) -> WMSE:
 
 
 def slice_as(monkeypatch: pytest.MonkeyPatch, orders: np.ndarray) -> None:
-    monkeypatch.setattr("limbeck.methods.wmse.from_first", lambda drawn: torch.from_numpy(orders))
+    monkeypatch.setattr("limbeck.methods.wmse.broadcast_from_rank0", lambda drawn: torch.from_numpy(orders))
 
 
 CASES = ["d2", "d2_one_slice", "d2_iter4", "d2_eps", "d2_euclid", "d3", "d4", "d4_iter2_euclid_eps", "d4_one_slice"]
@@ -58,11 +58,11 @@ def test_loss_of_the_authors(golden: Golden, case: str, monkeypatch: pytest.Monk
     found, rows = golden("wmse_loss"), "cifar_shape_f64" if single else case
     g = {name: found[f"{rows if name in ('h', 'perms') else case}/{name}"] for name in ("h", "perms", "loss", "gh")}
     views, size, repeats = (int(found[f"{case}/{name}"]) for name in ("d", "w_size", "w_iter"))
-    config = Config(
+    config = WMSEConfig(
         positives=views,
         dim=g["h"].shape[1],
-        w_size=size,
-        w_iter=repeats,
+        whitening_size=size,
+        whitening_repeats=repeats,
         eps=float(found[f"{case}/eps"]),
         euclidean=not found[f"{case}/norm"],
     )
@@ -79,7 +79,7 @@ def test_loss_of_the_authors(golden: Golden, case: str, monkeypatch: pytest.Monk
 def test_head_of_the_authors(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both views pass the head, and its BatchNorm, at once."""
     g = golden("wmse_head")
-    config = Config(hidden=12, dim=6, w_size=16)
+    config = WMSEConfig(hidden=12, dim=6, whitening_size=16)
     head = config.build(tiny_vit()).make_head(10).projector.double()
     head.load_state_dict({key[6:]: torch.from_numpy(value) for key, value in g.items() if key.startswith("param/")})
     slice_as(monkeypatch, g["perms"])
@@ -99,7 +99,7 @@ def test_a_step_equals_the_loops(euclidean: bool, monkeypatch: pytest.MonkeyPatc
     """Three views, two orders, two slices in each."""
     orders = np.stack([np.random.default_rng(seed).permutation(12) for seed in (0, 1)])
     slice_as(monkeypatch, orders)
-    config = {"positives": 3, "w_size": 6, "w_iter": 2, "eps": 0.02, "euclidean": euclidean}
+    config = {"positives": 3, "whitening_size": 6, "whitening_repeats": 2, "eps": 0.02, "euclidean": euclidean}
     method = wmse(**config).double()
     passed = [method.backbone(view).final for view in batch(3, 12).views]
     rows = method.head.project(torch.cat(passed)).chunk(3)
@@ -124,7 +124,7 @@ def test_the_network_sees_a_view_at_a_time_and_the_head_all() -> None:
 
 def test_one_slice_needs_no_order_and_repeats_nothing() -> None:
     state = torch.get_rng_state()
-    first, again = (wmse(w_size=12).double()(batch(2, 12), CLOCK).total for _ in range(2))
+    first, again = (wmse(whitening_size=12).double()(batch(2, 12), CLOCK).total for _ in range(2))
     assert torch.equal(first, again)
     torch.manual_seed(0)
     assert torch.equal(state, torch.get_rng_state())
@@ -132,9 +132,9 @@ def test_one_slice_needs_no_order_and_repeats_nothing() -> None:
 
 @pytest.mark.parametrize("euclidean", [False, True])
 def test_its_own_rows_as_queries_and_targets_are_its_own_loss(euclidean: bool) -> None:
-    method = wmse(positives=3, w_size=12, euclidean=euclidean).double()
+    method = wmse(positives=3, whitening_size=12, euclidean=euclidean).double()
     step = method.encode(batch(3, 12))
-    loss, matched = method.loss(step), method.match(step.projections[0], step.targets[0].clone())
+    loss, matched = method.loss(step), method.pair_loss(step.projections[0], step.targets[0].clone())
     torch.testing.assert_close(matched, loss, rtol=1e-12, atol=1e-12)
     learnt = [p for p in method.parameters() if p.requires_grad]
     gradients = [torch.autograd.grad(value, learnt, retain_graph=True) for value in (loss, matched)]
@@ -144,13 +144,13 @@ def test_its_own_rows_as_queries_and_targets_are_its_own_loss(euclidean: bool) -
 
 def test_queries_are_whitened_beside_targets_that_get_no_gradient() -> None:
     """As SDSSL asks: view i of a layer against the other views of the last one, each whitened by itself."""
-    method = wmse(positives=3, w_size=9).double()
+    method = wmse(positives=3, whitening_size=9).double()
     queries, targets = torch.randn(2, 3, 9, 4, dtype=torch.float64)
     queries.requires_grad_(True)
     whitened = [torch.stack([whiten_in_loops(view, 0.0) for view in rows]) for rows in (queries, targets)]
     pairs = [torch.stack([whitened[0][i], whitened[1][j]]) for i in range(3) for j in range(3) if i != j]
     slow = torch.stack([w_mse_in_loops(pair, euclidean=False) for pair in pairs]).mean()
-    fast = method.match(queries.flatten(0, 1), targets)
+    fast = method.pair_loss(queries.flatten(0, 1), targets)
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-11)
     gradients = (torch.autograd.grad(loss, queries)[0] for loss in (fast, slow))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-11)
@@ -158,7 +158,7 @@ def test_queries_are_whitened_beside_targets_that_get_no_gradient() -> None:
 
 def outcome(batch: Batch, seed: int) -> dict[str, Tensor]:
     """Loss and gradients with three views, two orders and three slices, drawn from `seed`."""
-    method = wmse(positives=3, w_size=8, w_iter=2).double()
+    method = wmse(positives=3, whitening_size=8, whitening_repeats=2).double()
     sync_batchnorm(method, torch.device("cpu"))
     torch.manual_seed(seed)
     total = method(batch, CLOCK).total
@@ -196,74 +196,86 @@ def test_slices_lie_across_processes(tmp_path: Path) -> None:
         ({}, 300, 150),  # 128 does not divide 300
         ({}, 254, 254),
         ({"eps": 0.1}, 100, 100),  # shrinkage lets slices be small
-        ({"w_size": 256}, 512, 256),
-        ({"w_size": 32, "eps": 0.1}, 512, 32),
+        ({"whitening_size": 256}, 512, 256),
+        ({"whitening_size": 32, "eps": 0.1}, 512, 32),
     ],
 )
 def test_a_slice_is_twice_as_long_as_wide_or_as_said(settings: dict[str, Any], together: int, size: int) -> None:
-    assert Config(**settings).fit(Setting(50_000, together, together)).w_size == size
+    assert WMSEConfig(**settings).resolve(DataContext(50_000, together, together)).whitening_size == size
 
 
 @pytest.mark.parametrize(
-    ("settings", "setting", "message"),
+    ("settings", "context", "message"),
     [
-        ({"positives": 1}, SETTING, r"positives is 1: .* at least 2"),
-        ({"w_iter": 0}, SETTING, r"w_iter is 0: take at least 1 way"),
-        ({"eps": 1.0}, SETTING, r"eps is 1\.0.*take 0, or 0\.01"),
+        ({"positives": 1}, CONTEXT, r"positives is 1: .* at least 2"),
+        ({"whitening_repeats": 0}, CONTEXT, r"whitening_repeats is 0: take at least 1 way"),
+        ({"eps": 1.0}, CONTEXT, r"eps is 1\.0.*take 0, or 0\.01"),
         (
             {},
-            Setting(9_000, 100, 100),
+            DataContext(9_000, 100, 100),
             r"100 images .* nearly singular .* batch of 128 .* dim 50 or less, or eps 0\.01",
         ),
-        ({}, Setting(9_000, 100, 50), r"50 images .* singular .* batch of 256 or more, dim 25 or less, or eps"),
-        ({"w_size": 64}, SETTING, r"slice of 64 images \(w_size\) has a singular covariance .* w_size 128"),
-        ({"w_size": 65}, SETTING, r"slice of 65 images \(w_size\) has a nearly singular covariance"),
-        ({"w_size": 128}, Setting(9_000, 500, 500), r"128 images .* do not divide the 500 .* a batch of 512"),
-        ({"w_size": 128}, Setting(510, 500, 500), r"do not divide the 500 .* a batch of 384"),
-        ({"w_size": 128}, Setting(9_000, 600, 300), r"do not divide the 300 .* a batch of 512"),
-        ({"w_iter": 4}, Setting(9_000, 128, 128), r"128 images are one slice, so w_iter 4 .* a batch of 256"),
+        ({}, DataContext(9_000, 100, 50), r"50 images .* singular .* batch of 256 or more, dim 25 or less, or eps"),
+        (
+            {"whitening_size": 64},
+            CONTEXT,
+            r"slice of 64 images \(whitening_size\) has a singular covariance .* whitening_size 128",
+        ),
+        ({"whitening_size": 65}, CONTEXT, r"slice of 65 images \(whitening_size\) has a nearly singular covariance"),
+        (
+            {"whitening_size": 128},
+            DataContext(9_000, 500, 500),
+            r"128 images .* do not divide the 500 .* a batch of 512",
+        ),
+        ({"whitening_size": 128}, DataContext(510, 500, 500), r"do not divide the 500 .* a batch of 384"),
+        ({"whitening_size": 128}, DataContext(9_000, 600, 300), r"do not divide the 300 .* a batch of 512"),
+        (
+            {"whitening_repeats": 4},
+            DataContext(9_000, 128, 128),
+            r"128 images are one slice, so whitening_repeats 4 .* a batch of 256",
+        ),
     ],
 )
 def test_what_cannot_be_whitened_is_refused_with_what_can(
-    settings: dict[str, Any], setting: Setting, message: str
+    settings: dict[str, Any], context: DataContext, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        Config(**settings).fit(setting)
+        WMSEConfig(**settings).resolve(context)
     with pytest.raises(UserError, match=message):  # as a host as well
-        SdsslConfig(host=Config(**settings)).fit(setting)
+        SDSSLConfig(host=WMSEConfig(**settings)).resolve(context)
 
 
 def test_a_run_says_which_slice_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("limbeck.run.train_method", lambda *args, **kwargs: None)
+    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **kwargs: None)
     images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
-    for name, method in (("alone", Config(dim=4)), ("host", SdsslConfig(host=Config(dim=4)))):
+    for name, method in (("alone", WMSEConfig(dim=4)), ("host", SDSSLConfig(host=WMSEConfig(dim=4)))):
         said: list[str] = []
         run = limbeck.pretrain(
-            images, tmp_path / name, method=method, train=TrainConfig(batch_size=50), say=said.append
+            images, tmp_path / name, method=method, training=TrainConfig(batch_size=50), say=said.append
         )
-        assert "wmse has w_size 10, which suits these images and batches" in said
-        assert '"w_size": 10' in (run / "config.json").read_text()
+        assert "wmse has whitening_size 10, which suits these images and batches" in said
+        assert '"whitening_size": 10' in (run / "config.json").read_text()
 
 
 def test_an_unfitted_method_refuses_a_batch_that_its_slices_do_not_divide() -> None:
-    with pytest.raises(UserError, match=r"slices of 8 images \(w_size\) do not divide a batch of 12"):
+    with pytest.raises(UserError, match=r"slices of 8 images \(whitening_size\) do not divide a batch of 12"):
         wmse().double()(batch(2, 12), CLOCK)
 
 
 def test_any_number_of_views_is_taken_from_the_pair_in_turn() -> None:
-    views = Config(positives=5, views="byol").make_views(32)
-    pair = Config(views="byol").make_views(32)
+    views = WMSEConfig(positives=5, views="byol").make_views(32)
+    pair = WMSEConfig(views="byol").make_views(32)
     assert views == (*pair, *pair, pair[0])
     with pytest.raises(UserError, match="'multicrop' are 8 of each image"):
-        dataclasses.replace(Config(), views="multicrop").make_views(32)
+        dataclasses.replace(WMSEConfig(), views="multicrop").make_views(32)
 
 
 def test_a_loss_of_nan_says_what_could_not_be_whitened() -> None:
-    method = wmse(w_size=12).double()
+    method = wmse(whitening_size=12).double()
     with torch.no_grad():
         method.head.projector[-1].weight.zero_()  # type: ignore[index,operator,union-attr]
     assert method(batch(2, 12), CLOCK).total.isnan()
-    sentence = method.why_not_finite()
+    sentence = method.nonfinite_hint()
     assert "whitening of slices of 12 images in 4 columns that failed, the features have collapsed" in sentence
-    assert SdsslConfig(host=method.cfg, hidden=8).build(tiny_vit()).why_not_finite() == sentence
+    assert SDSSLConfig(host=method.cfg, hidden=8).build(tiny_vit()).nonfinite_hint() == sentence

@@ -10,18 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from limbeck.data.loader import Loader, Visits
-from limbeck.data.store import Store
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.data.augment.views import View
+from limbeck.data.loader import Loader, SamplingPlan
+from limbeck.data.store.store import Store
 from limbeck.teachers import cache as module
-from limbeck.teachers.answers import Kept, Live, check_alike, keep
 from limbeck.teachers.cache import Cache
-from limbeck.teachers.network import Answer, Frozen, TeacherNetwork
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
+from limbeck.teachers.outputs import Kept, LiveTeacher, check_alike, keep
 
 CPU = torch.device("cpu")
 SIZE = 12
-SEEN = View(size=SIZE, teacher=True, like=0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+SEEN = View(size=SIZE, for_teacher=True, same_crop_as=0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
 
 class Mixture(torch.nn.Module):
@@ -33,17 +33,17 @@ class Mixture(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.randn(12, 6, generator=generator))
         self.asked = 0
 
-    def forward(self, images: torch.Tensor, maps: bool) -> Answer:
+    def forward(self, images: torch.Tensor, maps: bool) -> TeacherFeatures:
         self.asked += len(images)
         places = F.adaptive_avg_pool2d(images, 2)
-        return Answer(places.flatten(1) @ self.weight, places if maps else None)
+        return TeacherFeatures(places.flatten(1) @ self.weight, places if maps else None)
 
 
-def teacher(digest: str = "first") -> Frozen:
+def teacher(digest: str = "first") -> LoadedTeacher:
     network = TeacherNetwork(Mixture(), precision="fp32", batch_statistics=False, convolutional=False)
     sight = {"size": SIZE, "mean": SEEN.mean, "std": SEEN.std}
-    about = {"interpolation": "bilinear", "digest": digest, "source": "mine", "licence": ""}
-    return Frozen(network=network, dim=6, map_dim=3, **sight, **about)  # type: ignore[arg-type]
+    about = {"interpolation": "bilinear", "digest": digest, "source": "mine", "license": ""}
+    return LoadedTeacher(network=network, dim=6, map_dim=3, **sight, **about)  # type: ignore[arg-type]
 
 
 def noise(count: int = 20, seed: int = 0) -> Store:
@@ -54,7 +54,7 @@ def quiet(sentence: str) -> None:
     """Nobody listens."""
 
 
-def sample(frozen: Frozen) -> torch.Tensor:
+def sample(frozen: LoadedTeacher) -> torch.Tensor:
     return F.normalize(torch.randn(8, frozen.dim, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
@@ -64,7 +64,7 @@ def test_a_pass_is_what_the_teacher_says_and_is_made_once(tmp_path: Path) -> Non
     loader = Loader(store, (View(size=SIZE), SEEN), 20, seed=0, device=CPU)
     batch = next(loader.batches(1, 2))
     expected = F.normalize(frozen.network(batch.views[1]).vector, dim=1)
-    torch.testing.assert_close(torch.from_numpy(first[batch.rows.numpy()]).float(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(torch.from_numpy(first[batch.indices.numpy()]).float(), expected, rtol=0, atol=1e-3)
     assert first.dtype == np.float16
     assert len(said) == 1
     assert said[0].startswith("asking the teacher about 20 images once: about 0:00:0")
@@ -80,9 +80,9 @@ def test_an_ended_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     whole = Cache(tmp_path / "whole", frozen, store, CPU, quiet).plain()
     monkeypatch.setattr(module, "BLOCK", 6)
     stopping = teacher()
-    answer: Callable[..., Answer] = stopping.network.network.forward
+    answer: Callable[..., TeacherFeatures] = stopping.network.network.forward
 
-    def tire(images: torch.Tensor, maps: bool) -> Answer:
+    def tire(images: torch.Tensor, maps: bool) -> TeacherFeatures:
         if stopping.network.network.asked >= 8 + 20 + 12:  # what the time is taken of, and two blocks
             raise KeyboardInterrupt
         return answer(images, maps)
@@ -100,7 +100,7 @@ def test_an_ended_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     [(teacher("second"), noise(), "teacher"), (teacher(), noise(seed=1), "store"), (teacher(), noise(19), "store")],
 )
 def test_a_cache_of_another_teacher_or_store_is_refused(
-    tmp_path: Path, frozen: Frozen, store: Store, what: str
+    tmp_path: Path, frozen: LoadedTeacher, store: Store, what: str
 ) -> None:
     Cache(tmp_path, teacher(), noise(), CPU, quiet)
     with pytest.raises(UserError, match=f"keeps the answers of another {what} .*; name another folder, or none"):
@@ -109,12 +109,12 @@ def test_a_cache_of_another_teacher_or_store_is_refused(
 
 def test_a_centre_is_subtracted_once(tmp_path: Path) -> None:
     cache = Cache(tmp_path, teacher(), noise(), CPU, quiet)
-    centre = cache.plain().astype(np.float32).mean(0)
-    centred, mark = cache.centred(centre)
-    np.testing.assert_allclose(centred, cache.plain() - centre, atol=1e-3)
-    assert cache.centred(centre)[1] == mark
-    assert cache.centred(centre + 1)[1] != mark
-    assert len(list(tmp_path.glob("centred-*.npy"))) == 2
+    center = cache.plain().astype(np.float32).mean(0)
+    centred, mark = cache.centred(center)
+    np.testing.assert_allclose(centred, cache.plain() - center, atol=1e-3)
+    assert cache.centred(center)[1] == mark
+    assert cache.centred(center + 1)[1] != mark
+    assert len(list(tmp_path.glob("centered-*.npy"))) == 2
 
 
 def test_damaged_files_are_said(tmp_path: Path) -> None:
@@ -144,15 +144,15 @@ def replace_free(free: int) -> object:
     return type("Usage", (), {"free": free})()
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_kept_answers_are_live_ones_for_images_and_mates(tmp_path: Path, centre: bool) -> None:
+@pytest.mark.parametrize("center", [False, True])
+def test_kept_answers_are_live_ones_for_images_and_mates(tmp_path: Path, center: bool) -> None:
     frozen, store = teacher(), noise()
     bags = ((np.arange(20) + 3) % 20)[:, None].astype(np.int32)
-    views = (View(size=8), View(size=8), replace(SEEN, like=1), replace(SEEN, like=1, mate=True))
-    loader = Loader(store, views, 10, seed=0, device=CPU, visits=Visits(bags=bags))
+    views = (View(size=8), View(size=8), replace(SEEN, same_crop_as=1), replace(SEEN, same_crop_as=1, of_partner=True))
+    loader = Loader(store, views, 10, seed=0, device=CPU, sampling=SamplingPlan(bags=bags))
     passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), views, 0, 2)
-    live = Live(frozen, views, sample(frozen), centre=centre)
-    kept = Kept(frozen, views, sample(frozen), passes, centre=centre)
+    live = LiveTeacher(frozen, views, sample(frozen), center=center)
+    kept = Kept(frozen, views, sample(frozen), passes, center=center)
     for batch in loader.batches(0, 4):  # two epochs, two draws
         now, then = live(batch), kept(batch)
         assert len(now.vectors) == len(then.vectors) == 2
@@ -160,15 +160,15 @@ def test_kept_answers_are_live_ones_for_images_and_mates(tmp_path: Path, centre:
             torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
         check_alike(live, kept, batch)
     assert torch.equal(live.sample, kept.sample)
-    assert (live.sample.mean(0).norm() < 1e-6) == centre
+    assert (live.sample.mean(0).norm() < 1e-6) == center
 
 
 def test_answers_that_are_not_the_teachers_are_refused(tmp_path: Path) -> None:
     frozen, store = teacher(), noise()
     views = (View(size=8), SEEN)
     passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), views, 0, 1)
-    live = Live(frozen, views, sample(frozen), centre=False)
-    wrong = Kept(frozen, views, sample(frozen), [{0: np.roll(passes[0][0], 1, axis=0)}], centre=False)
+    live = LiveTeacher(frozen, views, sample(frozen), center=False)
+    wrong = Kept(frozen, views, sample(frozen), [{0: np.roll(passes[0][0], 1, axis=0)}], center=False)
     batch = next(Loader(store, views, 20, seed=0, device=CPU).batches(0, 1))
     with pytest.raises(UserError, match="remove the cache"):
         check_alike(live, wrong, batch)
@@ -176,12 +176,12 @@ def test_answers_that_are_not_the_teachers_are_refused(tmp_path: Path) -> None:
 
 def test_a_live_teacher_gives_the_map_of_what_the_student_sees_first() -> None:
     frozen, store = teacher(), noise()
-    views = (View(size=8), replace(SEEN, like=1), SEEN)
+    views = (View(size=8), replace(SEEN, same_crop_as=1), SEEN)
     batch = next(Loader(store, views, 20, seed=0, device=CPU).batches(0, 1))
-    answer = Live(frozen, views, sample(frozen), centre=False, maps=True)(batch)
+    answer = LiveTeacher(frozen, views, sample(frozen), center=False, maps=True)(batch)
     assert answer.map is not None
     torch.testing.assert_close(answer.map, F.adaptive_avg_pool2d(batch.views[2], 2))
-    assert Live(frozen, views, sample(frozen), centre=False)(batch).map is None
+    assert LiveTeacher(frozen, views, sample(frozen), center=False)(batch).map is None
 
 
 def test_the_manifest_says_what_was_shown(tmp_path: Path) -> None:

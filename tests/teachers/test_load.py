@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from limbeck.config import from_json, to_json
-from limbeck.errors import UserError
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError
 from limbeck.export import export
 from limbeck.teachers import TeacherConfig, load_teacher
-from tests.teachers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
+from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 
 
 def teacher(name: str | Path = "mine", **settings: Any) -> TeacherConfig:
@@ -65,7 +65,7 @@ def test_a_timm_architecture_takes_weights_from_a_file(tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "a.safetensors")
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "b.pth")
     for file in ("a.safetensors", "b.pth"):
-        cfg = teacher("timm:resnet10t", weights=str(tmp_path / file), size=32, mean=MEAN, std=STD)
+        cfg = teacher("timm:resnet10t", weights=str(tmp_path / file), image_size=32, mean=MEAN, std=STD)
         expected = model.forward_head(model.forward_features(images()), pre_logits=True)
         torch.testing.assert_close(load_teacher(cfg).network(images()).vector, expected)
 
@@ -77,11 +77,11 @@ def disturbed_resnet() -> Any:
 def test_a_tag_says_how_the_weights_of_a_file_see_and_a_bare_name_does_not(tmp_path: Path) -> None:
     model = disturbed_resnet()
     save_file(model.state_dict(), tmp_path / "a.safetensors")
-    frozen = load_teacher(teacher("resnet10t.c3_in1k", weights=str(tmp_path / "a.safetensors"), size=32))
+    frozen = load_teacher(teacher("resnet10t.c3_in1k", weights=str(tmp_path / "a.safetensors"), image_size=32))
     known = timm.get_pretrained_cfg("resnet10t.c3_in1k")
     assert (frozen.mean, frozen.std, frozen.interpolation) == (known.mean, known.std, known.interpolation)
     with pytest.raises(UserError, match=r"mean and std the teacher 'resnet10t' was.*--teacher.mean and --teacher.std"):
-        load_teacher(teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), size=32))
+        load_teacher(teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), image_size=32))
 
 
 def test_weights_that_do_not_fit_are_listed_and_counted(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_are_listed_and_counted(tmp_path: Path) -> None:
     weights["layer2.0.conv1.weight"] = torch.zeros(3, 3)
     weights |= {f"head.{i}": torch.zeros(1) for i in range(5)}
     save_file(weights, tmp_path / "a.safetensors")
-    cfg = teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), size=32, mean=MEAN, std=STD)
+    cfg = teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), image_size=32, mean=MEAN, std=STD)
     with pytest.raises(UserError) as caught:
         load_teacher(cfg)
     said = str(caught.value)
@@ -105,7 +105,7 @@ def test_networks_that_timm_loads_in_part_are_not(tmp_path: Path) -> None:
     lost = "level2.tree1.conv1.weight"
     del weights[lost]
     save_file(weights, tmp_path / "part.safetensors")
-    cfg = teacher("dla46_c", size=32, mean=MEAN, std=STD)
+    cfg = teacher("dla46_c", image_size=32, mean=MEAN, std=STD)
     load_teacher(replace(cfg, weights=str(tmp_path / "whole.safetensors")))
     with pytest.raises(UserError, match=rf"1 missing \({lost}\)"):
         load_teacher(replace(cfg, weights=str(tmp_path / "part.safetensors")))
@@ -180,10 +180,10 @@ def test_names_of_timm_start_with_timms_weights(monkeypatch: pytest.MonkeyPatch)
         return real(name, pretrained=False, **args)
 
     monkeypatch.setattr(timm, "create_model", create)
-    frozen = load_teacher(teacher("test_vit", size=64))
+    frozen = load_teacher(teacher("test_vit", image_size=64))
     known = timm.get_pretrained_cfg("test_vit")
     assert asked == {"name": "test_vit", "pretrained": True}
-    assert (frozen.size, frozen.mean, frozen.std, frozen.licence) == (64, known.mean, known.std, known.license)
+    assert (frozen.size, frozen.mean, frozen.std, frozen.license) == (64, known.mean, known.std, known.license)
 
 
 def test_a_repository_of_the_hub_is_a_timm_folder_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,32 +217,32 @@ def test_positions_are_resampled_for_another_size(tmp_path: Path) -> None:
     save_timm(model, tmp_path / "timm")
     backbone = limbeck_run(tmp_path / "run")
     for source, reference in ((tmp_path / "timm", model), (tmp_path / "run", backbone.model)):
-        frozen = load_teacher(teacher(source, size=48))
+        frozen = load_teacher(teacher(source, image_size=48))
         reference.set_input_size(48)
         expected = reference.forward_head(reference.forward_features(images(size=48)), pre_logits=True)
         torch.testing.assert_close(frozen.network(images(size=48)).vector, expected)
-        with pytest.raises(UserError, match=r"patches of 8 pixels: give --teacher.size 40 or 48, not 44"):
-            load_teacher(teacher(source, size=44))
+        with pytest.raises(UserError, match=r"patches of 8 pixels: give --teacher.image-size 40 or 48, not 44"):
+            load_teacher(teacher(source, image_size=44))
 
 
 def test_a_network_that_serves_one_size_says_so(tmp_path: Path) -> None:
     save_timm(timm.create_model("mixer_s32_224", img_size=64, num_classes=3), tmp_path)
     assert load_teacher(teacher(tmp_path)).size == 64
     with pytest.raises(UserError, match=r"are not those of 'mixer_s32_224' at 96 pixels: .* of another shape"):
-        load_teacher(teacher(tmp_path, size=96))
+        load_teacher(teacher(tmp_path, image_size=96))
 
 
 def test_loading_leaves_the_generator_where_it_was(tmp_path: Path) -> None:
     limbeck_run(tmp_path)
     before = torch.get_rng_state()
-    load_teacher(teacher(tmp_path, size=48))
+    load_teacher(teacher(tmp_path, image_size=48))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @torch.no_grad()
 def test_a_network_without_positions_takes_any_size_that_it_can_pool(tmp_path: Path) -> None:
     backbone = limbeck_run(tmp_path, name="resnet18")
-    frozen = load_teacher(teacher(tmp_path, size=50))
+    frozen = load_teacher(teacher(tmp_path, image_size=50))
     torch.testing.assert_close(frozen.network(images(size=50)).vector, backbone(images(size=50)).final)
 
 
@@ -263,8 +263,8 @@ class Pair(nn.Module):
 @torch.no_grad()
 def test_a_module_of_ones_own_answers_in_three_ways(answer: str) -> None:
     module = Pair(answer)
-    cfg = teacher(size=32, mean=MEAN, std=STD)
-    frozen = load_teacher(cfg, network=module)
+    cfg = teacher(image_size=32, mean=MEAN, std=STD)
+    frozen = load_teacher(cfg, teacher_module=module)
     places = module.norm(module.conv(images()))
     said = frozen.network(images(), maps=True)
     pooled = places.mean(dim=(2, 3)) if answer == "map" else places.amax(dim=(2, 3))
@@ -278,26 +278,26 @@ def test_a_module_of_ones_own_answers_in_three_ways(answer: str) -> None:
 
 
 def test_a_module_says_how_it_sees_or_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--teacher.size and --teacher.mean and --teacher.std"):
-        load_teacher(teacher(), network=Pair("map"))
-    known = teacher(size=32, mean=MEAN, std=STD)
+    with pytest.raises(UserError, match=r"--teacher.image-size and --teacher.mean and --teacher.std"):
+        load_teacher(teacher(), teacher_module=Pair("map"))
+    known = teacher(image_size=32, mean=MEAN, std=STD)
     with pytest.raises(UserError, match=r"answers in shapes \[\(1, 4, 16\)\]"):
-        load_teacher(known, network=Pair("tokens"))
+        load_teacher(known, teacher_module=Pair("tokens"))
     with pytest.raises(UserError, match="'mine' cannot see images of 4 pixels"):
-        load_teacher(replace(known, size=4), network=Pair("map"))
+        load_teacher(replace(known, image_size=4), teacher_module=Pair("map"))
     for wrong, said in ({"depth": 1}, "teacher.depth cuts"), ({"weights": "a.pth"}, "brings its own"):
         with pytest.raises(UserError, match=said):
-            load_teacher(replace(known, **wrong), network=Pair("map"))  # type: ignore[arg-type]
+            load_teacher(replace(known, **wrong), teacher_module=Pair("map"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"depth": 0}, {"std": (1.0, 0.0, 1.0)}])
+@pytest.mark.parametrize("wrong", [{"image_size": 0}, {"depth": 0}, {"std": (1.0, 0.0, 1.0)}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         teacher(**wrong)
 
 
 def test_the_configuration_survives_json() -> None:
-    cfg = teacher(size=32, mean=MEAN, std=STD, licence="mit")
+    cfg = teacher(image_size=32, mean=MEAN, std=STD, license="mit")
     assert from_json(TeacherConfig, to_json(cfg)) == cfg
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.train.checkpoint import first_difference, load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import Toy, toy
+from tests.helpers.toy import Toy, toy
 
 CONFIG = {"train": {"epochs": 2, "betas": [0.9, 0.999]}, "method": {"name": "toy"}}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import limbeck.run as training
-from benchmarks.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
-from tests.commands import Run
+import limbeck.runs.api as training
+from tests.helpers.commands import Run
+from tests.helpers.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
 
 OPTIONS = METHODS["byol"]
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.errors import UserError
+from limbeck.core.schedules import warmup_cosine
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.loader import Loader
-from limbeck.errors import UserError
-from limbeck.schedule import warmup_cosine
+from limbeck.models.backbone import Backbone
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import VIEWS, Toy, fit, noise, toy
+from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
-ADAMW = OptimConfig(lr=0.1, clip=1.0)
+ADAMW = OptimConfig(lr=0.1, clip_grad_norm=1.0)
 OPTIMS = [ADAMW, OptimConfig(name="lars", lr=2.0, weight_decay=1e-6), OptimConfig(name="sgd", lr=0.5)]
 
 
@@ -29,9 +29,9 @@ class Stopping(Toy):
     at = 4
     number = signal.SIGTERM
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
-        super().after_step(loss, clock)
-        if clock.step == self.at:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
+        super().after_step(loss, step_info)
+        if step_info.step == self.at:
             os.kill(os.getpid(), self.number)
 
 
@@ -57,10 +57,10 @@ def test_an_epoch_may_be_left_unfinished(tmp_path: Path, epochs: float, steps: i
 
 
 @pytest.mark.parametrize("optim", OPTIMS, ids=lambda optim: optim.name)
-@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
+@pytest.mark.parametrize("settings", [{}, {"accumulate_steps": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
 def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, object]) -> None:
-    whole = fit(tmp_path / "whole", toy(), optim=optim, log_every=1, **settings)
-    parts = stop_and_resume(tmp_path / "parts", optim=optim, log_every=1, **settings)
+    whole = fit(tmp_path / "whole", toy(), optim=optim, log_every_steps=1, **settings)
+    parts = stop_and_resume(tmp_path / "parts", optim=optim, log_every_steps=1, **settings)
     expected, got = whole.state_dict(), parts.state_dict()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
@@ -68,31 +68,37 @@ def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, setting
 
 
 def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_path: Path) -> None:
-    whole = fit(tmp_path / "whole", toy(), log_every=1, save_minutes=0)
+    whole = fit(tmp_path / "whole", toy(), log_every_steps=1, checkpoint_every_minutes=0)
 
     class Killed(Toy):
-        def after_step(self, loss: Loss, clock: Clock) -> None:
-            super().after_step(loss, clock)
-            if clock.step == 7:
+        def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
+            super().after_step(loss, step_info)
+            if step_info.step == 7:
                 raise OSError("power cut")
 
     with pytest.raises(OSError, match="power cut"):
-        fit(tmp_path / "killed", toy(kind=Killed), log_every=1, save_minutes=0)
-    resumed = fit(tmp_path / "killed", toy(seed=1), log_every=1, save_minutes=0, resume=True)
-    assert [clock.step for clock in resumed.clocks] == [5, 6, 7, 8, 9]  # the checkpoint is that of the first epoch
+        fit(tmp_path / "killed", toy(kind=Killed), log_every_steps=1, checkpoint_every_minutes=0)
+    resumed = fit(tmp_path / "killed", toy(seed=1), log_every_steps=1, checkpoint_every_minutes=0, resume=True)
+    assert [step_info.step for step_info in resumed.clocks] == [
+        5,
+        6,
+        7,
+        8,
+        9,
+    ]  # the checkpoint is that of the first epoch
     assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
     assert torch.equal(whole.average[1].weight, resumed.average[1].weight)
 
 
 def test_a_run_equals_a_plain_loop(tmp_path: Path) -> None:
     """Two micro-batches, warm-up, weight decay, clipping and the average, written out with torch alone."""
-    optim = OptimConfig(lr=3.2, weight_decay=0.1, clip=0.5)
-    ours = fit(tmp_path, toy(norm=False, noise=0.0), optim=optim, accumulate=2, warmup_epochs=1)
+    optim = OptimConfig(lr=3.2, weight_decay=0.1, clip_grad_norm=0.5)
+    ours = fit(tmp_path, toy(norm=False, noise=0.0), optim=optim, accumulate_steps=2, warmup_epochs=1)
     plain = toy(norm=False)
     weight, bias = plain.backbone[1].weight, plain.backbone[1].bias
     groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0)
-    batches = Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu"), accumulate=2).batches(0, 10)
+    batches = Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu"), accumulate_steps=2).batches(0, 10)
     for step in range(10):
         for group in optimizer.param_groups:
             group["lr"] = warmup_cosine(step, 10, 5, 3.2 * 8 / 256)
@@ -112,13 +118,13 @@ def test_a_run_equals_a_plain_loop(tmp_path: Path) -> None:
 
 
 def test_after_step_comes_once_per_step_with_the_rows_of_all_micro_batches(tmp_path: Path) -> None:
-    method = fit(tmp_path, toy(), accumulate=4)
-    assert method.clocks == [Clock(step, 10) for step in range(10)]
+    method = fit(tmp_path, toy(), accumulate_steps=4)
+    assert method.clocks == [StepInfo(step, 10) for step in range(10)]
     assert sorted(method.seen[:40].tolist()) == list(range(40))  # the second epoch: each row once
 
 
 def test_metrics_hold_every_term_and_a_row_per_epoch(tmp_path: Path) -> None:
-    fit(tmp_path, toy(), log_every=3, optim=OptimConfig(lr=3.2))
+    fit(tmp_path, toy(), log_every_steps=3, optim=OptimConfig(lr=3.2))
     found = rows(tmp_path)
     assert [int(row["step"]) for row in found] == [3, 5, 6, 9, 10]
     assert [float(row["epoch"]) for row in found] == [0.6, 1.0, 1.2, 1.8, 2.0]
@@ -137,7 +143,7 @@ def test_the_probe_sees_the_encoder_in_evaluation_mode_every_few_epochs(tmp_path
 
     method = toy()
     frozen = method.backbone[2].eval()
-    fit(tmp_path, method, probe=probe, epochs=5, knn_every=2)
+    fit(tmp_path, method, probe=probe, epochs=5, eval_every_epochs=2)
     assert seen == [False, False]
     assert method.backbone.training
     assert not frozen.training
@@ -172,12 +178,12 @@ def test_a_run_folder_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_ends_the_run_at_the_step_and_leaves_the_checkpoint(tmp_path: Path) -> None:
     class Exploding(Toy):
-        def forward(self, batch: Batch, clock: Clock) -> Loss:
-            loss = super().forward(batch, clock)
-            return loss._replace(total=loss.total / (clock.step < 2))
+        def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
+            loss = super().forward(batch, step_info)
+            return loss._replace(total=loss.total / (step_info.step < 2))
 
     with pytest.raises(UserError, match=r"loss is (inf|nan) at step 3, first in the loss itself"):
-        fit(tmp_path, toy(kind=Exploding), save_minutes=0)
+        fit(tmp_path, toy(kind=Exploding), checkpoint_every_minutes=0)
     optimizer = build_optimizer(untouched := toy(seed=1), OptimConfig(lr=0.1))
     assert load_checkpoint(tmp_path / "checkpoint.ckpt", untouched, optimizer, {}) == 0
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from limbeck.contracts import Batch, Clock, Loss
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.loader import Loader
-from limbeck.errors import UserError
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
-from tests.train.toy import VIEWS, Toy, fit, noise, toy
+from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 STEP = 6  # the seventh, in the second epoch, which no row of the log follows at once
 
@@ -47,8 +47,8 @@ class Breaking(Toy):
         self.backbone.insert(3, Break())
         self.spoil: dict[str, Any] = arguments
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
-        wrong, breaks = clock.step == STEP, (self.backbone[1], self.backbone[3])
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
+        wrong, breaks = step_info.step == STEP, (self.backbone[1], self.backbone[3])
         if self.stacked:
             self._set(breaks, wrong)
             first, second = self.backbone(torch.cat(batch.views)).final.chunk(2)
@@ -57,7 +57,7 @@ class Breaking(Toy):
             self._set(breaks, wrong)
             second = self.backbone(batch.views[1]).final
         self._set(breaks, False)
-        return Loss((first - second).square().mean() + 1, {}, {"rows": batch.rows})
+        return LossOutput((first - second).square().mean() + 1, {}, {"rows": batch.indices})
 
     def _set(self, breaks: tuple[Any, ...], wrong: bool) -> None:
         for module in breaks:
@@ -74,7 +74,7 @@ class Stacked(Breaking):
 def broken(run: Path, kind: type[Breaking] = Breaking, **spoil: Any) -> tuple[str, dict[str, Any]]:
     """The sentence that the run ends with, and where.json."""
     with pytest.raises(UserError) as caught:
-        fit(run, toy(kind=kind, **spoil), log_every=3, config={"a": 1})
+        fit(run, toy(kind=kind, **spoil), log_every_steps=3, config={"a": 1})
     return str(caught.value), json.loads((run / "nan" / "where.json").read_text())
 
 
@@ -132,4 +132,4 @@ def test_a_number_that_comes_right_again_is_said_to(tmp_path: Path) -> None:
                 self.spoil = {"at": 0}
 
     with pytest.raises(UserError, match=r"not finite at step 9, and all are when the steps from 0 on are repeated"):
-        fit(tmp_path, toy(kind=Once, at=1, rows=(0,)), log_every=3)
+        fit(tmp_path, toy(kind=Once, at=1, rows=(0,)), log_every_steps=3)

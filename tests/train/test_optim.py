@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import (
     OptimConfig,
@@ -92,7 +92,7 @@ def test_the_rate_is_in_proportion_to_the_batch_and_warms_up_for_a_tenth() -> No
 
 def test_the_rate_drops_at_milestones_and_is_constant_between() -> None:
     run = TrainConfig(epochs=8, batch_size=512, warmup_epochs=0.4)
-    cfg = OptimConfig(lr=1.5e-3, milestones=(4, 6.5), gamma=0.2)
+    cfg = OptimConfig(lr=1.5e-3, milestone_epochs=(4, 6.5), gamma=0.2)
     optimizer = build_optimizer(Net(), cfg)
     rates = [set_learning_rate(optimizer, cfg, run, step, epoch=10) for step in range(80)]
     expected = [0.25, 0.5, 0.75] + [1] * 37 + [0.2] * 25 + [0.04] * 15
@@ -117,9 +117,9 @@ def test_a_rate_that_rises_or_vanishes_is_refused(gamma: float) -> None:
 
 
 def test_a_drop_after_the_end_is_refused() -> None:
-    check_milestones(OptimConfig(milestones=(50, 75)), TrainConfig(epochs=100))
+    check_milestones(OptimConfig(milestone_epochs=(50, 75)), TrainConfig(epochs=100))
     with pytest.raises(UserError, match=r"milestone 120 is beyond the 100 epochs"):
-        check_milestones(OptimConfig(milestones=(50, 120)), TrainConfig(epochs=100))
+        check_milestones(OptimConfig(milestone_epochs=(50, 120)), TrainConfig(epochs=100))
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(None, 1.0), (1.0, 0.2), (10.0, 1.0)])

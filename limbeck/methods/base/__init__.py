@@ -1,30 +1,37 @@
 """What a method is, what a method is that another can build on, and what teachers and queues have in common."""
 
-from limbeck.methods.base.contract import Card, Method, MethodConfig
-from limbeck.methods.base.distill import DistillConfig, Distiller, QueueDistillConfig, QueueDistiller, Teacher, taught
-from limbeck.methods.base.host import BatchHost, Host, HostConfig, PositivesConfig, Step
-from limbeck.methods.base.momentum import Branch, MomentumConfig, MomentumHost, TeacherHost
+from limbeck.methods.base.distill import (
+    DistillConfig,
+    Distiller,
+    QueueDistillConfig,
+    QueueDistiller,
+    Teacher,
+    teacher_view,
+)
+from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
+from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, PositivesConfig
+from limbeck.methods.base.method import Method, MethodCard, MethodConfig
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
 __all__ = [
     "BatchHost",
-    "Branch",
-    "Card",
     "DistillConfig",
     "Distiller",
+    "EMAConfig",
+    "EMAHost",
     "Host",
     "HostConfig",
+    "HostOutput",
     "Method",
+    "MethodCard",
     "MethodConfig",
-    "MomentumConfig",
-    "MomentumHost",
     "PositivesConfig",
+    "ProjectedEncoder",
     "QueueConfig",
     "QueueDistillConfig",
     "QueueDistiller",
     "QueueHost",
-    "Step",
+    "SymmetricEMAHost",
     "Teacher",
-    "TeacherHost",
-    "taught",
+    "teacher_view",
 ]

@@ -10,15 +10,15 @@ from typing import ClassVar, NoReturn, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Bags, Batch, Clock, Loss, Setting, Taught
-from limbeck.data.views import View
-from limbeck.errors import UserError
+from limbeck.core.errors import UserError
+from limbeck.core.types import BagSpec, Batch, DataContext, LossOutput, StepInfo, TeacherOutput
+from limbeck.data.augment.views import View
 from limbeck.losses.tokens import token_relation_loss
-from limbeck.methods.base.anchors import temperature_for
-from limbeck.methods.base.contract import Method, MethodConfig
-from limbeck.methods.base.queue import fit_queue, push_unit
-from limbeck.state import Queue
+from limbeck.methods.base.method import Method, MethodConfig
+from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
+from limbeck.methods.base.temperature import temperature_for
+from limbeck.models.backbone import Backbone
+from limbeck.models.queue import Queue
 
 
 class Teacher(ABC):
@@ -32,20 +32,20 @@ class Teacher(ABC):
     """Its vectors of some images of the store, [M D]: what temperatures are chosen and queues started from."""
 
     @abstractmethod
-    def __call__(self, batch: Batch) -> Taught:
+    def __call__(self, batch: Batch) -> TeacherOutput:
         """Without gradient, on the device of the batch."""
 
 
-def taught(view: View, number: int) -> View:
+def teacher_view(view: View, number: int) -> View:
     """What the teacher sees of view number `number`: the same crop, flip and colours, in its own size."""
-    return replace(view, teacher=True, like=number)
+    return replace(view, for_teacher=True, same_crop_as=number)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(MethodConfig):
     """A student that learns from a frozen teacher."""
 
-    no_host_because: ClassVar[str] = "its targets come from a frozen teacher"
+    not_a_host_reason: ClassVar[str] = "its targets come from a frozen teacher"
     view_count: ClassVar[tuple[int, int]] = (1, 8)
     views: str = "mocov2"
     """Preset of augmentations (docs/data.md)."""
@@ -56,15 +56,15 @@ class DistillConfig(MethodConfig):
 
     def make_views(self, size: int) -> tuple[View, ...]:
         """The student's views, then the teacher's; its own size and normalisation come with the teacher."""
-        views = self.pair(super().make_views(size))
-        seen = any(view.teacher and view.like == 0 and not view.mate for view in views)
-        return views if seen or not self.dense else (*views, taught(views[0], 0))
+        views = self.student_teacher_views(super().make_views(size))
+        seen = any(view.for_teacher and view.same_crop_as == 0 and not view.of_partner for view in views)
+        return views if seen or not self.dense else (*views, teacher_view(views[0], 0))
 
     @abstractmethod
-    def pair(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
         """From the views of a preset, what the student sees and after it what the teacher sees."""
 
-    def bags(self) -> Bags | None:
+    def bags(self) -> BagSpec | None:
         """Which images are to be seen together, if any."""
         return None
 
@@ -73,20 +73,20 @@ class DistillConfig(MethodConfig):
         """Divides the teacher's cosines, where the targets are how much it finds images alike."""
         return None
 
-    def suit(self, sample: Tensor) -> Self:
+    def with_teacher_defaults(self, sample: Tensor) -> Self:
         """This configuration with what the teacher's vectors `sample` [M D] decide filled in."""
         return self
 
     def build(self, backbone: Backbone) -> Method:
         """UserError: a teacher is needed."""
-        self.refuse_alone()
+        self.raise_without_teacher()
 
-    def refuse_alone(self) -> NoReturn:
+    def raise_without_teacher(self) -> NoReturn:
         """UserError: a teacher is needed."""
         raise UserError(f"{self.name} learns from a teacher: use `limbeck distill --method {self.name} --teacher ...`")
 
     @abstractmethod
-    def distil(self, backbone: Backbone, teacher: Teacher) -> "Distiller":
+    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "Distiller":
         """The method with fresh heads around the student `backbone`."""
 
 
@@ -94,35 +94,41 @@ class Distiller(Method):
     """A student whose embedding, [B D] of the teacher's width, is held against what a frozen teacher says."""
 
     cfg: DistillConfig
-    against_collapse = "lower the learning rate, or look at the teacher: its features may be alike for all images"
+    collapse_hint = "lower the learning rate, or look at the teacher: its features may be alike for all images"
 
     def __init__(self, backbone: Backbone, cfg: DistillConfig, teacher: Teacher) -> None:
         super().__init__()
-        self.cfg, self.teacher = cfg.suit(teacher.sample), teacher
+        self.cfg, self.teacher = cfg.with_teacher_defaults(teacher.sample), teacher
         self.backbone = backbone
         self.head = self.make_head(backbone.dim, teacher.dim)
-        self.places = nn.Conv2d(backbone.map_dims[backbone.taps[-1]], teacher.map_dim, 1) if cfg.dense else None
+        self.dense_projection = (
+            nn.Conv2d(backbone.map_dims[backbone.taps[-1]], teacher.map_dim, 1) if cfg.dense else None
+        )
 
     @abstractmethod
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
         """From the features of the backbone, [B dim], to the embedding, [B teacher_dim]."""
 
     @abstractmethod
-    def learn(self, embedding: Tensor, batch: Batch, taught: Taught, clock: Clock) -> Loss:
+    def distillation_loss(
+        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+    ) -> LossOutput:
         """The loss, given the embedding [B D] of the student's first view."""
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """What `learn` says, and `dense`, if it is asked for, as a term."""
         answers = self.teacher(batch)
         last = self.backbone.taps[-1]
-        features = self.backbone(batch.views[0], (last,) if self.places else (), maps=self.places is not None)
-        loss = self.learn(self.head(features.final), batch, answers, clock)
-        if self.places is None:
+        features = self.backbone(
+            batch.views[0], (last,) if self.dense_projection else (), maps=self.dense_projection is not None
+        )
+        loss = self.distillation_loss(self.head(features.final), batch, answers, step_info)
+        if self.dense_projection is None:
             return loss
         assert answers.map is not None
-        dense = token_relation_loss(self.places(features.maps[last]), answers.map, self.cfg.dense_temperature)
+        dense = token_relation_loss(self.dense_projection(features.maps[last]), answers.map, self.cfg.dense_temperature)
         total = loss.total + self.cfg.dense * dense
-        return Loss(total, {**loss.terms, "dense": dense.detach()}, loss.memory)
+        return LossOutput(total, {**loss.terms, "dense": dense.detach()}, loss.memory)
 
     def embed(self, images: Tensor) -> Tensor:
         """[B C H W] -> [B D]."""
@@ -139,16 +145,18 @@ class QueueDistillConfig(DistillConfig):
     temperature: float | None = None
     """Divides the cosines; None: as suits the teacher."""
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """With a queue that suits the store and the batch."""
-        return replace(self, queue=fit_queue(self.queue, type(self).queue, setting, most=setting.images // 2))
+        return replace(
+            self, queue=resolve_queue_size(self.queue, type(self).queue, context, most=context.num_images // 2)
+        )
 
     @property
     def target_temperature(self) -> float | None:
         """That of both."""
         return self.temperature
 
-    def suit(self, sample: Tensor) -> Self:
+    def with_teacher_defaults(self, sample: Tensor) -> Self:
         """With a temperature, where none is given, at which the teacher finds some tens of images alike."""
         return self if self.temperature is not None else replace(self, temperature=temperature_for(sample))
 
@@ -160,24 +168,24 @@ class QueueDistiller(Distiller):
 
     def __init__(self, backbone: Backbone, cfg: QueueDistillConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
-        self.queue = Queue(cfg.queue, self.streams())
-        for stream in self.opening():
+        self.queue = Queue(cfg.queue, self.queue_names())
+        for stream in self.initial_queue():
             self.queue.fill(stream, F.normalize(teacher.sample, dim=1))
 
     @property
     def temperature(self) -> float:
         """Divides the cosines."""
-        assert self.cfg.temperature is not None, "`suit` chooses one"
+        assert self.cfg.temperature is not None, "`with_teacher_defaults` chooses one"
         return self.cfg.temperature
 
-    def streams(self) -> dict[str, int | None]:
+    def queue_names(self) -> dict[str, int | None]:
         """The queue's streams and their widths."""
         return {"teacher": self.teacher.dim}
 
-    def opening(self) -> tuple[str, ...]:
+    def initial_queue(self) -> tuple[str, ...]:
         """The streams that start with the teacher's sample; others start with noise."""
-        return tuple(self.streams())
+        return tuple(self.queue_names())
 
-    def after_step(self, loss: Loss, clock: Clock) -> None:
+    def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Pushes what the step remembered."""
-        push_unit(self.queue, loss.memory)
+        enqueue_normalized(self.queue, loss.memory)

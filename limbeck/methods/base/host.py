@@ -8,16 +8,16 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from limbeck.backbones import Backbone
-from limbeck.contracts import Batch, Clock, Features, Loss, Setting
-from limbeck.data.views import View
-from limbeck.distributed import gather
-from limbeck.errors import UserError
-from limbeck.heads import Head, mlp
-from limbeck.methods.base.contract import Method, MethodConfig
+from limbeck.core.distributed import gather
+from limbeck.core.errors import UserError
+from limbeck.core.types import Batch, DataContext, Features, LossOutput, StepInfo
+from limbeck.data.augment.views import View
+from limbeck.methods.base.method import Method, MethodConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.heads import Head, mlp
 
 
-class Step(NamedTuple):
+class HostOutput(NamedTuple):
     """One pass of a host over a batch. A *pass* is one run of the network, over one view or over several stacked."""
 
     features: tuple[Features, ...]  # per pass
@@ -62,7 +62,7 @@ class PositivesConfig(HostConfig):
         """`positives` views, from those of the preset in turn."""
         return tuple(islice(cycle(super().make_views(size)), self.positives))
 
-    def fit(self, setting: Setting) -> Self:
+    def resolve(self, context: DataContext) -> Self:
         """This configuration, if a view has others of its image."""
         if self.positives < 2:
             raise UserError(f"positives is {self.positives}: a view needs others of its image, take at least 2")
@@ -91,25 +91,25 @@ class Host(Method):
         return Head(*(mlp(w, trailing_norm=norm, norm=cfg.head_norm, bias=cfg.head_bias) for w in widths))
 
     @abstractmethod
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """Runs the networks once and decides who answers to whom, and where gradients stop."""
 
     @abstractmethod
-    def match(self, queries: Tensor, targets: Tensor) -> Tensor:
+    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """How well the queries of one pass, [B D], find their targets, as `encode` made them; a scalar.
 
         Called many times a step, so it remembers nothing.
         """
 
-    def loss(self, step: Step) -> Tensor:
+    def loss(self, step: HostOutput) -> Tensor:
         """The host's own loss: its last layer's queries against their targets, summed over the passes."""
         pairs = zip(step.projections, step.targets, strict=True)
-        return torch.stack([self.match(self.head.predict(z), t) for z, t in pairs]).sum()
+        return torch.stack([self.pair_loss(self.head.predict(z), t) for z, t in pairs]).sum()
 
-    def forward(self, batch: Batch, clock: Clock) -> Loss:
+    def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """The host alone."""
         step = self.encode(batch)
-        return Loss(self.loss(step), {}, step.memory)
+        return LossOutput(self.loss(step), {}, step.memory)
 
     def embed(self, images: Tensor) -> Tensor:
         """The projections, [B C H W] -> [B D]."""
@@ -119,8 +119,8 @@ class Host(Method):
 class BatchHost(Host):
     """All views go through the network in one batch, and are each other's targets, with their gradient."""
 
-    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """One pass over the V*B rows [view 1; view 2; ...]; its targets are the projections of all processes."""
         features = self.backbone(torch.cat(batch.views), taps)
         z = self.head.project(features.final)
-        return Step((features,), (z,), (gather(z),), {})
+        return HostOutput((features,), (z,), (gather(z),), {})

@@ -1,0 +1,220 @@
+"""What must hold on a GPU before a number means anything."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.record import Findings, Machine
+from limbeck.core.config import to_json
+from limbeck.core.types import Batch, StepInfo
+from limbeck.data import loader as loading
+from limbeck.data.augment.apply import augment
+from limbeck.data.augment.params import draw
+from limbeck.data.augment.views import PRESETS, preset
+from limbeck.data.loader import Loader
+from limbeck.data.store.store import Store
+from limbeck.methods import Method, MethodConfig, method_config
+from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.train.config import TrainConfig
+from limbeck.train.loop import train
+from limbeck.train.optim import OptimConfig
+from tests.helpers import tiny
+
+CLOCK = StepInfo(3, 10)
+
+
+def versions(machine: Machine) -> Findings:
+    """Names, and the two ceilings: a large copy and a large product."""
+    yield {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if machine.device.type != "cuda":
+        return
+    yield {"gpu": torch.cuda.get_device_name(), "memory_gib": round(torch.cuda.mem_get_info()[1] / 2**30, 1)}
+    a, b = (torch.randn(8192, 8192, device=machine.device, dtype=torch.bfloat16) for _ in range(2))
+    yield {"bf16_tflops": round(2 * 8192**3 / seconds(lambda: a @ b) / 1e12)}
+    x, y = (torch.randn(2**29, device=machine.device) for _ in range(2))
+    yield {"copy_tb_per_s": round(2 * 4 * 2**29 / seconds(lambda: y.copy_(x)) / 1e12, 2)}
+
+
+def seconds(call: Any, repeats: int = 10) -> float:
+    """Of one call, on a CUDA device, by events."""
+    for _ in range(3):
+        call()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
+
+
+def views_equal(machine: Machine) -> Findings:
+    """Every preset gives the pixels of the CPU."""
+    store = random_store(48, 64)
+    rows = torch.arange(48)
+    images = torch.from_numpy(store.images)
+    sides = torch.full((48,), 64)
+    for name in PRESETS:
+        worst = 0.0
+        for size in (32, 96):
+            for index, view in enumerate(preset(name, size)):
+                params = draw(view, index, rows, sides, sides, 64, 0, 0)
+                here = augment(images, view, params, view.mean, view.std)
+                there = augment(images.to(machine.device), view, params, view.mean, view.std).cpu()
+                worst = max(worst, float((here - there).abs().max()))
+        yield {"preset": name, "largest_difference": worst}
+
+
+def methods_equal(machine: Machine) -> Findings:
+    """Every method: loss and gradients in float32 as on the CPU; under bf16 finite; the step's end runs."""
+    for name, config in tiny.configs().items():
+        try:
+            here, there = (step(config, device) for device in (torch.device("cpu"), machine.device))
+            loss = abs(float(here[0] - there[0])) / abs(float(here[0]))
+            worst = relative(*(torch.cat([g.flatten() for g in found[1]]) for found in (here, there)))
+            yield {"method": name, "loss": loss, "gradient": worst, "bf16": half(config, machine.device)}
+        except Exception as error:
+            yield {"method": name, "error": f"{type(error).__name__}: {error}"}
+
+
+def build(config: MethodConfig) -> Method:
+    """A tiny method, the same on every device."""
+    torch.manual_seed(0)
+    return tiny.build(config, tiny.tiny_vit())
+
+
+def step(config: MethodConfig, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of a step, on the CPU."""
+    method, batch = build(config).to(device), on(tiny.batch_for(config), device)
+    torch.manual_seed(CLOCK.step)
+    loss = method(batch, CLOCK)
+    loss.total.backward()
+    with torch.no_grad():
+        method.after_step(loss, CLOCK)
+    return loss.total.detach().cpu(), [p.grad.cpu() for p in method.parameters() if p.grad is not None]
+
+
+def half(config: MethodConfig, device: torch.device) -> bool:
+    """Whether the loss and the gradients are finite under autocast to bf16."""
+    method = build(config).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        loss = method(on(tiny.batch_for(config), device), CLOCK)
+    loss.total.backward()
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    return bool(loss.total.isfinite()) and all(bool(g.isfinite().all()) for g in gradients)
+
+
+def on(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    tensors = (batch.indices, batch.labels, batch.partner_indices)
+    return Batch(tuple(v.to(device) for v in batch.views), *(None if t is None else t.to(device) for t in tensors))  # type: ignore[arg-type]
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Norm of the difference over the norm."""
+    return float((a - b).norm() / a.norm().clamp(min=1e-6))
+
+
+def runs_resume(machine: Machine) -> Findings:
+    """A run that was stopped after half of its steps ends in the weights of one that was not; and so does a repeat."""
+    store = random_store(256, 32)
+    whole, again, halves = (weights(store, machine, "whole"), weights(store, machine, "again"), stopped(store, machine))
+    yield {"repeat": difference(whole, again), "resumed": difference(whole, halves)}
+
+
+def resident_is_streamed(machine: Machine) -> Findings:
+    """Batches from a store on the device are those of one that is read through pinned memory."""
+    store, views = random_store(256, 32), preset("simclr", 32)
+    fits, batches = loading._fits, []
+    for resident in (True, False):
+        loading._fits = lambda images, device, answer=resident: answer  # type: ignore[misc]
+        loader = Loader(store, views, 64, seed=0, device=machine.device)
+        batches.append([v for batch in loader.batches(0, 6) for v in batch.views])
+    loading._fits = fits
+    yield {"equal": all(torch.equal(a, b) for a, b in zip(*batches, strict=True))}
+
+
+def compiled_is_eager(machine: Machine) -> Findings:
+    """Losses of a run whose backbone is compiled."""
+    store = random_store(256, 32)
+    eager, compiled = (losses(store, machine, f"compile-{on}", compile=on) for on in (False, True))
+    yield {"eager": eager, "compiled": compiled}
+
+
+def random_store(count: int, size: int) -> Store:
+    """Smooth random images, labelled."""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    side = size // 8
+    return Store.from_arrays(coarse.repeat(side, axis=1).repeat(side, axis=2), np.arange(count) % 10)
+
+
+QUARTER = BackboneConfig(
+    name="resnet18", image_size=32, args={"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+)
+
+
+def fresh() -> Method:
+    """SimCLR around the quarter-width ResNet-18."""
+    torch.manual_seed(0)
+    return method_config("simclr")().build(build_backbone(QUARTER))
+
+
+def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Method:
+    """Trains and returns the method."""
+    method = fresh()
+    train(method, store, preset("simclr", 32), cfg, OptimConfig(lr=1e-3), run, config=to_json(QUARTER), resume=resume)
+    return method
+
+
+CFG = TrainConfig(
+    epochs=4, batch_size=64, eval_every_epochs=0, log_every_steps=1, health_every_steps=0, checkpoint_every_minutes=0
+)
+
+
+def weights(store: Store, machine: Machine, name: str) -> dict[str, Tensor]:
+    """Of a whole run."""
+    return go(store, machine.baseline / name, CFG).state_dict()
+
+
+class _StopError(Exception):
+    """Ends a run at a step."""
+
+
+def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
+    """Of a run that is taken up again from the checkpoint of its half."""
+    folder = machine.baseline / "stopped"
+    method = fresh()
+    views = preset("simclr", 32)
+
+    after, count = method.after_step, iter(range(10**6))
+
+    def stop(loss: Any, step_info: StepInfo) -> None:
+        after(loss, step_info)
+        if next(count) == 8:
+            raise _StopError
+
+    method.after_step = stop  # type: ignore[method-assign]
+    with suppress(_StopError):
+        train(method, store, views, CFG, OptimConfig(lr=1e-3), folder, config=to_json(QUARTER))
+    return go(store, folder, CFG, resume=True).state_dict()
+
+
+def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """The largest of any tensor."""
+    return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
+
+
+def losses(store: Store, machine: Machine, name: str, compile: bool) -> list[float]:
+    """What metrics.csv says."""
+    run = Path(tempfile.mkdtemp(dir=machine.baseline)) / name
+    go(store, run, replace(CFG, compile=compile))
+    lines: Iterator[str] = iter((run / "metrics.csv").read_text().splitlines())
+    column = next(lines).split(",").index("loss")
+    return [round(float(line.split(",")[column]), 5) for line in lines]

@@ -1,0 +1,1 @@
+"""What every other part may use: errors, types, configurations, files, processes, devices, schedules, progress."""

@@ -1,0 +1,1 @@
+"""Random views of images: what they are, their parameters, and the pixels."""

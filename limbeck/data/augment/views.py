@@ -1,0 +1,154 @@
+"""What views a method wants: recipes of augmentation, with the source of every constant.
+
+Sources, by the short names used below:
+
+* SimCLR: Chen et al., ICML 2020, appendix A and B.9 (CIFAR-10), and google-research/simclr `data_util.py`.
+* MoCo v2: Chen et al., arXiv 2003.04297, and facebookresearch/moco `main_moco.py --aug-plus`.
+* BYOL: Grill et al., NeurIPS 2020, table 6. MoCo v3 (facebookresearch/moco-v3) and SDSSL (hagiss/SDSSL) use its pair.
+* W-MSE: Ermolov et al., ICML 2021, and htdt/self-supervised `cfg.py` and `transforms.py`.
+* SwAV: Caron et al., NeurIPS 2020, and facebookresearch/swav `main_swav.py`, `src/multicropdataset.py`.
+* ReSSL: Zheng et al., NeurIPS 2021, and KyleZheng1997/ReSSL `ressl.py`, `ressl_multi.py`; CGH uses its views.
+* MSVQ: Peng et al., KBS 2024, and pc-cp/MSVQ.
+
+Images of `SMALL` pixels or fewer get the small-image variant: no blur (SimCLR leaves it out on CIFAR-10, B.9) and,
+where the authors give one, their weaker jitter.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from limbeck.core.errors import UserError, did_you_mean
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SMALL = 64  # pixels: the largest size of the small-image variants (CIFAR, Tiny ImageNet, digits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first.
+
+    A view with `same_crop_as` is drawn as the view of that number, whatever its size: the same crop for another network.
+    """
+
+    size: int  # pixels, height and width of the result
+    scale: tuple[float, float] = (0.08, 1.0)  # share of the original area that the crop covers
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop in the original image
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    flip: float = 0.5  # probability, as are the next ones unless said
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # strengths: brightness, contrast, saturation, hue
+    jitter_p: float = 0.0
+    jitter_first: bool = False
+    grayscale: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the result
+    solarize: float = 0.0
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalisation, for pixels in [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD
+    same_crop_as: int | None = None
+    for_teacher: bool = False  # seen by a frozen teacher, which makes it repeat where the teacher's answers are kept
+    of_partner: bool = False  # of another image of the same bag
+
+
+def _simclr(size: int) -> tuple[View, ...]:
+    """SimCLR: colour strength 1, and 0.5 on small images (B.9)."""
+    jitter = (0.4, 0.4, 0.4, 0.1) if size <= SMALL else (0.8, 0.8, 0.8, 0.2)
+    view = View(size=size, jitter=jitter, jitter_p=0.8, grayscale=0.2, blur=0.5)
+    return view, view
+
+
+def _mocov2(size: int) -> tuple[View, ...]:
+    """MoCo v2 (`--aug-plus`)."""
+    view = View(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, grayscale=0.2, blur=0.5)
+    return view, view
+
+
+def _byol(size: int) -> tuple[View, ...]:
+    """BYOL's asymmetric pair: the first view always blurred, the second seldom blurred and sometimes solarised."""
+    first = View(size=size, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale=0.2, blur=1.0)
+    return first, replace(first, blur=0.1, solarize=0.2)
+
+
+def _wmse(size: int) -> tuple[View, ...]:
+    """W-MSE: jitter on the whole image, then a bicubic crop; the small variant is that of CIFAR and Tiny ImageNet."""
+    first = View(size=size, interpolation="bicubic", jitter_first=True, jitter_p=0.8)
+    if size <= SMALL:
+        view = replace(first, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.1)
+    else:
+        view = replace(first, jitter=(0.8, 0.8, 0.8, 0.2), grayscale=0.2, blur=0.5)
+    return view, view
+
+
+def _weak(size: int) -> tuple[View, ...]:
+    """Crop and flip alone: the weak view of SimReg and of MSF (Koohpayegani et al., 2021)."""
+    view = View(size=size, scale=(0.2, 1.0))
+    return view, view
+
+
+def _multicrop(size: int) -> tuple[View, ...]:
+    """SwAV: two global crops of `size`, six local ones."""
+    large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale=0.2, blur=0.5)
+    return (large,) * 2 + (local_crop(large),) * 6
+
+
+def _ressl(size: int) -> tuple[View, ...]:
+    """ReSSL: MoCo v2's view for the student, crop and flip for the teacher, which comes last."""
+    return _mocov2(size)[0], _weak(size)[0]
+
+
+def _ressl_multicrop(size: int) -> tuple[View, ...]:
+    """ReSSL with five crops for the student, each smaller and of less, and one weak one for the teacher, last."""
+    strong, weak = _ressl(size)
+    crops = ((224, 0.2, 1.0), (192, 0.172, 0.86), (160, 0.143, 0.715), (128, 0.114, 0.571), (96, 0.086, 0.429))
+    students = (replace(strong, size=_share(size, side), scale=(least, most)) for side, least, most in crops)
+    return *students, weak
+
+
+def _msvq(size: int) -> tuple[View, ...]:
+    """MSVQ: one strong view for the student and three weak ones, mostly flipped, for its two teachers."""
+    strong, weak = _ressl(size)
+    return strong, *(replace(weak, flip=0.9),) * 3
+
+
+def _supervised(size: int) -> tuple[View, ...]:
+    """One view, as ResNets are trained with labels (CoNe): crop and flip."""
+    return (View(size=size),)
+
+
+def local_crop(view: View) -> View:
+    """SwAV's local crop beside a global one: 96/224 of its side, 5 to 14 % of the image."""
+    return replace(view, size=_share(view.size, 96), scale=(0.05, 0.14))
+
+
+def _share(size: int, side: int) -> int:
+    """Pixels of a crop that is `side` where a whole one is 224, to a multiple of 8 for the patches."""
+    return max(8, 8 * round(size * side / 224 / 8))
+
+
+_RECIPES = {
+    "simclr": _simclr,
+    "mocov2": _mocov2,
+    "byol": _byol,
+    "wmse": _wmse,
+    "weak": _weak,
+    "multicrop": _multicrop,
+    "ressl": _ressl,
+    "ressl-multicrop": _ressl_multicrop,
+    "msvq": _msvq,
+    "supervised": _supervised,
+}
+PRESETS = tuple(_RECIPES)
+
+
+def preset(name: str, size: int) -> tuple[View, ...]:
+    """The views of the recipe `name` (one of `PRESETS`) for images of `size` pixels, global views first.
+
+    Raises `UserError` for an unknown name and for a size below 8 pixels.
+    """
+    if name not in _RECIPES:
+        raise UserError(f"unknown views '{name}'{did_you_mean(name, PRESETS)}: choose one of {', '.join(PRESETS)}")
+    if size < 8:
+        raise UserError(f"views of {size} pixels are too small: choose a size of at least 8")
+    views = _RECIPES[name](size)
+    return tuple(replace(view, blur=0.0) for view in views) if size <= SMALL else views

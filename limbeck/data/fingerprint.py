@@ -1,0 +1,53 @@
+"""What tells a source from itself at another time: the states of its files, and a digest of them."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+
+class FileState(NamedTuple):
+    """A file of a source: its path, bytes and time of change in nanoseconds; -1 twice for a broken link."""
+
+    path: str
+    bytes: int
+    modified: int
+
+
+def fingerprint(parts: Iterable[str]) -> str:
+    """A digest of strings in their order."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def file_state(path: str | Path, name: str | None = None) -> FileState:
+    """The state of a file, under its path or another name."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return FileState(name or str(path), -1, -1)
+    return FileState(name or str(path), state.st_size, state.st_mtime_ns)
+
+
+def state_fingerprint(files: Iterable[FileState]) -> str:
+    """A digest of the states of files in their order."""
+    return fingerprint(f"{file.path} {file.bytes} {file.modified}" for file in files)
+
+
+def what_changed(before: Iterable[FileState], now: Iterable[FileState]) -> str:
+    """`"2 added (a.png, b.png), 1 removed (c.png)"`, empty where nothing did; the order of files says nothing."""
+    old, new = ({file.path: file for file in files} for files in (before, now))
+    groups = {
+        "added": [path for path in new if path not in old],
+        "removed": [path for path in old if path not in new],
+        "modified": [path for path, file in new.items() if path in old and old[path] != file],
+    }
+    return ", ".join(f"{len(paths):,} {word} ({first_names(paths)})" for word, paths in groups.items() if paths)
+
+
+def first_names(paths: Sequence[str], most: int = 3) -> str:
+    """The first few of some paths, and how many more there are."""
+    more = [f"{len(paths) - most:,} more"] if len(paths) > most else []
+    return ", ".join([*paths[:most], *more])

@@ -1,0 +1,1 @@
+"""A folder that holds decoded images: what training reads, and what builds it."""

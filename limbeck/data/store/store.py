@@ -1,0 +1,160 @@
+"""A store: N images of one size as one memory map, with their labels and original sizes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from limbeck.core.errors import UserError, one_line
+from limbeck.data.store.layout import (
+    IMAGES,
+    INDEX,
+    INDEX_SCHEMA,
+    SKIPPED,
+    ContentDigest,
+    Manifest,
+    Pixels,
+    label_array,
+    name_labels,
+    read_manifest,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Store:
+    """N images, read-only. On a disk it is the folder that `build_store` writes."""
+
+    images: Pixels  # [N S S 3], a memory map when opened from a folder
+    labels: NDArray[np.int64]  # [N], -1 where there is none
+    widths: NDArray[np.int32]  # [N], pixels of the upright original
+    heights: NDArray[np.int32]
+    label_names: list[str]
+    digest: str  # of everything above
+    skipped: int = 0
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """S, the side of the stored images in pixels."""
+        return self.images.shape[1]
+
+    def account(self) -> str:
+        """How many rows of the source are here, and how many are not and where that is said."""
+        left = f", {self.skipped:,} not used: see {self.path / SKIPPED}" if self.skipped and self.path else ""
+        return f"{len(self):,} images of {self.size} x {self.size} in {self.path or 'memory'}{left}"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every row has a label."""
+        return len(self) > 0 and bool(self.labels.min() >= 0)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a store folder; UserError when it is none, of another version, or not what its manifest says."""
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        images, index = read_images(folder, manifest), read_index(folder, manifest)
+        return cls(
+            images=images,
+            labels=index["label"],
+            widths=index["width"],
+            heights=index["height"],
+            label_names=list(manifest.label_names),
+            digest=manifest.digest,
+            skipped=manifest.skipped,
+            path=folder,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls, images: Pixels, labels: ArrayLike | None = None, label_names: Sequence[str] | None = None
+    ) -> Self:
+        """A store in memory, of uint8 images [N H W] (grey) or [N H W C] with C = 1, 3 or 4.
+
+        Images that are not square are squeezed to their short side. Without names, labels are named '0', '1' ...
+        """
+        check_images(images)
+        count, height, width = images.shape[:3]
+        if height == width and images.shape[3:] == (3,):
+            pixels = images
+        else:
+            from limbeck.data.decode import decode  # reading what was built needs no decoder
+
+            pixels = np.stack([decode(image, min(height, width)).pixels for image in images])
+        rows = label_array(np.full(count, -1) if labels is None else np.asarray(labels))
+        if rows.shape != (count,):
+            raise UserError(f"{count} images came with labels of shape {rows.shape}: one label per image is needed")
+        names = name_labels(int(rows.max()), label_names or [])
+        widths, heights = np.full(count, width, np.int32), np.full(count, height, np.int32)
+        digest = ContentDigest()
+        digest.update(pixels, rows, widths, heights)
+        return cls(
+            images=pixels,
+            labels=rows,
+            widths=widths,
+            heights=heights,
+            label_names=names,
+            digest=digest.hexdigest(names),
+        )
+
+    def verify(self) -> None:
+        """Read every pixel and compare with the digest of the manifest; UserError when they differ."""
+        digest = ContentDigest()
+        for start in range(0, len(self), 1024):
+            rows = slice(start, start + 1024)
+            digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
+        if digest.hexdigest(self.label_names) != self.digest:
+            raise damaged(self.path or Path("memory"), f"the content is not that of digest {self.digest}")
+
+
+def check_images(images: Pixels) -> None:
+    """UserError unless images are uint8 [N H W] or [N H W C], with at least one of them."""
+    shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
+    if images.dtype != np.uint8 or not shaped or images.size == 0:
+        raise UserError(
+            f"images are {images.dtype} of shape {images.shape}: "
+            "uint8 [N H W] or [N H W C] with 1, 3 or 4 channels are needed"
+        )
+
+
+def damaged(folder: Path, why: str) -> UserError:
+    """The error of a store whose files disagree."""
+    return UserError(f"the store '{folder}' is damaged ({why}): delete it and build it again")
+
+
+def read_images(folder: Path, manifest: Manifest) -> Pixels:
+    """The pixels of a store, mapped; UserError when they are not what the manifest says."""
+    expected = (manifest.images, manifest.size, manifest.size, 3)
+    try:
+        images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+    except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
+        raise damaged(folder, f"{IMAGES}: {one_line(error)}") from error
+    if images.shape != expected or images.dtype != np.uint8 or not images.flags.c_contiguous:
+        raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
+    return images
+
+
+def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """The columns of the index; UserError when they are not what a store of this manifest has."""
+    try:
+        table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise damaged(folder, f"{INDEX}: {one_line(error)}") from error
+    if len(table) != manifest.images:
+        raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
+    if table.schema.types != [INDEX_SCHEMA.field(name).type for name in table.column_names]:
+        raise damaged(folder, f"{INDEX} has columns of {', '.join(map(str, table.schema.types))}")
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    lowest = {name: min(column.min(initial=1), 1) for name, column in columns.items()}
+    in_range = lowest["label"] >= -1 and columns["label"].max(initial=-1) < len(manifest.label_names)
+    if any(table[name].null_count for name in columns) or lowest["width"] < 1 or lowest["height"] < 1 or not in_range:
+        raise damaged(folder, f"{INDEX} has a label without a name, or an image without pixels")
+    return columns

@@ -1,0 +1,1 @@
+"""Numbers about features and networks: pure functions of tensors and modules."""

@@ -1,0 +1,1 @@
+"""Networks: backbones that answer at every depth, heads, averages and queues, and encoders on a disk."""

@@ -1,0 +1,222 @@
+"""What stands between a distillation and its teacher: which images, what it says of them, and which come together."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import TEACHER
+from limbeck.core.types import BagSpec
+from limbeck.data.augment.views import View
+from limbeck.data.loader import CACHED_VIEW_SEED, Loader, SamplingPlan
+from limbeck.data.store.store import Store
+from limbeck.methods import DistillConfig
+from limbeck.methods.base import Teacher
+from limbeck.methods.base.temperature import MAX_RESULTANT_LENGTH, mean_resultant_length
+from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
+from limbeck.neighbors.graph import neighbours
+from limbeck.neighbors.statistics import describe
+from limbeck.teachers.cache import Cache
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher, teacher_features
+from limbeck.teachers.license import warning
+from limbeck.teachers.outputs import Kept, LiveTeacher, check_alike, keep
+from limbeck.train.config import TrainConfig
+from limbeck.train.launch import choose_accelerator
+
+SAMPLE = 1024  # images that a teacher's vectors are judged by
+HELD_OUT = 1000  # images, or a tenth of a store of fewer than ten times as many
+COMPARED = 16  # images whose kept answers are compared with live ones
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherContext:
+    """What is known of a teacher before the student is built."""
+
+    cfg: TeacherConfig
+    """Of the teacher, with what it says of itself and what was chosen filled in."""
+    frozen: LoadedTeacher
+    kept: NDArray[np.int64]
+    """Rows of the store to learn from, ascending."""
+    held_out: NDArray[np.int64]
+    """The other rows, on which student and teacher are compared."""
+    sample: Tensor
+    """Unit vectors of the teacher, of some of the images to learn from, [M D]; centred if the teacher is."""
+    raw: Tensor
+    """The same, not centred."""
+    device: torch.device
+
+
+class DistillationInputs(NamedTuple):
+    """What training needs of a teacher."""
+
+    teacher: Teacher
+    views: tuple[View, ...]
+    sampling: SamplingPlan
+
+
+def prepare_teacher(
+    cfg: TeacherConfig, frozen: LoadedTeacher, store: Store, train: TrainConfig, say: Say = lambda sentence: None
+) -> TeacherContext:
+    """Holds images out, asks the teacher about some of the others, and chooses what its vectors decide.
+
+    Raises:
+        UserError: more images to be held out than there are.
+    """
+    if cautioned := warning(frozen):
+        say(cautioned)
+    held_out, kept = _split(len(store), cfg.val_images, train.seed)
+    device = _device(train)
+    rows = np.sort(np.random.default_rng(train.seed).permutation(kept)[:SAMPLE])
+    raw = F.normalize(teacher_features(frozen, store, rows, device=device, show="the teacher's sample"), dim=1).cpu()
+    long = mean_resultant_length(raw)
+    center = long > MAX_RESULTANT_LENGTH if cfg.center is None else cfg.center
+    if cfg.center is None:
+        verdict = (
+            f"above {MAX_RESULTANT_LENGTH}: it is subtracted"
+            if center
+            else f"at most {MAX_RESULTANT_LENGTH}: it is left as it is"
+        )
+        say(f"the mean of the teacher's unit vectors is {long:.2f} long, {verdict}")
+    filled = replace(
+        _anywhere(cfg), digest=frozen.digest, license=frozen.license, val_images=len(held_out), center=center
+    )
+    sample = raw - raw.mean(0) if center else raw
+    return TeacherContext(
+        cfg=filled, frozen=frozen, kept=kept, held_out=held_out, sample=sample, raw=raw, device=device
+    )
+
+
+def build_distillation_inputs(
+    teacher_context: TeacherContext, method: DistillConfig, store: Store, size: int, seed: int, run: Path, say: Say
+) -> DistillationInputs:
+    """The teacher as the method meets it, and the views and company of the images; passes over the store are made here.
+
+    Raises:
+        UserError: a cache of another teacher or store, or a dense term with kept answers, which have no maps.
+    """
+    cfg, frozen = teacher_context.cfg, teacher_context.frozen
+    _check_maps(teacher_context, method)
+    views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
+    folder, bags = _folder(teacher_context, store, run), method.bags()
+    if not (bags or cfg.cached_views):
+        return DistillationInputs(_live(teacher_context, method, views), views, SamplingPlan(rows=teacher_context.kept))
+    cache = Cache(folder, frozen, store, teacher_context.device, say)
+    sampling = SamplingPlan(
+        rows=teacher_context.kept, bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say)
+    )
+    live = _live(teacher_context, method, views)
+    if not cfg.cached_views:
+        return DistillationInputs(live, views, sampling)
+    kept = Kept(
+        frozen,
+        views,
+        teacher_context.raw,
+        keep(cache, views, CACHED_VIEW_SEED, cfg.cached_views),
+        center=bool(cfg.center),
+    )
+    count = min(COMPARED, len(teacher_context.kept))
+    loader = Loader(store, views, count, seed=CACHED_VIEW_SEED, device=teacher_context.device, sampling=sampling)
+    check_alike(live, kept, next(loader.batches(0, 1)))
+    return DistillationInputs(kept, views, sampling._replace(view_period=cfg.cached_views))
+
+
+def _anywhere(cfg: TeacherConfig) -> TeacherConfig:
+    """With absolute paths, as a run has that of its store: it may be resumed from another folder."""
+    name = str(Path(cfg.name).absolute()) if Path(cfg.name).is_dir() else cfg.name
+    return replace(cfg, name=name, weights=_absolute(cfg.weights), cache=_absolute(cfg.cache))
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None else str(Path(path).absolute())
+
+
+def _check_maps(teacher_context: TeacherContext, method: DistillConfig) -> None:
+    """UserError for a dense term without the maps that it compares."""
+    if method.dense and not teacher_context.frozen.map_dim:
+        raise UserError(
+            f"the teacher {teacher_context.frozen.source} has no maps for a dense term: leave --method.dense out"
+        )
+    if method.dense and teacher_context.cfg.cached_views:
+        raise UserError("kept answers have no maps, which the dense term compares: take --teacher.cached-views 0")
+
+
+def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[View, ...]) -> LiveTeacher:
+    return LiveTeacher(
+        teacher_context.frozen,
+        views,
+        teacher_context.raw,
+        center=bool(teacher_context.cfg.center),
+        maps=method.dense > 0,
+    )
+
+
+def _seen_by(frozen: LoadedTeacher, view: View) -> View:
+    """A teacher's view in its own size and normalisation."""
+    if not view.for_teacher:
+        return view
+    return replace(view, size=frozen.size, mean=frozen.mean, std=frozen.std, interpolation=frozen.interpolation)
+
+
+def _split(count: int, asked: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows held out, drawn with the seed, and the rest; both ascending."""
+    wanted = min(HELD_OUT, count // 10) if asked is None else asked
+    if wanted >= count:
+        raise UserError(f"teacher.val_images is {wanted} and the store has {count} images: take at most {count // 2}")
+    order = np.random.default_rng((seed, 1)).permutation(count)
+    return np.sort(order[:wanted]), np.sort(order[wanted:])
+
+
+def _device(train: TrainConfig) -> torch.device:
+    kind = choose_accelerator(train)
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+
+
+def _folder(teacher_context: TeacherContext, store: Store, run: Path) -> Path:
+    """Of the cache that was asked for, of one beside the store, or in the run's where images are in memory."""
+    if teacher_context.cfg.cache is not None:
+        return Path(teacher_context.cfg.cache)
+    if store.path is None:
+        return run / TEACHER
+    return Path(f"{store.path}.teachers") / f"{teacher_context.frozen.digest[:12]}-{store.digest[:12]}"
+
+
+def _bags(
+    cache: Cache, teacher_context: TeacherContext, store: Store, bags: BagSpec, seed: int, say: Say
+) -> NDArray[np.int32]:
+    """The bags of every row, [N K]; rows that are held out are in none, and stand by themselves."""
+    rows, mark = teacher_context.kept, "plain"
+    vectors = cache.plain()
+    if teacher_context.cfg.center:
+        vectors, mark = cache.centred(teacher_context.raw.mean(0).numpy())
+    table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
+    if bags.kind == "kmeans":
+        clusters = kmeans(vectors, rows=rows, seed=seed, device=teacher_context.device)
+        table[rows] = cluster_bags(clusters, bags.size, seed, rows)
+        return table
+    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
+    graph = neighbours(
+        vectors,
+        bags.size,
+        rows=rows,
+        max_similarity=bags.max_similarity,
+        device=teacher_context.device,
+        folder=folder,
+        digest=f"{teacher_context.frozen.digest} {mark}",
+        say=say,
+        show="bags",
+    )
+    found = describe(graph, store.labels if store.labelled else None)
+    for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
+        say(sentence)
+    table[rows] = knn_bags(graph)
+    return table

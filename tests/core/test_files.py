@@ -1,0 +1,103 @@
+"""A file is there whole or is what it was; a disk without room, here a limit on the size of files, is a sentence."""
+
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write
+from limbeck.data.store.open import build_store
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing, save_encoder
+from limbeck.train.checkpoint import save_checkpoint
+from limbeck.train.log import Log, Metrics
+from tests.helpers.tiny import tiny_vit
+
+
+@contextmanager
+def room(bytes_: int) -> Iterator[None]:
+    """No file may grow beyond `bytes_`; the system says so where it would say that the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def save_weights(run: Path) -> None:
+    model = nn.Linear(200, 200)
+    save_checkpoint(run / "checkpoint.ckpt", 1, model, torch.optim.AdamW(model.parameters()), {})
+
+
+def save_network(run: Path) -> None:
+    backbone: Backbone = tiny_vit()
+    half = (0.5, 0.5, 0.5)
+    save_encoder(backbone, run, Preprocessing(image_size=16, store_size=16, mean=half, std=half), {})
+
+
+def add_rows(run: Path) -> None:
+    metrics = Metrics(run / "metrics.csv", keep=0)
+    for step in range(1000):
+        metrics.add({"step": step, "loss": 0.5})
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a") as path:
+        path.write_text("old")
+
+    def fail() -> None:
+        with atomic_write(tmp_path / "a") as path:
+            path.write_text("half of the new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (tmp_path / "a").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(("write", "name"), [(save_weights, "checkpoint.ckpt"), (save_network, "model.safetensors")])
+def test_a_full_disk_is_one_sentence_and_harms_nothing(
+    tmp_path: Path, write: Callable[[Path], None], name: str
+) -> None:
+    (tmp_path / name).write_text("what was there before")
+    with pytest.raises(UserError, match=rf"^[^\n]*{name} could not be written \(file too large\)[^\n]*$"), room(4000):
+        write(tmp_path)
+    assert (tmp_path / name).read_text() == "what was there before"
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_store_without_room_is_a_sentence_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    with pytest.raises(UserError, match="store could not be written"), room(4000):
+        build_store(images, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert np.array_equal(build_store(images, tmp_path / "store").images, images)
+
+
+def test_a_row_that_the_disk_tore_is_dropped_when_the_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="could not be written"), room(4000):
+        add_rows(tmp_path)
+    assert not (tmp_path / "metrics.csv").read_text().endswith("\n")
+    whole = (tmp_path / "metrics.csv").read_text().splitlines()[:-1]
+    Metrics(tmp_path / "metrics.csv", keep=len(whole) - 2)
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == whole
+
+
+def test_tensorboard_without_room_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    values = {"epoch": 0.0, "loss": 0.0, "images_per_second": 0.0, "data_wait": 0.0}
+    with Log(tmp_path, 0, 100, 1) as log, pytest.raises(UserError, match="tensorboard could not be written"):
+        log.record(1, values)

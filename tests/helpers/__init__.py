@@ -1,0 +1,5 @@
+"""What tests share; no test imports a file of tests."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.helpers.laws", "tests.helpers.told")

@@ -1,0 +1,32 @@
+"""What an evaluation is tested on: images that are easy to tell apart, a tiny CNN, and a quick configuration."""
+
+import numpy as np
+
+from limbeck.data.store.store import Store
+from limbeck.evaluate import EvaluateConfig
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from tests.helpers.tiny import SIZE
+
+CFG = EvaluateConfig(
+    batch_size=16,
+    alignment_images=12,
+    linear_epochs=3,
+    latency=False,
+    precision="fp32",
+    device="cpu",
+    progress=False,
+)
+
+
+def shades(rows: int, seed: int, labelled: bool = True) -> Store:
+    """Noisy images of three brightnesses, labelled by them."""
+    labels = np.arange(rows) % 3
+    noise = np.random.default_rng(seed).integers(0, 40, (rows, SIZE, SIZE, 3))
+    images = (noise + 90 * labels[:, None, None, None]).astype(np.uint8)
+    return Store.from_arrays(images, labels, ["dark", "grey", "light"]) if labelled else Store.from_arrays(images)
+
+
+def tiny_resnet() -> Backbone:
+    """A ResNet of two narrow stages and two more."""
+    args = {"channels": [8, 8, 12, 12], "layers": [1, 1, 1, 1]}
+    return build_backbone(BackboneConfig(name="resnet18", image_size=SIZE, args=args))

@@ -1,0 +1,104 @@
+"""`devices=2` as a user starts it: one script, that Fabric starts a second time; and processes of torchrun."""
+
+import multiprocessing as mp
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from limbeck import cli
+from limbeck.train import step as module
+from tests.helpers.kills import METHODS, PRELOAD, write_store
+from tests.helpers.toy import fit, toy
+
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload(PRELOAD)
+ROOT = Path(__file__).parents[2]
+
+
+def test_two_processes_share_out_the_rows_and_learn_what_one_learns(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests/helpers/two_processes.py"), str(tmp_path / "two")]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+    first, second = (torch.load(tmp_path / "two" / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for epoch in range(2):
+        seen = torch.cat([part["rows"][5 * epoch : 5 * epoch + 5].flatten() for part in (first, second)])
+        assert sorted(seen.tolist()) == list(range(40))
+    assert torch.equal(first["weight"], second["weight"])
+    one = fit(tmp_path / "one", toy(norm=False, noise=0.0))
+    torch.testing.assert_close(first["weight"], one.state_dict()["backbone.1.weight"], rtol=1e-4, atol=1e-4)
+    assert (tmp_path / "two" / "metrics.csv").read_text().count("\n") == 7  # the header, steps 2, 4, 5, 6, 8 and 10
+
+
+def one_of_torchruns(variables: dict[str, str], command: list[str]) -> None:
+    os.environ.update(variables)
+    torch.set_num_threads(1)
+    cli.main(command)
+
+
+def one_that_a_kill_ends(variables: dict[str, str], command: list[str]) -> None:
+    """As the others, but that it is gone in its fourth step; what the others say is in the file "said" of the run."""
+    out = Path(command[command.index("--out") + 1])
+    with out.with_name("said").open("a") as said:
+        os.dup2(said.fileno(), sys.stderr.fileno())
+    if variables["RANK"] == "1":
+        module.seed_step = lambda seed, step, fabric: step == 3 and os.kill(os.getpid(), signal.SIGKILL)
+    one_of_torchruns(variables, command)
+
+
+def launch(
+    store: Path, run: Path, machines: int, per_machine: int, target: Callable[..., None] = one_of_torchruns
+) -> list[int | None]:
+    """`limbeck pretrain` in processes with the variables that torchrun sets; their exit codes."""
+    processes = machines * per_machine
+    options = [word.replace(', "drop_path_rate": 0.2', "") for word in METHODS["simclr, 2 micro-batches, SGD"]]
+    command = ["pretrain", str(store), "--out", str(run), *options]  # without the random numbers of each process
+    command += ["--devices", str(per_machine), "--num-nodes", str(machines)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "test"}
+    started = []
+    for rank in range(processes):
+        machine, local = divmod(rank, per_machine)
+        own = {"RANK": rank, "LOCAL_RANK": local, "GROUP_RANK": machine, "WORLD_SIZE": processes}
+        variables = shared | {name: str(value) for name, value in own.items()} if processes > 1 else {}
+        started.append(CONTEXT.Process(target=target, args=(variables, command)))
+        started[-1].start()
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]
+
+
+def learn(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
+    """The weights that these processes learn."""
+    assert set(launch(store, run, machines, per_machine)) == {0}
+    return load_file(run / "encoder" / "model.safetensors")
+
+
+def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    one, two, machines = (learn(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
+    for name, weights in one.items():
+        assert torch.equal(two[name], machines[name])
+        torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=1e-5)
+    logs = [(tmp_path / run / "metrics.csv").read_text().count("\n") for run in ("1x1", "1x2", "2x1")]
+    assert len(set(logs)) == 1  # one process alone writes
+
+
+def test_a_process_that_ends_is_said_by_the_others_in_a_sentence(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert launch(write_store(tmp_path), run, 1, 2, one_that_a_kill_ends) == [1, -signal.SIGKILL]
+    said = (tmp_path / "said").read_text()
+    last = f"another process of this run has ended, and this one with it; go on with `limbeck resume {run}`"
+    assert said.splitlines()[-1] == f"limbeck: {last}"
+    assert "Traceback" not in said
