@@ -1,8 +1,8 @@
 """MkDocs hook: Markdown as GitHub shows it becomes Markdown as the site shows it.
 
 Pages link to files of the repository, wherever these are. A link to a file that the site has becomes a link to its
-page; one to a module becomes a link to its API page; one to any other file leads to the repository, if `repo_url` is
-set, and is plain text if not.
+page; one to a module becomes a link to its API page; one to any other file leads to the repository, if `REPO_URL` is
+set in the environment, and is plain text if not.
 A link to nothing stays as it is, so that MkDocs reports it.
 """
 
@@ -19,6 +19,13 @@ FENCE = re.compile(r"^(```+).*?^\1$", re.M | re.S)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 RUN = re.compile(r"^```python run$", re.M)
 TITLE = re.compile(r"^```python file=(\S+)$", re.M)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Show the repository in the footer, where there is one."""
+    if repository := config.extra["repository"]:
+        config.extra["social"] = [{"icon": "fontawesome/brands/git-alt", "link": repository, "name": "Repository"}]
+    return config
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -46,7 +53,8 @@ def relinked(text: str, here: str, origin: File, config: MkDocsConfig, files: Fi
             return f"{image}[{words}]({posixpath.relpath(address, posixpath.dirname(origin.src_uri) or '.')}{anchor})"
         if not (ROOT / path).exists():
             return found.group()
-        return f"[{words}]({config.repo_url}/blob/HEAD/{path})" if config.repo_url else words
+        repository = config.extra["repository"]
+        return f"[{words}]({repository}/blob/HEAD/{path})" if repository else words
 
     return LINK.sub(link, text)
 
