@@ -73,7 +73,7 @@ class Evaluator:
         """Match the labels and choose the probe; UserError as `limbeck.evaluate.evaluate` says."""
         if len(test) < 2:
             raise UserError(f"the test store has {len(test)} image: its geometry needs at least 2")
-        labels = matched_labels(train, test) if train.labelled or test.labelled else None
+        labels = matched_labels(train, test) if train.labeled or test.labeled else None
         return cls(
             train=train,
             test=test,

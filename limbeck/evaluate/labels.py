@@ -14,7 +14,7 @@ def matched_labels(train: Store, test: Store) -> Labels:
     Raises UserError when a store has unlabelled rows, when a name is in one store only, or when there is one class.
     """
     for role, store in (("train", train), ("test", test)):
-        if not store.labelled:
+        if not store.labeled:
             raise UserError(
                 f"the {role} images{_where(store)} are not all labelled, and k-NN and linear probes need labels: "
                 "put each class in a sub-folder of its own"

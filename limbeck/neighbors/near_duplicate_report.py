@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
-from limbeck.data.check.page import PICTURES, Picture, page, section
-from limbeck.data.check.scan import HTML
-from limbeck.data.decode import Decoded, decode
+from limbeck.core.files import atomic_write, make_folder
+from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
+from limbeck.data.check.scan import write_page
+from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
 from limbeck.neighbors.graph import Say
@@ -43,19 +42,17 @@ class NearDuplicates:
             parts.append(f"{leaked:,} ({share:.2%}) have one among {where}")
         return "; ".join(parts)
 
-    def sections(self) -> str:
-        """HTML for the page of a check: the pairs that are most alike, side by side."""
-        within = _section("Near-duplicates", self.store, self.store, self.within)
-        if not (self.against and self.leaked):
-            return within
-        return within + _section(f"Near-duplicates in {_place(self.against)}", self.store, self.against, self.leaked)
+    def sections(self) -> list[Section]:
+        """For the page of a check: the pairs that are most alike, side by side."""
+        found = [_section("pairs of near-duplicates", self.store, self.store, self.within)]
+        if self.against and self.leaked:
+            title = f"near-duplicates in {_place(self.against)}"
+            found.append(_section(title, self.store, self.against, self.leaked))
+        return [section for section in found if section.count]
 
     def write(self, folder: Path) -> Path:
         """Write near_duplicates.csv, a row for every image with a near-duplicate, and the same for the other store."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
+        make_folder(folder)
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
@@ -66,9 +63,7 @@ class NearDuplicates:
 
     def write_page(self, folder: Path, sentence: str) -> None:
         """Write check.html for a store, of which there are no findings in files."""
-        with atomic_write(folder / HTML) as unfinished:
-            text = page(sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
-            unfinished.write_text(text, encoding="utf-8")
+        write_page(folder, sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
 
 
 def find_near_duplicates(
@@ -95,10 +90,7 @@ def find_near_duplicates(
     return NearDuplicates(store=store, within=duplicates(features, above, say), against=against, leaked=leaked)
 
 
-def _section(title: str, store: Store, other: Store, matches: Matches) -> str:
-    """Empty without a match."""
-    if not len(matches.rows):
-        return ""
+def _section(title: str, store: Store, other: Store, matches: Matches) -> Section:
     pairs = _pairs(matches, store is other)
     best = pairs[:PICTURES]
     rows, others = matches.rows[best], matches.others[best]
@@ -110,7 +102,7 @@ def _section(title: str, store: Store, other: Store, matches: Matches) -> str:
     advice = (
         "look at the pairs: a picture in training and test, or frames of one film, make numbers better than they are"
     )
-    return section(f"{escape(title)}: {len(matches.rows):,} images", advice, len(pairs), shown)
+    return Section(title=title, count=len(pairs), advice=advice, pictures=shown)
 
 
 def _pairs(matches: Matches, same: bool) -> NDArray[np.int64]:
@@ -122,9 +114,9 @@ def _pairs(matches: Matches, same: bool) -> NDArray[np.int64]:
     return best[np.sort(np.unique(ends, axis=0, return_index=True)[1])]
 
 
-def _side_by_side(left: Pixels, right: Pixels) -> Decoded:
+def _side_by_side(left: Pixels, right: Pixels) -> str:
     size = len(left)
-    return Decoded(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
+    return thumbnail(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
 
 
 def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[object, ...]]:

@@ -15,12 +15,13 @@ from torch import nn
 
 from limbeck.runs.resolve import RunConfig, Say, RunRequest, resolve_run, read_config
 from limbeck.core.config import to_json
-from limbeck.core.distributed import is_rank0, peer_failure_as_user_error
+from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import exclusive_lock, atomic_write
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.data.check.stats import ALLOWED
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
@@ -52,7 +53,7 @@ def pretrain(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Path:
     """Pretrains a backbone on the images of `source` and returns the run's folder, `out`.
@@ -91,7 +92,7 @@ def distill(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Path:
     """Teaches a small network what a large one says of the images of `source`; returns the run's folder, `out`.
@@ -138,7 +139,7 @@ def plan(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Plan:
     """What `pretrain` with the same arguments would cost, from a few of its steps; writes no run.
@@ -193,7 +194,7 @@ def evaluate_run(
     *,
     baseline: str | Path | None = None,
     teacher_module: nn.Module | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Result:
     """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
@@ -210,7 +211,7 @@ def evaluate_run(
     bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
     for store in (bank, queries):
         if store.skipped:
-            say(store.account())
+            say(store.summary())
     cfg = cfg or EvaluateConfig()
     frozen, fresh = _teacher_again(config, teacher_module, say), _fresh_backbone(config)
     comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, baseline=baseline) if frozen else None

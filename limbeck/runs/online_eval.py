@@ -25,7 +25,7 @@ BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one
 def make_eval_callback(store: Store, size: int, teacher_context: TeacherContext | None) -> Probe | None:
     """Accuracy where there are labels, fidelity where there is a teacher; None where there is neither."""
     probes: list[Callable[[Backbone], dict[str, float]]] = []
-    if store.labelled:
+    if store.labeled:
         probes.append(_accuracy(store, size))
     if teacher_context is not None and len(teacher_context.held_out) > NEIGHBOURS + 1:
         probes.append(_fidelity(store, size, teacher_context))

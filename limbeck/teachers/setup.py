@@ -213,7 +213,7 @@ def _bags(
         say=say,
         show="bags",
     )
-    found = describe(graph, store.labels if store.labelled else None)
+    found = describe(graph, store.labels if store.labeled else None)
     for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
         say(sentence)
     table[rows] = knn_bags(graph)
