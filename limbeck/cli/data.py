@@ -84,7 +84,7 @@ def _check_store(args: CheckArgs) -> None:
     sentences = check_store(Path(args.source))
     print("\n".join(sentences))
     if args.near_duplicates or args.against:
-        _twins(args, Store.open(args.source)).write_page(Path(args.out), sentences[0])
+        _near_duplicates(args, Store.open(args.source)).write_page(Path(args.out), sentences[0])
 
 
 def _check_files(args: CheckArgs) -> None:
@@ -106,19 +106,19 @@ def _check_files(args: CheckArgs) -> None:
     found.raise_if_unacceptable()
     if args.near_duplicates or args.against:
         store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
-        found.write_page(_twins(args, store).sections())
+        found.write_page(_near_duplicates(args, store).sections())
     if found.store:
         print(found.store)
 
 
-def _twins(args: CheckArgs, store: "Store") -> "NearDuplicates":
+def _near_duplicates(args: CheckArgs, store: "Store") -> "NearDuplicates":
     from limbeck.data.store.open import open_store
     from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    twins = find_near_duplicates(store, against, above=args.similarity_threshold, say=arguments.tell)
-    arguments.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
-    return twins
+    found = find_near_duplicates(store, against, threshold=args.similarity_threshold)
+    arguments.tell(f"{found.sentence()}; listed in {found.write(Path(args.out))}")
+    return found
 
 
 def store(argv: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from rich.console import Console
 
     from limbeck.evaluate.config import EvaluateConfig
-    from limbeck.evaluate.render import comparison_table, table
+    from limbeck.evaluate.render import comparison_table, layer_table
     from limbeck.runs.api import evaluate_run
 
     @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,10 @@ def evaluate(argv: Sequence[str]) -> None:
         allow_bad=args.allow_bad,
         say=arguments.tell,
     )
-    Console().print(table(result))
+    console = Console()
+    console.print(layer_table(result, console.width))
     if result.comparison:
-        Console().print(comparison_table(result.comparison))
+        console.print(comparison_table(result.comparison, console.width))
         print(result.comparison.sentence())
     arguments.tell(f"written to {Path(args.run) / RESULT}")
 

@@ -165,5 +165,5 @@ def _spread(method: MethodConfig, teacher_context: TeacherContext) -> list[str]:
 
 def _data_context(store: Store, images: int, training: TrainConfig) -> DataContext:
     classes = len(store.label_names) if store.labeled else 0
-    steps = training.steps(images // training.batch_size)
+    steps = training.total_steps(images // training.batch_size)
     return DataContext(images, training.batch_size, training.batch_size // training.accumulate_steps, classes, steps)
