@@ -117,9 +117,9 @@ def by_scale(curves: dict[str, Curve]) -> list[dict[str, Curve]]:
 def _fidelity(runs: Sequence[RunSummary]) -> Section:
     return Section(
         title="Student and teacher",
-        text="Neighbor agreement: the fraction of a test image's nearest test images, by cosine, that are the teacher's, "
-        "too. CKA: how similar the similarities of all pairs of images are; 1 is the same up to rotation and scale, and "
-        "unrelated pairings of the same vectors give the value by chance.",
+        text="Neighbor agreement: the fraction of a test image's nearest test images, by cosine, that are also the "
+        "teacher's. CKA: how similar the similarities of all pairs of images are; 1 is the same up to rotation and "
+        "scale, and unrelated pairings of the same vectors give the value by chance.",
         items=fidelity_sentences(runs),
         tables=[table for run in runs for table in comparison_table(run)],
     )

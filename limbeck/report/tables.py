@@ -46,7 +46,7 @@ def layer_table(run: RunSummary) -> Table:
 
 
 def comparison_table(run: RunSummary) -> list[Table]:
-    """Return a table with a row per model: the student, its teacher, others of the student's kind; none without them."""
+    """Return the table of a comparison, a row per model, in a list; an empty list for a run without a teacher."""
     comparison = run.result.comparison if run.result else None
     if comparison is None:
         return []

@@ -119,7 +119,9 @@ def model(name: str, gflops: float, **values: float) -> ModelScores:
 FOUND = Comparison(
     teacher=model("teacher", 10.0, knn=0.9, linear=0.95, latency_ms=20.0, effective_rank=300.2),
     students=(
-        model("student", 0.4, neighbor_agreement=0.9123, cka=0.87, cka_chance=0.05, knn=0.85, linear=0.9, latency_ms=1.5),
+        model(
+            "student", 0.4, neighbor_agreement=0.9123, cka=0.87, cka_chance=0.05, knn=0.85, linear=0.9, latency_ms=1.5
+        ),
         model("baseline", 0.4, neighbor_agreement=0.408, cka=0.4, cka_chance=0.06, knn=0.6, linear=0.7, latency_ms=1.5),
     ),
     images=2001,

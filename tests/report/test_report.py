@@ -40,7 +40,11 @@ def run_config(store: str = "stores/photos", method: MethodConfig | None = None)
 def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) -> EvaluationResult:
     layers = []
     for depth, accuracy in enumerate(knn, 1):
-        values: dict[str, float | None] = {"parameters": 1000 * depth, "gflops": 0.01 * depth, "latency_ms": 0.5 * depth}
+        values: dict[str, float | None] = {
+            "parameters": 1000 * depth,
+            "gflops": 0.01 * depth,
+            "latency_ms": 0.5 * depth,
+        }
         if accuracy is not None:
             values |= {"knn": accuracy, "untrained_knn": 0.3}
         layers.append(LayerResult(depth=depth, values=values))
@@ -62,12 +66,21 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
 def with_its_teacher() -> Comparison:
     values = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
     teacher = ModelScores(name="teacher", dim=8, image_size=32, values=values)
-    values = {"parameters": 50_000, "gflops": 0.4, "knn": 0.912, "latency_ms": 1.0, "neighbor_agreement": 0.8, "cka": 0.9}
+    values = {
+        "parameters": 50_000,
+        "gflops": 0.4,
+        "knn": 0.912,
+        "latency_ms": 1.0,
+        "neighbor_agreement": 0.8,
+        "cka": 0.9,
+    }
     student = ModelScores(name="student", dim=8, image_size=32, values=values)
     return Comparison(teacher=teacher, students=(student,), images=2001, num_neighbors=10)
 
 
-def make_run(folder: Path, *, config: RunConfig | None = None, judged: EvaluationResult | None = None, metrics: str = "") -> Path:
+def make_run(
+    folder: Path, *, config: RunConfig | None = None, judged: EvaluationResult | None = None, metrics: str = ""
+) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(to_json(config or run_config())))
     if metrics:
