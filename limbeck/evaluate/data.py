@@ -32,7 +32,8 @@ class EvalData:
         """Match the labels of the two stores and resolve the probe and the device.
 
         Raises:
-            UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
+            UserError: labels that do not match, a store without labels, fewer than two test images, an unknown
+                device.
         """
         if len(test) < 2:
             raise UserError(

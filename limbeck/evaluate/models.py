@@ -90,7 +90,7 @@ class BackboneModel(EvaluatedModel):
     def feature_maps(self, data: EvalData, indices: NDArray[np.int64]) -> Bank:
         """Run the backbone on unaugmented images, in one batch."""
         images = self._images(data, data.test)(indices)
-        return self.backbone.to(data.device).eval()(images, self.depths, maps=True).maps
+        return self.backbone.to(data.device).eval()(images, self.depths, feature_maps=True).feature_maps
 
     def _images(self, data: EvalData, store: Store) -> ImageFn:
         how = self.preprocessing

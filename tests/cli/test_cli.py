@@ -41,11 +41,12 @@ def test_evaluate_judges_every_layer(limbeck: Run, trained: Path, photos: Path) 
     splits = ("--train", photos / "train", "--test", photos / "test")
     code, out, _ = limbeck("evaluate", trained, *splits, "--alignment-images", "20")
     assert code == 0
-    for word in ("layer", "k-NN", "linear", "random"):
+    for word in ("layer", "k-NN", "linear", "init"):
         assert word in out
-    rows = json.loads((trained / "result.json").read_text())["rows"]
-    assert [row["tap"] for row in rows] == [1, 2, 3]
-    assert all(0 <= row["knn"] <= 1 and 0 <= row["random_knn"] <= 1 and row["linear"] > 0.1 for row in rows)
+    layers = json.loads((trained / "result.json").read_text())["layers"]
+    assert [layer["depth"] for layer in layers] == [1, 2, 3]
+    rows = [layer["values"] for layer in layers]
+    assert all(0 <= row["knn"] <= 1 and 0 <= row["untrained_knn"] <= 1 and row["linear"] > 0.1 for row in rows)
     assert [row["parameters"] for row in rows] == sorted(row["parameters"] for row in rows)
 
 

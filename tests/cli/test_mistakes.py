@@ -107,7 +107,7 @@ RUNS = [
     ("evaluate {run} --train {store} --test {tmp}/unlabelled", 1, "label"),
     ("evaluate {tmp}/empty --train {store} --test {store}", 1, "has no config.json"),
     ("report {tmp}/empty", 1, "has no config.json|no run"),
-    ("report {tmp}/no_result", 1, "is not a result of limbeck evaluate"),
+    ("report {tmp}/no_result", 1, "is not a result of `limbeck evaluate`"),
     ("report {tmp}/no_metrics", 1, "is not the log of a training"),
 ]
 

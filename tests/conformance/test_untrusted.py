@@ -24,7 +24,7 @@ from limbeck.core.errors import UserError
 from limbeck.data.sources.open import open_source
 from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate.results import Result
+from limbeck.evaluate.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.resolve import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
@@ -192,7 +192,7 @@ TEXTS = [b"", b"\xff", b"[" * 100_000, b"[]", b"{}", b"3", b'{"limbeck": 3}', b'
 def test_json_that_is_none_of_ours(tmp_path: Path, text: bytes) -> None:
     for name in ("config.json", "result.json", "model.safetensors"):
         (tmp_path / name).write_bytes(text)
-    for read in (read_config, load, load_preprocessing, lambda folder: Result.load(folder / "result.json")):
+    for read in (read_config, load, load_preprocessing, lambda folder: EvaluationResult.load(folder / "result.json")):
         with pytest.raises(UserError):
             read(tmp_path)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from limbeck.data.sources.open import source_types
 from limbeck.data.store.store import Store
-from tests.helpers.package_copy import copy_package, run_copy
+from tests.helpers.package_copy import copy_package, run_command
 
 ZIP_SOURCE = '''"""Images in .zip files, and names of the form 'color:RED,GREEN,BLUE' for one image of that color."""
 
@@ -57,15 +57,15 @@ def png(shade: int) -> bytes:
 
 
 def test_a_new_kind_of_source_is_one_file(tmp_path: Path) -> None:
-    package = copy_package(tmp_path)
-    (package / "data" / "sources" / "zip_archive.py").write_text(ZIP_SOURCE)
+    root = copy_package(tmp_path)
+    (root / "limbeck" / "data" / "sources" / "zip_archive.py").write_text(ZIP_SOURCE)
     (tmp_path / "photos").mkdir()
     for part in range(2):
         with zipfile.ZipFile(tmp_path / "photos" / f"{part}.zip", "w") as archive:
             for label in range(3):
                 archive.writestr(f"{label}.png", png(10 * label + part))
     for source, out in (("photos", "folder"), ("photos/1*.zip", "file"), ("color:1,2,3", "color")):
-        run_copy(package, "store", source, out)
+        run_command(root, "store", source, out)
     folder, file, color = (Store.open(tmp_path / out) for out in ("folder", "file", "color"))
     assert folder.images[:, 0, 0, 0].tolist() == [0, 10, 20, 1, 11, 21]
     assert folder.labels.tolist() == [0, 1, 2, 0, 1, 2]
