@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the data, a run or a setting is wrong; 2 the command line
 traceback is in a file; 128 + the signal's number when stopped on request (130 for Ctrl-C).
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from limbeck.cli import arguments, data, results, training
+from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.output import as_failure, show, show_failure
 from limbeck.core.errors import did_you_mean
+from limbeck.core.logs import configure
 
 __all__ = ["VERBS", "Command", "Output", "UsageError", "main"]
 
@@ -44,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
         failure = as_failure(error, words)
-        verbose = not {"-v", "--verbose"}.isdisjoint(words)
+        verbose = has_flag(words, "-v", "--verbose")
         if verbose and failure.traceback_file:
             traceback.print_exception(error)
-        show_failure(failure, as_json="--json" in words, verbose=verbose)
+        show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
         sys.exit(failure.status)
 
 
@@ -64,21 +67,19 @@ def _run(words: list[str]) -> None:
     if verb not in VERBS:
         hint = did_you_mean(verb, [*VERBS, "help"])
         raise UsageError(f"unknown command '{verb}'{hint}; `limbeck help` lists them", code="unknown-command")
+    _configure_logging(argv)
     command = VERBS[verb]
     args, output = arguments.parse(command.arguments(argv), argv, verb, command.help)
-    _configure_logging(output)
     result = command.run(args)
     show(result, as_json=output.json)
     if result.error:
         raise result.error
 
 
-def _configure_logging(output: arguments.OutputArgs) -> None:
-    import logging
-
-    from limbeck.core.logs import configure
-
-    configure(logging.DEBUG if output.verbose else logging.WARNING if output.quiet else logging.INFO)
+def _configure_logging(argv: Sequence[str]) -> None:
+    """Choose the level of messages before anything is parsed, so that parsing can log as well."""
+    verbose, quiet = has_flag(argv, "-v", "--verbose"), has_flag(argv, "-q", "--quiet")
+    configure(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 def _version() -> str:

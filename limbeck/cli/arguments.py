@@ -80,6 +80,11 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
     return found
 
 
+def has_flag(argv: Sequence[str], *flags: str) -> bool:
+    """Return whether one of the flags is in `argv`."""
+    return not set(flags).isdisjoint(argv)
+
+
 def tyro_rules() -> ConstructorRegistry:
     """Return the rules by which types become flags, where they differ from tyro's own."""
     registry = ConstructorRegistry()

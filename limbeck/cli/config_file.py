@@ -1,5 +1,6 @@
 """`--config FILE`: defaults of a command from a YAML or JSON file with the keys of a run's config.json."""
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 from limbeck.core.config import Json, from_json, read_mapping, to_json
 from limbeck.core.errors import UserError, did_you_mean
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -20,8 +22,6 @@ class ConfigFile:
             UserError: it cannot be read, is no mapping, or has a key that is not among `keys`.
         """
         self.path = path
-        self.notes: list[str] = []
-        """Sentences about what in the file does not apply."""
         self._data = {} if path is None else read_mapping(Path(path))
         for key in self._data:
             if key not in keys:
@@ -56,7 +56,7 @@ class ConfigFile:
         if not isinstance(base, dict) or not isinstance(section, dict):
             return section
         if named and section.get("name", base.get("name")) != base.get("name"):
-            self.notes.append(f"'{self.path}': {named} is about {section['name']} and does not apply to {base['name']}")
+            logger.info("'%s': %s is about %s and does not apply", self.path, named, section["name"])
             return base
         return base | {
             key: self._merge(base.get(key), value, f"{named}.{key}" if named else "") for key, value in section.items()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from limbeck.cli.arguments import Out, Source
 from limbeck.cli.command import Command, Output
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import Choice
+from limbeck.data.check.issues import OptionalIssue
+from limbeck.data.check.stats import ALLOW_BAD
 
 if TYPE_CHECKING:
     from limbeck.data.check.scan import Check
@@ -33,9 +34,9 @@ class CheckArgs:
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
-    allow_bad: float = 0.05
+    allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable; more is an error, after the scan."""
-    leave_out: tuple[Choice, ...] = ()
+    leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types whose images are skipped as well."""
     near_duplicates: bool = False
     """Also write near_duplicates.csv, and show the most similar pairs in check.html."""
@@ -57,9 +58,9 @@ class StoreArgs:
     """Side of the stored images in pixels; by default their own where that is small (up to 128), else 256."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
-    allow_bad: float = 0.05
+    allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
-    leave_out: tuple[Choice, ...] = ()
+    leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types of `limbeck check` whose images are skipped as well."""
 
 
@@ -90,11 +91,11 @@ def _check_files(args: CheckArgs) -> Output:
 
     not_for_the_scan = ("near_duplicates", "against", "similarity_threshold")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
-    logger.info(found.sentence())
+    logger.info(found.summary())
     logger.info("written to %s and %s", found.folder / "check.csv", found.folder / "check.html")
-    data, text = _check_data(found), [found.table()] if found.counts.found else []
+    data, text = _check_data(found), [found.table()] if found.stats.found else []
     try:
-        found.require()
+        found.raise_if_unacceptable()
     except UserError as error:
         return Output(data, text, error)
     if args.near_duplicates or args.against:
@@ -106,13 +107,12 @@ def _check_files(args: CheckArgs) -> Output:
 
 
 def _check_data(found: "Check") -> dict[str, Any]:
-    counts = found.counts
     return {
         "source": found.source,
-        "images": counts.rows,
-        "used": counts.used,
+        "images": found.stats.total,
+        "used": found.stats.used,
         "ignored": found.ignored,
-        "issues": {kind: counts.found[kind] for kind in counts.kinds()},
+        "issues": dict(found.stats.found),
         "csv": str(found.folder / "check.csv"),
         "html": str(found.folder / "check.html"),
         "store": str(found.store) if found.store else None,
@@ -124,15 +124,15 @@ def _near_duplicates(args: CheckArgs, store: "Store") -> "NearDuplicates":
     from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    found = find_near_duplicates(store, against, above=args.similarity_threshold, say=logger.info)
+    found = find_near_duplicates(store, against, threshold=args.similarity_threshold)
     logger.info("%s; listed in %s", found.sentence(), found.write(Path(args.out)))
     return found
 
 
 def _near_duplicate_data(args: CheckArgs, found: "NearDuplicates") -> dict[str, Any]:
-    leaked = {} if found.leaked is None else {"in_other_source": len(found.leaked.rows)}
+    across = {} if found.across is None else {"in_other_source": len(found.across.indices)}
     file = str(Path(args.out) / "near_duplicates.csv")
-    return {"near_duplicates": {"images": len(found.within.rows), **leaked, "csv": file}}
+    return {"near_duplicates": {"images": len(found.within.indices), **across, "csv": file}}
 
 
 def _store(args: StoreArgs) -> Output:

@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 def show(output: Output, *, as_json: bool) -> None:
     """Print a result on stdout; with several processes on rank 0 alone."""
-    from limbeck.core.distributed import is_rank0
+    from limbeck.core.rank import is_rank0
 
     if not is_rank0():
         return

@@ -13,6 +13,7 @@ from limbeck.cli.arguments import FLATTENED, Out, Run
 from limbeck.cli.command import Command, Output
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
+from limbeck.data.check.stats import ALLOW_BAD
 
 logger = logging.getLogger(__name__)
 JUDGE, USE = "Evaluate", "Use"
@@ -68,7 +69,7 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
         """Labeled images to score, with the same label names."""
         baseline: str | None = None
         """For a distilled run: folder of a run of the same student without a teacher, to compare with."""
-        allow_bad: float = 0.05
+        allow_bad: float = ALLOW_BAD
         """Share of the images of either source that may be unreadable."""
         evaluate: Annotated[EvaluateConfig, FLATTENED] = field(default_factory=EvaluateConfig)
 
@@ -76,7 +77,9 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
 
 
 def _evaluate(args: Any) -> Output:
-    from limbeck.evaluate.render import comparison_table, table
+    from rich.console import Console
+
+    from limbeck.evaluate.render import comparison_table, layer_table
     from limbeck.runs.api import evaluate_run
 
     result = evaluate_run(
@@ -90,9 +93,10 @@ def _evaluate(args: Any) -> Output:
     )
     file = Path(args.run) / RESULT
     logger.info("written to %s", file)
-    text: list[Any] = [table(result)]
+    width = Console().width
+    text: list[Any] = [layer_table(result, width)]
     if result.comparison:
-        text += [comparison_table(result.comparison), result.comparison.sentence()]
+        text += [comparison_table(result.comparison, width), result.comparison.sentence()]
     data = to_json(result)
     assert isinstance(data, dict)
     return Output({"file": str(file)} | data, text)

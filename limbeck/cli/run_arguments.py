@@ -10,6 +10,7 @@ import tyro
 from limbeck.cli.arguments import FLATTENED, Flag, peek
 from limbeck.cli.config_file import ConfigFile
 from limbeck.core.errors import UserError
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RunArgs:
     """Print the configuration as JSON, with everything that is chosen from the images, and train nothing."""
     store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
-    allow_bad: float = 0.05
+    allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""

@@ -100,8 +100,6 @@ def _last_metrics(file: Path) -> dict[str, float]:
 
 def _request(args: Any) -> dict[str, Any]:
     """Return what a run is made from, by the names that `RunRequest` has for it."""
-    for note in args.file.notes:
-        logger.info(note)
     shared = ("method", "optim", "training", "store_size", "allow_bad")
     request = {"source": _source(args)} | {name: getattr(args, name) for name in shared}
     if hasattr(args, "student"):
