@@ -121,7 +121,7 @@ def export(
 
 
 def without_absolute_paths(value: Json) -> Json:
-    """Return JSON in which every absolute path is replaced by its last part, so that an export names no private folder."""
+    """Return JSON in which every absolute path is replaced by its last part: an export names no private folder."""
     if isinstance(value, dict):
         return {key: without_absolute_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
