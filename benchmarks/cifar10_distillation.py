@@ -43,7 +43,7 @@ from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.step import StepResult, Steps
+from limbeck.train.step import StepResult, StepRunner
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
@@ -79,14 +79,14 @@ def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> floa
 def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
     """Processor seconds of a step, from the end of one to the end of the next: the median of a run of 16."""
     ends: list[float] = []
-    take = Steps.take
+    train_step = StepRunner.train_step
 
-    def note(self: Steps, *given: Any, **named: Any) -> StepResult:
-        done = take(self, *given, **named)
+    def note(self: StepRunner, *given: Any, **named: Any) -> StepResult:
+        result = train_step(self, *given, **named)
         ends.append(time.process_time())
-        return done
+        return result
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(Steps, "take", note):
+    with tempfile.TemporaryDirectory() as folder, patch.object(StepRunner, "train_step", note):
         train(name, Path(folder) / "run", 16 / epoch, args)
     return median(b - a for a, b in pairwise(ends[2:]))
 

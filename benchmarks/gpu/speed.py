@@ -20,7 +20,7 @@ from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.neighbors.graph import build_graph
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.step import Steps
+from limbeck.train.step import StepRunner
 
 NETWORKS = {
     "resnet18-32": (BackboneConfig(name="resnet18", image_size=32), 512, 32),
@@ -91,23 +91,23 @@ def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: i
     store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
     settings = TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0, compile=compiled)
-    steps = Steps(method, store, view_specs(preset("simclr", cfg.image_size or 224)), settings, OptimConfig())
+    runner = StepRunner(method, store, view_specs(preset("simclr", cfg.image_size or 224)), settings, OptimConfig())
     count = 1 if machine.toy else 20
     if machine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    batches: Iterator[Batch] = steps.loader.batches(0, 3 + count)
+    batches: Iterator[Batch] = runner.loader.batches(0, 3 + count)
     for step in range(3):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     start = time.perf_counter()
     for step in range(3, 3 + count):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     whole = (time.perf_counter() - start) / count
-    ready = next(steps.loader.batches(0, 1))
+    ready = next(runner.loader.batches(0, 1))
     bare = bare_seconds(machine, method.backbone, ready, count)
     peak = torch.cuda.max_memory_allocated() / 2**30 if machine.device.type == "cuda" else 0.0
-    made = per_call(lambda e: next(steps.loader.batches(e, e + 1)), machine, count)
+    made = per_call(lambda e: next(runner.loader.batches(e, e + 1)), machine, count)
     return {
         "step_ms": round(1e3 * whole, 2),
         "images_per_s": round(batch / whole),
@@ -151,20 +151,20 @@ def profile(machine: Machine) -> Findings:
     cfg, batch, store_size = TOY["toy"] if machine.toy else NETWORKS["resnet18-32"]
     store: Store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
-    steps = Steps(
+    runner = StepRunner(
         method,
         store,
         view_specs(preset("simclr", 32)),
         TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0),
         OptimConfig(),
     )
-    batches = steps.loader.batches(0, 10)
+    batches = runner.loader.batches(0, 10)
     for step in range(5):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         for step in range(5, 8):
-            steps.take(batches, step)
+            runner.train_step(batches, step)
         wait(machine)
     rows = found.key_averages()
     launches = (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from limbeck.cli import data, results, training
 from limbeck.cli.arguments import tell
 from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.logs import configure
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "check": (data.check, "find what is wrong with images before training does"),
@@ -27,6 +28,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command and exits."""
+    configure()
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:
-        from limbeck.core.distributed import is_rank0
+        from limbeck.core.rank import is_rank0
         from limbeck.train.interrupt import Interrupted
 
         if not isinstance(error, Interrupted):

@@ -35,7 +35,7 @@ def take_names(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str
 
 def print_once(result: Path) -> None:
     """The result of a command that several processes may run."""
-    from limbeck.core.distributed import is_rank0
+    from limbeck.core.rank import is_rank0
 
     if is_rank0():
         print(result)

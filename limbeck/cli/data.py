@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from limbeck.cli import arguments
 from limbeck.cli.arguments import Out, Source
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import Choice
+from limbeck.data.check.issues import OptionalIssue
 
 if TYPE_CHECKING:
     from limbeck.data.store.store import Store
@@ -36,7 +36,7 @@ class CheckArgs:
     """Decoding threads; by default one per core."""
     allow_bad: float = 0.05
     """Share of the images that may be unreadable; more is an error, after the scan."""
-    leave_out: tuple[Choice, ...] = ()
+    leave_out: tuple[OptionalIssue, ...] = ()
     """Findings whose images are not used either."""
     near_duplicates: bool = False
     """Also write near_duplicates.csv, of images whose thumbnails are alike, and show them in check.html."""
@@ -60,7 +60,7 @@ class StoreArgs:
     """Decoding threads; by default one per core."""
     allow_bad: float = 0.05
     """Share of the images that may be unreadable."""
-    leave_out: tuple[Choice, ...] = ()
+    leave_out: tuple[OptionalIssue, ...] = ()
     """Findings of `limbeck check` whose images are not used either."""
 
 
@@ -99,11 +99,11 @@ def _check_files(args: CheckArgs) -> None:
         if key not in ("near_duplicates", "against", "similarity_threshold")
     }
     found = check(**scan)
-    if found.counts.found:
+    if found.stats.found:
         Console().print(found.table())
-    arguments.tell(found.sentence())
+    arguments.tell(found.summary())
     arguments.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
-    found.require()
+    found.raise_if_unacceptable()
     if args.near_duplicates or args.against:
         store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
         found.write_page(_near_duplicates(args, store).sections())

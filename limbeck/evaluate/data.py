@@ -41,7 +41,7 @@ class EvalData:
                 "an evaluation needs at least 2",
                 code="too-few-images",
             )
-        labels = match_labels(train, test) if train.labelled or test.labelled else None
+        labels = match_labels(train, test) if train.labeled or test.labeled else None
         return cls(
             train=train,
             test=test,

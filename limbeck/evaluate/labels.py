@@ -28,7 +28,7 @@ def match_labels(train: Store, test: Store) -> Labels:
         UserError: a store has unlabelled images, a name occurs in one store only, or there is only one class.
     """
     for role, store in (("train", train), ("test", test)):
-        if not store.labelled:
+        if not store.labeled:
             raise UserError(
                 f"the {role} images{_where(store)} are not all labelled, which k-NN and linear probes need; "
                 "put each class into its own sub-folder",

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from limbeck.core.devices import resolve_bf16
+from limbeck.core.types import Encoder
 from limbeck.features.extract import extract
 from limbeck.features.images import ImageFn
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images, linear_cka, nearest_images, neighbor_agreement
-from limbeck.models.backbone import Backbone
 
 
 def fidelity_callback(
     images: ImageFn, indices: np.ndarray, teacher: Tensor, device: torch.device, k: int = NUM_NEIGHBORS
-) -> Callable[[Backbone], dict[str, float]]:
+) -> Callable[[Encoder], dict[str, float]]:
     """Return a function of an encoder that gives its `neighbor_agreement` and `cka` with the teacher.
 
     Args:
@@ -32,7 +32,7 @@ def fidelity_callback(
     expected = teacher.to(device, torch.float32)
     neighbors = nearest_images(expected, k)
 
-    def evaluate_encoder(backbone: Backbone) -> dict[str, float]:
+    def evaluate_encoder(backbone: Encoder) -> dict[str, float]:
         last = backbone.taps[-1]
         bf16 = resolve_bf16("auto", device)
         features = extract(backbone, images, indices, taps=(last,), device=device, bf16=bf16)[last]

@@ -14,11 +14,10 @@ from torch.distributions import Beta
 
 from limbeck.core.distributed import broadcast_from_rank0, gather
 from limbeck.core.errors import UserError
-from limbeck.core.types import BagSpec, Batch, DataContext, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.contrastive import info_nce_each
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import mlp
 
 
@@ -83,7 +82,7 @@ class BINGOConfig(QueueDistillConfig):
             )
         return replace(super().resolve(context), bag_size=size)
 
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "BINGO":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "BINGO":
         """BINGO with a fresh head around `backbone`."""
         return BINGO(backbone, self, teacher)
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from limbeck.core.distributed import rank
+from limbeck.core.types import Encoder
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import EMAConfig, MethodCard, SymmetricEMAHost
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class BYOLConfig(EMAConfig):
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
 
-    def build(self, backbone: Backbone) -> "BYOL":
+    def build(self, backbone: Encoder) -> "BYOL":
         """BYOL with fresh heads around `backbone`, whose teacher starts as a copy."""
         return BYOL(backbone, self)
 

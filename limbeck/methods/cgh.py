@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Method, MethodCard, MethodConfig
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 from limbeck.models.heads import HypercolumnPool, mlp
 from limbeck.models.queue import Queue
@@ -67,11 +66,11 @@ class CGHConfig(MethodConfig):
         """With queues that suit the store and the batch."""
         return replace(self, queue=resolve_queue_size(self.queue, type(self).queue, context))
 
-    def build(self, backbone: Backbone) -> "CGH":
+    def build(self, backbone: Encoder) -> "CGH":
         """CGH with fresh heads around `backbone`; UserError for contexts that it does not have."""
         return CGH(backbone, self)
 
-    def taps(self, backbone: Backbone) -> tuple[int, ...]:
+    def taps(self, backbone: Encoder) -> tuple[int, ...]:
         """The contexts counted from 1, ascending."""
         depth = backbone.taps[-1]
         taps = {context if context > 0 else depth + 1 + context for context in self.contexts}
@@ -86,7 +85,7 @@ class CGHConfig(MethodConfig):
 class TwoContexts(nn.Module):
     """A backbone that describes an image by its last vector and by a hypercolumn, each through a projector."""
 
-    def __init__(self, backbone: Backbone, cfg: CGHConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: CGHConfig) -> None:
         super().__init__()
         self.backbone = backbone
         self.taps = cfg.taps(backbone)
@@ -95,8 +94,8 @@ class TwoContexts(nn.Module):
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """[B C H W] -> last and hyper, [B D] each."""
-        features = self.backbone(view, self.taps, maps=True)
-        column = self.pool([features.maps[tap] for tap in self.taps])
+        features = self.backbone(view, self.taps, feature_maps=True)
+        column = self.pool([features.feature_maps[tap] for tap in self.taps])
         return self.last(features.final), self.hyper(column)
 
     def glance(self, view: Tensor) -> Tensor:
@@ -113,7 +112,7 @@ class CGH(Method):
         total = a/2 R(hyper; teacher's last) + a/2 R(last; teacher's hyper) + (1 - a) (InfoNCE(last) + InfoNCE(hyper))
     """
 
-    def __init__(self, backbone: Backbone, cfg: CGHConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: CGHConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.student = TwoContexts(backbone, cfg)
@@ -121,7 +120,7 @@ class CGH(Method):
         self.queue = Queue(cfg.queue, {"last": cfg.dim, "hyper": cfg.dim})
 
     @property
-    def backbone(self) -> Backbone:  # type: ignore[override]
+    def backbone(self) -> Encoder:  # type: ignore[override]
         """The student's."""
         return self.student.backbone
 
@@ -163,7 +162,7 @@ class CGH(Method):
         self.teacher.update(self.student, self.cfg.momentum)
         enqueue_normalized(self.queue, loss.memory)
 
-    def target_encoder(self) -> Backbone:
+    def target_encoder(self) -> Encoder:
         """The teacher's backbone."""
         return self.teacher.module.backbone
 

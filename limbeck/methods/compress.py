@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
-from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 
 
@@ -46,7 +45,7 @@ class CompRessConfig(QueueDistillConfig):
         """One view, for both."""
         return views[0], teacher_view(views[0], 0)
 
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "CompRess":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "CompRess":
         """CompRess around `backbone`, with a fresh linear layer or a slow copy."""
         return CompRess(backbone, self, teacher)
 
@@ -59,7 +58,7 @@ class CompRess(QueueDistiller):
 
     cfg: CompRessConfig
 
-    def __init__(self, backbone: Backbone, cfg: CompRessConfig, teacher: Teacher) -> None:
+    def __init__(self, backbone: Encoder, cfg: CompRessConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
         self.slow = EMA(backbone) if cfg.queues == 2 else None
 
@@ -94,6 +93,6 @@ class CompRess(QueueDistiller):
             self.slow.update(self.backbone, self.cfg.momentum)
         super().after_step(loss, step_info)
 
-    def target_encoder(self) -> Backbone | None:
+    def target_encoder(self) -> Encoder | None:
         """The slow copy."""
         return self.slow.module if self.slow else None

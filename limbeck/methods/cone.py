@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
 from limbeck.core.schedules import cosine
-from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
 from limbeck.methods.base import Method, MethodCard, MethodConfig
 from limbeck.methods.base.queue import resolve_queue_size
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 from limbeck.models.heads import mlp
 from limbeck.models.queue import Queue
@@ -90,7 +89,7 @@ class CoNeConfig(MethodConfig):
             warmup_steps=context.max_initial_steps if self.warmup_steps is None else self.warmup_steps,
         )
 
-    def build(self, backbone: Backbone) -> "CoNe":
+    def build(self, backbone: Encoder) -> "CoNe":
         """CoNe with fresh heads around `backbone`, whose teacher starts as a copy; needs a fitted configuration."""
         return CoNe(backbone, self)
 
@@ -98,7 +97,7 @@ class CoNeConfig(MethodConfig):
 class Classifier(nn.Module):
     """A backbone, a projector, and a linear classifier of the embedding."""
 
-    def __init__(self, backbone: Backbone, projector: nn.Module, output: nn.Linear) -> None:
+    def __init__(self, backbone: Encoder, projector: nn.Module, output: nn.Linear) -> None:
         super().__init__()
         self.backbone, self.projector, self.output = backbone, projector, output
 
@@ -115,7 +114,7 @@ class CoNe(Method):
     queue. The student's backbone is what is evaluated; the classifier is thrown away with the heads.
     """
 
-    def __init__(self, backbone: Backbone, cfg: CoNeConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: CoNeConfig) -> None:
         super().__init__()
         assert cfg.classes is not None
         self.cfg = cfg
@@ -160,6 +159,6 @@ class CoNe(Method):
         """The embeddings, [B C H W] -> [B D]."""
         return self.student()(images)[0]
 
-    def target_encoder(self) -> Backbone:
+    def target_encoder(self) -> Encoder:
         """The teacher's backbone."""
         return self.teacher.module.backbone

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, local_rows
-from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import MethodCard, ProjectedEncoder, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 from limbeck.models.heads import mlp
 
@@ -51,7 +50,7 @@ class DisCoConfig(QueueDistillConfig):
     def target_temperature(self) -> None:
         """None: its targets are the teacher's vectors."""
 
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "DisCo":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "DisCo":
         """DisCo with a fresh head around `backbone`, and a slow copy of both."""
         return DisCo(backbone, self, teacher)
 
@@ -64,7 +63,7 @@ class DisCo(QueueDistiller):
 
     cfg: DisCoConfig
 
-    def __init__(self, backbone: Backbone, cfg: DisCoConfig, teacher: Teacher) -> None:
+    def __init__(self, backbone: Encoder, cfg: DisCoConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
         self.slow = EMA(ProjectedEncoder(self.backbone, self.head))
 
@@ -96,6 +95,6 @@ class DisCo(QueueDistiller):
         self.slow.update(ProjectedEncoder(self.backbone, self.head), self.cfg.momentum)
         super().after_step(loss, step_info)
 
-    def target_encoder(self) -> Backbone:
+    def target_encoder(self) -> Encoder:
         """The slow copy's backbone."""
         return self.slow.module.backbone

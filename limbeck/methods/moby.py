@@ -7,11 +7,10 @@ those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on Image
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.methods import mocov2
 from limbeck.methods.base import HostOutput, MethodCard
 from limbeck.methods.mocov2 import MoCoV2
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class MoBYConfig(mocov2.MoCoV2Config):
     momentum_schedule: Literal["cosine", "constant"] = "cosine"
     """Rise to 1 over the run along a half-cosine, or stay."""
 
-    def build(self, backbone: Backbone) -> "MoBY":
+    def build(self, backbone: Encoder) -> "MoBY":
         """MoBY with fresh heads around `backbone`, whose teacher starts as a copy."""
         return MoBY(backbone, self)
 

@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
-from limbeck.core.types import Batch
+from limbeck.core.types import Batch, Encoder
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class MoCoV2Config(QueueConfig):
     temperature: float = 0.2
     """Divides the cosines."""
 
-    def build(self, backbone: Backbone) -> "MoCoV2":
+    def build(self, backbone: Encoder) -> "MoCoV2":
         """MoCo v2 with fresh heads around `backbone`, whose teacher starts as a copy."""
         return MoCoV2(backbone, self)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import rank
+from limbeck.core.types import Encoder
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import EMAConfig, MethodCard, SymmetricEMAHost
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class MoCoV3Config(EMAConfig):
     temperature: float = 0.2
     """Divides the cosines."""
 
-    def build(self, backbone: Backbone) -> "MoCoV3":
+    def build(self, backbone: Encoder) -> "MoCoV3":
         """MoCo v3 with fresh heads around `backbone`, whose teacher starts as a copy."""
         return MoCoV3(backbone, self)
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import HostOutput, MethodCard, ProjectedEncoder, QueueConfig, QueueHost
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 
 
@@ -48,7 +47,7 @@ class MSVQConfig(QueueConfig):
     teacher_temperature: float = 0.04
     """Divides the teachers' cosines; the smaller, the fewer images count as alike."""
 
-    def build(self, backbone: Backbone) -> "MSVQ":
+    def build(self, backbone: Encoder) -> "MSVQ":
         """MSVQ with fresh heads around `backbone`, and two teachers that start as copies."""
         return MSVQ(backbone, self)
 
@@ -59,7 +58,7 @@ class MSVQ(QueueHost):
     cfg: MSVQConfig
     queue_names = ("first", "second")
 
-    def __init__(self, backbone: Backbone, cfg: MSVQConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: MSVQConfig) -> None:
         super().__init__(backbone, cfg)
         self.second_teacher = EMA(ProjectedEncoder(backbone, self.head.projector))
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
-from limbeck.core.types import Batch
+from limbeck.core.types import Batch, Encoder
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class ReSSLConfig(QueueConfig):
     teacher_temperature: float = 0.04
     """Divides the teacher's cosines; the smaller, the fewer images count as alike."""
 
-    def build(self, backbone: Backbone) -> "ReSSL":
+    def build(self, backbone: Encoder) -> "ReSSL":
         """ReSSL with fresh heads around `backbone`, and a teacher that starts as a copy."""
         return ReSSL(backbone, self)
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import rank
+from limbeck.core.types import Encoder
 from limbeck.losses.ranking import smooth_ap
 from limbeck.methods.base import BatchHost, MethodCard, PositivesConfig
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class S2R2Config(PositivesConfig):
     temperature: float = 0.05
     """Divides differences of cosines; lower is nearer to the exact precision, and has less gradient."""
 
-    def build(self, backbone: Backbone) -> "S2R2":
+    def build(self, backbone: Encoder) -> "S2R2":
         """S2R2 with a fresh head around `backbone`."""
         return S2R2(backbone, self)
 

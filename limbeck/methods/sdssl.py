@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
 from limbeck.core.schedules import cosine
-from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.data.sampling import ViewSpec
 from limbeck.methods.base import Host, HostConfig, HostOutput, Method, MethodCard, MethodConfig
 from limbeck.methods.byol import BYOLConfig
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import Head
 
 RELEASE_ALPHA = {"simclr": 0.8, "byol": 0.8, "mocov3": 1.0}  # ViT-B/16 settings of the release
@@ -63,7 +62,7 @@ class SDSSLConfig(MethodConfig):
         """With the host fitted."""
         return replace(self, host=self.host.resolve(context))
 
-    def build(self, backbone: Backbone) -> "SDSSL":
+    def build(self, backbone: Encoder) -> "SDSSL":
         """SDSSL with fresh heads over the host built around `backbone`."""
         return SDSSL(self.host.build(backbone), self)
 
@@ -94,7 +93,7 @@ class SDSSL(Method):
         self.heads = nn.ModuleDict({str(t): host.make_head(dims[t], cfg.hidden, cfg.trailing_norm) for t in layers})
 
     @property
-    def backbone(self) -> Backbone:  # type: ignore[override]
+    def backbone(self) -> Encoder:  # type: ignore[override]
         """The host's."""
         return self.host.backbone
 
@@ -148,7 +147,7 @@ class SDSSL(Method):
         """The host's."""
         self.host.after_step(loss, step_info)
 
-    def encoder(self) -> Backbone:
+    def encoder(self) -> Encoder:
         """The host's."""
         return self.host.encoder()
 
@@ -160,6 +159,6 @@ class SDSSL(Method):
         """The host's."""
         return self.host.nonfinite_hint()
 
-    def target_encoder(self) -> Backbone | None:
+    def target_encoder(self) -> Encoder | None:
         """The host's."""
         return self.host.target_encoder()

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
-from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.augment.views import local_crop
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
 from limbeck.methods.base.temperature import temperature_for
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import mlp
 
 
@@ -57,7 +56,7 @@ class SEEDConfig(QueueDistillConfig):
             return suited
         return replace(suited, teacher_temperature=temperature_for(sample) if self.temperature else suited.temperature)
 
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "SEED":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "SEED":
         """SEED with a fresh head around `backbone`."""
         return SEED(backbone, self, teacher)
 

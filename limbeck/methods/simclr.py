@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import rank
+from limbeck.core.types import Encoder
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import BatchHost, HostConfig, MethodCard
-from limbeck.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class SimCLRConfig(HostConfig):
     temperature: float = 0.2
     """Divides the cosines."""
 
-    def build(self, backbone: Backbone) -> "SimCLR":
+    def build(self, backbone: Encoder) -> "SimCLR":
         """SimCLR with fresh heads around `backbone`."""
         return SimCLR(backbone, self)
 

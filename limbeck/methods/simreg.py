@@ -9,11 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from limbeck.core.types import Batch, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import DistillConfig, Distiller, MethodCard, Teacher, teacher_view
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import mlp
 
 
@@ -35,7 +34,7 @@ class SimRegConfig(DistillConfig):
         """One view, for both."""
         return views[0], teacher_view(views[0], 0)
 
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "SimReg":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "SimReg":
         """SimReg with a fresh head around `backbone`."""
         return SimReg(backbone, self, teacher)
 

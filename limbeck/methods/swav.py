@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, local_rows
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Features, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, Features, LossOutput, StepInfo
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
 from limbeck.methods.base import Host, HostConfig, HostOutput, MethodCard
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
-from limbeck.models.backbone import Backbone
 from limbeck.models.queue import Queue
 
 CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
@@ -79,7 +78,7 @@ class SwAVConfig(HostConfig):
             )
         return replace(self, freeze_steps=freeze)
 
-    def build(self, backbone: Backbone) -> "SwAV":
+    def build(self, backbone: Encoder) -> "SwAV":
         """SwAV with a fresh head and prototypes around `backbone`."""
         return SwAV(backbone, self)
 
@@ -94,7 +93,7 @@ class SwAV(Host):
     cfg: SwAVConfig
     frozen: Tensor  # [] int64, steps for which the prototypes still stay as they are
 
-    def __init__(self, backbone: Backbone, cfg: SwAVConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: SwAVConfig) -> None:
         super().__init__(backbone, cfg)
         self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
         self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from limbeck.core.distributed import gather, rank
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce, sup_con
 from limbeck.losses.graph import neighbour_components
 from limbeck.methods.base import Method, MethodCard, MethodConfig
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import mlp
 
 
@@ -42,7 +41,7 @@ class WCLConfig(MethodConfig):
     detach_keys: bool = True
     """Stop the gradient of the graph loss at the candidates, as the authors' code does."""
 
-    def build(self, backbone: Backbone) -> "WCL":
+    def build(self, backbone: Encoder) -> "WCL":
         """WCL with two fresh heads around `backbone`."""
         return WCL(backbone, self)
 
@@ -50,7 +49,7 @@ class WCLConfig(MethodConfig):
 class WCL(Method):
     """NT-Xent of one head and, of the other, a supervised contrast with the labels of the other view's graph."""
 
-    def __init__(self, backbone: Backbone, cfg: WCLConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: WCLConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.backbone = backbone

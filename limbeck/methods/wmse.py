@@ -12,10 +12,9 @@ from torch import Tensor
 
 from limbeck.core.distributed import broadcast_from_rank0, gather, world_size
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Features
+from limbeck.core.types import Batch, DataContext, Encoder, Features
 from limbeck.losses.whitening import w_mse, whiten
 from limbeck.methods.base import Host, HostOutput, MethodCard, PositivesConfig
-from limbeck.models.backbone import Backbone
 
 SHRINKAGE = 0.01  # what error messages offer: well above rounding, well below the variance of a fresh head (about 0.2)
 
@@ -66,7 +65,7 @@ class WMSEConfig(PositivesConfig):
         fitted._check(context)
         return fitted
 
-    def build(self, backbone: Backbone) -> "WMSE":
+    def build(self, backbone: Encoder) -> "WMSE":
         """W-MSE with a fresh head around `backbone`."""
         return WMSE(backbone, self)
 
@@ -111,7 +110,7 @@ class WMSE(Host):
 
     cfg: WMSEConfig
 
-    def __init__(self, backbone: Backbone, cfg: WMSEConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: WMSEConfig) -> None:
         super().__init__(backbone, cfg)
         self.whitening_size = 2 * cfg.dim if cfg.whitening_size is None else cfg.whitening_size
 

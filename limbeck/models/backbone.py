@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.types import Features
+from limbeck.core.types import Encoder, Features
 from limbeck.models.surgery import TruncatedModel, feature_table, small_stem_of, timm_defaults
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
@@ -67,7 +67,7 @@ class BackboneConfig:
     """ViTs: every depth has a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
 
 
-class Backbone(nn.Module):
+class Backbone(Encoder):
     """A timm model that answers with pooled vectors and maps at any depth.
 
     Taps count from 1: blocks of a ViT, stages of anything else. A ViT's tap is pooled as the model pools (CLS, or the
@@ -82,6 +82,8 @@ class Backbone(nn.Module):
         map_dims: channels of its map; another number at the last tap of networks whose head widens it.
     """
 
+    cfg: BackboneConfig
+
     def __init__(self, cfg: BackboneConfig, model: Any) -> None:
         super().__init__()
         self.cfg = cfg
@@ -95,8 +97,8 @@ class Backbone(nn.Module):
         own = self.taps[:-1] if cfg.per_layer_norm else ()
         self.tap_norms = nn.ModuleDict({str(tap): copy.deepcopy(model.norm) for tap in own})
 
-    def forward(self, x: Tensor, taps: Sequence[int] = (), maps: bool = False) -> Features:
-        """Images [B 3 H W] -> `final` [B D] and at `taps` [B D_tap], with `maps` also [B C H W], in one pass.
+    def forward(self, x: Tensor, taps: Sequence[int] = (), feature_maps: bool = False) -> Features:
+        """Images [B 3 H W] -> `final` [B D] and at `taps` [B D_tap], with `feature_maps` also [B C H W], in one pass.
 
         A CNN's last map is its last stage: the average is `final` only where the head adds nothing, as in a ResNet.
         """
@@ -104,7 +106,7 @@ class Backbone(nn.Module):
         self._check(wanted)
         if not wanted:
             return Features(self.model(x), {}, {})
-        return self._vit(x, wanted, maps) if self.is_vit else self._stages(x, wanted, maps)
+        return self._vit(x, wanted, feature_maps) if self.is_vit else self._stages(x, wanted, feature_maps)
 
     def cut(self, depth: int, *, share: bool = False) -> "Backbone":
         """Blocks or stages 1..`depth` with copied weights: in eval mode its `final` is this one's tap `depth`.
@@ -130,7 +132,7 @@ class Backbone(nn.Module):
             if tap not in self.taps:
                 raise UserError(f"Depth {tap} is not in '{self.cfg.name}': choose 1 to {self.taps[-1]}.")
 
-    def _vit(self, x: Tensor, taps: list[int], maps: bool) -> Features:
+    def _vit(self, x: Tensor, taps: list[int], feature_maps: bool) -> Features:
         model = self.model
         prefixed = model.num_prefix_tokens > 0
         tokens, states = model.forward_intermediates(
@@ -142,7 +144,7 @@ class Backbone(nn.Module):
         if self.taps[-1] in vectors:
             vectors[self.taps[-1]] = final
         grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
-        squares = {tap: self._square(tap, patches, grid) for tap, (patches, _) in pairs.items()} if maps else {}
+        squares = {tap: self._square(tap, patches, grid) for tap, (patches, _) in pairs.items()} if feature_maps else {}
         return Features(final, vectors, squares)
 
     def _norm(self, tap: int) -> nn.Module:
@@ -157,14 +159,14 @@ class Backbone(nn.Module):
     def _square(self, tap: int, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         return self._norm(tap)(patches).transpose(1, 2).unflatten(2, grid).contiguous()
 
-    def _stages(self, x: Tensor, taps: list[int], maps: bool) -> Features:
+    def _stages(self, x: Tensor, taps: list[int], feature_maps: bool) -> Features:
         indices = [self._table[tap - 1][0] for tap in taps]
         last, squares = self.model.forward_intermediates(x, indices=indices)
         final = self.model.forward_head(last)
         vectors = {tap: square.mean(dim=(2, 3)) for tap, square in zip(taps, squares, strict=True)}
         if self.taps[-1] in vectors:
             vectors[self.taps[-1]] = final
-        return Features(final, vectors, dict(zip(taps, squares, strict=True)) if maps else {})
+        return Features(final, vectors, dict(zip(taps, squares, strict=True)) if feature_maps else {})
 
 
 def build_backbone(cfg: BackboneConfig) -> Backbone:
@@ -246,7 +248,9 @@ def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     tagged = timm.list_pretrained(f"{arch}.*")
     if tag and name not in tagged:
-        raise UserError(f"timm has no weights '{tag}' for '{arch}'{did_you_mean(name, tagged)}; it has {', '.join(tagged)}.")
+        raise UserError(
+            f"timm has no weights '{tag}' for '{arch}'{did_you_mean(name, tagged)}; it has {', '.join(tagged)}."
+        )
 
 
 def _create(name: str, args: dict[str, Any]) -> Any:

@@ -34,7 +34,7 @@ class TimmTeacher(nn.Module):
         """[B 3 S S] -> `final` [B D] and, if asked for, the last map [B C H W]."""
         last = self.backbone.taps[-1]
         features = self.backbone(images, (last,) if maps else (), maps)
-        return TeacherFeatures(features.final, features.maps.get(last))
+        return TeacherFeatures(features.final, features.feature_maps.get(last))
 
 
 def from_limbeck(cfg: TeacherConfig) -> Found:
@@ -55,7 +55,9 @@ def from_timm_name(cfg: TeacherConfig) -> Found:
     """A model of timm's registry, with timm's weights or with those of a file."""
     name = cfg.name.removeprefix(TIMM)
     if not timm.is_model(name):
-        raise UserError(f"teacher '{cfg.name}' is neither a folder nor a timm model{did_you_mean(name, timm.list_models())}")
+        raise UserError(
+            f"teacher '{cfg.name}' is neither a folder nor a timm model{did_you_mean(name, timm.list_models())}"
+        )
     known = timm_defaults(name)
     size = cfg.image_size or known.input_size[-1]
     arch, _, tag = name.partition(".")

@@ -20,7 +20,7 @@ def test_a_store_counts_every_file(limbeck: Run, photos: Path, tmp_path: Path) -
     code, out, err = limbeck("store", photos / "train", tmp_path / "store")
     assert code == 0
     assert out.strip() == str(tmp_path / "store")
-    assert re.search(r"160 images stored at 28 x 28 .* 1 not used .1 empty.", err)
+    assert re.search(r"160 images stored at 28 x 28 .* 1 skipped .empty: 1.", err)
     assert "broken.png" in (tmp_path / "store" / "skipped.csv").read_text()
 
 
@@ -65,8 +65,8 @@ def test_evaluate_says_what_it_left_out_and_may_be_allowed_more(
     for _ in range(2):  # the second time from the cache
         code, _, err = limbeck(*command, "--alignment-images", "20", "--allow-bad", "0.2")
         assert code == 0
-        assert "20 not used: see" in err
-        assert "1 not used: see" in err
+        assert "20 skipped" in err
+        assert "1 skipped" in err
     assert limbeck(*command)[0] == 1
 
 

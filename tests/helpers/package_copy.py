@@ -1,4 +1,4 @@
-"""A copy of the package to which a test adds a file, and its command line in a process of its own."""
+"""A copy of the package in a temporary folder, for tests that add a file to it and run the command line."""
 
 import os
 import re
@@ -7,26 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import limbeck
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def copy_package(folder: Path) -> Path:
-    """Copy `limbeck` into `folder`, and return the folder."""
-    shutil.copytree(ROOT / "limbeck", folder / "limbeck", ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    """Copy the package `limbeck` into `folder` and return the copy."""
+    package = Path(limbeck.__file__).parent
+    return Path(shutil.copytree(package, folder / "limbeck", ignore=shutil.ignore_patterns("__pycache__")))
 
 
-def add_example(page: str, file: str, folder: Path) -> None:
-    """Write the block of `docs/<page>` that is marked `file=<file>` into `folder`."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+def add_example(package: Path, page: str, file: str) -> None:
+    """Write the block of `docs/<page>` that is marked `file=<file>` into a copy of the package."""
+    text = (DOCS / page).read_text(encoding="utf-8")
     (block,) = re.findall(rf"^```python file={re.escape(file)}\n(.*?)^```$", text, re.M | re.S)
-    (folder / file).write_text(block, encoding="utf-8")
+    (package.parent / file).write_text(block, encoding="utf-8")
 
 
-def run_command(folder: Path, *words: str | Path) -> str:
-    """Run `limbeck` with the package in `folder`, and return what it prints on stdout."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+def run_copy(package: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run `limbeck WORDS` with a copy of the package, in the folder of the copy; fail with its stderr."""
+    environment = os.environ | {"PYTHONPATH": str(package.parent), "HOME": str(package.parent)}
     command = [sys.executable, "-m", "limbeck.cli", *map(str, words)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done

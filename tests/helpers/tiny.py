@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core.types import Batch, DataContext, Features, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, DataContext, Encoder, Features, StepInfo, TeacherOutput
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
@@ -129,13 +129,26 @@ class PixelTeacher(Teacher):
         return torch.einsum("bchw,cd->bdhw", F.adaptive_avg_pool2d(view, 4), mixture)
 
 
-class Flat(nn.Module):
+class FlatConfig(NamedTuple):
+    """The part of an encoder's configuration that methods read."""
+
+    name: str = "flat"
+
+
+class Flat(Encoder):
     """A network over vectors in the place of a backbone, for numbers that authors computed without images."""
 
     def __init__(self, model: nn.Module, dim: int) -> None:
         super().__init__()
-        self.model, self.dim = model, dim
+        self.cfg = FlatConfig()
+        self.model, self.dim, self.taps = model, dim, (1,)
+        self.tap_dims = self.map_dims = {1: dim}
 
-    def forward(self, x: Tensor, taps: Sequence[int] = ()) -> Features:
+    def forward(self, x: Tensor, taps: Sequence[int] = (), feature_maps: bool = False) -> Features:
         """[B D_in] -> [B D]."""
-        return Features(self.model(x), {}, {})
+        final = self.model(x)
+        return Features(final, dict.fromkeys(taps, final), {})
+
+    def cut(self, depth: int) -> Self:
+        """Return itself: it has one depth."""
+        return self

@@ -26,7 +26,7 @@ FITTED = CoNeConfig(
 def cone(config: CoNeConfig = FITTED) -> CoNe:
     """With linear heads over vectors of 7 numbers; nothing mixes the rows of a batch."""
     torch.manual_seed(0)
-    return config.build(Flat(nn.Identity(), 7)).double()  # type: ignore[arg-type]
+    return config.build(Flat(nn.Identity(), 7)).double()
 
 
 def vectors(step: int, count: int = BATCH) -> Batch:

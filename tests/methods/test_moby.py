@@ -48,7 +48,7 @@ def of_the_authors(g: Golden) -> MoBY:
     """Their method with the weights of the start, before the first step of which they move the teacher."""
     network = Flat(nn.Sequential(nn.Linear(7, 6, bias=False), nn.ReLU()), 6)
     config = MoBYConfig(dim=5, hidden=10, queue=8, momentum=float(g["base_momentum"]), temperature=float(g["temp"]))
-    method = config.build(network).double()  # type: ignore[arg-type]
+    method = config.build(network).double()
     method.load_state_dict(state(g, "init_"))
     method.teacher.update(ProjectedEncoder(method.backbone, method.head.projector), float(g["base_momentum"]))
     return method

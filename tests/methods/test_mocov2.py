@@ -62,7 +62,7 @@ def test_three_steps_equal_the_definition() -> None:
 
 def test_other_images_of_the_batch_are_no_negatives() -> None:
     """The same image five times over: with the batch among the candidates the loss could not fall to 0."""
-    method = MoCoV2Config(hidden=12, dim=8, queue=QUEUE).build(Flat(nn.Identity(), 8))  # type: ignore[arg-type]
+    method = MoCoV2Config(hidden=12, dim=8, queue=QUEUE).build(Flat(nn.Identity(), 8))
     method.head.projector = method.teacher.module.projector = nn.Identity()
     method.queue["keys"].copy_(-torch.ones(QUEUE, 8))
     alike = torch.ones(5, 8)

@@ -28,7 +28,7 @@ def linear(weight: Tensor) -> nn.Linear:
 def test_a_step_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     """Features of two views under two linear heads: both losses, and every gradient."""
     g = golden("wcl_ws1")
-    method = WCL(Flat(nn.Identity(), 7), WCLConfig(hidden=4, dim=5))  # type: ignore[arg-type]
+    method = WCL(Flat(nn.Identity(), 7), WCLConfig(hidden=4, dim=5))
     method.instance_head, method.graph_head = (linear(torch.from_numpy(g[f"head{i}_w"])) for i in (1, 2))  # type: ignore[assignment]
     views = tuple(torch.from_numpy(g[f"x{i}"]).requires_grad_(True) for i in (1, 2))
     loss = method(Batch(views, torch.arange(16)), CLOCK)

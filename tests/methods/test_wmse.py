@@ -40,7 +40,7 @@ def batch(views: int, count: int) -> Batch:
 
 def over_vectors(config: WMSEConfig, head: nn.Module, width: int) -> WMSE:
     """W-MSE whose views are vectors already."""
-    method = config.build(Flat(nn.Identity(), width))  # type: ignore[arg-type]
+    method = config.build(Flat(nn.Identity(), width))
     method.head = Head(head)
     return method
 

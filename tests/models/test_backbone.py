@@ -54,7 +54,7 @@ def images(backbone: Backbone, count: int = 2) -> Tensor:
 def test_taps_have_the_stated_widths_and_the_last_is_what_timm_answers(family: str) -> None:
     backbone = build(family)
     x = images(backbone)
-    final, taps, maps = backbone(x, backbone.taps, maps=True)
+    final, taps, maps = backbone(x, backbone.taps, feature_maps=True)
     torch.testing.assert_close(final, backbone.model(x))
     assert torch.equal(taps[backbone.taps[-1]], final)
     assert {tap: vector.shape[1] for tap, vector in taps.items()} == backbone.tap_dims
@@ -91,7 +91,7 @@ def test_asking_for_some_taps_changes_no_answer(family: str) -> None:
     every = backbone(x, backbone.taps)
     some = backbone(x, (3, 1))
     assert set(some.taps) == {1, 3}
-    assert some.maps == {}
+    assert some.feature_maps == {}
     for tap in (1, 3):
         assert torch.equal(some.taps[tap], every.taps[tap])
     torch.testing.assert_close(backbone(x).final, every.final)
@@ -102,7 +102,7 @@ def test_a_vit_tap_is_the_block_output_through_the_final_norm() -> None:
     backbone = build("vit-cls")
     model, x = backbone.model, images(backbone)
     tokens = model._pos_embed(model.patch_embed(x))
-    _, taps, maps = backbone(x, backbone.taps, maps=True)
+    _, taps, maps = backbone(x, backbone.taps, feature_maps=True)
     for tap, block in enumerate(model.blocks, start=1):
         tokens = block(tokens)
         torch.testing.assert_close(taps[tap], model.norm(tokens)[:, 0])
@@ -131,14 +131,14 @@ def test_each_depth_can_have_a_norm_of_its_own() -> None:
 def test_a_mean_pooled_vit_averages_the_patches_then_norms() -> None:
     backbone = build("vit-mean")
     x = images(backbone)
-    _, taps, maps = backbone(x, (2,), maps=True)
+    _, taps, maps = backbone(x, (2,), feature_maps=True)
     torch.testing.assert_close(taps[2], backbone.model.fc_norm(maps[2].mean((2, 3))))
 
 
 @torch.no_grad()
 def test_a_cnn_tap_is_the_global_average_of_its_stage() -> None:
     backbone = build("resnet-quarter")
-    _, taps, maps = backbone(images(backbone), backbone.taps, maps=True)
+    _, taps, maps = backbone(images(backbone), backbone.taps, feature_maps=True)
     for tap in backbone.taps:
         torch.testing.assert_close(taps[tap], maps[tap].mean((2, 3)))
     assert [square.shape[-1] for square in maps.values()] == [32, 16, 8, 4]

@@ -187,9 +187,9 @@ def test_a_live_teacher_gives_the_map_of_what_the_student_sees_first() -> None:
     views = (*view_specs([View(size=8)]), replace(SEEN, crop_of=1), SEEN)
     batch = next(Loader(store, views, 20, seed=0, device=CPU).batches(0, 1))
     answer = LiveTeacher(frozen, views, sample(frozen), center=False, maps=True)(batch)
-    assert answer.map is not None
-    torch.testing.assert_close(answer.map, F.adaptive_avg_pool2d(batch.views[2], 2))
-    assert LiveTeacher(frozen, views, sample(frozen), center=False)(batch).map is None
+    assert answer.feature_map is not None
+    torch.testing.assert_close(answer.feature_map, F.adaptive_avg_pool2d(batch.views[2], 2))
+    assert LiveTeacher(frozen, views, sample(frozen), center=False)(batch).feature_map is None
 
 
 def test_the_manifest_says_what_was_shown(tmp_path: Path) -> None:

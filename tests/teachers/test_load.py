@@ -50,11 +50,11 @@ def test_a_run_its_encoder_and_its_export_are_the_same_teacher_at_any_depth(tmp_
         load_teacher(teacher(tmp_path / "out"))
     ]
     tap = depth or 3
-    expected = backbone(images(), taps=(tap,), maps=True)
+    expected = backbone(images(), taps=(tap,), feature_maps=True)
     for frozen in teachers:
         answer = frozen.network(images(), maps=True)
         torch.testing.assert_close(answer.vector, expected.taps[tap])
-        torch.testing.assert_close(answer.map, expected.maps[tap])
+        torch.testing.assert_close(answer.map, expected.feature_maps[tap])
         assert (frozen.size, frozen.mean, frozen.std, frozen.interpolation) == (32, MEAN, STD, "bilinear")
     assert len({frozen.digest for frozen in teachers}) == 1
 

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-from limbeck.core.types import BagSpec, Batch, DataContext, LossOutput, StepInfo, TeacherOutput
+from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import ViewSpec
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.method import Method, MethodConfig
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
 from limbeck.methods.base.temperature import temperature_for
-from limbeck.models.backbone import Backbone
 from limbeck.models.queue import Queue
 
 
@@ -77,7 +76,7 @@ class DistillConfig(MethodConfig):
         """This configuration with what the teacher's vectors `sample` [M D] decide filled in."""
         return self
 
-    def build(self, backbone: Backbone) -> Method:
+    def build(self, backbone: Encoder) -> Method:
         """UserError: a teacher is needed."""
         self.raise_without_teacher()
 
@@ -86,7 +85,7 @@ class DistillConfig(MethodConfig):
         raise UserError(f"{self.name} learns from a teacher: use `limbeck distill --method {self.name} --teacher ...`")
 
     @abstractmethod
-    def build_distiller(self, backbone: Backbone, teacher: Teacher) -> "Distiller":
+    def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "Distiller":
         """The method with fresh heads around the student `backbone`."""
 
 
@@ -96,7 +95,7 @@ class Distiller(Method):
     cfg: DistillConfig
     collapse_hint = "lower the learning rate, or look at the teacher: its features may be alike for all images"
 
-    def __init__(self, backbone: Backbone, cfg: DistillConfig, teacher: Teacher) -> None:
+    def __init__(self, backbone: Encoder, cfg: DistillConfig, teacher: Teacher) -> None:
         super().__init__()
         self.cfg, self.teacher = cfg.with_teacher_defaults(teacher.sample), teacher
         self.backbone = backbone
@@ -120,13 +119,15 @@ class Distiller(Method):
         answers = self.teacher(batch)
         last = self.backbone.taps[-1]
         features = self.backbone(
-            batch.views[0], (last,) if self.dense_projection else (), maps=self.dense_projection is not None
+            batch.views[0], (last,) if self.dense_projection else (), feature_maps=self.dense_projection is not None
         )
         loss = self.distillation_loss(self.head(features.final), batch, answers, step_info)
         if self.dense_projection is None:
             return loss
-        assert answers.map is not None
-        dense = token_relation_loss(self.dense_projection(features.maps[last]), answers.map, self.cfg.dense_temperature)
+        assert answers.feature_map is not None
+        dense = token_relation_loss(
+            self.dense_projection(features.feature_maps[last]), answers.feature_map, self.cfg.dense_temperature
+        )
         total = loss.total + self.cfg.dense * dense
         return LossOutput(total, {**loss.terms, "dense": dense.detach()}, loss.memory)
 
@@ -166,7 +167,7 @@ class QueueDistiller(Distiller):
 
     cfg: QueueDistillConfig
 
-    def __init__(self, backbone: Backbone, cfg: QueueDistillConfig, teacher: Teacher) -> None:
+    def __init__(self, backbone: Encoder, cfg: QueueDistillConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
         self.queue = Queue(cfg.queue, self.queue_names())
         for stream in self.initial_queue():

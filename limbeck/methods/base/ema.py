@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
 from limbeck.core.schedules import cosine
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.methods.base.host import Host, HostConfig, HostOutput
-from limbeck.models.backbone import Backbone
 from limbeck.models.ema import EMA
 
 
@@ -27,7 +26,7 @@ class EMAConfig(HostConfig):
 class ProjectedEncoder(nn.Module):
     """A backbone and a projector: what a momentum teacher is made of."""
 
-    def __init__(self, backbone: Backbone, projector: nn.Module) -> None:
+    def __init__(self, backbone: Encoder, projector: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
@@ -46,7 +45,7 @@ class EMAHost(Host):
     cfg: EMAConfig
     collapse_hint = "raise the teacher's momentum, lower the learning rate or warm up for longer"
 
-    def __init__(self, backbone: Backbone, cfg: EMAConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: EMAConfig) -> None:
         super().__init__(backbone, cfg)
         self.teacher = EMA(ProjectedEncoder(backbone, self.head.projector))
 
@@ -65,7 +64,7 @@ class EMAHost(Host):
         """Moves the teacher."""
         self.follow(self.teacher, self.cfg.momentum, step_info)
 
-    def target_encoder(self) -> Backbone:
+    def target_encoder(self) -> Encoder:
         """The teacher's backbone."""
         return self.teacher.module.backbone
 
@@ -86,6 +85,6 @@ class SymmetricEMAHost(EMAHost):
         targets = tuple(self.teach(view) for view in (first, second))
         return HostOutput(features, projections, targets, {})
 
-    def encoder(self) -> Backbone:
+    def encoder(self) -> Encoder:
         """The teacher's backbone, as the authors evaluate it."""
         return self.teacher.module.backbone

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Features, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, Features, LossOutput, StepInfo
 from limbeck.data.sampling import ViewSpec
 from limbeck.methods.base.method import Method, MethodConfig
-from limbeck.models.backbone import Backbone
 from limbeck.models.heads import Head, mlp
 
 
@@ -47,7 +46,7 @@ class HostConfig(MethodConfig):
     """End projector and predictor with a BatchNorm without scale and shift."""
 
     @abstractmethod
-    def build(self, backbone: Backbone) -> "Host":
+    def build(self, backbone: Encoder) -> "Host":
         """The host with fresh heads around `backbone`."""
 
 
@@ -76,7 +75,7 @@ class Host(Method):
     head: Head
     has_predictor: bool = False
 
-    def __init__(self, backbone: Backbone, cfg: HostConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: HostConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.backbone = backbone

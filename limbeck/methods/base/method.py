@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.data.augment.views import PRESETS, preset
 from limbeck.data.sampling import ViewSpec, view_specs
-from limbeck.models.backbone import Backbone
 
 
 class MethodCard(NamedTuple):
@@ -74,14 +73,14 @@ class MethodConfig(NamedConfig):
         return self
 
     @abstractmethod
-    def build(self, backbone: Backbone) -> "Method":
+    def build(self, backbone: Encoder) -> "Method":
         """The method with fresh heads around `backbone`."""
 
 
 class Method(nn.Module, ABC):
     """A self-supervised objective over a backbone."""
 
-    backbone: Backbone
+    backbone: Encoder
     collapse_hint: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
     """What to try when the embeddings collapse: the end of the sentence that reports it."""
 
@@ -92,7 +91,7 @@ class Method(nn.Module, ABC):
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Called once after each optimiser step, with the loss of that step and the clock it was computed at."""
 
-    def encoder(self) -> Backbone:
+    def encoder(self) -> Encoder:
         """What is evaluated and exported."""
         return self.backbone
 
@@ -100,7 +99,7 @@ class Method(nn.Module, ABC):
         """What a loss that is not finite means here, and what to try, as the end of a sentence."""
         return "lower the learning rate or clip"
 
-    def target_encoder(self) -> Backbone | None:
+    def target_encoder(self) -> Encoder | None:
         """The backbone that the targets come from, where that is another one than what learns."""
         return None
 

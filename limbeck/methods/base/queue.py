@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.core.types import DataContext, LossOutput, StepInfo
+from limbeck.core.types import DataContext, Encoder, LossOutput, StepInfo
 from limbeck.methods.base.ema import EMAConfig, EMAHost
-from limbeck.models.backbone import Backbone
 from limbeck.models.queue import Queue
 
 
@@ -70,7 +69,7 @@ class QueueHost(EMAHost):
     cfg: QueueConfig
     queue_names: tuple[str, ...] = ("keys",)
 
-    def __init__(self, backbone: Backbone, cfg: QueueConfig) -> None:
+    def __init__(self, backbone: Encoder, cfg: QueueConfig) -> None:
         super().__init__(backbone, cfg)
         self.queue = Queue(cfg.queue, dict.fromkeys(self.queue_names, cfg.dim))
 
