@@ -153,12 +153,12 @@ def write_images(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place with `photos` (512 images), `labelled/train` and `labelled/test` (two classes), for the examples."""
+    """A place with `photos` (512 images), `labeled/train` and `labeled/test` (two classes), for the examples."""
     folder = tmp_path_factory.mktemp("pictures")
     write_images(folder / "photos", 512, seed=0)
     for split in ("train", "test"):
         for label in ("cats", "dogs"):
-            write_images(folder / "labelled" / split / label, 20, seed=len(split + label))
+            write_images(folder / "labeled" / split / label, 20, seed=len(split + label))
     return folder
 
 

@@ -1,7 +1,7 @@
 """What all models of one evaluation have in common: images, labels, settings, device."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 
@@ -28,7 +28,7 @@ class EvalData:
     device: torch.device
 
     @classmethod
-    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> Self:
+    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> "EvalData":
         """Match the labels of the two stores and resolve the probe and the device.
 
         Raises:

@@ -72,7 +72,7 @@ def test_every_network_preprocesses_images_in_its_own_way() -> None:
 
 
 def test_without_labels_there_is_fidelity_and_cost_and_the_train_images_are_not_read() -> None:
-    train, test = shades(9, 0, labelled=False), shades(30, 1, labelled=False)
+    train, test = shades(9, 0, labeled=False), shades(30, 1, labeled=False)
     read: list[Store] = []
 
     class Spy(WholeBackbone):

@@ -56,9 +56,9 @@ def test_columns_have_names_of_their_own_and_a_definition() -> None:
 
 
 def test_needs_are_met_by_what_there_is() -> None:
-    unlabelled = EvalData.of(shades(9, 0, labelled=False), shades(30, 1, labelled=False), CFG)
+    unlabeled = EvalData.of(shades(9, 0, labeled=False), shades(30, 1, labeled=False), CFG)
     backbone = BackboneModel("net", tiny_vit(), PLAIN)
-    assert MetricInputs(backbone, unlabelled).offers == {"views", "feature_maps"}
+    assert MetricInputs(backbone, unlabeled).offers == {"views", "feature_maps"}
     assert inputs().offers == {"views", "feature_maps", "labels", "teacher"}
 
 

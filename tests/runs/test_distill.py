@@ -116,7 +116,7 @@ def test_kept_answers_teach_what_live_ones_do(tmp_path: Path) -> None:
 def test_the_student_comes_to_see_what_the_teacher_sees(tmp_path: Path) -> None:
     train = replace(TRAIN, epochs=15, eval_every_epochs=15)
     said = teach(tmp_path / "run", replace(OWN, val_images=20), training=train, optim=OptimConfig(lr=0.02))
-    kept = columns(tmp_path / "run", "agreement")[-1]
+    kept = columns(tmp_path / "run", "neighbor_agreement")[-1]
     assert said[-1].startswith(
         f"keeps {kept:.0%} of the teacher's 10 nearest neighbours on 20 images that were held out"
     )
