@@ -30,11 +30,11 @@ from torch import Tensor
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.probes import SgdConfig, fit_sgd
-from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.evaluate.probes import SGDProbe, fit
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
+from limbeck.metrics.fidelity import fidelity
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load
@@ -107,11 +107,11 @@ def teacher(args: argparse.Namespace) -> TeacherConfig:
 def line(name: str, train: Tensor, test: Tensor, theirs: Tensor, stores: tuple[Store, Store]) -> str:
     """A row of the table, from features of all training and all test images."""
     labels = [torch.from_numpy(np.array(store.labels)) for store in stores]
-    probe = SgdConfig(epochs=20, batch_size=1024, lr=0.1, seed=0)
-    heads = fit_sgd({0: train}, labels[0], 10, probe, CPU)
+    probe = SGDProbe(epochs=20, batch_size=1024, lr=0.1, seed=0)
+    heads = fit(probe, {0: train}, labels[0], 10, CPU)
     accuracies = knn_accuracy(train, labels[0], test, labels[1]), heads.accuracy({0: test}, labels[1], 1024)[0]
     kept = fidelity(test, theirs)
-    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.agreement))
+    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.neighbor_agreement))
     return f"| {name} | {shown} | {kept.cka:.3f} | {kept.student_rank:.1f} |"
 
 

@@ -2,9 +2,8 @@
 
     limbeck demo --epochs 12
 
-One run (seed 0, float32, torch 2.15) takes 165 s on two idle x86-64 cores; another one on busy cores took 872 s and
-gave the same accuracies, in % of 1,000 test images (standard error of
-one such number: about 1.3):
+One run (seed 0, float32, torch 2.15) takes 165 s on two idle x86-64 cores. Another one, on busy cores, took 872 s and
+gave the same accuracies, in % of 1,000 test images (the standard error of one such number is about 1.3):
 
     layer               1     2     3     4     5     6
     k-NN, untrained  56.3  57.9  57.8  58.1  58.5  58.4
@@ -13,9 +12,9 @@ one such number: about 1.3):
     linear, simclr   73.9  78.3  78.2  81.1  80.8  80.8
     linear, sdssl    75.7  77.7  78.9  82.5  83.3  82.3
 
-Training improves every layer; which of the two methods is better cannot be told from one seed and differences of one or
-two standard deviations. Of the hosts tried for 8 epochs under SDSSL, with CLS pooling, MoCo v3 came to 68.9 % k-NN in the last layer and
-SimCLR to 77.1 %.
+Training improves every layer; which of the two methods is better cannot be decided from one seed and differences of
+one or two standard deviations. Of the hosts tried for 8 epochs under SDSSL, with CLS pooling, MoCo v3 reached 68.9 %
+k-NN in the last layer and SimCLR 77.1 %.
 """
 
 import logging
@@ -108,9 +107,7 @@ def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig,
     """Train a run, or the rest of it, or nothing if it is complete."""
     if not (run / CONFIG).exists():
         logger.info("pretraining %s for %g epochs, without labels", run.name, training.epochs)
-        pretrain(
-            str(store.path), run, backbone=recipe.backbone, method=method, optim=recipe.optim, training=training
-        )
+        pretrain(str(store.path), run, backbone=recipe.backbone, method=method, optim=recipe.optim, training=training)
         return
     found = read_config(run)
     expected = (method, recipe.backbone, recipe.optim, training)

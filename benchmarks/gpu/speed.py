@@ -49,7 +49,9 @@ def rates(images: Tensor, view: View, machine: Machine) -> dict[str, float]:
         augment(images, view, params, view.mean, view.std)
 
     spent = per_call(one, machine, 2 if machine.toy else 30)
-    drawn = per_call(lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30)
+    drawn = per_call(
+        lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30
+    )
     return {"views_per_s": round(count / spent), "ms": round(1e3 * spent, 2), "draw_ms": round(1e3 * drawn, 2)}
 
 

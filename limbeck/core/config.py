@@ -87,7 +87,7 @@ def from_json(kind: type[T], data: Json, where: str = "config", kinds: Mapping[s
     return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
 
 
-class _Yaml(yaml.SafeLoader):  # type: ignore[misc]
+class _Yaml(yaml.SafeLoader):
     """Read `1e-3` as a number, as JSON and YAML 1.2 do; PyYAML follows YAML 1.1, where it is a string."""
 
 

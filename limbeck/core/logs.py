@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from limbeck.core.distributed import is_rank0
 from limbeck.core.errors import one_line
+from limbeck.core.rank import is_rank0
 
 ROOT = logging.getLogger("limbeck")
 

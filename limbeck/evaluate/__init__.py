@@ -1,4 +1,4 @@
-"""Evaluate every layer of a backbone on labelled images, and compare students with their teacher."""
+"""Evaluate every layer of a backbone on labeled images, and compare students with their teacher."""
 
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.evaluator import evaluate

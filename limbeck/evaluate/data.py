@@ -1,7 +1,7 @@
 """What all models of one evaluation have in common: images, labels, settings, device."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 
@@ -28,11 +28,12 @@ class EvalData:
     device: torch.device
 
     @classmethod
-    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> Self:
+    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> "EvalData":
         """Match the labels of the two stores and resolve the probe and the device.
 
         Raises:
-            UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
+            UserError: labels that do not match, a store without labels, fewer than two test images, an unknown
+                device.
         """
         if len(test) < 2:
             raise UserError(
@@ -40,7 +41,7 @@ class EvalData:
                 "an evaluation needs at least 2",
                 code="too-few-images",
             )
-        labels = match_labels(train, test) if train.labelled or test.labelled else None
+        labels = match_labels(train, test) if train.labeled or test.labeled else None
         return cls(
             train=train,
             test=test,

@@ -38,8 +38,8 @@ def evaluate(
 
     Args:
         backbone: the network.
-        train: labelled images for k-NN and probes.
-        test: labelled images with the same label names.
+        train: labeled images for k-NN and probes.
+        test: labeled images with the same label names.
         cfg: the settings.
         preprocessing: how the backbone expects its input, where `cfg` does not override it.
         reference: the same network at its random initialization; the values are added as `untrained_*`.

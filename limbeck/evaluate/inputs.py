@@ -64,7 +64,7 @@ class MetricInputs:
         """Return the features [M D] of the test images at `depth`, on the device."""
         return self.test_bank[depth].to(self.data.device)
 
-    def labelled(self, depth: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def labeled(self, depth: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return training features and labels, test features and labels, on the device; needs "labels"."""
         labels, device = self.data.labels, self.data.device
         assert labels is not None, "the metric does not declare that it needs labels"

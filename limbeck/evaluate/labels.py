@@ -25,14 +25,14 @@ def match_labels(train: Store, test: Store) -> Labels:
     """Return labels as indices into `train.label_names`; the stores may list the same names in another order.
 
     Raises:
-        UserError: a store has unlabelled images, a name occurs in one store only, or there is only one class.
+        UserError: a store has unlabeled images, a name occurs in one store only, or there is only one class.
     """
     for role, store in (("train", train), ("test", test)):
-        if not store.labelled:
+        if not store.labeled:
             raise UserError(
-                f"the {role} images{_where(store)} are not all labelled, which k-NN and linear probes need; "
+                f"the {role} images{_where(store)} are not all labeled, which k-NN and linear probes need; "
                 "put each class into its own sub-folder",
-                code="images-not-labelled",
+                code="images-not-labeled",
             )
     _check_names(train, test)
     position = {name: index for index, name in enumerate(train.label_names)}

@@ -42,7 +42,7 @@ class Column:
     unit: str = ""
     scale: float = 1.0
     """Factor from the stored value to the one shown in `unit`: 100 for a share in %."""
-    format: Callable[[float], str] = decimals(2)
+    format: Callable[[float], str] = "{:,.2f}".format
     """Text of a scaled value."""
     better: Literal["higher", "lower"] | None = None
     priority: int = 0

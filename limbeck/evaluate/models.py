@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from limbeck.features.extract import extract
 from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
+from limbeck.models.eval_mode import eval_mode
 from limbeck.teachers import LoadedTeacher, teacher_features
 
 Bank = dict[int, Tensor]
@@ -86,11 +86,11 @@ class BackboneModel(EvaluatedModel):
         )
         return first, second
 
-    @torch.inference_mode()
     def feature_maps(self, data: EvalData, indices: NDArray[np.int64]) -> Bank:
         """Run the backbone on unaugmented images, in one batch."""
         images = self._images(data, data.test)(indices)
-        return self.backbone.to(data.device).eval()(images, self.depths, maps=True).maps
+        with eval_mode(self.backbone.to(data.device)):
+            return self.backbone(images, self.depths, feature_maps=True).feature_maps
 
     def _images(self, data: EvalData, store: Store) -> ImageFn:
         how = self.preprocessing

@@ -40,7 +40,7 @@ def _table(
 ) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, padding=0, caption_justify="left")
     table.add_column(head, justify="right" if head == "layer" else "left", no_wrap=True)
-    cells = [_cells(column, rows) for column in columns]
+    cells = [_cells(column, rows, by_depth=head == "layer") for column in columns]
     widths = [1 + max(map(len, [*_head(c).split("\n"), *texts])) for c, texts in zip(columns, cells, strict=True)]
     room = width - 2 - max(map(len, [head, *names]))
     shown = fitting_columns(columns, widths, room)
@@ -58,9 +58,9 @@ def _head(column: Column) -> str:
     return "\n".join([*(column.short or column.label).split(), column.unit]).strip()
 
 
-def _cells(column: Column, rows: Sequence[Values]) -> list[str]:
+def _cells(column: Column, rows: Sequence[Values], *, by_depth: bool) -> list[str]:
     """Return the texts of a column; a value that cannot fall with depth and does is marked with a tilde."""
-    marks = ["~" if noisy else "" for noisy in fallen(column, rows)]
+    marks = ["~" if by_depth and noisy else "" for noisy in fallen(column, rows)]
     return [mark + column.text(row.get(column.name)) for mark, row in zip(marks, rows, strict=True)]
 
 

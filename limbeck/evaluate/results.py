@@ -127,7 +127,8 @@ class EvaluationResult:
             data = _mapping(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(
-                f"'{path}' is not a result of `limbeck evaluate` ({one_line(error)}); evaluate again", code="not-a-result"
+                f"'{path}' is not a result of `limbeck evaluate` ({one_line(error)}); evaluate again",
+                code="not-a-result",
             ) from error
         version = data.pop("version", None)
         if version != VERSION:

@@ -53,8 +53,8 @@ def euclidean_knn_accuracy(
 ) -> float:
     """Return the accuracy on `test` of an unweighted majority vote of the `k` nearest training rows.
 
-    Euclidean distance of the features as they are; a tie goes to the smallest label. The "5-nn" of W-MSE (Ermolov et al.
-    2021, section 4.2; htdt/self-supervised).
+    Euclidean distance of the features as they are; a tie goes to the smallest label. The "5-nn" of W-MSE (Ermolov et
+    al. 2021, section 4.2; htdt/self-supervised).
     """
     classes = int(train_labels.max()) + 1
     center = train.mean(dim=0)  # distances do not change, and float32 keeps more digits of them

@@ -11,7 +11,7 @@ from typing import Any
 from limbeck.core.types import EncoderConfig
 from limbeck.modalities.base import Modality
 
-__all__ = ["Modality", "find_modality", "modalities", "modality_of"]
+__all__ = ["Modality", "default_config", "find_modality", "modalities", "modality_of"]
 
 DEFAULT = "images"
 
@@ -30,6 +30,14 @@ def find_modality(source: object = None, encoder: str | None = None) -> Modality
     if encoder is not None:
         return next(modality for modality in found if modality.encoder_config(encoder) is not None)
     return next(modality for modality in found if modality.recognizes(source))
+
+
+def default_config(encoder: str) -> EncoderConfig:
+    """Return the configuration of an encoder of which only the name is given."""
+    kind = find_modality(encoder=encoder).encoder_config(encoder)
+    assert kind is not None, "`find_modality` returns a modality that has the encoder"
+    config: EncoderConfig = kind(name=encoder)
+    return config
 
 
 def modality_of(cfg: EncoderConfig) -> Modality[Any, Any]:

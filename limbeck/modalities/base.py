@@ -59,7 +59,7 @@ class Modality(ABC, Generic[Config, Data]):
         return Resolved(cfg, [])
 
     def resolve_for_views(self, cfg: Config, views: tuple[Any, ...]) -> Resolved[Config]:
-        """Return the configuration of an encoder that accepts the views of the student; raise UserError if none does."""
+        """Return the configuration of an encoder that accepts the student's views; UserError if there is none."""
         return Resolved(cfg, [])
 
     @abstractmethod
@@ -74,7 +74,9 @@ class Modality(ABC, Generic[Config, Data]):
         """Return what scores the encoder now and then while it is trained, if anything does."""
         return None
 
-    def save_encoder(self, encoder: Encoder, folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]) -> None:
+    def save_encoder(
+        self, encoder: Encoder, folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
+    ) -> None:
         """Write the trained encoder into `folder`: its weights, its configuration and where it comes from."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}

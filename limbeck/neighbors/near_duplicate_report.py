@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
-from limbeck.data.check.page import PICTURES, Picture, page, section
-from limbeck.data.check.scan import HTML
-from limbeck.data.decode import Decoded, decode
+from limbeck.core.files import atomic_write, make_folder
+from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
+from limbeck.data.check.scan import write_page
+from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
 from limbeck.neighbors.near_duplicates import (
@@ -49,21 +48,17 @@ class NearDuplicates:
             parts.append(f"{count:,} ({count / total:.2%}) have one among {other}")
         return "; ".join(parts)
 
-    def sections(self) -> str:
-        """Return HTML sections with the most similar pairs side by side."""
-        within = _section("Near-duplicates", self.store, self.store, self.within)
-        if not (self.against and self.across):
-            return within
-        return within + _section(f"Near-duplicates in {_place(self.against)}", self.store, self.against, self.across)
+    def sections(self) -> list[Section]:
+        """Return the sections of a page with the most similar pairs side by side."""
+        found = [_section("pairs of near-duplicates", self.store, self.store, self.within)]
+        if self.against and self.across:
+            title = f"near-duplicates in {_place(self.against)}"
+            found.append(_section(title, self.store, self.against, self.across))
+        return [section for section in found if section.count]
 
     def write(self, folder: Path) -> Path:
         """Write near_duplicates.csv, one row per image with a near-duplicate in either store, and return its path."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"'{folder}' cannot be created: {error.strerror}; choose another --out", code="folder-not-writable"
-            ) from error
+        make_folder(folder)
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
@@ -74,9 +69,7 @@ class NearDuplicates:
 
     def write_page(self, folder: Path, sentence: str) -> None:
         """Write check.html for a store, which has no issues in files to show."""
-        with atomic_write(folder / HTML) as unfinished:
-            text = page(sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
-            unfinished.write_text(text, encoding="utf-8")
+        write_page(folder, sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
 
 
 def find_near_duplicates(
@@ -107,10 +100,7 @@ def find_near_duplicates(
     return NearDuplicates(store=store, within=matches_within(vectors, threshold), against=against, across=across)
 
 
-def _section(title: str, store: Store, other: Store, matches: Matches) -> str:
-    """Return the section of a set of matches; empty without one."""
-    if not len(matches.indices):
-        return ""
+def _section(title: str, store: Store, other: Store, matches: Matches) -> Section:
     pairs = _pairs(matches, store is other)
     best = pairs[:PICTURES]
     left, right = matches.indices[best], matches.match_indices[best]
@@ -120,7 +110,7 @@ def _section(title: str, store: Store, other: Store, matches: Matches) -> str:
         for (name, match), i, j, cosine in zip(names, left, right, matches.cosines[best], strict=True)
     ]
     advice = "check the pairs: an image in both training and test data, or frames of one film, inflate accuracies"
-    return section(f"{escape(title)}: {len(matches.indices):,} images", advice, len(pairs), shown)
+    return Section(title=title, count=len(pairs), advice=advice, pictures=shown)
 
 
 def _pairs(matches: Matches, same_store: bool) -> NDArray[np.int64]:
@@ -132,9 +122,9 @@ def _pairs(matches: Matches, same_store: bool) -> NDArray[np.int64]:
     return best[np.sort(np.unique(ends, axis=0, return_index=True)[1])]
 
 
-def _side_by_side(left: Pixels, right: Pixels) -> Decoded:
+def _side_by_side(left: Pixels, right: Pixels) -> str:
     size = len(left)
-    return Decoded(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
+    return thumbnail(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
 
 
 def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[object, ...]]:

@@ -32,7 +32,7 @@ class GraphStatistics:
     duplicate_fraction: float
     """Fraction of the rows whose nearest neighbor has a cosine above `DUPLICATE_COSINE`."""
     label_purity: float | None
-    """Fraction of the edges between labelled rows that join equal labels; None without labels."""
+    """Fraction of the edges between labeled rows that join equal labels; None without labels."""
 
     def summary(self) -> str:
         """Return the statistics as one sentence."""

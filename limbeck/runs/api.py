@@ -11,12 +11,12 @@ from typing import Unpack
 
 from torch import nn
 
-from limbeck.core.distributed import is_rank0
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import CONFIG, LOG, RESULT
 from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOWED
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
@@ -81,9 +81,7 @@ def distill(
     return _start(request, Path(out))
 
 
-def plan(
-    source: Source, *, backbone: EncoderConfig | None = None, **settings: Unpack[RunSettings]
-) -> CostEstimate:
+def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: Unpack[RunSettings]) -> CostEstimate:
     """Estimate what `pretrain` with the same arguments would cost, from a few of its steps; no run is written.
 
     One process takes its part of a batch; several are assumed to be as many times as fast.
@@ -97,9 +95,7 @@ def plan(
     processes = training.num_processes
     single = replace(training, devices=1, num_nodes=1, batch_size=training.batch_size // processes)
     method, views, sampling = build_method(setup, Path())
-    estimate = estimate_cost(
-        method, setup.data, views, single, setup.cfg.optim, sampling, setup.modality.loader
-    )
+    estimate = estimate_cost(method, setup.data, views, single, setup.cfg.optim, sampling, setup.modality.loader)
     steps = training.total_steps(images // training.batch_size)
     return estimate.with_processes(processes, images=images, steps=steps)
 
@@ -131,14 +127,14 @@ def evaluate_run(
     *,
     baseline: str | Path | None = None,
     teacher_module: nn.Module | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
 ) -> EvaluationResult:
     """Evaluate every layer of a run's encoder, and the same network with its initial weights; write result.json.
 
     Args:
         run: folder of the run.
-        train_data: labelled images to fit on.
-        test_data: labelled images to score.
+        train_data: labeled images to fit on.
+        test_data: labeled images to score.
         cfg: settings of the evaluation.
         baseline: for a distilled encoder, the run of the same network trained without a teacher.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
@@ -159,7 +155,7 @@ def evaluate_run(
     bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
     for store in (bank, queries):
         if store.skipped:
-            logger.info(store.account())
+            logger.info(store.summary())
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")

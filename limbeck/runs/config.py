@@ -9,7 +9,7 @@ from limbeck.core.files import read_json, write_json
 from limbeck.core.run_folder import CONFIG
 from limbeck.core.types import EncoderConfig
 from limbeck.methods import MethodConfig
-from limbeck.modalities import find_modality
+from limbeck.modalities import default_config
 from limbeck.runs.defaults import default_method
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
@@ -44,8 +44,7 @@ def read_config(run: Path) -> RunConfig:
     data = read_json(file)
     backbone = data.get("backbone") if isinstance(data, dict) else None
     name = backbone.get("name") if isinstance(backbone, dict) else None
-    kind = find_modality(encoder=str(name)).encoder_config(str(name))
-    return from_json(RunConfig, data, CONFIG, {"backbone": kind})
+    return from_json(RunConfig, data, CONFIG, {"backbone": type(default_config(str(name)))})
 
 
 def write_config(run: Path, cfg: RunConfig) -> None:

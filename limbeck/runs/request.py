@@ -6,7 +6,7 @@ from typing import TypedDict
 from torch import nn
 
 from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOWED
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.methods import MethodConfig
 from limbeck.teachers import TeacherConfig
@@ -34,7 +34,7 @@ class RunRequest:
     """The teacher itself, if it is a module of your own."""
     store_size: int | None = None
     """Side of the stored images in pixels, as in `limbeck.build_store`."""
-    allow_bad: float = ALLOWED
+    allow_bad: float = ALLOW_BAD
     """Fraction of the images that may be unreadable."""
 
 

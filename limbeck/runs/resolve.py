@@ -112,7 +112,7 @@ def resolve_method(
         num_images=images,
         batch_size=training.batch_size,
         forward_batch_size=training.batch_size // training.accumulate_steps,
-        num_classes=len(data.label_names) if data.labelled else 0,
+        num_classes=len(data.label_names) if data.labeled else 0,
         total_steps=training.total_steps(images // training.batch_size),
     )
     fitted = method.resolve(context)

@@ -11,8 +11,9 @@ from typing import cast
 import torch
 
 from limbeck.core.config import to_json
-from limbeck.core.distributed import is_rank0, peer_failure_as_user_error
+from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.files import exclusive_lock
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ENCODER
 from limbeck.core.types import Encoder
 from limbeck.methods.base import TeacherInputs, Trainable

@@ -131,7 +131,8 @@ class FeatureCache:
         if free < self.bytes(1):
             raise UserError(
                 f"'{self.folder}' has {format_bytes(free)} of free space and the teacher's features of a pass take "
-                f"{format_bytes(self.bytes(1))}: make room, or run the teacher in every step (--teacher.cached-views 0)",
+                f"{format_bytes(self.bytes(1))}: make room, or run the teacher in every step "
+                "(--teacher.cached-views 0)",
                 code="disk-full",
             )
 

@@ -14,7 +14,7 @@ class TeacherConfig:
     """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
     name), or "hf-hub:OWNER/MODEL" in timm's format."""
     weights: str | None = None
-    """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) instead of timm's own."""
+    """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
     """Number of blocks or stages to use, of a Limbeck or timm network."""
     image_size: int | None = None
@@ -26,7 +26,7 @@ class TeacherConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of its forward pass; auto is bf16 if the hardware supports it. Its features are float32."""
     batch_statistics: bool = False
-    """Normalize with batch statistics in the BatchNorms in training steps, as BINGO and DisCo do; nothing is updated."""
+    """Let BatchNorm use batch statistics in training steps, as BINGO and DisCo do; nothing is updated."""
     cached_views: int = 0
     """Augmented views per image with teacher features cached on disk; 0 runs the teacher in every step."""
     cache: str | None = None
@@ -53,6 +53,4 @@ class TeacherConfig:
             if (value := getattr(self, name)) is not None and value < least:
                 raise UserError(f"teacher.{name} is {value}: it must be at least {least}", code="out-of-range")
         if self.std is not None and min(self.std) <= 0:
-            raise UserError(
-                f"teacher.std is {self.std}: every standard deviation must be above 0", code="out-of-range"
-            )
+            raise UserError(f"teacher.std is {self.std}: every standard deviation must be above 0", code="out-of-range")

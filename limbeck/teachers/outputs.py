@@ -135,7 +135,10 @@ def cache_views(cache: FeatureCache, schedule: DrawSchedule) -> list[dict[int, V
         format_bytes(cache.bytes(schedule.view_period * len(views))),
     )
     return [
-        {index: cache.view_features(view, index, *schedule.seed_and_epoch(index, epoch)) for index, view in views.items()}
+        {
+            index: cache.view_features(view, index, *schedule.seed_and_epoch(index, epoch))
+            for index, view in views.items()
+        }
         for epoch in range(schedule.view_period)
     ]
 

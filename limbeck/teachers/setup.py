@@ -159,8 +159,8 @@ def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
     """Raise UserError if a dense term has no feature maps to compare."""
     if method.dense and not context.teacher.map_dim:
         raise UserError(
-            f"the teacher {context.teacher.source} has no feature maps, which --method.dense {method.dense:g} compares: "
-            "leave --method.dense out",
+            f"the teacher {context.teacher.source} has no feature maps, which --method.dense {method.dense:g} "
+            "compares: leave --method.dense out",
             code="no-feature-maps",
         )
     if method.dense and context.cfg.cached_views:
@@ -220,7 +220,7 @@ def _build_bags(context: TeacherContext, cache: FeatureCache, spec: BagSpec) -> 
         digest=f"{context.teacher.digest} {center}",
         description="bags",
     )
-    statistics = graph_statistics(graph, context.store.labels if context.store.labelled else None)
+    statistics = graph_statistics(graph, context.store.labels if context.store.labeled else None)
     logger.info("bags: %s", statistics.summary())
     if warning := statistics.warning():
         logger.warning(warning)

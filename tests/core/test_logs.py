@@ -59,9 +59,13 @@ def test_messages_from_before_the_folder_exists_are_in_the_file(tmp_path: Path) 
 
 
 def test_a_run_that_never_starts_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no images"), log_file(tmp_path / "run" / "log.txt"):
-        LOGGER.info("before")
-        raise ValueError("no images")
+    def failing_run() -> None:
+        with log_file(tmp_path / "run" / "log.txt"):
+            LOGGER.info("before")
+            raise ValueError("no images")
+
+    with pytest.raises(ValueError, match="no images"):
+        failing_run()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,10 +21,10 @@ from tests.helpers.tiny import tiny_vit
 
 
 def evaluated(
-    backbone: Backbone, cfg: EvaluateConfig = CFG, *, labelled: bool = True, reference: Backbone | None = None
+    backbone: Backbone, cfg: EvaluateConfig = CFG, *, labeled: bool = True, reference: Backbone | None = None
 ) -> EvaluationResult:
     """The result on 45 training and 30 test images of three shades."""
-    train, test = shades(45, 0, labelled), shades(30, 1, labelled)
+    train, test = shades(45, 0, labeled), shades(30, 1, labeled)
     return evaluate(backbone, train, test, cfg, preprocessing=PLAIN, reference=reference)
 
 
@@ -62,7 +62,7 @@ def test_one_seed_gives_one_result(linear: str) -> None:
 
 
 def test_without_labels_the_metrics_that_need_none_are_computed() -> None:
-    result = evaluated(tiny_vit(), labelled=False)
+    result = evaluated(tiny_vit(), labeled=False)
     values = result.layers[0].values
     assert {"effective_rank", "uniformity", "alignment_ratio", "gflops"} <= set(values)
     assert not {"knn", "knn5", "linear"} & set(values)

@@ -35,12 +35,12 @@ def test_a_long_difference_is_cut_short() -> None:
     assert "'n12'" not in str(caught.value)
 
 
-def test_one_unlabelled_store_is_a_mistake() -> None:
-    labelled, unlabelled = store([0, 1], ["ant", "bee"]), store(None, [])
-    with raises("images-not-labelled", "test"):
-        match_labels(labelled, unlabelled)
-    with raises("images-not-labelled", "train"):
-        match_labels(unlabelled, labelled)
+def test_one_unlabeled_store_is_a_mistake() -> None:
+    labeled, unlabeled = store([0, 1], ["ant", "bee"]), store(None, [])
+    with raises("images-not-labeled", "test"):
+        match_labels(labeled, unlabeled)
+    with raises("images-not-labeled", "train"):
+        match_labels(unlabeled, labeled)
 
 
 def test_one_class_cannot_be_probed() -> None:

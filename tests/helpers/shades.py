@@ -22,12 +22,12 @@ CFG = EvaluateConfig(
 PLAIN = Preprocessing(image_size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def shades(rows: int, seed: int, labelled: bool = True) -> Store:
-    """Noisy images of three brightnesses, labelled by them."""
+def shades(rows: int, seed: int, labeled: bool = True) -> Store:
+    """Noisy images of three brightnesses, labeled by them."""
     labels = np.arange(rows) % 3
     noise = np.random.default_rng(seed).integers(0, 40, (rows, SIZE, SIZE, 3))
     images = (noise + 90 * labels[:, None, None, None]).astype(np.uint8)
-    return Store.from_arrays(images, labels, ["dark", "gray", "light"]) if labelled else Store.from_arrays(images)
+    return Store.from_arrays(images, labels, ["dark", "gray", "light"]) if labeled else Store.from_arrays(images)
 
 
 def tiny_resnet() -> Backbone:

@@ -1,6 +1,7 @@
 """Geometry of features against loops over pairs, in float64."""
 
 import math
+
 import pytest
 import torch
 import torch.nn.functional as F

@@ -45,13 +45,17 @@ def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
         expected = model.train().forward_head(model.forward_features(images(8)), pre_logits=True)
     before = network(images(8)).vector
     torch.testing.assert_close(network(images(8), training_step=True).vector, expected)
-    assert not torch.allclose(network(images(8), training_step=True).vector[:4], network(images(8)[:4], training_step=True).vector)
+    assert not torch.allclose(
+        network(images(8), training_step=True).vector[:4], network(images(8)[:4], training_step=True).vector
+    )
     assert torch.equal(network(images(8)).vector, before)  # outside of training steps nothing depends on the batch
 
 
 def test_features_in_evaluation_mode_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     network = resnet(tmp_path).network.train()
-    torch.testing.assert_close(network(images(8), training_step=True).vector[:4], network(images(8)[:4], training_step=True).vector)
+    torch.testing.assert_close(
+        network(images(8), training_step=True).vector[:4], network(images(8)[:4], training_step=True).vector
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -115,7 +119,9 @@ class Mean(nn.Module):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_features_are_those_of_central_views_in_its_own_size_and_normalization(tmp_path: Path, interpolation: str) -> None:
+def test_features_are_those_of_central_views_in_its_own_size_and_normalization(
+    tmp_path: Path, interpolation: str
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (11, 40, 40, 3), np.uint8)
     store, rows = Store.from_arrays(pixels), np.array([7, 2, 5, 0, 10])
     save_timm(timm_vit(), tmp_path, mean=MEAN, std=STD, interpolation=interpolation)

@@ -33,7 +33,9 @@ def test_a_timm_folder_has_the_license_of_its_config(teacher: LoadedTeacher) -> 
         ("other", "custom license"),
     ],
 )
-def test_licenses_that_bind_students_are_named_with_what_is_known(teacher: LoadedTeacher, license: str, fact: str) -> None:
+def test_licenses_that_bind_students_are_named_with_what_is_known(
+    teacher: LoadedTeacher, license: str, fact: str
+) -> None:
     sentence = license_warning(replace(teacher, license=license))
     assert sentence is not None
     assert fact in sentence

@@ -8,7 +8,7 @@ from limbeck.metrics.knn import knn_accuracy
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Vote with the nearest training images of every test image."""
     k, temperature = inputs.data.cfg.k, inputs.data.cfg.temperature
-    return {depth: {"knn": knn_accuracy(*inputs.labelled(depth), k, temperature)} for depth in inputs.depths}
+    return {depth: {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)} for depth in inputs.depths}
 
 
 METRIC = Metric(

@@ -7,7 +7,7 @@ from limbeck.metrics.knn import euclidean_knn_accuracy
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Take the majority of the five nearest training images of every test image."""
-    return {depth: {"knn5": euclidean_knn_accuracy(*inputs.labelled(depth))} for depth in inputs.depths}
+    return {depth: {"knn5": euclidean_knn_accuracy(*inputs.labeled(depth))} for depth in inputs.depths}
 
 
 METRIC = Metric(

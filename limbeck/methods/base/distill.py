@@ -98,7 +98,9 @@ class DistillConfig(MethodConfig):
         if temperature is None:
             return Resolved(resolved, [])
         spread, others = effective_neighbors(features, temperature), len(features) - 1
-        reason = f"at temperature {temperature:g} the teacher's targets spread over {spread:.0f} of {others:,} other images"
+        reason = (
+            f"at temperature {temperature:g} the teacher's targets spread over {spread:.0f} of {others:,} other images"
+        )
         return Resolved(resolved, [reason])
 
     def prepare(self, encoder: Encoder, views: tuple[Any, ...], teacher: TeacherInputs | None = None) -> Trainable:

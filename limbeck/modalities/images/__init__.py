@@ -43,7 +43,7 @@ class Images(Modality[BackboneConfig, Store]):
     def open(self, source: Source, *, store_size: int | None, allow_bad: float) -> Resolved[Store]:
         """Return the store of a source, which is built first if it is not one."""
         store = open_store(source, store_size=store_size, allow_bad=allow_bad)
-        return Resolved(store, [store.account()])
+        return Resolved(store, [store.summary()])
 
     def reopen(self, folder: str) -> Store:
         """Open a store."""

@@ -24,7 +24,7 @@ BANK, QUERIES = 10_000, 2_000  # images of the periodic k-NN: enough for a stand
 def make_eval_callback(store: Store, size: int, teacher: TeacherContext | None) -> EvalCallback | None:
     """Return accuracy if there are labels and fidelity if there is a teacher; None if there is neither."""
     callbacks: list[EvalCallback] = []
-    if store.labelled:
+    if store.labeled:
         callbacks.append(_accuracy(store, size))
     if teacher is not None and len(teacher.val_indices) > NUM_NEIGHBORS + 1:
         callbacks.append(_fidelity(size, teacher))

@@ -26,7 +26,7 @@ METRIC = Metric(
             scale=100,
             format=decimals(1),
             better="higher",
-            help="fraction of a test image's 10 nearest test images, by cosine, that are the teacher's, too",
+            help="fraction of a test image's 10 nearest test images, by cosine, that are also the teacher's",
         ),
     ),
     needs=frozenset({"teacher"}),
