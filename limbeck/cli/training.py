@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.cli.arguments import Run
 from limbeck.cli.command import Command, Output, UsageError
-from limbeck.cli.run_arguments import RunArgs, distill_arguments, pretrain_arguments
+from limbeck.cli.run_arguments import distill_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import ENCODER, METRICS
@@ -107,7 +107,7 @@ def _request(args: Any) -> dict[str, Any]:
     return request | {"backbone": args.backbone}
 
 
-def _source(args: RunArgs) -> str:
+def _source(args: Any) -> str:
     """Return the source of the command line, or the store of the configuration file unless its content has changed."""
     if args.source is not None:
         return args.source
@@ -115,9 +115,10 @@ def _source(args: RunArgs) -> str:
     if source is None:
         raise UsageError("no images are named: give a folder, a file, a store or a hub name", code="no-source")
     if digest is not None:
-        from limbeck.data.store.store import Store
+        from limbeck.modalities import modality_of
 
-        if Store.open(source).digest != digest:
+        network = args.student if hasattr(args, "student") else args.backbone
+        if modality_of(network).reopen(source).digest != digest:
             raise UserError(
                 f"the store '{source}' has changed since '{args.config}' was written; name a store on the command line "
                 "to train on what it holds now",

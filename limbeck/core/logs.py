@@ -38,20 +38,20 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class _FileHandler(logging.FileHandler):
-    """Append to a file; messages from before its folder exists are written once it does, and dropped if it never does.
+    """Append to a file; messages from before the file `after` exists are written once it does, or else dropped.
 
-    A run that fails before it starts leaves no folder.
+    A run that fails before it starts leaves nothing behind.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, after: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.addFilter(lambda record: is_rank0())
-        self._folder, self._early = path.parent, list[logging.LogRecord]()
+        self._after, self._early = after, list[logging.LogRecord]()
 
     def emit(self, record: logging.LogRecord) -> None:
         self._early.append(record)
-        if self._folder.is_dir():
+        if self._after.exists():
             early, self._early = self._early, []
             for message in early:
                 super().emit(message)
@@ -72,12 +72,14 @@ def ensure_visible() -> None:
 
 
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path, after: Path) -> Iterator[None]:
     """Append messages with their time to the file `path` while the block runs, the error that ends it included.
+
+    Nothing is written before the file `after` exists, which the block may create.
 
     The level of the `limbeck` logger counts; it is INFO unless the application has set another one.
     """
-    handler, level = _FileHandler(path), ROOT.level
+    handler, level = _FileHandler(path, after), ROOT.level
     ROOT.addHandler(handler)
     ROOT.setLevel(level or logging.INFO)
     try:

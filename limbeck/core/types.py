@@ -103,7 +103,7 @@ class Dataset(Protocol):
 
     @property
     def path(self) -> Path | None:
-        """Folder of the data; None if they are in memory."""
+        """Folder or file of the data; None if they are in memory."""
 
     def __len__(self) -> int:
         """Return N, the number of rows."""

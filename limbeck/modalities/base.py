@@ -51,8 +51,8 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the data of a source."""
 
     @abstractmethod
-    def reopen(self, folder: str) -> Data:
-        """Return the data of an earlier run from their folder."""
+    def reopen(self, path: str) -> Data:
+        """Return the data of an earlier run from their `path`."""
 
     def resolve_encoder(self, cfg: Config, data: Data) -> Resolved[Config]:
         """Return the configuration with what depends on the data filled in."""
@@ -69,6 +69,10 @@ class Modality(ABC, Generic[Config, Data]):
     @abstractmethod
     def make_views(self, method: MethodConfig, cfg: Config) -> tuple[Any, ...]:
         """Return the views that a method compares, in the terms of the loader."""
+
+    def describe_views(self, method: MethodConfig) -> str:
+        """Return what the line that describes a run says of the views, such as ", views 'simclr'"."""
+        return ""
 
     def make_eval_callback(self, data: Data, cfg: Config, teacher: TeacherContext | None) -> EvalCallback | None:
         """Return what scores the encoder now and then while it is trained, if anything does."""

@@ -49,9 +49,13 @@ def _default_method(method: MethodConfig) -> MethodConfig:
 def _flags(value: Any, default: Any, prefix: str) -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(value):
+        if field.metadata.get("internal"):  # no flag: a run fills it in
+            continue
         new, old = getattr(value, field.name), getattr(default, field.name)
         if dataclasses.is_dataclass(new):
             words += _flags(new, old, f"{prefix}{field.name}.")
+        elif new != old and field.name == "name":
+            words += [f"--{prefix.rstrip('.')}", new]
         elif new != old:
             words += _flag(prefix, field.name.replace("_", "-"), new, old)
     return words

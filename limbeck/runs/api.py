@@ -114,7 +114,7 @@ def resume(run: str | Path, *, stop_on_collapse: bool = True, teacher_module: nn
     """
     ensure_visible()
     folder = Path(run)
-    with log_file(folder / LOG):
+    with log_file(folder / LOG, folder / CONFIG):
         setup = reopen_run(folder, teacher_module)
         return train_run(setup, folder, resume=True, stop_on_collapse=stop_on_collapse)
 
@@ -175,7 +175,7 @@ def _start(request: RunRequest, run: Path) -> Path:
             f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
             code="run-exists",
         )
-    with log_file(run / LOG):
+    with log_file(run / LOG, run / CONFIG):
         return train_run(resolve_run(request), run)
 
 

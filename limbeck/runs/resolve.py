@@ -130,7 +130,7 @@ def describe(setup: RunSetup) -> str:
     over = f" over {host.name}" if host else ""
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
     return (
-        f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images, views '{cfg.method.views}': "
+        f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images{setup.modality.describe_views(cfg.method)}: "
         f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
         f"weight decay {cfg.optim.weight_decay:g}"
     )

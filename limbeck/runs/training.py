@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -16,7 +15,7 @@ from limbeck.core.files import exclusive_lock
 from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ENCODER
 from limbeck.core.types import Encoder
-from limbeck.methods.base import TeacherInputs, Trainable
+from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
 from limbeck.runs.config import RunConfig, write_config
@@ -71,8 +70,7 @@ def build_method(setup: RunSetup, run: Path) -> Trainable:
     student_parameters = sum(parameter.numel() for parameter in encoder.parameters())
     if warning := student_size_warning(student_parameters, teacher.teacher.num_parameters):
         logger.warning(warning)
-    inputs = cast(TeacherInputs, partial(build_distillation_inputs, teacher, run=run))
-    return cfg.method.prepare(encoder, views, inputs)
+    return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
 
 
 def fresh_encoder(cfg: RunConfig) -> Encoder:

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,16 @@ BATCH = 256
 TIMED = 64  # images from whose time that of a pass is estimated
 REMEDY = "delete the folder of the cache, and it is made again"
 Vectors = Float16[np.ndarray, "N D"]
+
+
+@dataclass(frozen=True)
+class ViewDraw:
+    """What the random parameters of a view follow from."""
+
+    view: View
+    draw_index: int
+    seed: int
+    epoch: int
 
 
 class FeatureCache:
@@ -78,7 +88,7 @@ class FeatureCache:
 
     def view_features(self, view: View, draw_index: int, seed: int, epoch: int) -> Vectors:
         """Return the unit vectors of one draw of a view, as the loader draws it; read-only."""
-        draw = {"view": asdict(view), "draw_index": draw_index, "seed": seed, "epoch": epoch}
+        draw = asdict(ViewDraw(view, draw_index, seed, epoch))
         return self._pass(draw, augmented_images(self.store, view, draw_index, self.device, seed, epoch))
 
     def bytes(self, passes: int) -> int:

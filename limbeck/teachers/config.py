@@ -1,6 +1,6 @@
 """Settings of a teacher: which network, with which preprocessing, and whether its features are cached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from limbeck.core.errors import UserError
@@ -36,7 +36,7 @@ class TeacherConfig:
     val_images: int | None = None
     """Images held out of training, on which student and teacher are compared; by default 1,000, or a tenth of a smaller
     store."""
-    digest: str = ""
+    digest: str = field(default="", metadata={"internal": True})
     """Hash of the weights, recorded when the teacher is loaded; another network of the same name is then refused."""
     license: str = ""
     """License as its source states it, recorded when the teacher is loaded; yours if the source states none."""

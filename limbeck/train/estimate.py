@@ -94,7 +94,7 @@ class CostEstimator:
             tried=False,
             steps=runner.total_steps,
             seconds=seconds_per_step * runner.total_steps,
-            store_bytes=_folder_bytes(loader.store.path) if loader.store.path else 0,
+            store_bytes=_disk_bytes(loader.store.path) if loader.store.path else 0,
             run_bytes=2 * (weights + state) + _tensor_bytes(method.encoder().state_dict()),
         )
 
@@ -194,5 +194,7 @@ def _tensor_bytes(state: Any) -> int:
     return sum(_tensor_bytes(part) for part in parts)
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+def _disk_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

@@ -45,7 +45,7 @@ SMALL += [
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
     "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
-    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim.name", "sgd"],
+    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim", "sgd"],
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import limbeck.runs.api as training
+import limbeck.runs.training as training
 from tests.helpers.commands import Run
 from tests.helpers.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
 
@@ -55,13 +55,13 @@ def test_a_run_in_progress_is_no_other_process_s(
     harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, log = harness.folder / "alone", harness.folder / "alone.log"
-    train, codes = training.train_method, []
+    train, codes = training.train, []
 
     def meanwhile(*args: Any, **kwargs: Any) -> None:
         codes.append(run(go_on(out, []), log)[0])
         train(*args, **kwargs)
 
-    monkeypatch.setattr(training, "train_method", meanwhile)
+    monkeypatch.setattr(training, "train", meanwhile)
     assert limbeck(*harness.command("alone"))[0] == 0
     assert codes == [1]
     assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")

@@ -7,7 +7,6 @@ from limbeck.methods.base.distill import (
     QueueDistillConfig,
     QueueDistiller,
     Teacher,
-    TeacherInputs,
     teacher_view,
 )
 from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
@@ -36,7 +35,6 @@ __all__ = [
     "QueueHost",
     "SymmetricEMAHost",
     "Teacher",
-    "TeacherInputs",
     "Trainable",
     "teacher_view",
 ]

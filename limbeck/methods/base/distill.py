@@ -5,7 +5,7 @@ A teacher is no module: no optimiser, checkpoint, broadcast or change of mode re
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from limbeck.core.resolved import Resolved
 from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.losses.tokens import token_relation_loss
-from limbeck.methods.base.method import Method, MethodConfig, Trainable
+from limbeck.methods.base.method import Method, MethodConfig, PrepareTeacher, Trainable
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
 from limbeck.methods.base.temperature import effective_neighbors, temperature_for
 from limbeck.models.queue import Queue
@@ -42,12 +42,6 @@ class DistillationInputs(NamedTuple):
     teacher: Teacher
     views: tuple[ViewSpec, ...]
     sampling: SamplingPlan
-
-
-class TeacherInputs(Protocol):
-    """Prepare the teacher of a run for a method (`limbeck.teachers.setup.build_distillation_inputs`)."""
-
-    def __call__(self, method: "DistillConfig", views: tuple[ViewSpec, ...]) -> DistillationInputs: ...
 
 
 def teacher_view(view: ViewSpec, index: int) -> ViewSpec:
@@ -103,11 +97,13 @@ class DistillConfig(MethodConfig):
         )
         return Resolved(resolved, [reason])
 
-    def prepare(self, encoder: Encoder, views: tuple[Any, ...], teacher: TeacherInputs | None = None) -> Trainable:
+    def prepare(
+        self, encoder: Encoder, views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> Trainable:
         """Return the distiller around the student `encoder`, with the teacher's views and its sampling plan."""
-        if teacher is None:
+        if prepare_teacher is None:
             self.raise_without_teacher()
-        inputs = teacher(self, views)
+        inputs: DistillationInputs = prepare_teacher(self, views)
         return Trainable(self.build_distiller(encoder, inputs.teacher), inputs.views, inputs.sampling)
 
     def build(self, backbone: Encoder) -> Method:

@@ -6,8 +6,9 @@ optimiser step.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -17,9 +18,6 @@ from limbeck.core.resolved import Resolved
 from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.data.augment.views import PRESETS, preset
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec, view_specs
-
-if TYPE_CHECKING:
-    from limbeck.methods.base.distill import TeacherInputs
 
 
 class MethodCard(NamedTuple):
@@ -37,6 +35,10 @@ class Trainable(NamedTuple):
     method: "Method"
     views: tuple[Any, ...]  # what the loader makes of each row, in the order of `Batch.views`
     sampling: SamplingPlan  # which rows an epoch visits, and which rows come together
+
+
+PrepareTeacher = Callable[[Any, tuple[Any, ...]], Any]
+"""Prepare the teacher of a run: from a `DistillConfig` and its views to `DistillationInputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,10 @@ class MethodConfig(NamedConfig):
         """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
         return Resolved(self, [])
 
-    def prepare(self, encoder: Encoder, views: tuple[Any, ...], teacher: "TeacherInputs | None" = None) -> Trainable:
-        """Return the method around `encoder` with its views and its sampling plan; `teacher` is that of the run."""
+    def prepare(
+        self, encoder: Encoder, views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> Trainable:
+        """Return the method around `encoder` with its views and its sampling plan."""
         return Trainable(self.build(encoder), views, ALL_ROWS)
 
     @abstractmethod

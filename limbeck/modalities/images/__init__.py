@@ -45,9 +45,9 @@ class Images(Modality[BackboneConfig, Store]):
         store = open_store(source, store_size=store_size, allow_bad=allow_bad)
         return Resolved(store, [store.summary()])
 
-    def reopen(self, folder: str) -> Store:
+    def reopen(self, path: str) -> Store:
         """Open a store."""
-        return Store.open(folder)
+        return Store.open(path)
 
     def resolve_encoder(self, cfg: BackboneConfig, data: Store) -> Resolved[BackboneConfig]:
         """Choose the input size and, for ViTs on small images, the patch size."""
@@ -64,6 +64,10 @@ class Images(Modality[BackboneConfig, Store]):
     def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
         """Return the method's preset of augmentations at the input size."""
         return method.make_views(input_size(cfg))
+
+    def describe_views(self, method: MethodConfig) -> str:
+        """Name the preset."""
+        return f", views '{method.views}'"
 
     def make_eval_callback(
         self, data: Store, cfg: BackboneConfig, teacher: TeacherContext | None
