@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,12 @@ def test_needs_are_met_by_what_there_is() -> None:
     backbone = BackboneModel("net", tiny_vit(), PLAIN)
     assert MetricInputs(backbone, unlabeled).offers == {"views", "feature_maps"}
     assert inputs().offers == {"views", "feature_maps", "labels", "teacher"}
+
+
+def test_networks_are_on_the_device_before_any_feature_is_extracted() -> None:
+    data = replace(EvalData.of(shades(45, 0), shades(30, 1), CFG), device=torch.device("meta"))
+    given = MetricInputs(BackboneModel("net", tiny_vit(), PLAIN), data)
+    assert {p.device.type for network in given.networks.values() for p in network.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
