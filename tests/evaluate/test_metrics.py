@@ -123,7 +123,7 @@ def test_three_significant_digits(value: float, shown: str) -> None:
 
 
 def test_only_what_cannot_fall_is_marked_where_it_does() -> None:
-    rows = [{"x": 1.0}, {"x": 3.0}, {"x": 2.0}, {"x": None}, {"x": 3.0}, {"x": 2.9}]
+    rows: list[dict[str, float | None]] = [{"x": x} for x in (1.0, 3.0, 2.0, None, 3.0, 2.9)]
     column = Column(name="x", label="x", help="x", rises=True)
     assert fallen(column, rows) == [False, False, True, False, False, True]
     assert not any(fallen(Column(name="x", label="x", help="x"), rows))
