@@ -65,7 +65,7 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
 
 
 def with_its_teacher() -> Comparison:
-    values = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
+    values: dict[str, float | None] = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
     teacher = ModelScores(name="teacher", dim=8, image_size=32, values=values)
     values = {
         "parameters": 50_000,
@@ -262,9 +262,7 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
         backbone=BackboneConfig(name="resnet18", small_stem=True),
         optim=OptimConfig(name="sgd", lr=0.02),
         training=TrainConfig(epochs=3),
-        teacher=TeacherConfig(
-            name="runs/big", image_size=64, center=True, val_images=5, license="mit", cached_views=2
-        ),
+        teacher=TeacherConfig(name="runs/big", image_size=64, center=True, val_images=5, license="mit", cached_views=2),
     )
     seen: dict[str, Any] = {}
     monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
