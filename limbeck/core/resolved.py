@@ -1,4 +1,4 @@
-"""A setting that was chosen, with the reasons that the user reads."""
+"""A setting with the reasons for choosing it."""
 
 import logging
 from typing import Generic, NamedTuple, TypeVar
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Resolved(NamedTuple, Generic[T]):
-    """A value, and one sentence for each thing that was chosen and not asked for."""
+    """A value, and one sentence for each part of it that was chosen and not requested."""
 
     value: T
     reasons: list[str]

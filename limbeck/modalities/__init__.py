@@ -18,7 +18,7 @@ DEFAULT = "images"
 
 @cache
 def modalities() -> tuple[Modality[Any, Any], ...]:
-    """Return all modalities, the default one last: it has an answer for every name and source."""
+    """Return all modalities, the default one last, because it accepts every name and source."""
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names, key=lambda n: (n == DEFAULT, n))]
     return tuple(module.MODALITY for module in modules)

@@ -71,7 +71,7 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the views that a method compares, in the terms of the loader."""
 
     def describe_views(self, method: MethodConfig) -> str:
-        """Return what the line that describes a run says of the views, such as ", views 'simclr'"."""
+        """Return the part of the description of a run that names the views, such as ", views 'simclr'"."""
         return ""
 
     def make_eval_callback(self, data: Data, cfg: Config, teacher: TeacherContext | None) -> EvalCallback | None:

@@ -1,4 +1,4 @@
-"""What a user asks for; everything that is left out is chosen by `runs.resolve`."""
+"""The request for a run; `runs.resolve` chooses everything that it leaves out."""
 
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -16,7 +16,7 @@ from limbeck.train.optim import OptimConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """A run as it is asked for."""
+    """Data and settings of a run; a setting that is None is chosen."""
 
     source: Source
     """A folder, parquet files, a store, arrays, ... (`limbeck.data.sources`)."""

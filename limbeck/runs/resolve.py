@@ -1,4 +1,4 @@
-"""From what a user asks for to a run that is ready to start: every stage returns a value and the reasons for it."""
+"""Complete a request to a run that is ready to start, in stages that return a value and the reasons for it."""
 
 import logging
 from dataclasses import dataclass

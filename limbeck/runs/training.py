@@ -32,7 +32,7 @@ def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_colla
     """Train a run and write its encoder; return its folder.
 
     With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
-    representations have collapsed, whatever the configuration says.
+    representations have collapsed, in spite of the configuration.
     """
     cfg, config = setup.cfg, to_json(setup.cfg)
     training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 BLOCK = 4096  # rows between two commits
 BATCH = 256
-TIMED = 64  # images from whose time that of a pass is estimated
+TIMED = 64  # images, timed to estimate a whole pass
 REMEDY = "delete the folder of the cache, and it is made again"
 Vectors = Float16[np.ndarray, "N D"]
 

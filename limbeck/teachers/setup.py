@@ -33,9 +33,9 @@ from limbeck.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_IMAGES = 1024  # training images from whose teacher features the defaults are chosen
+SAMPLE_IMAGES = 1024  # training images; the defaults are chosen from their teacher features
 VAL_IMAGES = 1000  # images, or a tenth of a store of fewer than ten times as many
-COMPARED_IMAGES = 16  # images whose cached features are compared with live ones
+COMPARED_IMAGES = 16  # images; their cached features are compared with live ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -108,7 +108,7 @@ def test_weights_that_timm_would_load_in_part_are_refused(tmp_path: Path) -> Non
         load_teacher(replace(cfg, weights=str(tmp_path / "part.safetensors")))
 
 
-def test_a_folder_whose_weights_are_of_another_network_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_weights_of_another_network_is_refused(tmp_path: Path) -> None:
     save_timm(timm_vit(), tmp_path)
     save_file(timm_resnet().state_dict(), tmp_path / "model.safetensors")
     with raises("weights-mismatch", "missing (cls_token, pos_embed", "unexpected (bn1.bias"):

@@ -85,7 +85,7 @@ def test_batches_are_tried_until_one_does_not_fit() -> None:
     assert largest_that_fits(fits, 16, 40) == 32
 
 
-def test_running_out_of_memory_is_an_answer_and_any_other_error_is_not() -> None:
+def test_running_out_of_memory_is_handled_and_other_errors_are_raised() -> None:
     def full() -> None:
         raise torch.cuda.OutOfMemoryError("full")
 

@@ -43,7 +43,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(harness: Harness, moments: tupl
     assert differences(harness.folder / "whole", out) == []
 
 
-def test_the_comparison_sees_another_seed(harness: Harness) -> None:
+def test_the_comparison_detects_another_seed(harness: Harness) -> None:
     code, _ = run(harness.command("other", "--seed", "1"), harness.log)
     assert code == 0
     found = differences(harness.folder / "whole", harness.folder / "other")
@@ -51,7 +51,7 @@ def test_the_comparison_sees_another_seed(harness: Harness) -> None:
     assert any(name.startswith(".optimizer.state") for name in found)
 
 
-def test_a_run_in_progress_is_no_other_process_s(
+def test_a_run_in_progress_is_locked(
     harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, log = harness.folder / "alone", harness.folder / "alone.log"

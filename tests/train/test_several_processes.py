@@ -85,7 +85,7 @@ def trained_weights(store: Path, run: Path, machines: int, per_machine: int) -> 
     return load_file(run / "encoder" / "model.safetensors")
 
 
-def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
+def test_torchrun_on_one_machine_and_on_two_gives_the_weights_of_one_process(tmp_path: Path) -> None:
     store = write_store(tmp_path)
     one, two, machines = (trained_weights(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
     for name, weights in one.items():
@@ -95,7 +95,7 @@ def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_
     assert len(set(logs)) == 1  # one process alone writes
 
 
-def test_a_process_that_ends_is_said_by_the_others_in_a_sentence(tmp_path: Path) -> None:
+def test_the_end_of_a_process_is_reported_by_the_others(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert launch(write_store(tmp_path), run, 1, 2, one_that_a_kill_ends) == [1, -signal.SIGKILL]
     said = (tmp_path / "said").read_text()
