@@ -16,6 +16,7 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,10 +38,10 @@ BATCH = 256
 def small(config: MethodConfig) -> MethodConfig:
     """The same method with heads, queue and momentum for a small network and a short run."""
     known = {field.name for field in dataclasses.fields(config)}
-    changes: dict[str, object] = {name: value for name, value in SIZES.items() if name in known}
+    changes: dict[str, Any] = {name: value for name, value in SIZES.items() if name in known}
     if config.views in ("byol", "simclr"):
         changes["views"] = "mocov2"
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(config, **changes)
 
 
 def arms() -> dict[str, MethodConfig]:

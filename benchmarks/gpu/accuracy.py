@@ -54,12 +54,12 @@ def stores(machine: Machine) -> tuple[Store, Store]:
 
 
 def score(machine: Machine, arm: Arm) -> dict[str, Any]:
-    """Trains an arm and judges it."""
+    """Train an arm and evaluate it."""
     bank, queries = stores(machine)
     run = machine.baseline / f"run-{arm.name}"
     start = time.perf_counter()
     pretrain(
-        bank.path,
+        str(bank.path),
         run,
         method=arm.method,
         backbone=arm.backbone,

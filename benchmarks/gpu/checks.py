@@ -135,7 +135,7 @@ def resident_is_streamed(machine: Machine) -> Findings:
     store, views = random_store(256, 32), view_specs(preset("simclr", 32))
     fits, batches = loading._fits, []
     for resident in (True, False):
-        loading._fits = lambda images, device, answer=resident: answer  # type: ignore[misc]
+        loading._fits = lambda images, device, fits=resident: fits  # type: ignore[misc]
         loader = Loader(store, views, 64, seed=0, device=machine.device)
         batches.append([v for batch in loader.batches(0, 6) for v in batch.views])
     loading._fits = fits

@@ -42,7 +42,7 @@ class ModuleTeacher(nn.Module):
 def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None) -> LoadedTeacher:
     """Return the teacher that `cfg` names, frozen, on the CPU and tried on one image of its size.
 
-    With a `teacher_module` of your own (see `ModuleTeacher` for what it may return), `cfg` must have image size, mean and
+    With a `teacher_module` of your own (`ModuleTeacher` lists what it may return), `cfg` must have image size, mean and
     std, and its name is only a label; the module itself is frozen, not a copy of it.
 
     Raises:

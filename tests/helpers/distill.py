@@ -29,7 +29,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Quarters(nn.Module):
-    """A teacher: mixes of the brightness of sixteen parts of an image, and a feature map of these parts."""
+    """A teacher that returns mixes of the brightness of sixteen parts of an image, and a feature map of these parts."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ class SeriesConfig:
 class SeriesEncoder(Encoder):
     """Map series [B T C] to the mean over time of each layer's output."""
 
+    cfg: SeriesConfig
+
     def __init__(self, cfg: SeriesConfig) -> None:
         super().__init__()
         assert cfg.channels is not None, "`Series.resolve_encoder` takes the channels of the data"

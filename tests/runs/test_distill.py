@@ -44,7 +44,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Limbeck run, to be the teacher."""
+    """Return a Limbeck run that serves as the teacher."""
     method: MethodConfig = shrink(method_config("simclr")(), SIZES)
     folder = tmp_path_factory.mktemp("teacher")
     np.savez(folder / "digits.npz", images=images()[0], labels=images()[1])
@@ -77,7 +77,7 @@ def test_every_method_trains_with_a_live_and_a_cached_teacher(tmp_path: Path, na
 
 
 def test_a_cached_teacher_gives_the_student_of_a_live_one(tmp_path: Path) -> None:
-    """In one epoch both see the first draw; cached features differ by the rounding of float16."""
+    """In one epoch both get the first draw; cached features differ by the rounding of float16."""
     training = replace(TRAINING, epochs=1)
     live, cached = (
         weights(distill_digits(tmp_path / str(views), replace(CUSTOM, cached_views=views), training=training))
@@ -111,7 +111,7 @@ def test_held_out_images_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.
 
 
 def capture_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Replace the training by a function that remembers its keyword arguments."""
+    """Replace the training by a function that records its keyword arguments."""
     given: dict[str, Any] = {}
     monkeypatch.setattr("limbeck.runs.training.train", lambda *args, **settings: given.update(settings))
     monkeypatch.setattr("limbeck.runs.training.evaluate_encoder", lambda *args: {})
@@ -127,7 +127,8 @@ def test_copies_are_partners_unless_they_are_dropped(
 ) -> None:
     given = capture_training(monkeypatch)
     twice = np.concatenate([images()[0][:50]] * 2)
-    method = replace(small("bingo"), bag_size=1, max_similarity=max_similarity)
+    bingo: Any = small("bingo")
+    method = replace(bingo, bag_size=1, max_similarity=max_similarity)
     teacher = replace(CUSTOM, val_images=0)
     settings: dict[str, Any] = {"student": STUDENT, "training": TRAINING, "teacher_module": Quarters()}
     distill(twice, tmp_path / "run", teacher=teacher, method=method, **settings)
@@ -140,7 +141,7 @@ def test_copies_are_partners_unless_they_are_dropped(
 def test_a_stopped_run_resumes_to_the_same_numbers(
     tmp_path: Path, big: Path, monkeypatch: pytest.MonkeyPatch, cached_views: int
 ) -> None:
-    """From a store on disk, with a teacher that the run loads again."""
+    """The store is on disk, and the resumed run loads the teacher again."""
     np.savez(tmp_path / "digits.npz", images=images()[0], labels=images()[1])
     teacher = TeacherConfig(name=str(big), cached_views=cached_views)
     settings: dict[str, Any] = {"teacher": teacher, "method": small("bingo"), "student": STUDENT, "training": TRAINING}

@@ -82,8 +82,8 @@ def test_a_reopened_run_is_the_one_that_was_resolved(tmp_path: Path) -> None:
 def test_data_that_are_gone_or_have_changed_are_refused(tmp_path: Path) -> None:
     cfg = resolve_run(request()).cfg
     (tmp_path / "run").mkdir()
-    for changes, code in (({"store": ""}, "data-gone"), ({"digest": "other"}, "store-changed")):
-        write_config(tmp_path / "run", replace(cfg, **changes))
+    for changed, code in ((replace(cfg, store=""), "data-gone"), (replace(cfg, digest="other"), "store-changed")):
+        write_config(tmp_path / "run", changed)
         with raises(code, tmp_path / "run"):
             reopen_run(tmp_path / "run")
 
@@ -105,8 +105,9 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 
 def test_the_log_of_a_run_has_its_choices_its_verdict_and_its_resumption(tmp_path: Path) -> None:
     np.savez(tmp_path / "digits.npz", images=images()[0])
-    settings = {"method": SIMCLR, "training": TRAINING}
-    run = limbeck.pretrain(tmp_path / "digits.npz", tmp_path / "run", backbone=BACKBONE, **settings)  # type: ignore[arg-type]
+    run = limbeck.pretrain(
+        tmp_path / "digits.npz", tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=TRAINING
+    )
     log = (run / "log.txt").read_text()
     for value in ("input size 16 x 16", "simclr on 100 images", "training on", "since the warm-up"):
         assert log.count(value) == 1

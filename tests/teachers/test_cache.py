@@ -30,7 +30,7 @@ TEACHER_VIEW = ViewSpec(augmentation=VIEW, network="teacher", crop_of=0)
 
 
 class Mixture(torch.nn.Module):
-    """The colors of four quarters, mixed; counts the images of its forward passes."""
+    """A teacher that mixes the colors of four quarters and counts the images of its forward passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr("limbeck.teachers.cache.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     with raises("disk-full", "0 bytes", "240 bytes", "--teacher.cached-views 0"):
         FeatureCache(tmp_path, make_teacher(), noise(), CPU).features()
     assert list(tmp_path.glob("*.npy")) == []

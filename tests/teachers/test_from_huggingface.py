@@ -88,7 +88,9 @@ def test_another_size_resamples_the_positions(tmp_path: Path) -> None:
     loaded = load_teacher(teacher(tmp_path, image_size=48))
     expected = model(images(size=48), interpolate_pos_encoding=True).pooler_output
     torch.testing.assert_close(loaded.network(images(size=48)).vector, expected)
-    assert loaded.network(images(size=48), feature_map=True).feature_map.shape == (3, 16, 6, 6)  # type: ignore[union-attr]
+    feature_map = loaded.network(images(size=48), feature_map=True).feature_map
+    assert feature_map is not None
+    assert feature_map.shape == (3, 16, 6, 6)
     with raises("teacher-image-size", 44, "40 or 48"):
         load_teacher(teacher(tmp_path, image_size=44))
 

@@ -82,7 +82,7 @@ def test_the_precision_is_that_of_the_teacher(tmp_path: Path) -> None:
 
 def test_the_digest_covers_weights_depth_size_and_batch_statistics(tmp_path: Path) -> None:
     save_timm(timm_vit(), tmp_path / "a")
-    cfg = {"name": str(tmp_path / "a")}
+    cfg: dict[str, Any] = {"name": str(tmp_path / "a")}
     changed = timm_vit()
     save_timm(changed, tmp_path / "b")
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_another_network_of_the_same_name_is_refused(tmp_path: Path) -> None:
 
 
 class Mean(nn.Module):
-    """The mean colors of images."""
+    """A network that returns the mean colors of images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))

@@ -171,17 +171,17 @@ def test_folders_without_a_teacher_are_refused(tmp_path: Path) -> None:
 
 
 def test_names_of_timm_start_with_timms_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+    requested: dict[str, object] = {}
     real = timm.create_model
 
     def create(name: str, pretrained: bool, pretrained_cfg_overlay: Any, **args: Any) -> Any:
-        asked.update(name=name, pretrained=pretrained)
+        requested.update(name=name, pretrained=pretrained)
         return real(name, pretrained=False, **args)
 
     monkeypatch.setattr(timm, "create_model", create)
     loaded = load_teacher(teacher("test_vit", image_size=64))
     known = timm.get_pretrained_cfg("test_vit")
-    assert asked == {"name": "test_vit", "pretrained": True}
+    assert requested == {"name": "test_vit", "pretrained": True}
     assert (loaded.image_size, loaded.mean, loaded.std, loaded.license) == (64, known.mean, known.std, known.license)
 
 
@@ -246,7 +246,7 @@ def test_a_network_without_positions_takes_any_size_that_it_can_pool(tmp_path: P
 
 
 class Returning(nn.Module):
-    """A module that returns one of several things."""
+    """A module with one of several kinds of output."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -284,9 +284,13 @@ def test_a_custom_module_needs_its_preprocessing_and_a_fitting_output() -> None:
         load_teacher(known, teacher_module=Returning("tokens"))
     with raises("teacher-image-size", "custom", "4 pixels"):
         load_teacher(replace(known, image_size=4), teacher_module=Returning("map"))
-    for wrong, code in ({"depth": 1}, "teacher-depth"), ({"weights": "a.pth"}, "teacher-weights-twice"):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"depth": 1}, "teacher-depth"),
+        ({"weights": "a.pth"}, "teacher-weights-twice"),
+    ]
+    for wrong, code in cases:
         with raises(code):
-            load_teacher(replace(known, **wrong), teacher_module=Returning("map"))  # type: ignore[arg-type]
+            load_teacher(replace(known, **wrong), teacher_module=Returning("map"))
 
 
 @pytest.mark.parametrize("wrong", [{"image_size": 0}, {"depth": 0}, {"std": (1.0, 0.0, 1.0)}])

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, and the run that is resumed equals one that was left alone; a polite signal saves first."""
+"""After SIGKILL at any moment, the resumed run equals one that was never killed; SIGINT and SIGTERM save first."""
 
 import random
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import limbeck.runs.training as training
+from limbeck.train.loop import train
 from tests.helpers.commands import Run
 from tests.helpers.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
 
@@ -16,7 +16,7 @@ OPTIONS = METHODS["byol"]
 
 
 class Harness:
-    """A store, a run that was left alone, and its life."""
+    """A store, a run that is never killed, and the moments of its life."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
@@ -51,17 +51,15 @@ def test_the_comparison_detects_another_seed(harness: Harness) -> None:
     assert any(name.startswith(".optimizer.state") for name in found)
 
 
-def test_a_run_in_progress_is_locked(
-    harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_in_progress_is_locked(harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     out, log = harness.folder / "alone", harness.folder / "alone.log"
-    train, codes = training.train, []
+    codes: list[int] = []
 
     def meanwhile(*args: Any, **kwargs: Any) -> None:
         codes.append(run(go_on(out, []), log)[0])
         train(*args, **kwargs)
 
-    monkeypatch.setattr(training, "train", meanwhile)
+    monkeypatch.setattr("limbeck.runs.training.train", meanwhile)
     assert limbeck(*harness.command("alone"))[0] == 0
     assert codes == [1]
     assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")
@@ -71,7 +69,7 @@ def test_a_run_in_progress_is_locked(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_polite_signal_saves_says_so_and_exits(harness: Harness, number: signal.Signals) -> None:
+def test_a_signal_saves_and_exits_with_the_command_to_resume(harness: Harness, number: signal.Signals) -> None:
     out = harness.folder / number.name
     code, life = run(harness.command(out.name), harness.log, Kill("step", 7, 0.0, number))
     assert code == 128 + number

@@ -80,7 +80,7 @@ class HealthIssue(NamedTuple):
 def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: str) -> list[HealthIssue]:
     """Return what the last reading shows; nothing without a reading.
 
-    A single reading cannot show a collapse: networks start close to one, and without an earlier reading a collapse cannot be distinguished from a start.
+    A single reading cannot show a collapse: networks start close to one.
 
     Args:
         readings: those of the run, in order.
