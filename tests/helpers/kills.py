@@ -127,7 +127,7 @@ def _announce(owner: Any, name: str, moment: str, pipe: Connection, then: str | 
     setattr(owner, name, announced)
 
 
-def go_on(folder: Path, command: list[str]) -> list[str]:
+def next_command(folder: Path, command: list[str]) -> list[str]:
     """Return the command after a kill: `resume`, or the first command again if there is no run yet."""
     return ["resume", str(folder)] if (folder / "config.json").exists() else command
 
@@ -166,9 +166,9 @@ def kill_and_resume(folder: Path, command: list[str], kills: list[Kill], log: Pa
     """Complete a run in spite of `kills`; return the moments that these ended, with half-written files."""
     ended = []
     for kill in kills:
-        code, life = run(go_on(folder, command), log, kill)
+        code, life = run(next_command(folder, command), log, kill)
         halves = [f" with half of {half.stem[1:]}" for half in folder.rglob(".*.unfinished")]
         ended += [life[-1][0] + "".join(halves)] if code == -9 else []
-    code, _ = run(go_on(folder, command), log)
+    code, _ = run(next_command(folder, command), log)
     assert code == 0, log.read_text()
     return ended

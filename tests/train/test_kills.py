@@ -10,7 +10,7 @@ import pytest
 
 from limbeck.train.loop import train
 from tests.helpers.commands import Run
-from tests.helpers.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
+from tests.helpers.kills import METHODS, Kill, choose, differences, next_command, kill_and_resume, run, write_store
 
 OPTIONS = METHODS["byol"]
 
@@ -56,7 +56,7 @@ def test_a_run_in_progress_is_locked(harness: Harness, limbeck: Run, monkeypatch
     codes: list[int] = []
 
     def meanwhile(*args: Any, **kwargs: Any) -> None:
-        codes.append(run(go_on(out, []), log)[0])
+        codes.append(run(next_command(out, []), log)[0])
         train(*args, **kwargs)
 
     monkeypatch.setattr("limbeck.runs.training.train", meanwhile)
@@ -64,7 +64,7 @@ def test_a_run_in_progress_is_locked(harness: Harness, limbeck: Run, monkeypatch
     assert codes == [1]
     assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")
     assert log.read_text().count("\n") == 1
-    assert run(go_on(out, []), log)[0] == 0
+    assert run(next_command(out, []), log)[0] == 0
     assert differences(harness.folder / "whole", out) == []
 
 
@@ -76,5 +76,5 @@ def test_a_signal_saves_and_exits_with_the_command_to_resume(harness: Harness, n
     assert "checkpoint" in [moment for moment, _ in life[-2:]]
     last = harness.log.read_text().splitlines()[-1]
     assert re.search(rf"step \d+ of 25.*`limbeck resume {out}`", last)
-    assert run(go_on(out, []), harness.log)[0] == 0
+    assert run(next_command(out, []), harness.log)[0] == 0
     assert differences(harness.folder / "whole", out) == []
