@@ -35,7 +35,7 @@ VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "dep
 
 
 def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult:
-    """The evaluation of one run, trained first if it is not there."""
+    """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
         train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision="fp32")

@@ -10,7 +10,7 @@ import pytest
 
 from limbeck.train.loop import train
 from tests.helpers.commands import Run
-from tests.helpers.kills import METHODS, Kill, choose, differences, next_command, kill_and_resume, run, write_store
+from tests.helpers.kills import METHODS, Kill, choose, differences, kill_and_resume, next_command, run, write_store
 
 OPTIONS = METHODS["byol"]
 
