@@ -22,6 +22,7 @@ from torch import Tensor
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
+from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import simclr
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
@@ -48,7 +49,7 @@ class Bench:
         self.store = Store.from_arrays(pixels)
         self.method = simclr.SimCLRConfig(views="simclr").build(build_backbone(cfg))
         self.method.to(self.device).to(memory_format=torch.channels_last)
-        self.loader = Loader(self.store, preset("simclr", SIZE), batch, seed=0, device=self.device)
+        self.loader = Loader(self.store, view_specs(preset("simclr", SIZE)), batch, seed=0, device=self.device)
         self.batch: Batch = next(self.loader.batches(0, 1))
 
     def backbone(self) -> None:
@@ -86,7 +87,7 @@ class Bench:
         """Median seconds of a step of the real loop, as its log says; the first step warms up."""
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
-            train(self.method, self.store, preset("simclr", SIZE), self.cfg, OptimConfig(), run, config={})
+            train(self.method, self.store, view_specs(preset("simclr", SIZE)), self.cfg, OptimConfig(), run, config={})
             with (run / "metrics.csv").open(newline="") as file:
                 speeds = [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
         return self.cfg.batch_size / median(speeds)

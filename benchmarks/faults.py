@@ -128,7 +128,7 @@ def _identical_views(replace: Any) -> None:
     from limbeck.data.loader import Loader
 
     view = Loader._view
-    replace(Loader, "_view", lambda self, index, kind, raw, images: view(self, 0, self.views[0], raw, images))
+    replace(Loader, "_view", lambda self, index, raw, pixels: view(self, 0, raw, pixels))
 
 
 @fault("one side detached", "simclr")

@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View, preset
-from limbeck.data.loader import SamplingPlan
+from limbeck.data.augment.views import preset
+from limbeck.data.sampling import SamplingPlan, ViewSpec, view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import Teacher
@@ -61,8 +61,8 @@ class Kept(Teacher):
 
     dim, map_dim = 384, 0
 
-    def __init__(self, views: tuple[View, ...]) -> None:
-        self.seen = sum(view.for_teacher for view in views)
+    def __init__(self, views: tuple[ViewSpec, ...]) -> None:
+        self.seen = sum(view.network == "teacher" for view in views)
         self.sample = torch.randn(64, self.dim)
 
     def __call__(self, batch: Batch) -> TeacherOutput:
@@ -91,7 +91,7 @@ def run(name: str, store: Store) -> float:
     backbone = build_backbone(BackboneConfig(name="resnet18", image_size=SIZE))
     config = None if name == "supervised" else method_config(name)().resolve(CONTEXT)
     method = build(config, backbone) if config else Supervised(backbone)
-    views = config.make_views(SIZE) if config else preset("supervised", SIZE)
+    views = config.make_views(SIZE) if config else view_specs(preset("supervised", SIZE))
     in_bags = isinstance(config, DistillConfig) and config.bags() is not None
     sampling = SamplingPlan(bags=BAGS if in_bags else None, view_period=1)
     ends: list[float] = []

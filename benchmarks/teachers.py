@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data.loader import Loader
+from limbeck.data.sampling import DrawSchedule
 from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
@@ -70,7 +71,7 @@ def steps(folder: Path) -> dict[str, float]:
     store, teacher, config = Store.from_arrays(pixels), frozen(), distill_config("simreg")()
     views = config.make_views(224)
     sample = F.normalize(torch.randn(8, 384), dim=1)
-    passes = keep(Cache(folder, teacher, store, CPU, print), views, 0, 1)
+    passes = keep(Cache(folder, teacher, store, CPU, print), DrawSchedule(views, 0, 1))
     live = LiveTeacher(teacher, views, sample, center=False)
     kept = Kept(teacher, views, sample, passes, center=False)
     student = build_backbone(BackboneConfig(name="resnet18", image_size=224))
@@ -83,7 +84,7 @@ def steps(folder: Path) -> dict[str, float]:
     for _ in range(STEPS):
         for name, (method, _) in arms.items():
             began = time.process_time()
-            step(method, loaders[name].look(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)))
+            step(method, loaders[name].fixed_batch(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)))
             times[name].append(time.process_time() - began)
         images = torch.randn(BATCH, 3, 224, 224)
         began = time.process_time()

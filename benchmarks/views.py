@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.params import draw
+from limbeck.data.augment.params import sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
 from limbeck.data.store.store import Store
 
@@ -66,7 +66,7 @@ def chains(images: Tensor, view: View) -> dict[str, Chain]:
     pil_blur = torchvision_chain(view, PilBlur(*view.blur_sigma))
 
     def ours(repeat: int) -> Tensor:
-        params = draw(view, 0, rows, sizes, sizes, store, seed=0, epoch=repeat)
+        params = sample_params(view, 0, rows, sizes, sizes, store, seed=0, epoch=repeat)
         return augment(images, view, params, IMAGENET_MEAN, IMAGENET_STD)
 
     named: dict[str, Chain] = {"limbeck": ours, "PIL": lambda repeat: [pil(picture) for picture in pictures]}

@@ -16,9 +16,10 @@ from limbeck.core.config import to_json
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.params import draw
+from limbeck.data.augment.params import sample_params
 from limbeck.data.augment.views import PRESETS, preset
 from limbeck.data.loader import Loader
+from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
@@ -65,7 +66,7 @@ def views_equal(machine: Machine) -> Findings:
         worst = 0.0
         for size in (32, 96):
             for index, view in enumerate(preset(name, size)):
-                params = draw(view, index, rows, sides, sides, 64, 0, 0)
+                params = sample_params(view, index, rows, sides, sides, 64, 0, 0)
                 here = augment(images, view, params, view.mean, view.std)
                 there = augment(images.to(machine.device), view, params, view.mean, view.std).cpu()
                 worst = max(worst, float((here - there).abs().max()))
@@ -131,7 +132,7 @@ def runs_resume(machine: Machine) -> Findings:
 
 def resident_is_streamed(machine: Machine) -> Findings:
     """Batches from a store on the device are those of one that is read through pinned memory."""
-    store, views = random_store(256, 32), preset("simclr", 32)
+    store, views = random_store(256, 32), view_specs(preset("simclr", 32))
     fits, batches = loading._fits, []
     for resident in (True, False):
         loading._fits = lambda images, device, answer=resident: answer  # type: ignore[misc]
@@ -169,7 +170,7 @@ def fresh() -> Method:
 def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Method:
     """Trains and returns the method."""
     method = fresh()
-    train(method, store, preset("simclr", 32), cfg, OptimConfig(lr=1e-3), run, config=to_json(QUARTER), resume=resume)
+    train(method, store, view_specs(preset("simclr", 32)), cfg, OptimConfig(lr=1e-3), run, config=to_json(QUARTER), resume=resume)
     return method
 
 
@@ -191,7 +192,7 @@ def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
     """Of a run that is taken up again from the checkpoint of its half."""
     folder = machine.baseline / "stopped"
     method = fresh()
-    views = preset("simclr", 32)
+    views = view_specs(preset("simclr", 32))
 
     after, count = method.after_step, iter(range(10**6))
 

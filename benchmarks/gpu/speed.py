@@ -11,8 +11,9 @@ from benchmarks.gpu.checks import random_store
 from benchmarks.gpu.record import Findings, Machine
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.params import draw
+from limbeck.data.augment.params import sample_params
 from limbeck.data.augment.views import View, preset
+from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
@@ -44,11 +45,11 @@ def rates(images: Tensor, view: View, machine: Machine) -> dict[str, float]:
     rows, sides = torch.arange(count), torch.full((count,), store_size)
 
     def one(epoch: int) -> None:
-        params = draw(view, 0, rows, sides, sides, store_size, 0, epoch)
+        params = sample_params(view, 0, rows, sides, sides, store_size, 0, epoch)
         augment(images, view, params, view.mean, view.std)
 
     spent = per_call(one, machine, 2 if machine.toy else 30)
-    drawn = per_call(lambda e: draw(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30)
+    drawn = per_call(lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30)
     return {"views_per_s": round(count / spent), "ms": round(1e3 * spent, 2), "draw_ms": round(1e3 * drawn, 2)}
 
 
@@ -90,7 +91,7 @@ def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: i
     store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
     settings = TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0, compile=compiled)
-    steps = Steps(method, store, preset("simclr", cfg.image_size or 224), settings, OptimConfig())
+    steps = Steps(method, store, view_specs(preset("simclr", cfg.image_size or 224)), settings, OptimConfig())
     count = 1 if machine.toy else 20
     if machine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -153,7 +154,7 @@ def profile(machine: Machine) -> Findings:
     steps = Steps(
         method,
         store,
-        preset("simclr", 32),
+        view_specs(preset("simclr", 32)),
         TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0),
         OptimConfig(),
     )

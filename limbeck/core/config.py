@@ -1,31 +1,37 @@
-"""Configurations are frozen dataclasses; a run writes the JSON that recreates it, and unknown keys are errors."""
+"""Configurations are frozen dataclasses, read from JSON or YAML; an unknown key is an error with the nearest name."""
 
 import dataclasses
+import re
 import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from limbeck.core.errors import UserError, did_you_mean
+import yaml
+
+from limbeck.core.errors import UserError, did_you_mean, one_line
+from limbeck.core.files import read_json
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 T = TypeVar("T")
+LARGEST = 1e300  # JSON readers make infinity of a larger number, such as 1e999
 
 
 class NamedConfig(ABC):
-    """A dataclass that is one of several, told apart in JSON by the key `name`."""
+    """A dataclass that is one of several; in JSON the key `name` tells which."""
 
     name: ClassVar[str]
 
     @classmethod
     @abstractmethod
     def choose(cls, name: str) -> type["NamedConfig"]:
-        """The dataclass of that name; raises UserError with the nearest name."""
+        """Return the dataclass of that name; raise UserError with the nearest name."""
 
 
 def to_json(value: Any) -> Json:
-    """Dataclasses, tuples and paths as plain JSON values."""
+    """Return dataclasses, tuples and paths as plain JSON values."""
     if dataclasses.is_dataclass(value):
         named: dict[str, Json] = {"name": value.name} if isinstance(value, NamedConfig) else {}
         return named | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -38,10 +44,32 @@ def to_json(value: Any) -> Json:
     return str(value)
 
 
+def from_file(kind: type[T], path: Path) -> T:
+    """Return the dataclass `kind` that a JSON or YAML file describes; see `from_json`."""
+    return from_json(kind, read_mapping(path), path.name)
+
+
+def read_mapping(path: Path) -> dict[str, Json]:
+    """Return the keys and values of a JSON file (suffix .json) or a YAML file (.yaml or .yml).
+
+    Raises:
+        UserError: the suffix is another one, the file cannot be read, or it holds no mapping.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".yaml", ".yml"):
+        raise UserError(
+            f"'{path}' is not a configuration file: its name must end in .json, .yaml or .yml", code="unknown-file-type"
+        )
+    found = read_json(path) if suffix == ".json" else _read_yaml(path)
+    if not isinstance(found, dict):
+        raise UserError(f"'{path}' holds no keys, only {found!r:.60}: write `key: value` lines", code="not-a-mapping")
+    return found
+
+
 def from_json(kind: type[T], data: Json, where: str = "config") -> T:
-    """The dataclass `kind` that `to_json` wrote; UserError on unknown keys, missing keys and values of another type."""
+    """Return the dataclass `kind` that `to_json` wrote; UserError for a wrong key, a missing key or a wrong type."""
     if not isinstance(data, dict):
-        raise UserError(f"{where} must be an object with keys, not {data!r}")
+        raise UserError(f"{where} must be an object with keys, not {data!r}", code="not-a-mapping")
     data = dict(data)
     if issubclass(kind, NamedConfig):
         kind = typing.cast(type[T], kind.choose(str(data.pop("name", None))))
@@ -49,11 +77,27 @@ def from_json(kind: type[T], data: Json, where: str = "config") -> T:
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
         if key not in fields:
-            raise UserError(f"{where} has an unknown key '{key}'{did_you_mean(key, fields)}")
+            raise UserError(f"{where} has an unknown key '{key}'{did_you_mean(str(key), fields)}", code="unknown-key")
     for key, f in fields.items():
         if key not in data and f.default is f.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where} lacks the key '{key}'")
+            raise UserError(f"{where} lacks the key '{key}'", code="missing-key")
     return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+class _Yaml(yaml.SafeLoader):  # type: ignore[misc]
+    """Read `1e-3` as a number, as JSON and YAML 1.2 do; PyYAML follows YAML 1.1, where it is a string."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Yaml)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"'{path}' is not valid YAML ({one_line(error)})", code="not-yaml") from error
 
 
 def _convert(hint: Any, value: Json, where: str) -> Any:
@@ -70,11 +114,12 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
         return value
     if origin is typing.Literal and value in args:
         return value
-    if hint is float and type(value) in (int, float) and abs(typing.cast(float, value)) < 1e300:
-        return float(typing.cast(float, value))
-    if hint is typing.Any or (isinstance(hint, type) and type(value) is hint):
+    if hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST:
+            return float(value)
+    elif hint is typing.Any or (isinstance(hint, type) and type(value) is hint):
         return value
-    raise UserError(f"{where} is {value!r}, which is not {_describe(hint)}")
+    raise UserError(f"{where} is {value!r}, which is not {_describe(hint)}", code="wrong-type")
 
 
 def _first_that_fits(options: tuple[Any, ...], value: Json, where: str) -> Any:

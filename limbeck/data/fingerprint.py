@@ -1,9 +1,11 @@
 """What tells a source from itself at another time: the states of its files, and a digest of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
+
+from limbeck.core.text import first_names
 
 
 class FileState(NamedTuple):
@@ -45,9 +47,3 @@ def what_changed(before: Iterable[FileState], now: Iterable[FileState]) -> str:
         "modified": [path for path, file in new.items() if path in old and old[path] != file],
     }
     return ", ".join(f"{len(paths):,} {word} ({first_names(paths)})" for word, paths in groups.items() if paths)
-
-
-def first_names(paths: Sequence[str], most: int = 3) -> str:
-    """The first few of some paths, and how many more there are."""
-    more = [f"{len(paths) - most:,} more"] if len(paths) > most else []
-    return ", ".join([*paths[:most], *more])

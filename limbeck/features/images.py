@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.augment.apply import augment, eval_view
-from limbeck.data.augment.params import draw
+from limbeck.data.augment.params import sample_params
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 
@@ -33,7 +33,7 @@ def augmented_images(store: Store, view: View, number: int, device: torch.device
 
     def look(rows: np.ndarray) -> Tensor:
         row_tensor, widths, heights = (torch.from_numpy(a) for a in (rows, store.widths[rows], store.heights[rows]))
-        params = draw(view, number, row_tensor, widths, heights, store.size, seed, epoch)
+        params = sample_params(view, number, row_tensor, widths, heights, store.size, seed, epoch)
         return augment(_pixels(store, rows, device), view, params, view.mean, view.std)
 
     return look

@@ -15,7 +15,7 @@ from torch.distributions import Beta
 from limbeck.core.distributed import broadcast_from_rank0, gather
 from limbeck.core.errors import UserError
 from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.contrastive import info_nce_each
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
 from limbeck.models.heads import mlp
@@ -53,11 +53,11 @@ class BINGOConfig(QueueDistillConfig):
     """Parameter of the Beta distribution that boxes are drawn from, in which the mate replaces the anchor; 0: none, as
     in the paper."""
 
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """Anchor and mate as view 1 shows them to the student, and as view 2 shows them to the teacher."""
         student, teacher = views[0], teacher_view(views[1], 1)
-        seen = (teacher, replace(teacher, of_partner=True)) if self.needs_partner else (teacher,)
-        return student, replace(student, of_partner=True, same_crop_as=0), *seen
+        seen = (teacher, replace(teacher, image="partner")) if self.needs_partner else (teacher,)
+        return student, replace(student, image="partner", crop_of=0), *seen
 
     @property
     def needs_partner(self) -> bool:

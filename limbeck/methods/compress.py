@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
 from limbeck.models.ema import EMA
@@ -41,7 +41,7 @@ class CompRessConfig(QueueDistillConfig):
     momentum: float = 0.999
     """Of the slow copy, with two queues."""
 
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """One view, for both."""
         return views[0], teacher_view(views[0], 0)
 

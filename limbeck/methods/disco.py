@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, local_rows
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base import MethodCard, ProjectedEncoder, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
@@ -42,7 +42,7 @@ class DisCoConfig(QueueDistillConfig):
     """Weight of the distances to the teacher's unit vectors, a mean over images (the authors: a sum over the 32 images
     of each of 8 processes)."""
 
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """Two views, both for both."""
         return *views[:2], teacher_view(views[0], 0), teacher_view(views[1], 1)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.core.schedules import cosine
 from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.methods.base import Host, HostConfig, HostOutput, Method, MethodCard, MethodConfig
 from limbeck.methods.byol import BYOLConfig
 from limbeck.models.heads import Head
@@ -54,7 +54,7 @@ class SDSSLConfig(MethodConfig):
         """The host's."""
         return self.host.views
 
-    def make_views(self, size: int) -> tuple[View, ...]:
+    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
         """The host's."""
         return self.host.make_views(size)
 

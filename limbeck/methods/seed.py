@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View, local_crop
+from limbeck.data.augment.views import local_crop
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import MethodCard, QueueDistillConfig, QueueDistiller, Teacher, teacher_view
 from limbeck.methods.base.temperature import temperature_for
@@ -37,9 +38,10 @@ class SEEDConfig(QueueDistillConfig):
     small: int = 0
     """Small crops beside the view (the authors: 6), seen by both and compared with a queue of their own."""
 
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """One view and the small ones, for both."""
-        student = views[0], *(local_crop(views[0]),) * self.small
+        crop = replace(views[0], augmentation=local_crop(views[0].augmentation))
+        student = views[0], *(crop,) * self.small
         return *student, *(teacher_view(view, number) for number, view in enumerate(student))
 
     @property

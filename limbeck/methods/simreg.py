@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.base import DistillConfig, Distiller, MethodCard, Teacher, teacher_view
 from limbeck.models.heads import mlp
@@ -30,7 +30,7 @@ class SimRegConfig(DistillConfig):
     views: str = "weak"
     """Preset of augmentations (docs/data.md), of which the first view is taken."""
 
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """One view, for both."""
         return views[0], teacher_view(views[0], 0)
 

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import atomic_write
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write, read_json
 from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
 from limbeck.models.surgery import timm_defaults
@@ -123,10 +123,7 @@ def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, 
 
 def read_encoder_config(folder: Path) -> dict[str, Any]:
     """Our part of an encoder's config: `backbone`, `preprocessing`, `note`; UserError where there is none."""
-    try:
-        content = json.loads((folder / "config.json").read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder}/config.json is not JSON: {one_line(error)}; export the encoder again") from error
+    content = read_json(folder / "config.json", "export the encoder again")
     ours = content.get("limbeck") if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         raise UserError(f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone.")

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import alone
+from limbeck.core.files import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.neighbors.ivf import PROBES, IvfSearch, lists_of
 from limbeck.neighbors.search import BLOCKS, ExactSearch, query_blocks
-from limbeck.neighbors.storage import Kept, SearchMethod, Settings, read_settings
+from limbeck.neighbors.storage import GraphStorage, SearchMethod, Settings, read_settings
 from limbeck.neighbors.vectors import Features, UnitVectors
 
 Say = Callable[[str], object]
@@ -76,10 +76,10 @@ def neighbours(
     if folder is None:
         return job.run(job.choose(search, budget), None)
     assert digest, "a folder outlives the call: say what its features are told apart by"
-    with alone(Path(folder)):
+    with wait_for_lock(Path(folder)):
         before = read_settings(Path(folder)) if search == "auto" else None
         way = before.search if before else job.choose(search, budget)
-        return job.run(way, Kept(Path(folder), job.settings(way, digest)))
+        return job.run(way, GraphStorage(Path(folder), job.settings(way, digest)))
 
 
 class _Job:
@@ -119,7 +119,7 @@ class _Job:
         self.say(f"{guess}: FAISS looks into {PROBES} lists of {lists_of(rows):,}")
         return "ivf"
 
-    def run(self, way: SearchMethod, kept: Kept | None) -> Graph:
+    def run(self, way: SearchMethod, kept: GraphStorage | None) -> Graph:
         """The graph: what is kept, and then the rest."""
         found: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         done = kept.done if kept else 0

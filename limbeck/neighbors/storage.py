@@ -1,30 +1,30 @@
-"""A neighbour graph in a folder: two arrays and a manifest that says how many of their rows are done."""
+"""A neighbor graph in a folder: one resumable array of neighbors and cosines, with the settings that it depends on."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import atomic_write, disk_full_as_user_error, sync
+from limbeck.core.errors import UserError
+from limbeck.core.resumable import ResumableArray, read_array_manifest
 
-MANIFEST, ROWS, COSINES = "neighbours.json", "rows.npy", "cosines.npy"
+ARRAY, MANIFEST = "graph.npy", "graph.json"
+PAIR = np.dtype([("neighbor", "<i4"), ("cosine", "<f4")])
 SearchMethod = Literal["exact", "ivf"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a graph is a function of."""
+    """Everything that a graph is a function of."""
 
-    version: int = 1
+    version: int = 2
     features: str
-    """Digest of the features, given by who made them."""
+    """Digest of the features, given by the caller."""
     rows: str
-    """Digest of the rows chosen."""
+    """Digest of the row numbers."""
     images: int
     dim: int
     k: int
@@ -32,90 +32,51 @@ class Settings:
     search: SearchMethod
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Manifest:
-    settings: Settings
-    done: int
-
-
-class Kept:
-    """The arrays of a graph, [n K] int32 and float32, in `folder`, written block by block.
-
-    A block counts when the manifest says so, and that is written after the block is on the disk: whatever ends the
-    process, the rows that are `done` are whole.
-    """
+class GraphStorage:
+    """The neighbors and cosines of a graph, [n K] int32 and float32, in `folder`, written block by block."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.folder, self.settings, self.done = folder, settings, 0
-        if (kept := read_settings(folder)) is None:
-            with disk_full_as_user_error(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            self._tell()
-        elif kept != settings:
-            raise UserError(f"'{folder}' holds another graph ({_difference(kept, settings)}): choose another folder")
-        else:
-            self.done = _manifest(folder).done
-        if self.done == 0:
-            self._allocate()
+        stored = read_settings(folder)
+        if stored is not None and stored != settings:
+            raise UserError(
+                f"'{folder}' holds another graph ({_difference(stored, settings)}): choose another folder",
+                code="other-graph",
+            )
+        self._settings = settings
+        self._array = ResumableArray(folder / ARRAY, (settings.k,), PAIR, to_json(settings))
 
-    def write(self, rows: NDArray[np.int32], cosines: NDArray[np.float32]) -> None:
-        """The next rows [b K] of both arrays."""
-        for name, values in ((ROWS, rows), (COSINES, cosines)):
-            path = self.folder / name
-            with disk_full_as_user_error(path):
-                with path.open("r+b") as file:
-                    np.lib.format.read_magic(file)
-                    np.lib.format.read_array_header_1_0(file)
-                    file.seek(self.done * self.settings.k * 4, 1)
-                    file.write(np.ascontiguousarray(values).data)
-                sync(path)
-        self.done += len(rows)
-        self._tell()
+    @property
+    def done(self) -> int:
+        """Rows that are stored."""
+        return self._array.rows
+
+    def write(self, neighbors: NDArray[np.int32], cosines: NDArray[np.float32]) -> None:
+        """Add the next rows [b K] of both arrays and wait until they are on the disk."""
+        block = np.empty(neighbors.shape, PAIR)
+        block["neighbor"], block["cosine"] = neighbors, cosines
+        self._array.append(block)
+        self._array.commit()
 
     def read(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Both arrays; UserError where they are not what the manifest says."""
-        found = []
-        for name, kind in ((ROWS, np.int32), (COSINES, np.float32)):
-            try:
-                values = np.load(self.folder / name, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UserError(f"'{self.folder / name}' is damaged ({one_line(error)}): delete the folder") from error
-            if values.shape != (self.settings.images, self.settings.k) or values.dtype != kind:
-                raise UserError(f"'{self.folder / name}' holds {values.dtype} {values.shape}: delete the folder")
-            found.append(values)
-        return found[0], found[1]
-
-    def _allocate(self) -> None:
-        for name, kind in ((ROWS, np.int32), (COSINES, np.float32)):
-            with disk_full_as_user_error(self.folder / name):
-                shape = self.settings.images, self.settings.k
-                np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=kind, shape=shape, version=(1, 0))
-
-    def _tell(self) -> None:
-        with atomic_write(self.folder / MANIFEST) as unfinished:
-            unfinished.write_text(json.dumps(to_json(_Manifest(settings=self.settings, done=self.done)), indent=2))
+        """Return both arrays of a finished graph; UserError where the file is damaged."""
+        pairs = self._array.read()
+        return np.ascontiguousarray(pairs["neighbor"]), np.ascontiguousarray(pairs["cosine"])
 
 
 def read_settings(folder: Path) -> Settings | None:
-    """The settings of the graph in `folder`, finished or not; None where there is nothing.
+    """Return the settings of the graph in `folder`, finished or not; None where there is no graph.
 
     Raises:
-        UserError: there is something else.
+        UserError: the folder holds something else.
     """
-    if (folder / MANIFEST).is_file():
-        return _manifest(folder).settings
+    if (stored := read_array_manifest(folder / MANIFEST)) is not None:
+        return from_json(Settings, stored["settings"], str(folder / MANIFEST))
     if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
-        raise UserError(f"'{folder}' exists and holds no neighbour graph: choose another folder")
+        raise UserError(f"'{folder}' exists and holds no neighbor graph: choose another folder", code="not-a-graph")
     return None
 
 
-def _manifest(folder: Path) -> _Manifest:
-    try:
-        return from_json(_Manifest, json.loads((folder / MANIFEST).read_bytes()))
-    except (OSError, ValueError) as error:  # a UserError of another version is a ValueError, too
-        raise UserError(f"'{folder / MANIFEST}' cannot be read ({one_line(error)}): delete the folder") from error
-
-
-def _difference(kept: Settings, wanted: Settings) -> str:
-    old, new = asdict(kept), asdict(wanted)
+def _difference(stored: Settings, wanted: Settings) -> str:
+    old: dict[str, Any] = asdict(stored)
+    new: dict[str, Any] = asdict(wanted)
     return ", ".join(f"{key} is {old[key]!r} there and {new[key]!r} here" for key in old if old[key] != new[key])

@@ -19,9 +19,9 @@ from limbeck.core.distributed import is_rank0, peer_failure_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import exclusive_lock, atomic_write
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.check.stats import ALLOWED
-from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
@@ -277,7 +277,7 @@ def _fit(
 
 def _subject(
     cfg: RunConfig, backbone: Backbone, store: Store, run: Path, teacher_context: TeacherContext | None, say: Say
-) -> tuple[Method, tuple[View, ...], SamplingPlan]:
+) -> tuple[Method, tuple[ViewSpec, ...], SamplingPlan]:
     """What is trained, on which views of which rows."""
     if teacher_context is None:
         return cfg.method.build(backbone), cfg.method.make_views(cfg.image_size), ALL_ROWS

@@ -1,6 +1,5 @@
 """From what a user says to everything that a run is: what was not said is chosen, and said with its reason."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,8 @@ from torch import nn
 
 from limbeck.core.config import from_json
 from limbeck.core.distributed import is_rank0
-from limbeck.core.errors import UserError, one_line
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json
 from limbeck.core.run_folder import CONFIG
 from limbeck.core.types import DataContext
 from limbeck.data.check.stats import ALLOWED
@@ -103,7 +103,8 @@ def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, Teache
         training=training,
         teacher=teacher_context.cfg if teacher_context else None,
     )
-    seeing = resolve_views(cfg.backbone, tuple(v for v in suited.make_views(cfg.image_size) if not v.for_teacher))
+    views = (v.augmentation for v in suited.make_views(cfg.image_size) if v.network == "student")
+    seeing = resolve_views(cfg.backbone, tuple(views))
     cfg = replace(cfg, backbone=seeing.backbone)
     chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, teacher_context) if teacher_context else [])]
     for sentence in [*chosen, describe(cfg, images)]:
@@ -126,11 +127,7 @@ def read_config(run: Path) -> RunConfig:
     file = run / CONFIG
     if not file.is_file():
         raise UserError(f"{run} is no run: it has no {CONFIG}")
-    try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
-    return from_json(RunConfig, data, CONFIG)
+    return from_json(RunConfig, read_json(file), CONFIG)
 
 
 def _default_method(teacher: TeacherConfig | None) -> MethodConfig:

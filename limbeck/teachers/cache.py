@@ -9,10 +9,9 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +19,12 @@ import torch.nn.functional as F
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import atomic_write, disk_full_as_user_error
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, write_json
 from limbeck.core.progress import progress
+from limbeck.core.resumable import ResumableArray
+from limbeck.core.text import format_bytes, format_duration
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.features.images import ImageFn, augmented_images, eval_images
@@ -32,6 +34,7 @@ VERSION = 1
 BLOCK = 4096  # rows between two marks of how far a pass has come
 BATCH = 256
 TIMED = 64  # images that the time of a pass is reckoned from
+REMEDY = "delete the folder of the cache, and it is made again"
 Vectors = NDArray[np.float16]
 
 
@@ -67,20 +70,18 @@ class Cache:
     def centred(self, center: NDArray[np.float32]) -> tuple[Vectors, str]:
         """`plain` less a centre [D], and what tells it apart from others in the name of a file."""
         plain, mark = self.plain(), sha256(center.tobytes()).hexdigest()[:16]
-        path = self.folder / f"centered-{mark}.npy"
         with FileLock(self.folder / ".lock"):
-            if not path.exists():
-                with atomic_write(path) as unfinished:
-                    bank = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=plain.shape)
-                    for start in range(0, len(plain), BLOCK):
-                        bank[start : start + BLOCK] = plain[start : start + BLOCK] - center
-                    bank.flush()
-        return _open(path, plain.shape), mark
+            bank = ResumableArray(
+                self.folder / f"centered-{mark}.npy", (self.frozen.dim,), np.float16, {"center": mark}
+            )
+            for start in range(bank.rows, len(plain), BLOCK):
+                bank.append(plain[start : start + BLOCK] - center)
+                bank.commit()
+        return bank.read(), mark
 
     def drawn(self, view: View, number: int, seed: int, draw: int) -> Vectors:
         """Of draw `draw` of a view, whose number among the views is `number`; as `plain`."""
-        anybodys = asdict(view) | {"same_crop_as": None, "of_partner": False}
-        shown = {"view": anybodys, "number": number, "drawn_from": seed, "draw": draw}
+        shown = {"view": asdict(view), "number": number, "drawn_from": seed, "draw": draw}
         return self._passes(shown, augmented_images(self.store, view, number, self.device, seed, draw))
 
     def bytes(self, passes: int) -> int:
@@ -90,57 +91,50 @@ class Cache:
     def _belong(self) -> None:
         """Writes down whose cache this is, or compares."""
         file, frozen, store = self.folder / "cache.json", self.frozen, self.store
-        ours = {"version": VERSION, "teacher": frozen.digest, "store": store.digest}
+        wanted = {"version": VERSION, "teacher": frozen.digest, "store": store.digest}
         if not file.exists():
-            with atomic_write(file) as path:
-                path.write_text(json.dumps(ours | {"source": frozen.source}, indent=2) + "\n", encoding="utf-8")
+            write_json(file, wanted | {"source": frozen.source})
             return
-        theirs = _read(file)
-        for name, value in ours.items():
-            if theirs.get(name) != value:
+        found = read_json(file, REMEDY)
+        for name, value in wanted.items():
+            stored = found.get(name) if isinstance(found, dict) else None
+            if stored != value:
                 raise UserError(
-                    f"{self.folder} keeps the answers of another {name} ({theirs.get(name)!r:.16}, not {value!r:.16}); "
-                    "name another folder, or none"
+                    f"{self.folder} keeps the answers of another {name} ({stored!r:.16}, not {value!r:.16}); "
+                    "name another folder, or none",
+                    code="other-cache",
                 )
 
     def _passes(self, shown: dict[str, Any], look: ImageFn) -> Vectors:
         """The rows of one pass, those that are missing answered first; other processes wait."""
         shown = {**shown, "size": self.frozen.size, "mean": self.frozen.mean, "std": self.frozen.std}
-        text = json.dumps(shown, sort_keys=True)
-        stem = self.folder / sha256(text.encode()).hexdigest()[:16]
-        vectors, mark = stem.with_suffix(".npy"), stem.with_suffix(".json")
+        name = sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
         with FileLock(self.folder / ".lock"):
-            done = _read(mark)["rows"] if mark.exists() else 0
-            if done < len(self.store):
-                self._answer(vectors, mark, shown, look, done)
-        return _open(vectors, (len(self.store), self.frozen.dim))
+            bank = ResumableArray(self.folder / f"{name}.npy", (self.frozen.dim,), np.float16, to_json(shown))
+            if bank.rows < len(self.store):
+                self._answer(bank, look)
+        return bank.read()
 
-    def _answer(self, vectors: Path, mark: Path, shown: dict[str, Any], look: ImageFn, done: int) -> None:
-        shape = len(self.store), self.frozen.dim
-        self.say(self._cost(look, len(self.store) - done))
-        with disk_full_as_user_error(vectors):
-            if not done:
-                self._reserve(vectors, shape)
-            bank = _open(vectors, shape, mode="r+")
-            for start in progress(range(done, len(self.store), BLOCK), "the teacher's answers"):
-                stop = min(start + BLOCK, len(self.store))
-                for at in range(start, stop, BATCH):
-                    rows = np.arange(at, min(at + BATCH, stop))
-                    found = F.normalize(self.network(look(rows)).vector, dim=1)
-                    bank[rows] = found.cpu().numpy().astype(np.float16)
-                bank.flush()
-                with atomic_write(mark) as path:
-                    path.write_text(json.dumps({"shown": shown, "rows": stop}, indent=2) + "\n", encoding="utf-8")
+    def _answer(self, bank: ResumableArray, look: ImageFn) -> None:
+        if not bank.rows:
+            self._check_room()
+        self.say(self._cost(look, len(self.store) - bank.rows))
+        for start in progress(range(bank.rows, len(self.store), BLOCK), "the teacher's answers"):
+            stop = min(start + BLOCK, len(self.store))
+            for at in range(start, stop, BATCH):
+                found = F.normalize(self.network(look(np.arange(at, min(at + BATCH, stop)))).vector, dim=1)
+                bank.append(found.cpu().numpy().astype(np.float16))
+            bank.commit()
 
-    def _reserve(self, vectors: Path, shape: tuple[int, int]) -> None:
-        """The file, empty, if there is room for it."""
+    def _check_room(self) -> None:
+        """UserError unless a pass fits on the disk."""
         free = shutil.disk_usage(self.folder).free
         if free < self.bytes(1):
             raise UserError(
-                f"{self.folder} has {free / 2**20:,.0f} MiB left and a pass of the teacher takes "
-                f"{self.bytes(1) / 2**20:,.0f} MiB: make room, or ask the teacher live (--teacher.cached-views 0)"
+                f"{self.folder} has {format_bytes(free)} left and a pass of the teacher takes "
+                f"{format_bytes(self.bytes(1))}: make room, or ask the teacher live (--teacher.cached-views 0)",
+                code="disk-full",
             )
-        np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float16, shape=shape).flush()
 
     def _cost(self, look: ImageFn, images: int) -> str:
         rows = np.arange(min(TIMED, len(self.store)))
@@ -149,28 +143,6 @@ class Cache:
         self.network(look(rows)).vector.cpu()
         seconds = (time.perf_counter() - began) / len(rows) * images
         return (
-            f"asking the teacher about {images:,} images once: about {timedelta(seconds=round(seconds))}, "
-            f"{self.bytes(1) / 2**20:,.0f} MiB in {self.folder}"
+            f"asking the teacher about {images:,} images once: about {format_duration(seconds)}, "
+            f"{format_bytes(self.bytes(1))} in {self.folder}"
         )
-
-
-def _open(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"] = "r") -> "np.memmap[Any, np.dtype[np.float16]]":
-    try:
-        bank = np.lib.format.open_memmap(path, mode=mode)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({one_line(error)}); remove {path.parent} to ask the teacher anew"
-        ) from error
-    if bank.shape != shape or bank.dtype != np.float16:
-        raise UserError(f"{path} holds {bank.dtype} {bank.shape}, not float16 {shape}; remove {path.parent}")
-    return bank
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {one_line(error)}; remove {file.parent} to ask the teacher anew") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} is not what a cache writes; remove {file.parent} to ask the teacher anew")
-    return found

@@ -1,7 +1,6 @@
 """Teachers that are Hugging Face vision models, read from a folder with `transformers`; nothing in it is executed."""
 
 import inspect
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import read_json
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import Found, Interpolation, Sight, TeacherFeatures, triple
 from limbeck.teachers.license import license_in_card
@@ -127,10 +127,7 @@ def _sight(folder: Path, size: int | None) -> Sight:
     file = folder / PROCESSOR
     if not file.is_file():
         return Sight(size, None, None)
-    try:
-        said = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
+    said = read_json(file)
     cropped = said.get("do_center_crop", False) and said.get("crop_size")
     found = _side(said["crop_size"] if cropped else said.get("size")) or size
     filters: Interpolation = "bilinear" if said.get("resample", BILINEAR) == BILINEAR else "bicubic"

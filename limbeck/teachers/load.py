@@ -1,6 +1,5 @@
 """From a name, a folder or a module to a frozen teacher that is known to answer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_huggingface import from_huggingface
@@ -102,10 +102,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise UserError(f"'{folder}' is no teacher: it has no config.json (and no encoder/, as a run has)")
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {one_line(error)}") from error
+    config = read_json(file)
     if not isinstance(config, dict):
         raise UserError(f"{file} is no configuration: it holds no object with keys")
     return config

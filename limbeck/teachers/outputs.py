@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import format_bytes
 from limbeck.core.types import Batch, TeacherOutput
-from limbeck.data.augment.views import View
 from limbeck.data.loader import RESIDENT_SHARE
+from limbeck.data.sampling import DrawSchedule, ViewSpec
 from limbeck.methods.base import Teacher
 from limbeck.teachers.cache import Cache, Vectors
 from limbeck.teachers.frozen import LoadedTeacher
@@ -28,8 +29,8 @@ class TeacherOutputs(Teacher):
         centre: subtract the mean of the sample from every unit vector.
     """
 
-    def __init__(self, frozen: LoadedTeacher, views: Sequence[View], sample: Tensor, *, center: bool) -> None:
-        self.frozen, self.seen = frozen, [view for view in views if view.for_teacher]
+    def __init__(self, frozen: LoadedTeacher, views: Sequence[ViewSpec], sample: Tensor, *, center: bool) -> None:
+        self.frozen, self.seen = frozen, [view for view in views if view.network == "teacher"]
         self.dim, self.map_dim = frozen.dim, frozen.map_dim
         self._centre = sample.mean(0) if center else None
         self.sample = self._centred(sample)
@@ -45,10 +46,10 @@ class LiveTeacher(TeacherOutputs):
     """Asks the network about the last views of a batch; with `maps` also for a map of what the student sees first."""
 
     def __init__(
-        self, frozen: LoadedTeacher, views: Sequence[View], sample: Tensor, *, center: bool, maps: bool = False
+        self, frozen: LoadedTeacher, views: Sequence[ViewSpec], sample: Tensor, *, center: bool, maps: bool = False
     ) -> None:
         super().__init__(frozen, views, sample, center=center)
-        first = [maps and view.same_crop_as == 0 and not view.of_partner for view in self.seen]
+        first = [maps and view.crop_of == 0 and view.image == "own" for view in self.seen]
         self._mapped = first.index(True) if any(first) else None
         self._device: torch.device | None = None
 
@@ -75,7 +76,7 @@ class Kept(TeacherOutputs):
     def __init__(
         self,
         frozen: LoadedTeacher,
-        views: Sequence[View],
+        views: Sequence[ViewSpec],
         sample: Tensor,
         passes: Sequence[dict[int, Vectors]],
         *,
@@ -90,15 +91,15 @@ class Kept(TeacherOutputs):
         """Rows of the passes of this draw."""
         return TeacherOutput(tuple(self._centred(self._read(batch, view)) for view in self.seen))
 
-    def _read(self, batch: Batch, view: View) -> Tensor:
-        rows = batch.partner_indices if view.of_partner else batch.indices
+    def _read(self, batch: Batch, view: ViewSpec) -> Tensor:
+        rows = batch.indices if view.image == "own" else batch.partner_indices
         assert rows is not None
-        assert view.same_crop_as is not None
+        assert view.crop_of is not None
         if not self._settled:
             self._resident, self._settled = self._on_device(rows.device), True
         if self._resident is not None:
-            return F.normalize(self._resident[batch.view_epoch][view.same_crop_as][rows].float(), dim=1)
-        kept = torch.from_numpy(self._passes[batch.view_epoch][view.same_crop_as][rows.cpu().numpy()])
+            return F.normalize(self._resident[batch.view_epoch][view.crop_of][rows].float(), dim=1)
+        kept = torch.from_numpy(self._passes[batch.view_epoch][view.crop_of][rows.cpu().numpy()])
         return F.normalize(kept.to(rows.device).float(), dim=1)
 
     def _on_device(self, device: torch.device) -> list[dict[int, Tensor]] | None:
@@ -108,12 +109,15 @@ class Kept(TeacherOutputs):
         return [{n: torch.from_numpy(np.array(v)).to(device) for n, v in kept.items()} for kept in self._passes]
 
 
-def keep(cache: Cache, views: Sequence[View], seed: int, cached_views: int) -> list[dict[int, Vectors]]:
-    """The passes over the store that `Kept` reads: `cached_views` draws of every view that the teacher sees."""
-    numbered = {view.same_crop_as: view for view in views if view.for_teacher and view.same_crop_as is not None}
-    size = cache.bytes(cached_views * len(numbered)) / 2**20
-    cache.say(f"the answers to {cached_views} draw(s) of {len(numbered)} view(s) of every image take {size:,.0f} MiB")
-    return [{n: cache.drawn(view, n, seed, draw) for n, view in numbered.items()} for draw in range(cached_views)]
+def keep(cache: Cache, schedule: DrawSchedule) -> list[dict[int, Vectors]]:
+    """The passes over the store that `Kept` reads: every view that the teacher sees, in every epoch of its period."""
+    draws = schedule.teacher_views()
+    size = format_bytes(cache.bytes(schedule.view_period * len(draws)))
+    cache.say(f"the answers to {schedule.view_period} draw(s) of {len(draws)} view(s) of every image take {size}")
+    return [
+        {index: cache.drawn(view, index, *schedule.seed_and_epoch(index, epoch)) for index, view in draws.items()}
+        for epoch in range(schedule.view_period)
+    ]
 
 
 def check_alike(live: LiveTeacher, kept: Kept, batch: Batch) -> None:

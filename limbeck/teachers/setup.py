@@ -15,8 +15,8 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import TEACHER
 from limbeck.core.types import BagSpec
-from limbeck.data.augment.views import View
-from limbeck.data.loader import CACHED_VIEW_SEED, Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig
 from limbeck.methods.base import Teacher
@@ -60,7 +60,7 @@ class DistillationInputs(NamedTuple):
     """What training needs of a teacher."""
 
     teacher: Teacher
-    views: tuple[View, ...]
+    views: tuple[ViewSpec, ...]
     sampling: SamplingPlan
 
 
@@ -109,25 +109,20 @@ def build_distillation_inputs(
     views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
     folder, bags = _folder(teacher_context, store, run), method.bags()
     if not (bags or cfg.cached_views):
-        return DistillationInputs(_live(teacher_context, method, views), views, SamplingPlan(rows=teacher_context.kept))
+        return DistillationInputs(_live(teacher_context, method, views), views, SamplingPlan(indices=teacher_context.kept))
     cache = Cache(folder, frozen, store, teacher_context.device, say)
     sampling = SamplingPlan(
-        rows=teacher_context.kept, bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say)
+        indices=teacher_context.kept, bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say)
     )
     live = _live(teacher_context, method, views)
     if not cfg.cached_views:
         return DistillationInputs(live, views, sampling)
-    kept = Kept(
-        frozen,
-        views,
-        teacher_context.raw,
-        keep(cache, views, CACHED_VIEW_SEED, cfg.cached_views),
-        center=bool(cfg.center),
-    )
-    count = min(COMPARED, len(teacher_context.kept))
-    loader = Loader(store, views, count, seed=CACHED_VIEW_SEED, device=teacher_context.device, sampling=sampling)
-    check_alike(live, kept, next(loader.batches(0, 1)))
-    return DistillationInputs(kept, views, sampling._replace(view_period=cfg.cached_views))
+    sampling = sampling._replace(view_period=cfg.cached_views)
+    rows = teacher_context.kept[:: -(-len(teacher_context.kept) // COMPARED)]
+    loader = Loader(store, views, len(rows), seed=seed, device=teacher_context.device, sampling=sampling)
+    kept = Kept(frozen, views, teacher_context.raw, keep(cache, loader.schedule), center=bool(cfg.center))
+    check_alike(live, kept, loader.fixed_batch(rows, teacher_views=True))
+    return DistillationInputs(kept, views, sampling)
 
 
 def _anywhere(cfg: TeacherConfig) -> TeacherConfig:
@@ -150,7 +145,7 @@ def _check_maps(teacher_context: TeacherContext, method: DistillConfig) -> None:
         raise UserError("kept answers have no maps, which the dense term compares: take --teacher.cached-views 0")
 
 
-def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[View, ...]) -> LiveTeacher:
+def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...]) -> LiveTeacher:
     return LiveTeacher(
         teacher_context.frozen,
         views,
@@ -160,11 +155,14 @@ def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[V
     )
 
 
-def _seen_by(frozen: LoadedTeacher, view: View) -> View:
+def _seen_by(frozen: LoadedTeacher, view: ViewSpec) -> ViewSpec:
     """A teacher's view in its own size and normalisation."""
-    if not view.for_teacher:
+    if view.network == "student":
         return view
-    return replace(view, size=frozen.size, mean=frozen.mean, std=frozen.std, interpolation=frozen.interpolation)
+    augmentation = replace(
+        view.augmentation, size=frozen.size, mean=frozen.mean, std=frozen.std, interpolation=frozen.interpolation
+    )
+    return replace(view, augmentation=augmentation)
 
 
 def _split(count: int, asked: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from limbeck.core.types import StepInfo
-from limbeck.data.augment.views import View
-from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
@@ -78,12 +77,12 @@ class CostEstimator:
         steps, loader, method = self.steps, self.steps.loader, self.steps.method
         weights, state = _bytes(method.state_dict()), _bytes(steps.optimizer.state_dict())
         gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-        together = loader.batch_size // loader.world // loader.accumulate_steps
+        together = loader.batch_size // loader.world_size // loader.accumulate_steps
         # Gradients and the optimiser's state do not grow with the batch; all else that the steps took does.
         peak = _peak(self.device)
         per_image = max(peak - self._before - gradients - state, 1) / together
-        room = (self._free - gradients - state) / (1 if self.device.type == "cuda" else loader.world)
-        largest = max(together, int(room / per_image)) * loader.world * loader.accumulate_steps
+        room = (self._free - gradients - state) / (1 if self.device.type == "cuda" else loader.world_size)
+        largest = max(together, int(room / per_image)) * loader.world_size * loader.accumulate_steps
         return Plan(
             images_per_second=loader.batch_size / seconds,
             memory=peak,
@@ -99,7 +98,7 @@ class CostEstimator:
 def measure(
     method: Method,
     store: Store,
-    views: tuple[View, ...],
+    views: tuple[ViewSpec, ...],
     cfg: TrainConfig,
     optim: OptimConfig,
     sampling: SamplingPlan = ALL_ROWS,

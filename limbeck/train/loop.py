@@ -16,8 +16,7 @@ from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import CHECKPOINT
 from limbeck.core.types import LossOutput
-from limbeck.data.augment.views import View
-from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
@@ -37,7 +36,7 @@ from limbeck.train.step import StepResult, Steps
 def train(
     method: Method,
     store: Store,
-    views: tuple[View, ...],
+    views: tuple[ViewSpec, ...],
     cfg: TrainConfig,
     optim: OptimConfig,
     run: Path,
@@ -137,7 +136,7 @@ class _Training:
         if not math.isfinite(values["loss"] + values["grad_norm"]):
             trace(self.steps, self._load(), step, self.run, self.config)
         if log:
-            speed = log.speed(step, self.steps.loader.waited)
+            speed = log.speed(step, self.steps.loader.wait_seconds)
             scores = score(self.probe, self.method.encoder()) if self.probe and self._scores(step) else {}
             health = self.watch.read(step, values) if self.watch and self._examines(step) else {}
             log.record(step, {"epoch": step / self.epoch, "lr": done.lr, **values, **speed, **scores, **health})

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from limbeck.core.types import Batch, LossOutput, StepInfo
-from limbeck.data.augment.views import View
-from limbeck.data.loader import ALL_ROWS, Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
@@ -31,7 +31,7 @@ class Steps:
         self,
         method: Method,
         store: Store,
-        views: tuple[View, ...],
+        views: tuple[ViewSpec, ...],
         cfg: TrainConfig,
         optim: OptimConfig,
         sampling: SamplingPlan = ALL_ROWS,
@@ -45,7 +45,7 @@ class Steps:
             seed=cfg.seed,
             device=fabric.device,
             rank=fabric.global_rank,
-            world=fabric.world_size,
+            world_size=fabric.world_size,
             accumulate_steps=cfg.accumulate_steps,
             sampling=sampling,
         )

@@ -1,7 +1,9 @@
 """A file is there whole or is what it was; a disk without room, here a limit on the size of files, is a sentence."""
 
 import errno
+import logging
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,13 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
+from limbeck.core.files import atomic_write, exclusive_lock, read_json, wait_for_lock, write_json
 from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.log import Log, Metrics
+from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_vit
 
 
@@ -70,22 +72,23 @@ def test_a_full_disk_is_one_sentence_and_harms_nothing(
     tmp_path: Path, write: Callable[[Path], None], name: str
 ) -> None:
     (tmp_path / name).write_text("what was there before")
-    with pytest.raises(UserError, match=rf"^[^\n]*{name} could not be written \(file too large\)[^\n]*$"), room(4000):
+    with raises("disk-full", name) as caught, room(4000):
         write(tmp_path)
+    assert "\n" not in str(caught.value)
     assert (tmp_path / name).read_text() == "what was there before"
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_a_store_without_room_is_a_sentence_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    with pytest.raises(UserError, match="store could not be written"), room(4000):
+    with raises("disk-full", "store"), room(4000):
         build_store(images, tmp_path / "store")
     assert not (tmp_path / "store").exists()
     assert np.array_equal(build_store(images, tmp_path / "store").images, images)
 
 
 def test_a_row_that_the_disk_tore_is_dropped_when_the_run_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="could not be written"), room(4000):
+    with raises("disk-full", "metrics.csv"), room(4000):
         add_rows(tmp_path)
     assert not (tmp_path / "metrics.csv").read_text().endswith("\n")
     whole = (tmp_path / "metrics.csv").read_text().splitlines()[:-1]
@@ -99,5 +102,53 @@ def test_tensorboard_without_room_is_a_sentence(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     values = {"epoch": 0.0, "loss": 0.0, "images_per_second": 0.0, "data_wait": 0.0}
-    with Log(tmp_path, 0, 100, 1) as log, pytest.raises(UserError, match="tensorboard could not be written"):
+    with Log(tmp_path, 0, 100, 1) as log, raises("disk-full", "tensorboard"):
         log.record(1, values)
+
+
+def test_json_and_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [1, None, "é"]})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None, "é"]}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_json_that_is_none_is_a_sentence_with_the_remedy(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with raises("not-json", tmp_path / "a.json", "delete it"):
+        read_json(tmp_path / "a.json", "delete it")
+    with raises("not-json", tmp_path / "b.json"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    with exclusive_lock(tmp_path / "run"), raises("folder-locked", tmp_path / "run"), exclusive_lock(tmp_path / "run"):
+        pass
+    with exclusive_lock(tmp_path / "run"):
+        pass
+
+
+def test_what_waits_for_a_lock_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The second thread enters when the first one has left."""
+    caplog.set_level(logging.INFO, "limbeck")
+    order, waiting = list[str](), threading.Event()
+
+    def second() -> None:
+        with wait_for_lock(tmp_path / "store"):
+            order.append("second")
+
+    with wait_for_lock(tmp_path / "store"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not caplog.records:
+            waiting.wait(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert str(tmp_path / "store") in caplog.text
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for lock in (exclusive_lock, wait_for_lock):
+        with raises("not-writable", tmp_path / "file"), lock(tmp_path / "file" / "run"):
+            pass

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, Encoder, Features, StepInfo, TeacherOutput
-from limbeck.data.loader import ALL_ROWS, SamplingPlan
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import DistillConfig, Teacher
@@ -80,7 +80,7 @@ def batch(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> 
 
 def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = torch.float32) -> Batch:
     """The views that a method wants, with labels."""
-    sizes = [view.size for view in config.make_views(SIZE)]
+    sizes = [view.augmentation.size for view in config.make_views(SIZE)]
     rows = torch.arange(count)
     return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
 
@@ -109,7 +109,7 @@ class PixelTeacher(Teacher):
     dim, map_dim = 32, 8
 
     def __init__(self, config: MethodConfig) -> None:
-        self.seen = [view for view in config.make_views(SIZE) if view.for_teacher]
+        self.seen = [view for view in config.make_views(SIZE) if view.network == "teacher"]
         generator = torch.Generator().manual_seed(1)
         self.mixture = torch.randn(3, self.map_dim, generator=generator, dtype=torch.float64)
         self.summary = torch.randn(self.map_dim * 16, self.dim, generator=generator, dtype=torch.float64)
@@ -119,7 +119,7 @@ class PixelTeacher(Teacher):
     def __call__(self, batch: Batch) -> TeacherOutput:
         """The views that are marked as a teacher's are the last ones of a batch."""
         maps = [self._look(view) for view in batch.views[-len(self.seen) :]]
-        first = [view.same_crop_as == 0 and not view.of_partner for view in self.seen]
+        first = [view.crop_of == 0 and view.image == "own" for view in self.seen]
         unlike = (places - places.mean((2, 3), keepdim=True) for places in maps)
         vectors = tuple(places.flatten(1) @ self.summary.to(places.dtype) for places in unlike)
         return TeacherOutput(vectors, maps[first.index(True)] if any(first) else None)

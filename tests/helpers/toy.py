@@ -10,6 +10,7 @@ from torch import nn
 
 from limbeck.core.types import Batch, Features, LossOutput, StepInfo
 from limbeck.data.augment.views import View
+from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
@@ -17,7 +18,7 @@ from limbeck.train.eval_callback import Probe
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
 
-VIEWS = (View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8))
+VIEWS = view_specs([View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)])
 
 
 class Net(nn.Sequential):

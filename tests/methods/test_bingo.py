@@ -136,15 +136,15 @@ def test_one_box_is_cut_out_of_every_image() -> None:
 
 
 def test_views() -> None:
-    first, second = (replace(view, same_crop_as=None) for view in TINY.make_views(32)[::2])
+    first, second = (replace(view, crop_of=None) for view in TINY.make_views(32)[::2])
     assert TINY.make_views(32) == (
         first,
-        replace(first, of_partner=True, same_crop_as=0),
-        replace(second, same_crop_as=1),
-        replace(second, same_crop_as=1, of_partner=True),
+        replace(first, image="partner", crop_of=0),
+        replace(second, crop_of=1),
+        replace(second, crop_of=1, image="partner"),
     )
-    assert [view.for_teacher for view in PAPER.make_views(32)] == [False, False, True]  # the paper asks it once
-    assert [view.of_partner for view in replace(PAPER, cutmix=1.0).make_views(32)] == [False, True, False, True]
+    assert [view.network for view in PAPER.make_views(32)] == ["student", "student", "teacher"]  # the paper asks it once
+    assert [view.image for view in replace(PAPER, cutmix=1.0).make_views(32)] == ["own", "partner"] * 2
 
 
 def test_bags_suit_the_store() -> None:

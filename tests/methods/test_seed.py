@@ -70,10 +70,10 @@ def test_small_crops_have_a_queue_of_their_own() -> None:
 
 def test_small_crops_are_those_of_swav_seen_by_both() -> None:
     views = SEEDConfig(small=6).make_views(224)
-    assert [view.size for view in views[:7]] == [224] + [96] * 6
-    assert [view.scale for view in views[:7]] == [(0.2, 1.0)] + [(0.05, 0.14)] * 6
+    assert [view.augmentation.size for view in views[:7]] == [224] + [96] * 6
+    assert [view.augmentation.scale for view in views[:7]] == [(0.2, 1.0)] + [(0.05, 0.14)] * 6
     assert views[7:] == tuple(
-        replace(view, for_teacher=True, same_crop_as=number) for number, view in enumerate(views[:7])
+        replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:7])
     )
 
 

@@ -36,9 +36,9 @@ def test_the_head_is_that_of_the_authors() -> None:
 
 def test_both_see_the_same_crop() -> None:
     student, teacher = SimRegConfig().make_views(32)
-    assert not student.for_teacher
-    assert teacher == replace(student, for_teacher=True, same_crop_as=0)
-    assert student.mean == IMAGENET_MEAN
+    assert student.network == "student"
+    assert teacher == replace(student, network="teacher", crop_of=0)
+    assert student.augmentation.mean == IMAGENET_MEAN
 
 
 def test_it_cannot_be_pretrained_without_a_teacher() -> None:

@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core import resumable
 from limbeck.core.errors import UserError
+from limbeck.core.resumable import ResumableArray
 from limbeck.neighbors import graph as module
-from limbeck.neighbors import search, storage
+from limbeck.neighbors import search
 from limbeck.neighbors.graph import Graph, neighbours
 from limbeck.neighbors.search import Blocks, ExactSearch, Found, nearest
 from limbeck.neighbors.vectors import UnitVectors
 from tests.helpers.clusters import clustered, with_copies
+from tests.helpers.errors import raises
 from tests.helpers.golden import Golden
 
 CPU = torch.device("cpu")
@@ -187,16 +190,16 @@ def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     ("place", "name", "call"),
     [
         (ExactSearch, "find", 3),
-        (storage, "sync", 5),
-        (storage, "sync", 6),
-        (storage.Kept, "_tell", 4),
-        (storage.Kept, "_allocate", 1),
+        (resumable, "fsync", 3),
+        (ResumableArray, "append", 3),
+        (ResumableArray, "_write_manifest", 4),
+        (ResumableArray, "_prepare", 1),
     ],
 )
 def test_a_killed_search_goes_on(
     place: Any, name: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between blocks, within one (one array written, both, both but the manifest), and before the first."""
+    """Between blocks, within one (before its rows are written, synced and counted), and before the first."""
     monkeypatch.setitem(search.BLOCKS, "cpu", Blocks(50, 100))
     features, find, asked = with_copies(300, 16), ExactSearch.find, list[int]()
     with monkeypatch.context() as patch:
@@ -210,7 +213,7 @@ def test_a_killed_search_goes_on(
 
     monkeypatch.setattr(ExactSearch, "find", watched)
     graph = neighbours(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
-    assert asked == list(range(0 if name == "_allocate" else 100, 300, 50))
+    assert asked == list(range(0 if name == "_prepare" else 100, 300, 50))
     assert_equal(neighbours(features, 5, folder=tmp_path / "graph", digest="abc"), graph)
     assert asked.count(250) == 1  # the finished graph is read
     assert_equal(neighbours(features, 5), graph)
@@ -236,23 +239,31 @@ def test_what_auto_chose_once_is_kept(tmp_path: Path) -> None:
 def test_another_graph_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
     features, given = clustered(120, 8), {"k": 5, "folder": tmp_path / "graph", "digest": "abc"}
     neighbours(features, **given)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=message):
+    with raises("other-graph", message):
         neighbours(features, **given | change)  # type: ignore[arg-type]
 
 
 def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     features, folder = clustered(120, 8), tmp_path / "graph"
     neighbours(features, 5, folder=folder, digest="abc")
-    (folder / "rows.npy").write_bytes((folder / "rows.npy").read_bytes()[:-5])
-    with pytest.raises(UserError, match=r"rows\.npy' is damaged"):
+    whole = (folder / "graph.npy").read_bytes()
+    (folder / "graph.npy").write_bytes(b"junk" + whole[4:])
+    with raises("damaged-array", folder / "graph.npy"):
         neighbours(features, 5, folder=folder, digest="abc")
-    (folder / "neighbours.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
+    (folder / "graph.json").write_text("{")
+    with raises("not-json", folder / "graph.json"):
         neighbours(features, 5, folder=folder, digest="abc")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.tex").touch()
-    with pytest.raises(UserError, match="holds no neighbour graph"):
+    with raises("not-a-graph", tmp_path / "strange"):
         neighbours(features, 5, folder=tmp_path / "strange", digest="abc")
+
+
+def test_rows_that_a_disk_lost_are_searched_again(tmp_path: Path) -> None:
+    features, folder = clustered(120, 8), tmp_path / "graph"
+    graph = neighbours(features, 5, folder=folder, digest="abc")
+    (folder / "graph.npy").write_bytes((folder / "graph.npy").read_bytes()[:-205])
+    assert_equal(neighbours(features, 5, folder=folder, digest="abc"), graph)
 
 
 @pytest.mark.parametrize(

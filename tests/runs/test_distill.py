@@ -132,9 +132,9 @@ def test_images_that_are_held_out_are_not_learnt_from(tmp_path: Path, monkeypatc
     monkeypatch.setattr("limbeck.runs.api.score", lambda *args: {})
     teach(tmp_path / "run", replace(OWN, val_images=30), method=small("bingo"))
     sampling = seen["sampling"]
-    assert len(sampling.rows) == 70
-    assert set(sampling.bags[sampling.rows].ravel()) <= set(sampling.rows)
-    assert (sampling.bags[sampling.rows] != sampling.rows[:, None]).all()
+    assert len(sampling.indices) == 70
+    assert set(sampling.bags[sampling.indices].ravel()) <= set(sampling.indices)
+    assert (sampling.bags[sampling.indices] != sampling.indices[:, None]).all()
 
 
 @pytest.mark.parametrize("max_similarity", [None, 0.999])
@@ -195,7 +195,7 @@ def test_a_run_resumes_with_its_own_teacher_alone(tmp_path: Path) -> None:
         ({"teacher_module": FLAT, "method": DENSE}, "mine has no maps for a dense term"),
         ({"teacher": replace(OWN, val_images=COUNT)}, "teacher.val_images is 100 and the store has 100 images"),
         ({"teacher": replace(OWN, mean=None)}, "mean"),
-        ({"teacher": replace(OWN, val_images=90)}, "a batch of 20 needs as many images and there are 10"),
+        ({"teacher": replace(OWN, val_images=90)}, "batch size 20 .* 10"),
         ({"method": method_config("simclr")()}, "simclr learns without a teacher: use `limbeck pretrain"),
         ({"method": replace(small("bingo"), bag_size=COUNT)}, "bag_size"),
         ({"method": replace(small("seed"), queue=COUNT + 1)}, "a queue of 101 rows is larger than the store of 90"),

@@ -12,16 +12,19 @@ import torch.nn.functional as F
 
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import View
-from limbeck.data.loader import Loader, SamplingPlan
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import DrawSchedule, SamplingPlan, ViewSpec, view_specs
 from limbeck.data.store.store import Store
 from limbeck.teachers import cache as module
 from limbeck.teachers.cache import Cache
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.outputs import Kept, LiveTeacher, check_alike, keep
+from tests.helpers.errors import raises
 
 CPU = torch.device("cpu")
 SIZE = 12
-SEEN = View(size=SIZE, for_teacher=True, same_crop_as=0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+VIEW = View(size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+SEEN = ViewSpec(augmentation=VIEW, network="teacher", crop_of=0)
 
 
 class Mixture(torch.nn.Module):
@@ -41,7 +44,7 @@ class Mixture(torch.nn.Module):
 
 def teacher(digest: str = "first") -> LoadedTeacher:
     network = TeacherNetwork(Mixture(), precision="fp32", batch_statistics=False, convolutional=False)
-    sight = {"size": SIZE, "mean": SEEN.mean, "std": SEEN.std}
+    sight = {"size": SIZE, "mean": VIEW.mean, "std": VIEW.std}
     about = {"interpolation": "bilinear", "digest": digest, "source": "mine", "license": ""}
     return LoadedTeacher(network=network, dim=6, map_dim=3, **sight, **about)  # type: ignore[arg-type]
 
@@ -60,18 +63,18 @@ def sample(frozen: LoadedTeacher) -> torch.Tensor:
 
 def test_a_pass_is_what_the_teacher_says_and_is_made_once(tmp_path: Path) -> None:
     frozen, store, said = teacher(), noise(), []
-    first = Cache(tmp_path, frozen, store, CPU, said.append).drawn(SEEN, 0, 0, 1)
-    loader = Loader(store, (View(size=SIZE), SEEN), 20, seed=0, device=CPU)
+    first = Cache(tmp_path, frozen, store, CPU, said.append).drawn(VIEW, 0, 0, 1)
+    loader = Loader(store, (*view_specs([View(size=SIZE)]), SEEN), 20, seed=0, device=CPU)
     batch = next(loader.batches(1, 2))
     expected = F.normalize(frozen.network(batch.views[1]).vector, dim=1)
     torch.testing.assert_close(torch.from_numpy(first[batch.indices.numpy()]).float(), expected, rtol=0, atol=1e-3)
     assert first.dtype == np.float16
     assert len(said) == 1
-    assert said[0].startswith("asking the teacher about 20 images once: about 0:00:0")
+    assert said[0].startswith("asking the teacher about 20 images once: about 0.")
     before = frozen.network.network.asked
-    assert np.array_equal(Cache(tmp_path, frozen, store, CPU, said.append).drawn(SEEN, 0, 0, 1), first)
+    assert np.array_equal(Cache(tmp_path, frozen, store, CPU, said.append).drawn(VIEW, 0, 0, 1), first)
     assert frozen.network.network.asked == before
-    other = Cache(tmp_path, frozen, store, CPU, said.append).drawn(SEEN, 0, 0, 2)
+    other = Cache(tmp_path, frozen, store, CPU, said.append).drawn(VIEW, 0, 0, 2)
     assert not np.array_equal(other, first)
 
 
@@ -103,7 +106,7 @@ def test_a_cache_of_another_teacher_or_store_is_refused(
     tmp_path: Path, frozen: LoadedTeacher, store: Store, what: str
 ) -> None:
     Cache(tmp_path, teacher(), noise(), CPU, quiet)
-    with pytest.raises(UserError, match=f"keeps the answers of another {what} .*; name another folder, or none"):
+    with raises("other-cache", what):
         Cache(tmp_path, frozen, store, CPU, quiet)
 
 
@@ -121,21 +124,25 @@ def test_damaged_files_are_said(tmp_path: Path) -> None:
     cache = Cache(tmp_path, teacher(), noise(), CPU, quiet)
     cache.plain()
     (vectors,) = tmp_path.glob("*.npy")
-    vectors.write_bytes(b"half")
-    with pytest.raises(UserError, match="cannot be read"):
+    whole = vectors.read_bytes()
+    vectors.write_bytes(b"junk" + whole[4:])
+    with raises("damaged-array", vectors):
         cache.plain()
-    np.save(vectors, np.zeros((3, 3), np.float16))
-    with pytest.raises(UserError, match=r"holds float16 \(3, 3\), not float16 \(20, 6\)"):
+    np.save(vectors, np.zeros((40, 3), np.float16))
+    with raises("damaged-array", "(40, 3)", "(20, 6)"):
         cache.plain()
+    vectors.write_bytes(b"half")  # rows that are lost are computed again
+    cache.plain()
+    assert vectors.read_bytes() == whole
     (tmp_path / "cache.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with raises("not-json", tmp_path / "cache.json"):
         Cache(tmp_path, teacher(), noise(), CPU, quiet)
 
 
 def test_a_full_disk_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: replace_free(0))
     frozen = teacher()
-    with pytest.raises(UserError, match="make room, or ask the teacher live"):
+    with raises("disk-full", "0 bytes", "240 bytes", "--teacher.cached-views 0"):
         Cache(tmp_path, frozen, noise(), CPU, quiet).plain()
     assert list(tmp_path.glob("*.npy")) == []
 
@@ -148,9 +155,10 @@ def replace_free(free: int) -> object:
 def test_kept_answers_are_live_ones_for_images_and_mates(tmp_path: Path, center: bool) -> None:
     frozen, store = teacher(), noise()
     bags = ((np.arange(20) + 3) % 20)[:, None].astype(np.int32)
-    views = (View(size=8), View(size=8), replace(SEEN, same_crop_as=1), replace(SEEN, same_crop_as=1, of_partner=True))
+    teacher_view = replace(SEEN, crop_of=1)
+    views = (*view_specs([View(size=8)] * 2), teacher_view, replace(teacher_view, image="partner"))
     loader = Loader(store, views, 10, seed=0, device=CPU, sampling=SamplingPlan(bags=bags))
-    passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), views, 0, 2)
+    passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), DrawSchedule(views, 0, 2))
     live = LiveTeacher(frozen, views, sample(frozen), center=center)
     kept = Kept(frozen, views, sample(frozen), passes, center=center)
     for batch in loader.batches(0, 4):  # two epochs, two draws
@@ -165,8 +173,8 @@ def test_kept_answers_are_live_ones_for_images_and_mates(tmp_path: Path, center:
 
 def test_answers_that_are_not_the_teachers_are_refused(tmp_path: Path) -> None:
     frozen, store = teacher(), noise()
-    views = (View(size=8), SEEN)
-    passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), views, 0, 1)
+    views = (*view_specs([View(size=8)]), SEEN)
+    passes = keep(Cache(tmp_path, frozen, store, CPU, quiet), DrawSchedule(views, 0, 1))
     live = LiveTeacher(frozen, views, sample(frozen), center=False)
     wrong = Kept(frozen, views, sample(frozen), [{0: np.roll(passes[0][0], 1, axis=0)}], center=False)
     batch = next(Loader(store, views, 20, seed=0, device=CPU).batches(0, 1))
@@ -176,7 +184,7 @@ def test_answers_that_are_not_the_teachers_are_refused(tmp_path: Path) -> None:
 
 def test_a_live_teacher_gives_the_map_of_what_the_student_sees_first() -> None:
     frozen, store = teacher(), noise()
-    views = (View(size=8), replace(SEEN, same_crop_as=1), SEEN)
+    views = (*view_specs([View(size=8)]), replace(SEEN, crop_of=1), SEEN)
     batch = next(Loader(store, views, 20, seed=0, device=CPU).batches(0, 1))
     answer = LiveTeacher(frozen, views, sample(frozen), center=False, maps=True)(batch)
     assert answer.feature_map is not None
@@ -185,9 +193,10 @@ def test_a_live_teacher_gives_the_map_of_what_the_student_sees_first() -> None:
 
 
 def test_the_manifest_says_what_was_shown(tmp_path: Path) -> None:
-    Cache(tmp_path, teacher(), noise(), CPU, quiet).drawn(SEEN, 0, 5, 1)
+    Cache(tmp_path, teacher(), noise(), CPU, quiet).drawn(VIEW, 0, 5, 1)
     (mark,) = (path for path in tmp_path.glob("*.json") if path.name != "cache.json")
-    shown = json.loads(mark.read_text())
-    assert shown["rows"] == 20
-    assert (shown["shown"]["number"], shown["shown"]["drawn_from"], shown["shown"]["draw"]) == (0, 5, 1)
-    assert shown["shown"]["view"]["scale"] == list(SEEN.scale)
+    manifest = json.loads(mark.read_text())
+    shown = manifest["settings"]
+    assert manifest["rows"] == 20
+    assert (shown["number"], shown["drawn_from"], shown["draw"]) == (0, 5, 1)
+    assert shown["view"]["scale"] == list(VIEW.scale)

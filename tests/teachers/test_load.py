@@ -161,7 +161,7 @@ def test_folders_without_a_teacher_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no config.json"):
         load_teacher(teacher(tmp_path))
     for content, said in [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "no object"),
         ("{}", "neither Limbeck's, timm's nor"),
         ('{"architecture": "resnet18", "pretrained_cfg": 3}', "no weights"),

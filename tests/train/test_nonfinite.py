@@ -79,7 +79,7 @@ def broken(run: Path, kind: type[Breaking] = Breaking, **spoil: Any) -> tuple[st
 
 
 def rows_of_the_step() -> Tensor:
-    return torch.from_numpy(Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu")).rows(STEP))
+    return torch.from_numpy(Loader(noise(), VIEWS, 8, seed=0, device=torch.device("cpu")).indices(STEP))
 
 
 def test_layer_rows_and_view_of_a_forward_pass_are_named_and_saved(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Params(NamedTuple):
         return Params(*(field[start:stop] for field in self))
 
 
-def draw(
+def sample_params(
     view: View, view_index: int, rows: Tensor, widths: Tensor, heights: Tensor, store_size: int, seed: int, epoch: int
 ) -> Params:
     """Parameters of view number `view_index` of the store rows `rows` [B], distributed as in torchvision's transforms.

@@ -27,10 +27,7 @@ SMALL = 64  # pixels: the largest size of the small-image variants (CIFAR, Tiny 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first.
-
-    A view with `same_crop_as` is drawn as the view of that number, whatever its size: the same crop for another network.
-    """
+    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first."""
 
     size: int  # pixels, height and width of the result
     scale: tuple[float, float] = (0.08, 1.0)  # share of the original area that the crop covers
@@ -46,9 +43,6 @@ class View:
     solarize: float = 0.0
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalisation, for pixels in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
-    same_crop_as: int | None = None
-    for_teacher: bool = False  # seen by a frozen teacher, which makes it repeat where the teacher's answers are kept
-    of_partner: bool = False  # of another image of the same bag
 
 
 def _simclr(size: int) -> tuple[View, ...]:

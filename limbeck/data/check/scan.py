@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import alone, atomic_write
+from limbeck.core.files import atomic_write, wait_for_lock
 from limbeck.data.check.examine import Row, quiet_pillow
 from limbeck.data.check.issues import ISSUE_TYPES, Choice, Issue, Name
 from limbeck.data.check.page import PICTURES, Picture, check_page
@@ -114,7 +114,7 @@ def check(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
-    with quiet_pillow(), alone(store) if store else nullcontext():
+    with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
         return _Scan(rows, folder, policy).run(store, store_size or _size(rows, store), workers)
 
 

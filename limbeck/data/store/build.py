@@ -41,17 +41,17 @@ def all_rows(rows: Rows, size: int, workers: int | None, writer: StoreWriter | N
     """Every row of the source, examined, with a progress bar; a writer gives those that it has, and gets the others."""
     seen: dict[str, str] = {}
     done = 0
-    with progress_bar(rows.count) as advance:
+    with progress_bar(rows.count, unit="images") as bar:
         for kept in writer.kept() if writer else ():
             for row in kept:
                 remember(row, seen)
             done += len(kept)
-            advance(len(kept))
+            bar.advance(len(kept))
             yield from kept
         for fresh in examined(rows, size, workers, seen, skip=done):
             if writer:
                 writer.append(fresh)
-            advance(len(fresh))
+            bar.advance(len(fresh))
             yield from fresh
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import alone
+from limbeck.core.files import wait_for_lock
 from limbeck.data.check.issues import Choice
 from limbeck.data.check.stats import ALLOWED, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
@@ -44,7 +44,7 @@ def build_store(
     """
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
     rows = read_source(source)
-    with alone(Path(out)):
+    with wait_for_lock(Path(out)):
         write_store(rows, Path(out), store_size, workers, policy)
     return Store.open(out)
 
@@ -66,7 +66,7 @@ def open_store(
     policy = AcceptPolicy(allow_bad=allow_bad)
     rows = read_source(source)
     out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, store_size)
-    with alone(out):
+    with wait_for_lock(out):
         if not is_current(out, rows):
             write_store(rows, out, store_size, workers=None, policy=policy)
     store = Store.open(out)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.method import Method, MethodConfig
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
@@ -35,9 +35,9 @@ class Teacher(ABC):
         """Without gradient, on the device of the batch."""
 
 
-def teacher_view(view: View, number: int) -> View:
-    """What the teacher sees of view number `number`: the same crop, flip and colours, in its own size."""
-    return replace(view, for_teacher=True, same_crop_as=number)
+def teacher_view(view: ViewSpec, index: int) -> ViewSpec:
+    """Return the teacher's version of view `index`: the same augmentation parameters, at the teacher's resolution."""
+    return replace(view, network="teacher", crop_of=index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,14 @@ class DistillConfig(MethodConfig):
     dense_temperature: float = 0.07
     """Divides the cosines between places."""
 
-    def make_views(self, size: int) -> tuple[View, ...]:
+    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
         """The student's views, then the teacher's; its own size and normalisation come with the teacher."""
         views = self.student_teacher_views(super().make_views(size))
-        seen = any(view.for_teacher and view.same_crop_as == 0 and not view.of_partner for view in views)
-        return views if seen or not self.dense else (*views, teacher_view(views[0], 0))
+        mapped = any(view.network == "teacher" and view.image == "own" and view.crop_of == 0 for view in views)
+        return views if mapped or not self.dense else (*views, teacher_view(views[0], 0))
 
     @abstractmethod
-    def student_teacher_views(self, views: tuple[View, ...]) -> tuple[View, ...]:
+    def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
         """From the views of a preset, what the student sees and after it what the teacher sees."""
 
     def bags(self) -> BagSpec | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from limbeck.core.distributed import gather
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, DataContext, Encoder, Features, LossOutput, StepInfo
-from limbeck.data.augment.views import View
+from limbeck.data.sampling import ViewSpec
 from limbeck.methods.base.method import Method, MethodConfig
 from limbeck.models.heads import Head, mlp
 
@@ -57,7 +57,7 @@ class PositivesConfig(HostConfig):
     positives: int = 2
     """Views of an image, at least 2, from the preset's in turn."""
 
-    def make_views(self, size: int) -> tuple[View, ...]:
+    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
         """`positives` views, from those of the preset in turn."""
         return tuple(islice(cycle(super().make_views(size)), self.positives))
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
-from limbeck.data.augment.views import PRESETS, View, preset
+from limbeck.data.augment.views import PRESETS, preset
+from limbeck.data.sampling import ViewSpec, view_specs
 
 
 class MethodCard(NamedTuple):
@@ -51,7 +52,7 @@ class MethodConfig(NamedConfig):
             raise UserError(f"no method can be built on '{name}': {chosen.not_a_host_reason}; choose another host")
         return chosen
 
-    def make_views(self, size: int) -> tuple[View, ...]:
+    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
         """What the loader makes of each image, in the order of `Batch.views`; raises UserError for an unfit preset."""
         views = preset(self.views, size)
         least, most = self.view_count
@@ -62,7 +63,7 @@ class MethodConfig(NamedConfig):
                 f"the views '{self.views}' are {len(views)} of each image and {self.name} compares {wanted}; "
                 f"choose one of {', '.join(fit)}"
             )
-        return views
+        return view_specs(views)
 
     def resolve(self, context: DataContext) -> Self:
         """This configuration with what the data and the batch decide filled in.

@@ -36,7 +36,7 @@ class HealthReader:
     def __init__(self, method: Method, loader: Loader, fabric: "Fabric") -> None:
         self.method, self.loader, self.fabric = method, loader, fabric
         count = min(MOST, max(FEWEST, loader.batch_size), len(loader.store))
-        at_once = loader.batch_size // loader.world // loader.accumulate_steps  # as a forward of training
+        at_once = loader.batch_size // loader.world_size // loader.accumulate_steps  # as a forward of training
         self.parts = np.array_split(np.linspace(0, len(loader.store) - 1, count).astype(np.int64), -(-count // at_once))
         self.of = 0
         """The highest rank that embeddings of so many images, of their width, can have; known after a reading."""
@@ -44,7 +44,7 @@ class HealthReader:
     def read(self) -> dict[str, float]:
         """The numbers of docs/health.md, by column; waits for the device."""
         with evaluating(self.method):
-            looks = (self.loader.look(rows).views for rows in self.parts)
+            looks = (self.loader.fixed_batch(rows).views for rows in self.parts)
             seen = [self._look(views[0], views[:2][-1]) for views in looks]
             weights = nn.utils.get_total_norm(self.method.encoder().parameters())
         parts = {name: torch.cat([part[name] for part in seen]).float() for name in seen[0]}

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from limbeck.data.augment.apply import BLUR_RADIUS, augment, blur, eval_view
 from limbeck.data.augment.color import shift_hue_
-from limbeck.data.augment.params import Params, draw
+from limbeck.data.augment.params import Params, sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
 
 JITTER = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
@@ -34,7 +34,7 @@ def pictures(count: int, size: int, seed: int = 0) -> Tensor:
 
 def drawn(view: View, count: int, size: int) -> Params:
     sizes = torch.full((count,), size)
-    return draw(view, 0, torch.arange(count), sizes, sizes, size, seed=3, epoch=1)
+    return sample_params(view, 0, torch.arange(count), sizes, sizes, size, seed=3, epoch=1)
 
 
 def colour(x: Tensor, params: Params, i: int) -> Tensor:

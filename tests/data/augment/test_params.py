@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from limbeck.data.augment.params import _GOLDEN, Params, _mix, draw, hash_uniforms
+from limbeck.data.augment.params import _GOLDEN, Params, _mix, hash_uniforms, sample_params
 from limbeck.data.augment.views import View
 
 COUNT = 2000
@@ -28,7 +28,7 @@ def drawn(
     view: View = STRONG, count: int = COUNT, width: int = 32, height: int = 32, store: int | None = None
 ) -> Params:
     sizes = torch.full((count,), width), torch.full((count,), height)
-    return draw(view, 0, torch.arange(count), *sizes, store or width, seed=1, epoch=2)
+    return sample_params(view, 0, torch.arange(count), *sizes, store or width, seed=1, epoch=2)
 
 
 def test_uniforms_follow_the_published_generator() -> None:
@@ -51,10 +51,10 @@ def test_uniforms_are_uniform_and_unrelated() -> None:
 
 def test_a_row_draws_the_same_wherever_it_stands() -> None:
     rows, sizes = torch.arange(50), torch.full((50,), 40)
-    whole = draw(STRONG, 1, rows, sizes, sizes, 32, seed=5, epoch=7)
+    whole = sample_params(STRONG, 1, rows, sizes, sizes, 32, seed=5, epoch=7)
     shuffled = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    again = draw(STRONG, 1, rows[shuffled], sizes, sizes, 32, seed=5, epoch=7)
-    alone = draw(STRONG, 1, rows[9:10], sizes[:1], sizes[:1], 32, seed=5, epoch=7)
+    again = sample_params(STRONG, 1, rows[shuffled], sizes, sizes, 32, seed=5, epoch=7)
+    alone = sample_params(STRONG, 1, rows[9:10], sizes[:1], sizes[:1], 32, seed=5, epoch=7)
     for one, two, three in zip(whole, again, alone, strict=True):
         np.testing.assert_array_equal(one[shuffled.numpy()], two)
         np.testing.assert_array_equal(one[9:10], three)
@@ -66,7 +66,7 @@ def test_every_part_of_the_key_matters(changed: dict[str, int]) -> None:
     key = {"seed": 5, "epoch": 7, "view_index": 1}
 
     def boxes(key: dict[str, int]) -> np.ndarray:
-        return draw(STRONG, rows=rows, widths=sizes, heights=sizes, store_size=32, **key).box
+        return sample_params(STRONG, rows=rows, widths=sizes, heights=sizes, store_size=32, **key).box
 
     assert (boxes(key) != boxes(key | changed)).any(axis=1).mean() > 0.9
 

@@ -25,7 +25,7 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     method = toy()
     torch.nn.init.normal_(method.average[1].weight)
     found = examiner(method).read()
-    first, second = Loader(noise(), VIEWS, 40, seed=0, device=CPU).look(np.arange(40)).views
+    first, second = Loader(noise(), VIEWS, 40, seed=0, device=CPU).fixed_batch(np.arange(40)).views
     method.eval()
     with torch.no_grad():
         a, b, target = method.backbone(first).final, method.backbone(second).final, method.average(first).final

@@ -1,0 +1,34 @@
+"""Numbers as people write them: sizes in bytes, durations, counts of things, and long lists cut short."""
+
+import math
+from collections.abc import Sequence
+
+from rich.filesize import decimal
+
+# smaller unit, larger unit, how many of one make the other, seconds of the smaller, seconds up to which the pair serves
+_UNITS = (("s", "min", 60, 1, 3600), ("min", "h", 60, 60, 86400), ("h", "d", 24, 3600, math.inf))
+
+
+def format_bytes(count: float) -> str:
+    """Return a size in units of 1000 bytes: `"512 bytes"`, `"3.1 GB"`."""
+    return decimal(round(count))
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units: `"0.4 s"`, `"42 s"`, `"3 min 20 s"`, `"2 h 5 min"`, `"4 d 0 h"`."""
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    small, large, ratio, width, _ = next(unit for unit in _UNITS if round(seconds / unit[3]) * unit[3] < unit[4])
+    count = round(seconds / width)
+    return f"{count // ratio:,} {large} {count % ratio} {small}"
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return a count with its noun: `"1 image"`, `"2,500 images"`, `"2 classes"` with `nouns="classes"`."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list and how many more there are: `"a.png, b.png, c.png, 7 more"`."""
+    more = [f"{len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])

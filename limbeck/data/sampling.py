@@ -1,0 +1,104 @@
+"""Which network sees which random view of which image, decided in one place for the loader and the teacher's cache.
+
+A method describes the views of a batch by `ViewSpec`s; `SamplingPlan` says which images an epoch visits; `DrawSchedule`
+gives the seed and the epoch from which the random parameters of a view are computed. Features of a teacher that are
+read from a cache belong to the views of a batch because both follow the same schedule.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.augment.params import Array, hash_uniforms
+from limbeck.data.augment.views import View
+
+CACHED_VIEW_SEED = 0  # draws the views whose teacher features are cached, so that one cache serves runs of every seed
+PARTNER_DRAW = -1  # the number that the draw of partners has among the numbers of views
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec:
+    """A view of a batch: an augmentation, the image that it is of, and the network that gets it."""
+
+    augmentation: View
+    image: Literal["own", "partner"] = "own"
+    """The image itself, or another one from its bag."""
+    network: Literal["student", "teacher"] = "student"
+    """A view for a frozen teacher may be read from a cache, and is then not computed."""
+    crop_of: int | None = None
+    """Index of the view whose random parameters this one has, whatever its size and its image; by default its own."""
+
+
+def view_specs(augmentations: Iterable[View]) -> tuple[ViewSpec, ...]:
+    """Return views of the image itself for the student, one for each augmentation."""
+    return tuple(ViewSpec(augmentation=view) for view in augmentations)
+
+
+class SamplingPlan(NamedTuple):
+    """Which images an epoch visits, which partner each of them has, and when the teacher's views repeat."""
+
+    indices: NDArray[np.int64] | None = None
+    """Rows of the store, ascending; None: all of them."""
+    bags: Array | None = None
+    """[N K] integers: for every row of the store, the rows that its partner is drawn from."""
+    view_period: int = 0
+    """Epochs after which the views of the teacher repeat, so that its features can be cached; 0: they never repeat."""
+
+
+ALL_ROWS = SamplingPlan()
+
+
+@dataclass(frozen=True)
+class DrawSchedule:
+    """The random draws of the views of a batch, epoch by epoch.
+
+    A view whose random parameters the teacher shares is drawn independently of the seed of the run and repeats every
+    `view_period` epochs, if that is not 0; every other view is drawn from (`seed`, epoch).
+    """
+
+    views: tuple[ViewSpec, ...]
+    seed: int
+    view_period: int = 0
+
+    def draw_index(self, index: int) -> int:
+        """Return the index of the view whose random parameters view `index` has."""
+        crop = self.views[index].crop_of
+        return index if crop is None else crop
+
+    def seed_and_epoch(self, index: int, epoch: int) -> tuple[int, int]:
+        """Return the seed and the epoch that view `index` is drawn from."""
+        if self.view_period and self.draw_index(index) in self.teacher_views():
+            return CACHED_VIEW_SEED, self.view_epoch(epoch)
+        return self.seed, epoch
+
+    def view_epoch(self, epoch: int) -> int:
+        """Return the first epoch with the same views for the teacher; cached features are stored under it."""
+        return epoch % self.view_period if self.view_period else epoch
+
+    def teacher_views(self) -> dict[int, View]:
+        """Return the different views of an image that the teacher gets, by the index of their draw."""
+        return {
+            self.draw_index(index): view.augmentation
+            for index, view in enumerate(self.views)
+            if view.network == "teacher"
+        }
+
+    def computed(self) -> list[int]:
+        """Return the indices of the views of a batch: all, or the student's where the teacher's are cached."""
+        return [i for i, view in enumerate(self.views) if view.network == "student" or not self.view_period]
+
+
+@lru_cache(maxsize=2)
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits `count` images, int64 [count]."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def draw_partners(bags: Array, indices: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return for each of the rows `indices` [B] one row of its bag, int64 [B]; another draw in every epoch."""
+    uniforms = hash_uniforms(seed, epoch, PARTNER_DRAW, indices, 1)[:, 0]
+    return bags[indices, (uniforms * bags.shape[1]).astype(np.int64)].astype(np.int64)
