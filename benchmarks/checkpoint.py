@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| network | method | learnt | size | write | read | a step | write, in steps | of 10 minutes |")
+    print("| network | method | trained | size | write | read | a step | write, in steps | of 10 minutes |")
     print("|---" * 9 + "|")
     for name in METHODS:
         for network, cfg in NETWORKS.items():

@@ -38,7 +38,7 @@ def clusters(rows: int, dim: int) -> NDArray[np.float16]:
 
 
 def images(store: Store, device: torch.device) -> NDArray[np.float32]:
-    """Pooled features of a network that has learnt nothing."""
+    """Pooled features of a network that has trained nothing."""
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig(name="resnet18", image_size=store.size)).to(device).eval()
     look, last = eval_images(store, store.size, MEAN, STD, device), backbone.taps[-1]

@@ -92,7 +92,7 @@ def export(
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    note = read_encoder_config(encoder_folder(run))["note"]
+    note = read_encoder_config(encoder_folder(run))["provenance"]
     model = Folded(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
     with _appearing(out) as folder, torch.no_grad():

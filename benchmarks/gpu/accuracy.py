@@ -1,4 +1,4 @@
-"""What is learnt in how much time: CIFAR-10, features judged by 20-NN and by a linear probe, no label seen before."""
+"""What is trained in how much time: CIFAR-10, features judged by 20-NN and by a linear probe, no label seen before."""
 
 import time
 from dataclasses import dataclass, field, replace

@@ -56,7 +56,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         blocks = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(blocks, x.contiguous())
-        return torch.cat(blocks)
+        return torch.stack(blocks, dim=1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -80,13 +80,23 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
+    """Gather the rows of all processes, [B D] -> [W*B D], in the order of the joined batch, differentiably.
+
+    B is the same everywhere. A loader gives process r the rows r, r + W, r + 2 W, ... of a batch, so row i of process r
+    is row i W + r here: what depends on the order of rows (slices, the end of a queue) is as in one process. Of rows
+    that are stacked view by view, the result is stacked view by view too.
+    """
     return x if world_size() == 1 else _Gather.apply(x)
 
 
 def local_rows(gathered: Tensor) -> Tensor:
-    """The rows of this process among those of all: [W*B ...] -> [B ...]."""
-    return gathered.chunk(world_size())[rank()]
+    """Return the rows of this process among those of all: [W*B ...] -> [B ...]."""
+    return gathered[rank() :: world_size()]
+
+
+def local_indices(count: int, device: torch.device) -> Tensor:
+    """Return where the `count` rows of this process lie among those of all, int64 [count]."""
+    return torch.arange(count, device=device) * world_size() + rank()
 
 
 def broadcast_from_rank0(drawn: Tensor) -> Tensor:

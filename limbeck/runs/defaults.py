@@ -6,8 +6,8 @@ import timm
 
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import View
-from limbeck.models.backbone import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
-from limbeck.models.surgery import timm_defaults
+from limbeck.models.backbone import SMALL_IMAGE, BackboneConfig, build_backbone
+from limbeck.models.surgery import is_vit, timm_defaults
 from limbeck.train.optim import OptimConfig
 
 CROP = 0.875  # 224 of 256, the usual share of the stored image that evaluation looks at
@@ -22,7 +22,7 @@ DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 
 def default_optim(backbone: str) -> OptimConfig:
     """The optimiser for a timm model: AdamW as in SDSSL and MoCo v3 for ViTs, LARS as in SimCLR for the rest."""
-    if not timm.is_model(backbone) or timm.models.is_model_in_modules(backbone, VITS):
+    if not timm.is_model(backbone) or is_vit(backbone):
         return OptimConfig()
     return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6)
 
@@ -45,8 +45,8 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved:
             f"the network sees {size} x {size} pixels, since images are stored at {store_size} x {store_size}"
         )
     assert cfg.image_size is not None
-    is_vit = timm.is_model(cfg.name) and timm.models.is_model_in_modules(cfg.name, VITS)
-    if is_vit and cfg.image_size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+    vit = timm.is_model(cfg.name) and is_vit(cfg.name)
+    if vit and cfg.image_size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
         patch = small_patch(cfg.image_size)
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patches of {patch} x {patch}, since patches of 16 are too coarse for {cfg.image_size} pixels")
@@ -61,7 +61,7 @@ def resolve_views(cfg: BackboneConfig, views: tuple[View, ...]) -> Resolved:
     others = sorted({view.size for view in views} - {cfg.image_size})
     if not others or not timm_defaults(cfg.name).fixed_input_size:
         return Resolved(cfg, [])
-    if not timm.models.is_model_in_modules(cfg.name, VITS):
+    if not is_vit(cfg.name):
         raise UserError(
             f"'{cfg.name}' takes images of {cfg.image_size} pixels alone and there are views of {others[0]}; "
             "take a ViT or a ResNet"

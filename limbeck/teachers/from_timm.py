@@ -48,7 +48,7 @@ def from_limbeck(cfg: TeacherConfig) -> Found:
         )  # its last norm is the model's own
         backbone = _build(cfg, resized, dict(backbone.model.state_dict()))
     sight = Sight(seen.image_size, seen.mean, seen.std, _interpolation(seen.interpolation))
-    return _found(backbone, sight, _inherited_licence(read_encoder_config(folder).get("note")))
+    return _found(backbone, sight, _inherited_licence(read_encoder_config(folder).get("provenance")))
 
 
 def from_timm_name(cfg: TeacherConfig) -> Found:

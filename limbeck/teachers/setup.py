@@ -107,7 +107,7 @@ def build_distillation_inputs(
     cfg, frozen = teacher_context.cfg, teacher_context.frozen
     _check_maps(teacher_context, method)
     views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
-    folder, bags = _folder(teacher_context, store, run), method.bags()
+    folder, bags = _folder(teacher_context, store, run), method.bag_spec()
     if not (bags or cfg.cached_views):
         return DistillationInputs(_live(teacher_context, method, views), views, SamplingPlan(indices=teacher_context.kept))
     cache = Cache(folder, frozen, store, teacher_context.device, say)
@@ -137,11 +137,11 @@ def _absolute(path: str | None) -> str | None:
 
 def _check_maps(teacher_context: TeacherContext, method: DistillConfig) -> None:
     """UserError for a dense term without the maps that it compares."""
-    if method.dense and not teacher_context.frozen.map_dim:
+    if method.dense_weight and not teacher_context.frozen.map_dim:
         raise UserError(
-            f"the teacher {teacher_context.frozen.source} has no maps for a dense term: leave --method.dense out"
+            f"the teacher {teacher_context.frozen.source} has no maps for a dense term: leave --method.dense-weight out"
         )
-    if method.dense and teacher_context.cfg.cached_views:
+    if method.dense_weight and teacher_context.cfg.cached_views:
         raise UserError("kept answers have no maps, which the dense term compares: take --teacher.cached-views 0")
 
 
@@ -151,7 +151,7 @@ def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[V
         views,
         teacher_context.raw,
         center=bool(teacher_context.cfg.center),
-        maps=method.dense > 0,
+        maps=method.dense_weight > 0,
     )
 
 

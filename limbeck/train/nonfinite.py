@@ -39,7 +39,7 @@ def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoRet
         UserError: always; it names the step, the module, the rows and the views.
     """
     folder, method = run / NONFINITE, steps.method
-    advice = f"learning rate {steps.optim.lr}: {method.nonfinite_hint()}"
+    advice = f"learning rate {steps.optim.lr}: {method.nonfinite_hint}"
 
     def look(loss: LossOutput) -> None:
         total, norm = float(loss.total), float(clip_gradients(method.parameters(), None))

@@ -21,7 +21,7 @@ from tests.helpers import tiny
 from tests.helpers.tiny import COUNT, batch_for, configs, tiny_vit
 
 CONFIGS = configs()
-CLOCK = StepInfo(step=3, total_steps=10)
+STEP = StepInfo(step=3, total_steps=10)
 MICRO = (1, 2)  # micro-batches of a step
 
 
@@ -53,7 +53,7 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
         own = part(part(batch, micro, index), world_size(), rank())
         last = index == micro - 1
         with nullcontext() if last or method is asked else asked.no_sync():
-            loss = asked(own, CLOCK)
+            loss = asked(own, STEP)
             (loss.total / micro).backward()
         losses.append(detach(loss))
     loss = join(losses)
@@ -62,7 +62,7 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
         for parameter in method.parameters():
             if parameter.grad is not None:
                 parameter -= 0.1 * parameter.grad
-        method.after_step(loss, CLOCK)
+        method.after_step(loss, STEP)
     total = loss.total.clone()
     if world_size() > 1:
         dist.all_reduce(total)

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers.laws", "tests.helpers.told")
+pytest.register_assert_rewrite("tests.helpers.laws", "tests.helpers.distillers")

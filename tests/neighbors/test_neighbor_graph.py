@@ -157,10 +157,10 @@ def test_ivf_finds_nearly_all(max_similarity: float | None) -> None:
 def test_auto_searches_exactly_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(search.BLOCKS, "cpu", Blocks(100, 100))
     features, told = clustered(400, 8), list[str]()
-    assert neighbours(features, 3, say=told.append).search == "exact"
-    assert neighbours(features, 3, budget=0, say=told.append).search == "ivf"
+    assert neighbours(features, 3, say=distillers.append).search == "exact"
+    assert neighbours(features, 3, budget=0, say=distillers.append).search == "ivf"
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert neighbours(features, 3, budget=0, say=told.append).search == "exact"
+    assert neighbours(features, 3, budget=0, say=distillers.append).search == "exact"
     assert [sentence.split(": ")[1].split(",")[0] for sentence in told] == [
         "exact",
         "FAISS looks into 64 lists of 10",

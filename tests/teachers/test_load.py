@@ -247,7 +247,7 @@ def test_a_network_without_positions_takes_any_size_that_it_can_pool(tmp_path: P
 
 
 class Pair(nn.Module):
-    """A module that answers as it is told."""
+    """A module that answers as it is distillers."""
 
     def __init__(self, answer: str) -> None:
         super().__init__()
