@@ -1,8 +1,8 @@
-# Both commands do all their own set-up on a machine that has only Python 3.11 or newer.
+# Every command does all its own set-up on a machine that has only Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 
 demo: .venv/ready
 	$(BIN)/limbeck demo
@@ -15,7 +15,18 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Into build/site. Material and one of its plug-ins advertise their successors at every start; they are told not to.
+docs: export NO_MKDOCS_2_WARNING = true
+docs: export DISABLE_MKDOCS_2_WARNING = true
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.venv/docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@

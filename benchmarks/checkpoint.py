@@ -23,7 +23,7 @@ from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.runs.defaults import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig
-from limbeck.train.step import Steps
+from limbeck.train.step import StepRunner
 
 NETWORKS = {
     "ResNet-18": BackboneConfig(name="resnet18", image_size=32),
@@ -45,12 +45,12 @@ def measure(network: str, cfg: BackboneConfig, config: MethodConfig, folder: Pat
     store = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), np.uint8))
     train, path = TrainConfig(), folder / "checkpoint.ckpt"
     method = config.build(build_backbone(cfg))
-    steps = Steps(method, store, config.make_views(32), train, default_optim(cfg.name))
-    with closing(steps.loader.batches(0, 2)) as batches:
-        steps.take(batches, 0)
-        step = seconds(lambda: steps.take(batches, 1))
-    save = [seconds(lambda: save_checkpoint(path, 2, method, steps.optimizer, {})) for _ in range(ROUNDS)]
-    load = [seconds(lambda: load_checkpoint(path, method, steps.optimizer, {})) for _ in range(ROUNDS)]
+    runner = StepRunner(method, store, config.make_views(32), train, default_optim(cfg.name))
+    with closing(runner.loader.batches(0, 2)) as batches:
+        runner.train_step(batches, 0)
+        step = seconds(lambda: runner.train_step(batches, 1))
+    save = [seconds(lambda: save_checkpoint(path, 2, method, runner.optimizer, {})) for _ in range(ROUNDS)]
+    load = [seconds(lambda: load_checkpoint(path, method, runner.optimizer, {})) for _ in range(ROUNDS)]
     weights = sum(p.numel() for p in method.parameters() if p.requires_grad) / 1e6
     print(
         f"| {network} | {config.name} | {weights:.1f} M | {path.stat().st_size / 2**20:.0f} MiB | "

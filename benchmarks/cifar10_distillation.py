@@ -30,11 +30,11 @@ from torch import Tensor
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.probes import SgdConfig, fit_sgd
-from limbeck.evaluate.teacher_fidelity import fidelity
+from limbeck.evaluate.probes import SGDProbe, fit
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
+from limbeck.metrics.fidelity import fidelity
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load
@@ -43,7 +43,7 @@ from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher
 from limbeck.teachers.cache import Cache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.step import StepResult, Steps
+from limbeck.train.step import StepResult, StepRunner
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
@@ -79,14 +79,14 @@ def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> floa
 def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
     """Processor seconds of a step, from the end of one to the end of the next: the median of a run of 16."""
     ends: list[float] = []
-    take = Steps.take
+    train_step = StepRunner.train_step
 
-    def note(self: Steps, *given: Any, **named: Any) -> StepResult:
-        done = take(self, *given, **named)
+    def note(self: StepRunner, *given: Any, **named: Any) -> StepResult:
+        result = train_step(self, *given, **named)
         ends.append(time.process_time())
-        return done
+        return result
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(Steps, "take", note):
+    with tempfile.TemporaryDirectory() as folder, patch.object(StepRunner, "train_step", note):
         train(name, Path(folder) / "run", 16 / epoch, args)
     return median(b - a for a, b in pairwise(ends[2:]))
 
@@ -107,11 +107,11 @@ def teacher(args: argparse.Namespace) -> TeacherConfig:
 def line(name: str, train: Tensor, test: Tensor, theirs: Tensor, stores: tuple[Store, Store]) -> str:
     """A row of the table, from features of all training and all test images."""
     labels = [torch.from_numpy(np.array(store.labels)) for store in stores]
-    probe = SgdConfig(epochs=20, batch_size=1024, lr=0.1, seed=0)
-    heads = fit_sgd({0: train}, labels[0], 10, probe, CPU)
+    probe = SGDProbe(epochs=20, batch_size=1024, lr=0.1, seed=0)
+    heads = fit(probe, {0: train}, labels[0], 10, CPU)
     accuracies = knn_accuracy(train, labels[0], test, labels[1]), heads.accuracy({0: test}, labels[1], 1024)[0]
     kept = fidelity(test, theirs)
-    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.agreement))
+    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.neighbor_agreement))
     return f"| {name} | {shown} | {kept.cka:.3f} | {kept.student_rank:.1f} |"
 
 

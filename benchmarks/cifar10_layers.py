@@ -18,7 +18,7 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, Result
+from limbeck.evaluate import EvaluateConfig, EvaluationResult
 from limbeck.methods import MethodConfig, mocov3, sdssl
 from limbeck.models.backbone import BackboneConfig
 from limbeck.runs.api import evaluate_run, pretrain
@@ -34,7 +34,7 @@ ARMS: dict[str, MethodConfig] = {
 VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2})
 
 
-def result_of(arm: str, seed: int, args: argparse.Namespace) -> Result:
+def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult:
     """The evaluation of one run, trained first if it is not there."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
@@ -42,7 +42,7 @@ def result_of(arm: str, seed: int, args: argparse.Namespace) -> Result:
         optim = OptimConfig(lr=1e-3, weight_decay=0.05)
         pretrain(args.train, run, method=ARMS[arm], backbone=VIT, optim=optim, training=train)
         evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="sgd", linear_epochs=20))
-    return Result.load(run / RESULT)
+    return EvaluationResult.load(run / RESULT)
 
 
 def spread(values: list[float]) -> str:
@@ -51,19 +51,26 @@ def spread(values: list[float]) -> str:
     return f"{100 * mean(values):.1f}{deviation}"
 
 
-def print_table(results: dict[str, list[Result]], metric: str) -> None:
+def value(result: EvaluationResult, index: int, metric: str) -> float:
+    """Return a metric of one layer, which was measured."""
+    found = result.layers[index].values[metric]
+    assert found is not None
+    return found
+
+
+def print_table(results: dict[str, list[EvaluationResult]], metric: str) -> None:
     """A line per layer: the untrained network, then every arm."""
     print(f"\n{metric}, %\n\n| layer | untrained | {' | '.join(results)} |\n|{'---|' * (len(results) + 2)}")
     first = next(iter(results.values()))
-    for index, row in enumerate(first[0].rows):
-        untrained = spread([getattr(r.rows[index], f"random_{metric}") for r in first])
-        cells = [spread([getattr(r.rows[index], metric) for r in found]) for found in results.values()]
-        print(f"| {row.tap} | {untrained} | {' | '.join(cells)} |")
+    for index, layer in enumerate(first[0].layers):
+        untrained = spread([value(r, index, f"untrained_{metric}") for r in first])
+        cells = [spread([value(r, index, metric) for r in found]) for found in results.values()]
+        print(f"| {layer.depth} | {untrained} | {' | '.join(cells)} |")
     wins = [
-        sum(getattr(a, metric) > getattr(b, metric) for a, b in zip(ours.rows, theirs.rows, strict=True))
+        sum(value(ours, index, metric) > value(theirs, index, metric) for index in range(len(ours.layers)))
         for ours, theirs in zip(results["sdssl"], results["host"], strict=True)
     ]
-    print(f"\nlayers at which SDSSL beats its host, per seed: {wins} of {len(first[0].rows)}")
+    print(f"\nlayers at which SDSSL beats its host, per seed: {wins} of {len(first[0].layers)}")
 
 
 def main() -> None:

@@ -21,10 +21,10 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, Result, evaluate
+from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.models.backbone import BackboneConfig
-from limbeck.models.encoder_io import load
+from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -78,7 +78,7 @@ def seconds_per_step(method: MethodConfig, store: str, epoch: int) -> float:
     return (long - short) / 16
 
 
-def result_of(name: str, method: MethodConfig, args: argparse.Namespace) -> Result:
+def result_of(name: str, method: MethodConfig, args: argparse.Namespace) -> EvaluationResult:
     """The evaluation of one run, trained first if it is not there."""
     run = Path(args.out) / f"{name}-{args.seed}"
     if not (run / RESULT).exists():
@@ -87,8 +87,10 @@ def result_of(name: str, method: MethodConfig, args: argparse.Namespace) -> Resu
         spent = train(method, args.train, run, steps / epoch, args.seed)
         print(f"{name}, seed {args.seed}: {steps} steps in {spent:.0f} s of processor time", flush=True)
         cfg = EvaluateConfig(latency=False, linear="sgd", linear_epochs=20, progress=False)
-        evaluate(load(run), Store.open(args.train), Store.open(args.test), cfg).save(run / RESULT)
-    return Result.load(run / RESULT)
+        how = load_preprocessing(run)
+        result = evaluate(load(run), Store.open(args.train), Store.open(args.test), cfg, preprocessing=how)
+        result.save(run / RESULT)
+    return EvaluationResult.load(run / RESULT)
 
 
 def main() -> None:
@@ -103,9 +105,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.methods:
-        row = result_of(name, arms()[name], args).rows[-1]
-        scores = " | ".join(f"{100 * (value or 0):.1f}" for value in (row.knn, row.five_nn, row.linear))
-        print(f"| {name} | {scores} | {row.effective_rank:.1f} |", flush=True)
+        values = result_of(name, arms()[name], args).layers[-1].values
+        scores = " | ".join(f"{100 * (values[column] or 0):.1f}" for column in ("knn", "knn5", "linear"))
+        print(f"| {name} | {scores} | {values['effective_rank']:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -62,12 +62,13 @@ def main() -> None:
     )
     seconds = time.perf_counter() - start
     result = evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="none"))
-    last = result.rows[-1]
-    assert last.knn is not None
-    assert last.random_knn is not None
+    last = result.layers[-1].values
+    knn, untrained = last["knn"], last["untrained_knn"]
+    assert knn is not None
+    assert untrained is not None
     pixels = raw_pixels(Store.open(args.train), Store.open(args.test))
     print(f"{seconds:.0f} s of training on {torch.get_num_threads()} threads, {args.epochs} epochs, seed {args.seed}")
-    print(f"20-NN: {100 * last.knn:.1f} %; untrained {100 * last.random_knn:.1f} %; raw pixels {100 * pixels:.1f} %")
+    print(f"20-NN: {100 * knn:.1f} %; untrained {100 * untrained:.1f} %; raw pixels {100 * pixels:.1f} %")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.core.devices import choose_device, resolve_bf16
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
@@ -27,7 +28,6 @@ from limbeck.data.store.store import Store
 from limbeck.methods import simclr
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
-from limbeck.train.launch import choose_accelerator, choose_precision
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
 
@@ -43,8 +43,8 @@ class Bench:
 
     def __init__(self, cfg: BackboneConfig, batch: int, steps: int) -> None:
         self.cfg = TrainConfig(epochs=1, batch_size=batch, log_every_steps=1, eval_every_epochs=0)
-        self.device = torch.device(choose_accelerator(self.cfg))
-        self.bf16 = choose_precision(self.cfg, choose_accelerator(self.cfg)) == "bf16"
+        self.device = choose_device(self.cfg.accelerator)
+        self.bf16 = resolve_bf16(self.cfg.precision, self.device)
         pixels = np.random.default_rng(0).integers(0, 256, (batch * steps, SIZE, SIZE, 3), np.uint8)
         self.store = Store.from_arrays(pixels)
         self.method = simclr.SimCLRConfig(views="simclr").build(build_backbone(cfg))

@@ -21,7 +21,7 @@ from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.runs.defaults import default_optim
 from limbeck.train.config import TrainConfig
 from limbeck.train.health.read import HealthReader
-from limbeck.train.step import Steps
+from limbeck.train.step import StepRunner
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SMALL_VIT = {"patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 2}
@@ -46,14 +46,14 @@ def measure(name: str, cfg: BackboneConfig, rounds: int) -> None:
     store = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), np.uint8))
     config = method_config("sdssl")()
     method = config.build(build_backbone(cfg))
-    steps = Steps(method, store, config.make_views(32), train, default_optim(cfg.name))
-    examiner = HealthReader(method, steps.loader, steps.fabric)
+    runner = StepRunner(method, store, config.make_views(32), train, default_optim(cfg.name))
+    examiner = HealthReader(method, runner.loader, runner.fabric)
     taken, read = [], []
-    with closing(steps.loader.batches(0, rounds + 1)) as batches:
-        steps.take(batches, 0)
+    with closing(runner.loader.batches(0, rounds + 1)) as batches:
+        runner.train_step(batches, 0)
         examiner.read()
         for step in range(1, rounds + 1):
-            taken.append(seconds(lambda step=step: steps.take(batches, step)))  # type: ignore[misc]
+            taken.append(seconds(lambda step=step: runner.train_step(batches, step)))  # type: ignore[misc]
             read.append(seconds(examiner.read))
     shares = [100 * reading / (train.health_every_steps * step) for reading, step in zip(read, taken, strict=True)]
     print(

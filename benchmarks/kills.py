@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from tests.helpers.kills import METHODS, choose, differences, kill_and_resume, run, write_store
 
-MOMENTS = ("step", "checkpoint", "probe", "row", "encoder", "start", "checkpoint")
+MOMENTS = ("step", "checkpoint", "evaluation", "row", "encoder", "start", "checkpoint")
 
 
 def main() -> None:

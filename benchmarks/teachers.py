@@ -84,7 +84,10 @@ def steps(folder: Path) -> dict[str, float]:
     for _ in range(STEPS):
         for name, (method, _) in arms.items():
             began = time.process_time()
-            step(method, loaders[name].fixed_batch(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)))
+            step(
+                method,
+                loaders[name].fixed_batch(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)),
+            )
             times[name].append(time.process_time() - began)
         images = torch.randn(BATCH, 3, 224, 224)
         began = time.process_time()

@@ -1,36 +1,34 @@
-"""Limbeck: from a folder of unlabelled images to a small, strong vision backbone that can be cut at any layer.
+"""Limbeck: turn unlabeled images into a small, strong vision backbone that can be cut at any layer.
 
-The names below are imported when they are first used, so that `import limbeck` costs nothing.
+The names below are imported when they are first used, so that `import limbeck` is quick.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
+    from limbeck.evaluate.config import EvaluateConfig
+    from limbeck.models.backbone import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.runs.api import distill, evaluate_run, plan, pretrain, resume
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.train.config import TrainConfig
+    from limbeck.train.optim import OptimConfig
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Store": "limbeck.data.store.store",
-    "build_store": "limbeck.data.store.open",
-    "check": "limbeck.data.check.scan",
-    "open_store": "limbeck.data.store.open",
-    "load": "limbeck.models.encoder_io",
-    "load_preprocessing": "limbeck.models.encoder_io",
-    "distill": "limbeck.runs.api",
-    "evaluate_run": "limbeck.runs.api",
-    "plan": "limbeck.runs.api",
-    "pretrain": "limbeck.runs.api",
-    "resume": "limbeck.runs.api",
-}
-
 __all__ = [
+    "BackboneConfig",
+    "EvaluateConfig",
+    "OptimConfig",
     "Store",
+    "TeacherConfig",
+    "TrainConfig",
+    "UserError",
     "build_store",
     "check",
     "distill",
@@ -43,8 +41,33 @@ __all__ = [
     "resume",
 ]
 
+_HOMES = {
+    "BackboneConfig": "limbeck.models.backbone",
+    "EvaluateConfig": "limbeck.evaluate.config",
+    "OptimConfig": "limbeck.train.optim",
+    "Store": "limbeck.data.store.store",
+    "TeacherConfig": "limbeck.teachers.config",
+    "TrainConfig": "limbeck.train.config",
+    "UserError": "limbeck.core.errors",
+    "build_store": "limbeck.data.store.open",
+    "check": "limbeck.data.check.scan",
+    "distill": "limbeck.runs.api",
+    "evaluate_run": "limbeck.runs.api",
+    "load": "limbeck.models.encoder_io",
+    "load_preprocessing": "limbeck.models.encoder_io",
+    "open_store": "limbeck.data.store.open",
+    "plan": "limbeck.runs.api",
+    "pretrain": "limbeck.runs.api",
+    "resume": "limbeck.runs.api",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"limbeck has no public name '{name}'; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names that have been imported and those that will be when they are used."""
+    return sorted({*globals(), *__all__})

@@ -30,7 +30,7 @@ from limbeck.data.samples import write_digits
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, Result, Row
+from limbeck.evaluate import EvaluateConfig, EvaluationResult, LayerResult
 from limbeck.export import Format, export
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import SDSSLConfig
@@ -82,7 +82,7 @@ def demo(out: Path, epochs: int, say: Say, plan: Plan | None = None) -> Path:
     best = cheapest_cut(results["sdssl"])
     assert best is not None, "the digits have labels"
     for format in ("onnx", "timm"):
-        _export(runs["sdssl"], out / f"sdssl-layer{best.tap}-{format}", best, format, say)
+        _export(runs["sdssl"], out / f"sdssl-layer{best.depth}-{format}", best, format, say)
     return write_report([runs["sdssl"], runs[plan.host.name]], out / "report.html")
 
 
@@ -119,32 +119,32 @@ def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig,
         resume(run)
 
 
-def _judge(run: Path, stores: Mapping[str, Store], cfg: EvaluateConfig, say: Say) -> Result:
+def _judge(run: Path, stores: Mapping[str, Store], cfg: EvaluateConfig, say: Say) -> EvaluationResult:
     file = run / RESULT
     if file.exists():
-        return Result.load(file)
+        return EvaluationResult.load(file)
     say(f"judging every layer of {run.name}")
     return evaluate_run(run, str(stores["train"].path), str(stores["test"].path), cfg)
 
 
-def _export(run: Path, out: Path, row: Row, format: Format, say: Say) -> None:
+def _export(run: Path, out: Path, row: LayerResult, format: Format, say: Say) -> None:
     if not out.exists():
-        done = export(run, out, row.tap, format)
+        done = export(run, out, row.depth, format)
         say(f"{run.name} cut at layer {done.depth}: {done.file_bytes / 1e6:.1f} MB, {done.latency_ms:.2f} ms per image")
     say(f"  {format}: {out}")
 
 
-def table(results: Mapping[str, Result]) -> str:
+def table(results: Mapping[str, EvaluationResult]) -> str:
     """k-NN and linear accuracy of each run beside the untrained network, layer by layer, as text."""
     names = ["untrained", *results]
     pair = " ".join(f"{name:>10}" for name in names)
     lines = [f"{'':24}{'k-NN %':^{len(pair)}}   {'linear %':^{len(pair)}}", f"layer  GFLOPs  latency  {pair}   {pair}"]
-    for rows in zip(*(result.rows for result in results.values()), strict=True):
-        row = rows[0]
-        latency = f"{row.latency_ms:.2f} ms" if row.latency_ms is not None else "-"
-        knn = [row.random_knn, *(row.knn for row in rows)]
-        linear = [row.random_linear, *(row.linear for row in rows)]
-        lines.append(f"{row.tap:>5}  {row.gflops:6.4f}  {latency:>7}  {_cells(knn)}   {_cells(linear)}")
+    for layers in zip(*(result.layers for result in results.values()), strict=True):
+        first = layers[0].values
+        latency = f"{ms:.2f} ms" if (ms := first.get("latency_ms")) is not None else "-"
+        knn = [first.get("untrained_knn"), *(layer.values.get("knn") for layer in layers)]
+        linear = [first.get("untrained_linear"), *(layer.values.get("linear") for layer in layers)]
+        lines.append(f"{layers[0].depth:>5}  {first['gflops']:6.4f}  {latency:>7}  {_cells(knn)}   {_cells(linear)}")
     return "\n".join(lines)
 
 

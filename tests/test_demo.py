@@ -14,7 +14,7 @@ from limbeck import demo as module
 from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
 from limbeck.demo import Plan, demo
-from limbeck.evaluate.results import Result
+from limbeck.evaluate.results import EvaluationResult
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig
@@ -51,10 +51,11 @@ def test_both_runs_had_the_same_budget_and_are_judged(finished: tuple[Path, list
     for name in ("sdssl", "simclr"):
         rows = list(csv.DictReader((out / "runs" / name / "metrics.csv").read_text().splitlines()))
         assert rows[-1]["step"] == "5"
-        result = Result.load(out / "runs" / name / "result.json")
-        assert [row.tap for row in result.rows] == [1, 2]
+        result = EvaluationResult.load(out / "runs" / name / "result.json")
+        assert [layer.depth for layer in result.layers] == [1, 2]
         assert result.test.images == 40
-        assert None not in [row.random_knn for row in result.rows] + [row.linear for row in result.rows]
+        for layer in result.layers:
+            assert {"knn", "linear", "untrained_knn", "untrained_linear"} <= set(layer.values)
     text = (out / "report.html").read_text(encoding="utf-8")
     assert "<b>sdssl</b>" in text
     assert "<b>simclr</b>" in text
@@ -64,9 +65,8 @@ def test_what_is_said_is_the_table_and_where_things_are(finished: tuple[Path, li
     out, said = finished
     table = next(text for text in said if "k-NN %" in text).splitlines()
     assert table[1].split()[:6] == ["layer", "GFLOPs", "latency", "untrained", "simclr", "sdssl"]
-    first = Result.load(out / "runs" / "sdssl" / "result.json").rows[0]
-    assert first.knn is not None
-    assert table[2].split()[6] == f"{100 * first.knn:.1f}"
+    first = EvaluationResult.load(out / "runs" / "sdssl" / "result.json").layers[0]
+    assert table[2].split()[6] == f"{100 * (first.values['knn'] or 0):.1f}"
     assert any(str(path) in line for path in out.glob("sdssl-layer*-onnx") for line in said)
 
 
@@ -98,13 +98,14 @@ def test_a_second_time_uses_what_is_there(finished: tuple[Path, list[str]]) -> N
 def test_a_run_that_was_stopped_goes_on(finished: tuple[Path, list[str]]) -> None:
     out, _ = finished
     run = out / "runs" / "simclr"
-    before = Result.load(run / "result.json")
+    before = EvaluationResult.load(run / "result.json")
     os.rename(run / "encoder", run / "elsewhere")
     (run / "result.json").unlink()
     said: list[str] = []
     demo(out, 1, said.append, TINY)
     assert any("going on" in text for text in said)
-    assert [row.knn for row in Result.load(run / "result.json").rows] == [row.knn for row in before.rows]
+    again = EvaluationResult.load(run / "result.json")
+    assert [layer.values["knn"] for layer in again.layers] == [layer.values["knn"] for layer in before.layers]
 
 
 def test_runs_of_another_length_are_not_touched(finished: tuple[Path, list[str]]) -> None:

@@ -16,10 +16,13 @@ import torch
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
+import limbeck
 from limbeck import export as export_module
 from limbeck.core.errors import UserError
-from limbeck.export import Preprocessing, export, load, load_preprocessing, save_encoder
+from limbeck.export import export
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
+from tests.helpers.errors import raises
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREPROCESSING = Preprocessing(image_size=32, store_size=32, mean=MEAN, std=STD)
@@ -114,7 +117,7 @@ def test_timm_prepares_images_as_the_encoder_expects(size: int, store: int) -> N
     assert resize.size == (size * store // side, size * store // side)
 
 
-def test_an_onnx_file_answers_like_pytorch_for_any_batch(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+def test_an_onnx_file_equals_pytorch_for_any_batch(run: tuple[Path, Backbone], tmp_path: Path) -> None:
     result = export(run[0], tmp_path / "onnx", depth=2, format="onnx")
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
     for count in (1, 4, 7):
@@ -124,7 +127,12 @@ def test_an_onnx_file_answers_like_pytorch_for_any_batch(run: tuple[Path, Backbo
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert sorted(file.name for file in result.path.iterdir()) == ["model.json", "model.onnx"]
     written = json.loads((result.path / "model.json").read_text())
-    assert written["preprocessing"] == {**written["preprocessing"], "image_size": 32, "mean": list(MEAN), "std": list(STD)}
+    assert written["preprocessing"] == {
+        **written["preprocessing"],
+        "image_size": 32,
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
     assert (written["depth"], written["dim"], written["difference"]) == (2, 24, result.difference)
     assert 0 <= result.difference < 1e-4
     assert result.file_bytes == (result.path / "model.onnx").stat().st_size
@@ -132,31 +140,61 @@ def test_an_onnx_file_answers_like_pytorch_for_any_batch(run: tuple[Path, Backbo
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_batch_axis_of_an_onnx_file_has_its_name(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+    export(run[0], tmp_path / "onnx", format="onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    (images_in,), (features,) = session.get_inputs(), session.get_outputs()
+    assert (images_in.name, images_in.shape) == ("images", ["batch", 3, 32, 32])
+    assert (features.name, features.shape) == ("features", ["batch", 24])
+
+
+@pytest.mark.parametrize("format", ["timm", "onnx", "torch"])
+def test_no_exported_file_names_a_folder_of_this_machine(tmp_path: Path, format: Any) -> None:
+    config = {"store": "/home/ada/.cache/train-28", "teacher": {"name": r"C:\Users\ada\big"}, "sizes": [1, "/a/b"]}
+    folder, backbone = saved(tmp_path / "run", VIT)
+    save_encoder(backbone, folder / "encoder", PREPROCESSING, {"run": config, "method": "simclr"})
+    export(folder, tmp_path / "out", format=format)
+    provenance = {"run": {"store": "train-28", "teacher": {"name": "big"}, "sizes": [1, "b"]}, "method": "simclr"}
+    name = "config.json" if format == "timm" else "model.json"
+    written = json.loads((tmp_path / "out" / name).read_text())
+    assert (written["limbeck"] if format == "timm" else written)["provenance"] == provenance
+    for file in (tmp_path / "out").iterdir():
+        content = file.read_bytes()
+        for private in (
+            "/home/ada",
+            "Users",
+            Path(limbeck.__file__).parents[1],
+            Path(timm.__file__).parents[1],
+            tmp_path,
+        ):
+            assert str(private).encode() not in content, file.name
+
+
 @torch.no_grad()
-def test_normalisation_can_live_in_the_onnx_file(tmp_path: Path) -> None:
+def test_normalization_can_be_folded_into_the_onnx_file(tmp_path: Path) -> None:
     folder, backbone = saved(tmp_path / "run", NETWORKS["resnet-small"])
     export(folder, tmp_path / "out", format="onnx", fold_preprocessing=True)
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    normalised = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    normalized = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     found = torch.from_numpy(session.run(None, {"images": pixels.numpy()})[0])
-    torch.testing.assert_close(found, backbone(normalised).final, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, backbone(normalized).final, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_a_torch_program_answers_like_the_network(run: tuple[Path, Backbone], tmp_path: Path) -> None:
+def test_a_torch_program_equals_the_network(run: tuple[Path, Backbone], tmp_path: Path) -> None:
     result = export(run[0], tmp_path / "out", format="torch")
     program = torch.export.load(result.path / "model.pt2").module()
     torch.testing.assert_close(program(images(4)), run[1](images(4)).final)
 
 
-@pytest.mark.parametrize("answer", [0.0, math.nan])
-def test_a_file_that_differs_is_not_kept(
-    answer: float, run: tuple[Path, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_file_that_differs_is_removed(
+    value: float, run: tuple[Path, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(*args: Any) -> Callable[[Tensor], Tensor]:
         (args[-1] / "config.json").write_text("{}")
-        return lambda batch: torch.full((len(batch), 24), answer)
+        return lambda batch: torch.full((len(batch), 24), value)
 
     monkeypatch.setattr(export_module, "_write_timm", other)
     with pytest.raises(RuntimeError, match="differs from the network"):
@@ -169,7 +207,7 @@ def test_nothing_is_overwritten(run: tuple[Path, Backbone], tmp_path: Path) -> N
     out.mkdir()
     export(run[0], out)
     before = {file: file.read_bytes() for file in out.iterdir()}
-    with pytest.raises(UserError, match="not an empty folder"):
+    with raises("out-not-empty", out):
         export(run[0], out, depth=1)
     assert {file: file.read_bytes() for file in out.iterdir()} == before
 
@@ -186,9 +224,9 @@ def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(UserError, match=r"Depth 9 .* 1 to 3"):
         load(run[0], depth=9)
-    with pytest.raises(UserError, match="did you mean 'onnx'"):
+    with raises("unknown-format", "onx", "did you mean 'onnx'"):
         export(run[0], tmp_path / "out", format="onx")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="cannot hold the normalisation"):
+    with raises("fold-needs-onnx-or-torch"):
         export(run[0], tmp_path / "out", fold_preprocessing=True)
     (run[0] / "encoder" / "model.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="not the network"):

@@ -13,7 +13,7 @@ from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, evaluate
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
-from limbeck.models.encoder_io import load
+from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.api import pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -77,17 +77,17 @@ def score(machine: Machine, arm: Arm) -> dict[str, Any]:
     )
     spent = time.perf_counter() - start
     cfg = EvaluateConfig(latency=False, linear=arm.linear, linear_epochs=30, progress=False, batch_size=1024)  # type: ignore[arg-type]
-    result = evaluate(load(run), bank, queries, cfg)
-    row = result.rows[-1]
+    result = evaluate(load(run), bank, queries, cfg, preprocessing=load_preprocessing(run))
+    values = result.layers[-1].values
     return {
         "arm": arm.name,
         "epochs": arm.epochs,
         "batch": arm.batch,
         "train_s": round(spent, 1),
         "images_per_s": round(arm.epochs * len(bank) / spent),
-        "knn": round(100 * (row.knn or 0), 2),
-        "linear": None if row.linear is None else round(100 * row.linear, 2),
-        "knn_by_stage": [round(100 * (r.knn or 0), 1) for r in result.rows],
+        "knn": round(100 * (values["knn"] or 0), 2),
+        "linear": None if (linear := values.get("linear")) is None else round(100 * linear, 2),
+        "knn_by_stage": [round(100 * (layer.values["knn"] or 0), 1) for layer in result.layers],
     }
 
 

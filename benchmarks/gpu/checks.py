@@ -170,7 +170,16 @@ def fresh() -> Method:
 def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Method:
     """Trains and returns the method."""
     method = fresh()
-    train(method, store, view_specs(preset("simclr", 32)), cfg, OptimConfig(lr=1e-3), run, config=to_json(QUARTER), resume=resume)
+    train(
+        method,
+        store,
+        view_specs(preset("simclr", 32)),
+        cfg,
+        OptimConfig(lr=1e-3),
+        run,
+        config=to_json(QUARTER),
+        resume=resume,
+    )
     return method
 
 

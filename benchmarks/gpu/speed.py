@@ -1,4 +1,4 @@
-"""How fast: views, steps against the backbone's bare arithmetic, neighbours."""
+"""How fast: views, steps against the backbone's bare arithmetic, neighbors."""
 
 import time
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.neighbors.graph import neighbours
+from limbeck.neighbors.graph import build_graph
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
-from limbeck.train.step import Steps
+from limbeck.train.step import StepRunner
 
 NETWORKS = {
     "resnet18-32": (BackboneConfig(name="resnet18", image_size=32), 512, 32),
@@ -49,7 +49,9 @@ def rates(images: Tensor, view: View, machine: Machine) -> dict[str, float]:
         augment(images, view, params, view.mean, view.std)
 
     spent = per_call(one, machine, 2 if machine.toy else 30)
-    drawn = per_call(lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30)
+    drawn = per_call(
+        lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30
+    )
     return {"views_per_s": round(count / spent), "ms": round(1e3 * spent, 2), "draw_ms": round(1e3 * drawn, 2)}
 
 
@@ -91,23 +93,23 @@ def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: i
     store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
     settings = TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0, compile=compiled)
-    steps = Steps(method, store, view_specs(preset("simclr", cfg.image_size or 224)), settings, OptimConfig())
+    runner = StepRunner(method, store, view_specs(preset("simclr", cfg.image_size or 224)), settings, OptimConfig())
     count = 1 if machine.toy else 20
     if machine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    batches: Iterator[Batch] = steps.loader.batches(0, 3 + count)
+    batches: Iterator[Batch] = runner.loader.batches(0, 3 + count)
     for step in range(3):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     start = time.perf_counter()
     for step in range(3, 3 + count):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     whole = (time.perf_counter() - start) / count
-    ready = next(steps.loader.batches(0, 1))
+    ready = next(runner.loader.batches(0, 1))
     bare = bare_seconds(machine, method.backbone, ready, count)
     peak = torch.cuda.max_memory_allocated() / 2**30 if machine.device.type == "cuda" else 0.0
-    made = per_call(lambda e: next(steps.loader.batches(e, e + 1)), machine, count)
+    made = per_call(lambda e: next(runner.loader.batches(e, e + 1)), machine, count)
     return {
         "step_ms": round(1e3 * whole, 2),
         "images_per_s": round(batch / whole),
@@ -132,13 +134,13 @@ def bare_seconds(machine: Machine, backbone, batch: Batch, count: int) -> float:
 
 
 def graph(machine: Machine) -> Findings:
-    """Ten exact neighbours of unit rows in clusters."""
+    """Ten exact neighbors of unit rows in clusters."""
     for rows, width in ((100_000, 768), (400_000, 768)) if not machine.toy else ((500, 16),):
         generator = np.random.default_rng(0)
         centres = generator.standard_normal((rows // 50 + 1, width), np.float32)
         vectors = centres[np.arange(rows) % len(centres)] + generator.standard_normal((rows, width), np.float32)
         start = time.perf_counter()
-        neighbours(vectors, 10, device=machine.device)
+        build_graph(vectors, 10, device=machine.device)
         spent = time.perf_counter() - start
         yield {"rows": rows, "width": width, "seconds": round(spent, 1)}
 
@@ -151,20 +153,20 @@ def profile(machine: Machine) -> Findings:
     cfg, batch, store_size = TOY["toy"] if machine.toy else NETWORKS["resnet18-32"]
     store: Store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
-    steps = Steps(
+    runner = StepRunner(
         method,
         store,
         view_specs(preset("simclr", 32)),
         TrainConfig(epochs=100, batch_size=batch, eval_every_epochs=0),
         OptimConfig(),
     )
-    batches = steps.loader.batches(0, 10)
+    batches = runner.loader.batches(0, 10)
     for step in range(5):
-        steps.take(batches, step)
+        runner.train_step(batches, step)
     wait(machine)
     with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         for step in range(5, 8):
-            steps.take(batches, step)
+            runner.train_step(batches, step)
         wait(machine)
     rows = found.key_averages()
     launches = (

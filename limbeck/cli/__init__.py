@@ -1,61 +1,105 @@
-"""The command line: one verb, one function call, one path or one table.
+"""The command line: each verb is one function call that returns one result.
 
-Exit codes: 0 done, 1 the data, a run or a setting is wrong, 2 the command itself is, 128 + signal stopped on request.
+Exit status: 0 done; 1 the data, a run or a setting is wrong; 2 the command line is wrong; 3 an unexpected error, whose
+traceback is in a file; 128 + the signal's number when stopped on request (130 for Ctrl-C).
 """
 
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
+from itertools import groupby
 
-from limbeck.cli import data, results, training
-from limbeck.cli.arguments import tell
-from limbeck.core.errors import UserError, did_you_mean
+from limbeck.cli import arguments, data, results, training
+from limbeck.cli.arguments import has_flag
+from limbeck.cli.command import Command, Output, UsageError
+from limbeck.cli.completion import completion_command
+from limbeck.cli.output import as_failure, show, show_failure
+from limbeck.core.errors import did_you_mean
+from limbeck.core.logs import configure
 
-VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "check": (data.check, "find what is wrong with images before training does"),
-    "store": (data.store, "decode images once into a store"),
-    "methods": (training.methods, "what there is to train with, what it costs and when to use it"),
-    "plan": (training.plan, "what a training would cost: speed, memory, batch, hours, disk"),
-    "pretrain": (training.pretrain, "train a backbone on unlabelled images"),
-    "distill": (training.distill, "teach a small network what a large one says of unlabelled images"),
-    "resume": (training.resume, "go on with a run that was stopped or killed"),
-    "evaluate": (results.evaluate, "judge every layer of a run, beside the untrained network"),
-    "export": (results.export, "write the network, cut at a depth, for timm, ONNX or PyTorch"),
-    "report": (results.report, "one HTML page about runs"),
-    "demo": (results.demo, "the whole way on real handwritten digits, in minutes"),
+__all__ = ["VERBS", "Command", "Output", "UsageError", "main"]
+
+VERBS: dict[str, Command] = {
+    "check": data.CHECK,
+    "store": data.STORE,
+    "methods": training.METHODS,
+    "plan": training.PLAN,
+    "pretrain": training.PRETRAIN,
+    "distill": training.DISTILL,
+    "resume": training.RESUME,
+    "evaluate": results.EVALUATE,
+    "report": results.REPORT,
+    "export": results.EXPORT,
+    "demo": results.DEMO,
 }
+VERBS["completion"] = completion_command(VERBS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs a command and exits."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_usage())
-        sys.exit(0 if argv else 2)
-    if argv[0] not in VERBS:
-        _fail(f"unknown command '{argv[0]}'{did_you_mean(argv[0], VERBS)}; `limbeck --help` lists them", 2)
+    """Run a command; exit unless it succeeds."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        VERBS[argv[0]][0](argv[1:])
-    except UserError as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
-    except Exception as error:
-        from limbeck.core.distributed import is_rank0
-        from limbeck.train.interrupt import Interrupted
+        _run(words)
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = as_failure(error, words)
+        verbose = has_flag(words, "-v", "--verbose")
+        if verbose and failure.traceback_file:
+            traceback.print_exception(error)
+        show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
+        sys.exit(failure.status)
 
-        if not isinstance(error, Interrupted):
-            raise
-        if is_rank0():
-            tell(str(error))
-        sys.exit(error.code)
+
+def _run(words: list[str]) -> None:
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        print(f"limbeck {_version()}")
+        return
+    verb, *argv = words
+    if verb not in VERBS:
+        hint = did_you_mean(verb, [*VERBS, "help"])
+        raise UsageError(f"unknown command '{verb}'{hint}; `limbeck help` lists them", code="unknown-command")
+    _configure_logging(argv)
+    command = VERBS[verb]
+    args, output = arguments.parse(command.arguments(argv), argv, verb, command.help)
+    result = command.run(args)
+    show(result, as_json=output.json)
+    if result.error:
+        raise result.error
+
+
+def _configure_logging(argv: Sequence[str]) -> None:
+    """Choose the level of messages before anything is parsed, so that parsing can log as well."""
+    verbose, quiet = has_flag(argv, "-v", "--verbose"), has_flag(argv, "-q", "--quiet")
+    configure(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+def _version() -> str:
+    from limbeck import __version__
+
+    return __version__
 
 
 def _usage() -> str:
-    lines = [f"  {verb:10}{line}" for verb, (_, line) in VERBS.items()]
-    head = "usage: limbeck COMMAND ...   (limbeck COMMAND --help explains each)\n"
-    return "\n".join([head, "From a folder of unlabelled images to a small, strong vision backbone.\n", *lines])
-
-
-def _fail(message: str, code: int) -> None:
-    tell(f"limbeck: {message}")
-    sys.exit(code)
+    """Return the help of the whole command line, with the verbs by group."""
+    lines = [
+        "usage: limbeck COMMAND [OPTIONS]",
+        "",
+        "Turn unlabeled images into a small, strong vision backbone.",
+    ]
+    for group, verbs in groupby(VERBS.items(), key=lambda item: item[1].group):
+        lines += ["", f"{group}:", *(f"  {verb:10}  {command.summary}" for verb, command in verbs)]
+    lines += [
+        "  help        Explain a command: `limbeck help COMMAND` is `limbeck COMMAND --help`",
+        "",
+        "Every command takes --help, --json, --quiet and --verbose; `limbeck --version` prints the version.",
+    ]
+    return "\n".join(lines)

@@ -1,72 +1,168 @@
-"""Words of a command: how they become typed arguments, and where answers go."""
+"""Typed arguments of a command: frozen dataclasses whose fields are the flags, read by tyro."""
 
+import dataclasses
 import json
-import sys
+import types
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+    UnsupportedTypeAnnotationError,
+)
 
 T = TypeVar("T")
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""A flag without a `--no-` form."""
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Out = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+FLATTENED = tyro.conf.arg(name="")
+"""On a nested configuration: its flags have no prefix. On a field of one: the prefix alone is the flag."""
+_NOT_BOTH = tyro.conf.create_mutex_group(required=False, title="messages")
 
 
-def parse(kind: type[T], argv: Sequence[str], verb: str) -> T:
-    """The dataclass `kind` from the words after a verb; exits with help or with what is wrong."""
-    return tyro.cli(kind, args=list(argv), prog=f"limbeck {verb}", registry=_json_arguments())
+@dataclass(frozen=True, kw_only=True)
+class OutputArgs:
+    """Options that every command has."""
+
+    json: Flag = False
+    """Print the result, or the error, as one JSON object on stdout."""
+    quiet: Annotated[Flag, _NOT_BOTH, tyro.conf.arg(aliases=("-q",))] = False
+    """Print the result, warnings and errors only."""
+    verbose: Annotated[Flag, _NOT_BOTH, tyro.conf.arg(aliases=("-v",))] = False
+    """Print details as well, the code of an error, and the traceback of an unexpected one."""
 
 
-def take_names(argv: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Splits `--flag NAME` and `--flag=NAME` from the rest: these names decide which options there are."""
-    found: dict[str, str] = {}
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in flags:
-            found[flag] = value if equals else next(words, "")
-        else:
-            rest.append(word)
-    return found, rest
+class Parsed(NamedTuple):
+    """The arguments of one command and the options that all commands share."""
+
+    args: Any
+    output: OutputArgs
 
 
-def print_once(result: Path) -> None:
-    """The result of a command that several processes may run."""
-    from limbeck.core.distributed import is_rank0
-
-    if is_rank0():
-        print(result)
-
-
-def tell(message: str) -> None:
-    """A line for people, on stderr."""
-    print(message, file=sys.stderr)
+def parse(kind: type[Any], argv: Sequence[str], verb: str, help_text: str) -> Parsed:
+    """Read `argv` into the dataclass `kind`; exit with the help, or with status 2 and what is wrong."""
+    command = with_output(kind)
+    parsed = tyro.cli(command, args=list(argv), prog=f"limbeck {verb}", description=help_text, registry=tyro_rules())
+    return Parsed(parsed.args, parsed.output)
 
 
-def _json_arguments() -> tyro.constructors.ConstructorRegistry:
-    """Teaches tyro to read a dictionary as one JSON object."""
-    registry = tyro.constructors.ConstructorRegistry()
+def with_output(kind: type[Any]) -> type[Any]:
+    """Return a dataclass with the fields of `kind` and of `OutputArgs` as flags without a prefix."""
+    fields = [("args", annotated(kind, FLATTENED)), ("output", annotated(OutputArgs, FLATTENED))]
+    return dataclasses.make_dataclass("Command", fields, frozen=True, kw_only=True)
 
-    @registry.primitive_rule
-    def json_object(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-        if info.type_origin is not dict:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="JSON",
-            instance_from_str=lambda words: _json_object(words[0]),
-            is_instance=lambda value: isinstance(value, dict),
-            str_from_instance=lambda value: [json.dumps(value)],
-        )
 
+def annotated(kind: Any, *metadata: Any) -> Any:
+    """Return `Annotated[kind, *metadata]` for a type that is known at run time only."""
+    return Annotated[(kind, *metadata)]
+
+
+def peek(argv: Sequence[str], flag: str) -> str | None:
+    """Return the last value of `flag VALUE` or `flag=VALUE` in `argv`, without parsing anything else.
+
+    Names of methods and networks, and of the configuration file, decide which other flags there are.
+    """
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            found = value if equals else following
+    return found
+
+
+def has_flag(argv: Sequence[str], *flags: str) -> bool:
+    """Return whether one of the flags is in `argv`."""
+    return not set(flags).isdisjoint(argv)
+
+
+def tyro_rules() -> ConstructorRegistry:
+    """Return the rules by which types become flags, where they differ from tyro's own."""
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_json_object)
+    registry.primitive_rule(_optional)
+    registry.struct_rule(_NestedConfig())
     return registry
 
 
-def _json_object(word: str) -> dict[str, Any]:
+def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
+    """Read a dictionary as one JSON object."""
+    if info.type_origin is not dict:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: _parse_json_object(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def _parse_json_object(word: str) -> dict[str, Any]:
     value = json.loads(word)
     if not isinstance(value, dict):
         raise ValueError(f"{word} is not a JSON object")
     return value
+
+
+def _optional(
+    info: PrimitiveTypeInfo,
+) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
+    """Show `int | None` as `INT|None`; tyro's own form is `{None}|INT`."""
+    options = get_args(info.type)
+    if info.type_origin not in (Union, types.UnionType) or type(None) not in options:
+        return None
+    some: Any = reduce(or_, (option for option in options if option is not type(None)))
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(some, info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return spec
+    return dataclasses.replace(
+        spec,
+        nargs=(1, spec.nargs) if isinstance(spec.nargs, int) and spec.nargs > 1 else spec.nargs,
+        metavar=f"{spec.metavar}|None",
+        choices=None if spec.choices is None else (*spec.choices, "None"),
+        instance_from_str=lambda words: None if words == ["None"] else spec.instance_from_str(words),
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else spec.str_from_instance(value),
+    )
+
+
+class _NestedConfig:
+    """Make the field `name` of a nested configuration its flag (`--backbone NAME`), and hide internal fields.
+
+    Internal fields are filled in by a run and have `internal` in their metadata.
+    """
+
+    def __init__(self) -> None:
+        self._entered: set[Any] = set()
+
+    def __call__(self, info: StructTypeInfo) -> StructConstructorSpec | None:
+        """Change what tyro's own rule returns; inside the call to that rule this one does not apply."""
+        if not dataclasses.is_dataclass(info.type) or info.type in self._entered:
+            return None
+        self._entered.add(info.type)
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            self._entered.remove(info.type)
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        internal = {f.name for f in dataclasses.fields(info.type) if f.metadata.get("internal")}
+        fields = tuple(
+            dataclasses.replace(field, type=annotated(field.type, FLATTENED))
+            if field.name == "name"
+            else dataclasses.replace(field, type=annotated(field.type, tyro.conf.Suppress))
+            if field.name in internal
+            else field
+            for field in spec.fields
+        )
+        return dataclasses.replace(spec, fields=fields)

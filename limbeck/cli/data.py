@@ -1,28 +1,28 @@
-"""Commands about images: check, store."""
+"""Commands for images: check, store."""
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from limbeck.cli import arguments
 from limbeck.cli.arguments import Out, Source
+from limbeck.cli.command import Command, Output
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import Choice
+from limbeck.data.check.issues import OptionalIssue
+from limbeck.data.check.stats import ALLOW_BAD
 
 if TYPE_CHECKING:
+    from limbeck.data.check.scan import Check
     from limbeck.data.store.store import Store
     from limbeck.neighbors.near_duplicate_report import NearDuplicates
+
+logger = logging.getLogger(__name__)
+GROUP = "Look at data"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckArgs:
-    """Look at every file once, before anything is trained: what will be used, what will not, and why.
-
-    Prints a table of findings and writes check.csv (every file with a finding) and check.html (with thumbnails). Of a
-    store it says whether it is whole, and whether its source has changed. --near-duplicates looks for images that look
-    alike, in the store or in one that is built as `limbeck pretrain` would.
-    """
+    """Arguments of `limbeck check`."""
 
     source: Source
     """What `limbeck store` takes, or a store."""
@@ -34,96 +34,145 @@ class CheckArgs:
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
-    allow_bad: float = 0.05
+    allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable; more is an error, after the scan."""
-    leave_out: tuple[Choice, ...] = ()
-    """Findings whose images are not used either."""
+    leave_out: tuple[OptionalIssue, ...] = ()
+    """Issue types whose images are skipped as well."""
     near_duplicates: bool = False
-    """Also write near_duplicates.csv, of images whose thumbnails are alike, and show them in check.html."""
+    """Also write near_duplicates.csv, and show the most similar pairs in check.html."""
     against: str | None = None
-    """Also say which images have a near-duplicate in this source: the training set of a test set, say."""
+    """Also list the images that have a near-duplicate in this source, such as a test set."""
     similarity_threshold: float = 0.95
-    """The cosine of two thumbnails from which on images are near-duplicates."""
+    """Cosine above which two thumbnails count as near-duplicates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreArgs:
-    """Decode images once into a store: small pictures in one memory map, with labels and a list of what was skipped."""
+    """Arguments of `limbeck store`."""
 
     source: Source
     """Folder (class sub-folders become labels), .parquet, .tar (WebDataset), .npz or .npy files, or a hub name."""
     out: Out
     """Folder of the new store."""
     store_size: int | None = None
-    """Side in pixels; by default the images' own when small (up to 128), else 256."""
+    """Side of the stored images in pixels; by default their own where that is small (up to 128), else 256."""
     workers: int | None = None
     """Decoding threads; by default one per core."""
-    allow_bad: float = 0.05
+    allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
-    leave_out: tuple[Choice, ...] = ()
-    """Findings of `limbeck check` whose images are not used either."""
+    leave_out: tuple[OptionalIssue, ...] = ()
+    """Issue types of `limbeck check` whose images are skipped as well."""
 
 
-def check(argv: Sequence[str]) -> None:
-    """`limbeck check`."""
-    args = arguments.parse(CheckArgs, argv, "check")
+def _check(args: CheckArgs) -> Output:
     from limbeck.data.store.layout import is_store
 
-    if is_store(Path(args.source)):
-        _check_store(args)
-    else:
-        _check_files(args)
+    return _check_store(args) if is_store(Path(args.source)) else _check_files(args)
 
 
-def _check_store(args: CheckArgs) -> None:
+def _check_store(args: CheckArgs) -> Output:
     from limbeck.data.check.scan import check_store
     from limbeck.data.store.store import Store
 
     if args.build_store:
-        raise UserError(f"'{args.source}' is a store already: leave --build-store out")
+        raise UserError(f"'{args.source}' is a store already: leave --build-store out", code="already-a-store")
     sentences = check_store(Path(args.source))
-    print("\n".join(sentences))
+    data: dict[str, Any] = {"store": args.source, "summary": sentences}
     if args.near_duplicates or args.against:
-        _twins(args, Store.open(args.source)).write_page(Path(args.out), sentences[0])
+        found = _near_duplicates(args, Store.open(args.source))
+        found.write_page(Path(args.out), sentences[0])
+        data |= _near_duplicate_data(args, found)
+    return Output(data, sentences)
 
 
-def _check_files(args: CheckArgs) -> None:
-    from rich.console import Console
-
+def _check_files(args: CheckArgs) -> Output:
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import open_store
 
-    scan = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in ("near_duplicates", "against", "similarity_threshold")
-    }
-    found = check(**scan)
-    if found.counts.found:
-        Console().print(found.table())
-    arguments.tell(found.sentence())
-    arguments.tell(f"written to {found.folder / 'check.csv'} and {found.folder / 'check.html'}")
-    found.require()
+    not_for_the_scan = ("near_duplicates", "against", "similarity_threshold")
+    found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
+    logger.info(found.summary())
+    logger.info("written to %s and %s", found.folder / "check.csv", found.folder / "check.html")
+    data, text = _check_data(found), [found.table()] if found.stats.found else []
+    try:
+        found.raise_if_unacceptable()
+    except UserError as error:
+        return Output(data, text, error)
     if args.near_duplicates or args.against:
         store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
-        found.write_page(_twins(args, store).sections())
-    if found.store:
-        print(found.store)
+        near = _near_duplicates(args, store)
+        found.write_page(near.sections())
+        data |= _near_duplicate_data(args, near)
+    return Output(data, [*text, *([str(found.store)] if found.store else [])])
 
 
-def _twins(args: CheckArgs, store: "Store") -> "NearDuplicates":
+def _check_data(found: "Check") -> dict[str, Any]:
+    return {
+        "source": found.source,
+        "images": found.stats.total,
+        "used": found.stats.used,
+        "ignored": found.ignored,
+        "issues": dict(found.stats.found),
+        "csv": str(found.folder / "check.csv"),
+        "html": str(found.folder / "check.html"),
+        "store": str(found.store) if found.store else None,
+    }
+
+
+def _near_duplicates(args: CheckArgs, store: "Store") -> "NearDuplicates":
     from limbeck.data.store.open import open_store
     from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    twins = find_near_duplicates(store, against, above=args.similarity_threshold, say=arguments.tell)
-    arguments.tell(f"{twins.sentence()}; listed in {twins.write(Path(args.out))}")
-    return twins
+    found = find_near_duplicates(store, against, threshold=args.similarity_threshold)
+    logger.info("%s; listed in %s", found.sentence(), found.write(Path(args.out)))
+    return found
 
 
-def store(argv: Sequence[str]) -> None:
-    """`limbeck store`."""
-    args = arguments.parse(StoreArgs, argv, "store")
+def _near_duplicate_data(args: CheckArgs, found: "NearDuplicates") -> dict[str, Any]:
+    across = {} if found.across is None else {"in_other_source": len(found.across.indices)}
+    file = str(Path(args.out) / "near_duplicates.csv")
+    return {"near_duplicates": {"images": len(found.within.indices), **across, "csv": file}}
+
+
+def _store(args: StoreArgs) -> Output:
     from limbeck.data.store.open import build_store
 
-    print(build_store(**vars(args)).path)
+    store = build_store(**vars(args))
+    data = {
+        "store": str(store.path),
+        "images": len(store),
+        "size": store.size,
+        "labels": list(store.label_names),
+        "skipped": store.skipped,
+        "digest": store.digest,
+    }
+    return Output(data, [str(store.path)])
+
+
+CHECK = Command(
+    GROUP,
+    """Find images that cannot be used, and near-duplicates.
+  Every file is read once. The table of issues is printed; check.csv lists every
+  file with an issue, and check.html shows thumbnails. For a store, the command
+  verifies its pixels and whether its source has changed.
+
+Examples:
+  limbeck check photos/
+  limbeck check photos/ --build-store stores/photos --leave-out duplicate
+  limbeck check photos/ --near-duplicates --against test/""",
+    lambda argv: CheckArgs,
+    _check,
+)
+STORE = Command(
+    GROUP,
+    """Decode images once into a store, for fast training.
+  A store is a folder with the images as one memory-mapped array, their labels,
+  and a list of the files that were skipped.
+
+Examples:
+  limbeck store photos/ stores/photos
+  limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny""",
+    lambda argv: StoreArgs,
+    _store,
+)

@@ -1,23 +1,30 @@
-"""Commands about what came of a run: evaluate, export, report; and the demo of everything."""
+"""Commands for trained networks: evaluate, export, report; and demo, which runs everything once."""
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from limbeck.cli import arguments
-from limbeck.cli.arguments import Out, Run
+from limbeck.cli.arguments import FLATTENED, Out, Run
+from limbeck.cli.command import Command, Output
+from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
+from limbeck.data.check.stats import ALLOW_BAD
+
+logger = logging.getLogger(__name__)
+JUDGE, USE = "Evaluate", "Use"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportArgs:
-    """Write the trained network, cut at a depth, and prove that the file is the same network."""
+    """Arguments of `limbeck export`."""
 
     run: Run
-    """Folder of a run, or of an encoder."""
+    """Folder of a run or of an encoder."""
     out: Out
     """New folder for the export."""
     depth: int | None = None
@@ -25,22 +32,22 @@ class ExportArgs:
     format: Literal["timm", "onnx", "torch"] = "timm"
     """timm: a folder for timm.create_model("local-dir:..."); onnx: model.onnx; torch: a torch.export program."""
     fold_preprocessing: bool = False
-    """Take uint8 pixels and normalise inside the network (onnx and torch)."""
+    """Take uint8 pixels and normalize inside the network (onnx and torch)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportArgs:
-    """One HTML page about runs: what each layer is worth, how training went, how each run can be repeated."""
+    """Arguments of `limbeck report`."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Folders of runs."""
     out: str = "report.html"
-    """The page."""
+    """Path of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoArgs:
-    """The whole way on 5,000 handwritten digits, in minutes on a laptop: store, pretrain, evaluate, cut, report."""
+    """Arguments of `limbeck demo`."""
 
     out: str = "demo"
     """Folder for everything that the demo writes."""
@@ -48,31 +55,33 @@ class DemoArgs:
     """Passes over the 4,000 training images, for each of the two runs."""
 
 
-def evaluate(argv: Sequence[str]) -> None:
-    """`limbeck evaluate`."""
-    from rich.console import Console
-
+def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck evaluate`."""
     from limbeck.evaluate.config import EvaluateConfig
-    from limbeck.evaluate.render import comparison_table, table
-    from limbeck.runs.api import evaluate_run
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:
-        """Judge every layer: k-NN, linear probe, alignment, rank and cost, beside the same network untrained."""
-
         run: Run
         """Folder of the run."""
         train: str
-        """Labelled images to fit on: what `limbeck store` takes, or a store."""
+        """Labeled images to fit on: what `limbeck store` takes, or a store."""
         test: str
-        """Labelled images to score, with the same label names."""
+        """Labeled images to score, with the same label names."""
         baseline: str | None = None
-        """Of a distilled run: folder of a run of the same network without a teacher, to stand beside."""
-        allow_bad: float = 0.05
-        """Share of the images of either that may be unreadable."""
-        evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
+        """For a distilled run: folder of a run of the same student without a teacher, to compare with."""
+        allow_bad: float = ALLOW_BAD
+        """Share of the images of either source that may be unreadable."""
+        evaluate: Annotated[EvaluateConfig, FLATTENED] = field(default_factory=EvaluateConfig)
 
-    args = arguments.parse(EvaluateArgs, argv, "evaluate")
+    return EvaluateArgs
+
+
+def _evaluate(args: Any) -> Output:
+    from rich.console import Console
+
+    from limbeck.evaluate.render import comparison_table, layer_table
+    from limbeck.runs.api import evaluate_run
+
     result = evaluate_run(
         args.run,
         args.train,
@@ -80,40 +89,92 @@ def evaluate(argv: Sequence[str]) -> None:
         args.evaluate,
         baseline=args.baseline,
         allow_bad=args.allow_bad,
-        say=arguments.tell,
+        say=logger.info,
     )
-    Console().print(table(result))
+    file = Path(args.run) / RESULT
+    logger.info("written to %s", file)
+    width = Console().width
+    text: list[Any] = [layer_table(result, width)]
     if result.comparison:
-        Console().print(comparison_table(result.comparison))
-        print(result.comparison.sentence())
-    arguments.tell(f"written to {Path(args.run) / RESULT}")
+        text += [comparison_table(result.comparison, width), result.comparison.sentence()]
+    data = to_json(result)
+    assert isinstance(data, dict)
+    return Output({"file": str(file)} | data, text)
 
 
-def export(argv: Sequence[str]) -> None:
-    """`limbeck export`."""
-    args = arguments.parse(ExportArgs, argv, "export")
+def _export(args: ExportArgs) -> Output:
     from limbeck.export import export
 
     result = export(args.run, args.out, args.depth, args.format, args.fold_preprocessing)
-    arguments.tell(
-        f"depth {result.depth}, {result.dim} features, {result.file_bytes / 1e6:.1f} MB; "
-        f"largest difference from PyTorch {result.difference:.1e}; "
-        f"{result.latency_ms:.2f} ms per image on this CPU (PyTorch {result.torch_latency_ms:.2f} ms)"
+    logger.info(
+        "depth %d, %d features, %.1f MB; largest difference from PyTorch %.1e; %.2f ms per image on this CPU "
+        "(PyTorch %.2f ms)",
+        result.depth,
+        result.dim,
+        result.file_bytes / 1e6,
+        result.difference,
+        result.latency_ms,
+        result.torch_latency_ms,
     )
-    print(result.path)
+    return Output(dataclasses.asdict(result) | {"path": str(result.path)}, [str(result.path)])
 
 
-def report(argv: Sequence[str]) -> None:
-    """`limbeck report`."""
-    args = arguments.parse(ReportArgs, argv, "report")
+def _report(args: ReportArgs) -> Output:
     from limbeck.report import write_report
 
-    print(write_report([Path(run) for run in args.runs], Path(args.out)))
+    page = str(write_report([Path(run) for run in args.runs], Path(args.out)))
+    return Output({"report": page}, [page])
 
 
-def demo(argv: Sequence[str]) -> None:
-    """`limbeck demo`."""
-    args = arguments.parse(DemoArgs, argv, "demo")
+def _demo(args: DemoArgs) -> Output:
     from limbeck.demo import demo
 
-    print(demo(Path(args.out), args.epochs, arguments.tell))
+    page = str(demo(Path(args.out), args.epochs, logger.info))
+    return Output({"report": page}, [page])
+
+
+EVALUATE = Command(
+    JUDGE,
+    """Measure every layer of a run: k-NN, linear probe, rank, size and latency.
+  The same network before training is measured as well: the difference is what
+  training has bought. A distilled run is compared with its teacher. The table is
+  printed, and result.json is written into the run.
+
+Examples:
+  limbeck evaluate runs/a --train labeled/train --test labeled/test
+  limbeck evaluate runs/student --train labeled/train --test labeled/test --baseline runs/alone""",
+    evaluate_arguments,
+    _evaluate,
+)
+REPORT = Command(
+    JUDGE,
+    """Compare runs on one HTML page.
+  It shows how good every layer is, how training went, and how each run can be
+  repeated; it needs no network.
+
+Examples:
+  limbeck report runs/a runs/b --out report.html""",
+    lambda argv: ReportArgs,
+    _report,
+)
+EXPORT = Command(
+    USE,
+    """Write the trained network, cut at any depth, for timm, ONNX or PyTorch.
+  The file is read back and compared with the network before it appears.
+
+Examples:
+  limbeck export runs/a models/a
+  limbeck export runs/a phone/ --depth 8 --format onnx --fold-preprocessing""",
+    lambda argv: ExportArgs,
+    _export,
+)
+DEMO = Command(
+    USE,
+    """Run everything once on 5,000 handwritten digits, in minutes on a laptop.
+
+Examples:
+  limbeck demo
+  limbeck demo --out digits --epochs 4""",
+    lambda argv: DemoArgs,
+    _demo,
+)

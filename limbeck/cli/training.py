@@ -1,175 +1,198 @@
-"""Commands about training: methods, plan, pretrain, distill, resume."""
+"""Commands for training: methods, plan, pretrain, distill, resume."""
 
+import csv
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import tyro
-
-from limbeck.cli import arguments
-from limbeck.cli.arguments import Run, Source
+from limbeck.cli.arguments import Run
+from limbeck.cli.command import Command, Output, UsageError
+from limbeck.cli.run_arguments import RunArgs, distill_arguments, pretrain_arguments
+from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
-from limbeck.train.config import TrainConfig
+from limbeck.core.run_folder import ENCODER, METRICS
 
-if TYPE_CHECKING:
-    from limbeck.methods import MethodConfig
-
-_PRETRAIN_HELP = """Train a backbone on unlabelled images.
-
-    limbeck pretrain photos/
-    limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224 --epochs 200
-
---method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm model) decide which options follow.
-"""
-
-_PLAN_HELP = """Take a few steps of a training, and say what the whole of it would cost. Options are those of pretrain.
-
-    limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
-"""
-
-
-_DISTILL_HELP = """Teach a small network what a large one says of unlabelled images.
-
-    limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18
-    limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4
-
---teacher is a timm model, or a folder: a Limbeck run or export, or what timm or Hugging Face saved. --method NAME,
---teacher NAME and --student NAME (any timm model) decide which options follow.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _RunArgs:
-    """What every run is asked."""
-
-    source: Source
-    """What `limbeck store` takes, or a store."""
-    out: str | None = None
-    """Folder of the run; by default runs/METHOD-SOURCE."""
-    store_size: int | None = None
-    """Side of the stored images in pixels; by default as `limbeck store` chooses."""
-    allow_bad: float = 0.05
-    """Share of the images that may be unreadable."""
-    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+logger = logging.getLogger(__name__)
+GROUP = "Train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodsArgs:
-    """What there is to train with: the idea of each method, what it keeps, what it costs and when to use it."""
+    """Arguments of `limbeck methods`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeArgs:
-    """Go on with a run that was stopped or killed, to the same numbers as if it had not been."""
+    """Arguments of `limbeck resume`."""
 
     run: Run
     """Folder of the run."""
     stop_on_collapse: bool = True
-    """End the run if its embeddings collapse, unless it was started without."""
+    """Stop the run if its embeddings collapse; a run that was started without this goes on regardless."""
 
 
-def methods(argv: Sequence[str]) -> None:
-    """`limbeck methods`."""
-    arguments.parse(MethodsArgs, argv, "methods")
+def _methods(args: MethodsArgs) -> Output:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from limbeck.methods import method_config, method_names
 
-    table = Table("method", "idea", "keeps", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
-    for name in method_names():
-        card = method_config(name).card
+    cards = {name: method_config(name).card for name in method_names()}
+    table = Table("method", "idea", "state", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
+    for name, card in cards.items():
         table.add_row(name, card.summary, card.state, f"{card.cost:.1f}", card.use_when)
-    Console().print(table)
-    arguments.tell(
-        "cost: time of a training step in steps of supervised training of the same network on as many images"
+    logger.info("cost: duration of a training step, relative to supervised training on as many images")
+    return Output({"methods": [{"name": name, **card._asdict()} for name, card in cards.items()]}, [table])
+
+
+def _plan(args: Any) -> Output:
+    from limbeck.runs.api import plan
+
+    if args.print_config:
+        return _resolved(args)
+    found = plan(**_request(args), say=logger.info)
+    return Output(dataclasses.asdict(found), [str(found)])
+
+
+def _pretrain(args: Any) -> Output:
+    from limbeck.runs.api import pretrain
+
+    if args.print_config:
+        return _resolved(args)
+    return _finished(pretrain(out=_run_folder(args), **_request(args), say=logger.info))
+
+
+def _distill(args: Any) -> Output:
+    from limbeck.runs.api import distill
+
+    if not args.teacher.name:
+        raise UsageError("a distillation needs --teacher NAME: a timm model or a folder", code="no-teacher")
+    if args.print_config:
+        return _resolved(args)
+    request = _request(args)
+    return _finished(distill(out=_run_folder(args), student=request.pop("backbone"), **request, say=logger.info))
+
+
+def _resume(args: ResumeArgs) -> Output:
+    from limbeck.runs.api import resume
+
+    return _finished(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=logger.info))
+
+
+def _finished(run: Path) -> Output:
+    files = {"run": run, "encoder": run / ENCODER, "metrics": run / METRICS}
+    return Output(
+        {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}, [str(run)]
     )
 
 
-def plan(argv: Sequence[str]) -> None:
-    """`limbeck plan`."""
-    _, given = _training(argv, "plan", _PLAN_HELP)
-    from limbeck.runs.api import plan
-
-    print(plan(**given))
-
-
-def pretrain(argv: Sequence[str]) -> None:
-    """`limbeck pretrain`."""
-    out, given = _training(argv, "pretrain", _PRETRAIN_HELP)
-    from limbeck.runs.api import pretrain
-
-    arguments.print_once(pretrain(out=out, **given))
+def _last_metrics(file: Path) -> dict[str, float]:
+    """Return the last value of every column of metrics.csv."""
+    last: dict[str, float] = {}
+    with file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            last |= {name: float(value) for name, value in row.items() if value}
+    return last
 
 
-def distill(argv: Sequence[str]) -> None:
-    """`limbeck distill`."""
-    from limbeck.methods import DistillConfig, distill_config
-    from limbeck.models.backbone import BackboneConfig
-    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
-    from limbeck.teachers.config import TeacherConfig
-    from limbeck.train.optim import OptimConfig
-
-    chosen, rest = arguments.take_names(argv, ("--method", "--teacher", "--student"))
-    method = distill_config(chosen.get("--method", "simreg"))()
-    named = TeacherConfig(name=chosen.get("--teacher", ""))
-    small = BackboneConfig(name=chosen.get("--student", STUDENT))
-
-    @dataclass(frozen=True, kw_only=True)
-    class DistillArgs(_RunArgs):
-        teacher: TeacherConfig = field(default_factory=lambda: named)
-        student: BackboneConfig = field(default_factory=lambda: small)
-        method: DistillConfig = field(default_factory=lambda: method)
-        optim: OptimConfig = field(default_factory=lambda: DISTILL_OPTIM)
-
-    DistillArgs.__doc__ = _DISTILL_HELP
-    args = arguments.parse(DistillArgs, rest, "distill")
-    if not args.teacher.name:
-        raise UserError("distillation needs a teacher: say --teacher with a timm model or a folder")
-    from limbeck.runs.api import distill
-
-    out, given = _asked(args, args.method)
-    arguments.print_once(distill(out=out, **given))
+def _request(args: Any) -> dict[str, Any]:
+    """Return what a run is made from, by the names that `RunRequest` has for it."""
+    shared = ("method", "optim", "training", "store_size", "allow_bad")
+    request = {"source": _source(args)} | {name: getattr(args, name) for name in shared}
+    if hasattr(args, "student"):
+        return request | {"backbone": args.student, "teacher": args.teacher}
+    return request | {"backbone": args.backbone}
 
 
-def resume(argv: Sequence[str]) -> None:
-    """`limbeck resume`."""
-    args = arguments.parse(ResumeArgs, argv, "resume")
-    from limbeck.runs.api import resume
+def _source(args: RunArgs) -> str:
+    """Return the source of the command line, or the store of the configuration file unless its content has changed."""
+    if args.source is not None:
+        return args.source
+    source, digest = args.file.text("store"), args.file.text("digest")
+    if source is None:
+        raise UsageError("no images are named: give a folder, a file, a store or a hub name", code="no-source")
+    if digest is not None:
+        from limbeck.data.store.store import Store
 
-    arguments.print_once(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=arguments.tell))
-
-
-def _training(argv: Sequence[str], verb: str, help_text: str) -> tuple[str, dict[str, Any]]:
-    """The folder of a run, and the arguments of `limbeck.pretrain` and `limbeck.plan`."""
-    from limbeck.methods import HostConfig, MethodConfig, method_config
-    from limbeck.models.backbone import BackboneConfig
-    from limbeck.runs.defaults import default_optim
-    from limbeck.train.optim import OptimConfig
-
-    chosen, rest = arguments.take_names(argv, ("--method", "--method.host", "--backbone"))
-    method = method_config(chosen.get("--method", "sdssl"))()
-    if host := chosen.get("--method.host"):
-        if "host" not in {f.name for f in dataclasses.fields(method)}:
-            raise UserError(f"method '{method.name}' builds on no other method; leave --method.host out")
-        method = dataclasses.replace(method, host=HostConfig.choose(host)())  # type: ignore[call-arg]
-    backbone = BackboneConfig(name=chosen.get("--backbone", BackboneConfig().name))
-
-    @dataclass(frozen=True, kw_only=True)
-    class PretrainArgs(_RunArgs):
-        method: MethodConfig = field(default_factory=lambda: method)
-        backbone: BackboneConfig = field(default_factory=lambda: backbone)
-        optim: OptimConfig = field(default_factory=lambda: default_optim(backbone.name))
-
-    PretrainArgs.__doc__ = help_text
-    args = arguments.parse(PretrainArgs, rest, verb)
-    return _asked(args, args.method)
+        if Store.open(source).digest != digest:
+            raise UserError(
+                f"the store '{source}' has changed since '{args.config}' was written; name a store on the command line "
+                "to train on what it holds now",
+                code="store-changed",
+            )
+    return source
 
 
-def _asked(args: _RunArgs, method: "MethodConfig") -> tuple[str, dict[str, Any]]:
-    """The folder of a run, and the other arguments of the function that makes it."""
-    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name != "out"}
-    return args.out or f"runs/{method.name}-{Path(args.source).stem}", given | {"say": arguments.tell}
+def _run_folder(args: Any) -> str:
+    return args.out or f"runs/{args.method.name}-{Path(_source(args)).stem}"
+
+
+def _resolved(args: Any) -> Output:
+    """Return the configuration that a run would have."""
+    from limbeck.runs.resolve import RunRequest, resolve_run
+
+    config = to_json(resolve_run(RunRequest(**_request(args)), logger.info)[0])
+    assert isinstance(config, dict)
+    return Output(config, [json.dumps(config, indent=2)])
+
+
+METHODS = Command(
+    GROUP,
+    """List training methods, their cost and when to use each.""",
+    lambda argv: MethodsArgs,
+    _methods,
+)
+PLAN = Command(
+    GROUP,
+    """Measure what a training would cost: speed, memory, batch size, hours, disk.
+  A few steps are taken and no run is written. The options are those of
+  `limbeck pretrain`.
+
+Examples:
+  limbeck plan photos/
+  limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200""",
+    pretrain_arguments,
+    _plan,
+)
+PRETRAIN = Command(
+    GROUP,
+    """Train a backbone on unlabeled images.
+  --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
+  model) decide which options follow. Values that are not given are chosen from
+  the images and printed.
+
+Examples:
+  limbeck pretrain photos/
+  limbeck pretrain photos/ --method simclr --backbone resnet18 --epochs 200
+  limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224
+  limbeck pretrain --config runs/a/config.json --out runs/b --seed 1""",
+    pretrain_arguments,
+    _pretrain,
+)
+DISTILL = Command(
+    GROUP,
+    """Distill a large model into a small one, without labels.
+  --teacher is a timm model or a folder: a Limbeck run or export, or what timm
+  or Hugging Face saved. --method NAME, --teacher NAME and --student NAME (any
+  timm model) decide which options follow.
+
+Examples:
+  limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18
+  limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4""",
+    distill_arguments,
+    _distill,
+)
+RESUME = Command(
+    GROUP,
+    """Continue a run that was stopped or killed.
+  It continues from its last checkpoint; on a CPU it ends in the same weights as
+  if it had never stopped.
+
+Examples:
+  limbeck resume runs/a""",
+    lambda argv: ResumeArgs,
+    _resume,
+)

@@ -1,17 +1,55 @@
-"""What the machine can do."""
+"""What the machine can do: which device to compute on, and whether it computes in bf16."""
 
+import os
 from typing import Literal
 
 import torch
 
+from limbeck.core.errors import UserError
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device `name` ("cpu", "cuda", "cuda:1", ...); "auto" is CUDA if there is any, otherwise the CPU.
+
+    Raises:
+        UserError: torch cannot use that device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        usable = torch.cuda.device_count() > (device.index or 0) if device.type == "cuda" else _allocates(device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        usable = False
+    if not usable:
+        raise UserError(
+            f"device '{name}' cannot be used here (torch finds {torch.cuda.device_count()} CUDA devices): "
+            "choose auto, cpu or cuda",
+            code="unusable-device",
+        )
+    return device
+
+
+def local_device(name: str = "auto") -> torch.device:
+    """Return the device of this process among those that run on this machine (`LOCAL_RANK`), as `choose_device`."""
+    device = choose_device(name)
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
+
 
 def supports_bf16(kind: str) -> bool:
-    """Whether a device of this `kind` ("cpu", "cuda") computes in bf16 itself, instead of emulating it."""
+    """Return whether a device of this `kind` ("cpu", "cuda") computes in bf16 itself, instead of emulating it."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def resolve_bf16(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> bool:
-    """Whether to run in bf16; "auto" is where the hardware has it."""
+def resolve_bf16(precision: Precision, device: torch.device) -> bool:
+    """Return whether to compute in bf16; "auto" means: if the hardware supports it."""
     return supports_bf16(device.type) if precision == "auto" else precision == "bf16"
+
+
+def _allocates(device: torch.device) -> bool:
+    torch.empty(0, device=device)
+    return True

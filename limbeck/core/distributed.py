@@ -4,7 +4,6 @@ A gathered tensor takes part in the loss of every process, so its gradient is th
 them sends back. DDP then averages over processes, and N processes give the gradient of one with the joined batch.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,16 +24,6 @@ def world_size() -> int:
 def rank() -> int:
     """Index of this process (0 when not distributed)."""
     return dist.get_rank() if world_size() > 1 else 0
-
-
-def is_rank0() -> bool:
-    """Whether this process is the one that writes and speaks; known before processes meet, from what launchers set.
-
-    torchrun says RANK. Fabric says LOCAL_RANK to the processes that it starts, which inherit a shell's SLURM_PROCID.
-    """
-    if "RANK" in os.environ:
-        return os.environ["RANK"] == "0"
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 @contextmanager

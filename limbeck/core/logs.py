@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from limbeck.core.distributed import is_rank0
+from limbeck.core.rank import is_rank0
 
 ROOT = logging.getLogger("limbeck")
 

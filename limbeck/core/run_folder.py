@@ -1,12 +1,14 @@
-"""The names of what a run folder holds; nothing else spells them."""
+"""Names of the files in a run folder; no other module spells them."""
 
 CONFIG = "config.json"  # everything that defines the run
-METRICS = "metrics.csv"  # a row per logged step
+LOG = "log.txt"  # the messages of the run, with their time
+METRICS = "metrics.csv"  # one row per logged step
 TENSORBOARD = "tensorboard"  # folder: the same for TensorBoard
-CHECKPOINT = "checkpoint.ckpt"  # the newest state, to resume from
-HEALTHY = "healthy.ckpt"  # the last healthy state, while a collapse shows
-HEALTH = "health.json"  # how the run was at its last reading
+LOGGERS = "loggers.json"  # names of the run in W&B and MLflow, under which a resumed run continues
+CHECKPOINT = "checkpoint.ckpt"  # the latest state, to resume from
+HEALTHY = "healthy.ckpt"  # the last healthy state, while the representations are collapsed
+HEALTH = "health.json"  # verdict on the health of the run at its end
 NONFINITE = "nan"  # folder: batch and weights of a step with a number that is not finite
-TEACHER = "teacher"  # folder: what a teacher said of images that are in memory
+TEACHER = "teacher"  # folder: cached features of a teacher, if the images are in memory
 ENCODER = "encoder"  # folder: the trained encoder (models/encoder_io)
 RESULT = "result.json"  # its evaluation

@@ -93,7 +93,7 @@ class Dataset(Protocol):
         """Names of the labels; empty without labels."""
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether every row has a label."""
 
     @property

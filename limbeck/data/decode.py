@@ -1,12 +1,12 @@
-"""One image, whatever it is, to S x S pixels of 8-bit RGB.
+"""Decode an image of any format and mode to S x S pixels of 8-bit RGB.
 
 Conventions, where a file leaves a choice:
 
-* EXIF rotation is applied; the width and height kept are those of the upright image.
-* Transparency is composited on white, which is what a page or a viewer shows.
-* 16-bit grey is divided by 257, so that 65535 becomes 255; floats span [0, 1].
-* CMYK is converted without its colour profile; of an animation the first frame is taken.
-* The aspect ratio is not kept: the image is squeezed with an antialiased bilinear filter.
+* EXIF rotation is applied; width and height are those of the upright image.
+* Transparency is composited on white, as web pages and image viewers show it.
+* 16-bit gray values are divided by 257, so that 65535 becomes 255; floats span [0, 1].
+* CMYK is converted without its color profile; the first frame of an animation is used.
+* The aspect ratio is not preserved: the image is resized to a square with an antialiased bilinear filter.
 """
 
 import io
@@ -20,80 +20,77 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from limbeck.data.check.issues import Issue, Name
+from limbeck.data.check.issues import Issue, IssueName
 from limbeck.data.store.layout import Pixels
 
-Method = Image.Transpose
+Transpose = Image.Transpose
 
-# An explicit list, because Pillow would hand PostScript to an interpreter; HEIF is there with its plug-in.
+# An explicit list, because Pillow would pass PostScript to an interpreter; HEIF is available with its plug-in.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF", "ICO", "QOI")
 WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
-PLAIN = ("RGB", "L", "P", "1")  # modes whose conversion leaves no choice
-# Formats that are one as far as names go: a JPEG with further pictures behind it, a BMP without its file header
-SAME = {"MPO": "JPEG", "DIB": "BMP"}
-# EXIF 2.3, table 4, tag 0x0112: what turns the stored rows and columns upright
-TURNS = {
-    2: Method.FLIP_LEFT_RIGHT,
-    3: Method.ROTATE_180,
-    4: Method.FLIP_TOP_BOTTOM,
-    5: Method.TRANSPOSE,
-    6: Method.ROTATE_270,
-    7: Method.TRANSVERSE,
-    8: Method.ROTATE_90,
+PLAIN = ("RGB", "L", "P", "1")  # modes that convert to RGB in one way only
+# Formats that share their extensions with another: a JPEG followed by more pictures, a BMP without its file header
+SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
+# EXIF 2.3, table 4, tag 0x0112: the transposition that turns the stored rows and columns upright
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
 }
-SIDEWAYS = (Method.TRANSPOSE, Method.ROTATE_270, Method.TRANSVERSE, Method.ROTATE_90)
+SIDEWAYS = (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
 
 
 class UndecodableError(ValueError):
-    """Why one row is not an image; the message becomes the reason in `skipped.csv`."""
+    """An image that cannot be decoded; the message becomes the detail in `skipped.csv`."""
 
-    def __init__(self, reason: str, kind: Name = "unreadable") -> None:
+    def __init__(self, reason: str, name: IssueName = "unreadable") -> None:
         super().__init__(reason)
-        self.finding = Issue(kind, reason)
+        self.issue = Issue(name, reason)
 
 
 Content = Path | bytes | Image.Image | NDArray[Any] | UndecodableError
 
 
 class Decoded(NamedTuple):
-    """`pixels` [S S 3] uint8, with the `width` and `height` of the upright original.
+    """A decoded image."""
 
-    `format` is Pillow's word for the kind of file ("" where there was none), `issues` what decoding had to decide.
-    """
-
-    pixels: Pixels
-    width: int
+    pixels: Pixels  # [S S 3]
+    width: int  # of the upright original
     height: int
-    format: str = ""
-    issues: tuple[Issue, ...] = ()
+    format: str = ""  # Pillow's name of the file format; "" where there was no file
+    issues: tuple[Issue, ...] = ()  # conversions that the owner of the image may not expect
 
 
 def decode(content: Content, size: int) -> Decoded:
-    """Convert an image to RGB and squeeze it to `size` x `size`; raises `UndecodableError` with the reason."""
-    with decoding():
+    """Convert an image to RGB and resize it to `size` x `size`; raise `UndecodableError` with the reason."""
+    with pillow_errors():
         image = open_image(content)
         width, height = image.size
-        # libjpeg shrinks by 2, 4 or 8 while it decodes; twice the target is left for the antialiased filter
+        # libjpeg can shrink by 2, 4 or 8 while it decodes; twice the target size is left for the antialiased filter
         drafted = None if image is content else image.draft(None, (2 * size, 2 * size))
         image.load()
-        turn = TURNS.get(orientation(image))  # after loading, which turns a TIFF upright by itself
-        squeezed = squeeze(to_rgb(image), size, box=drafted[1] if drafted else None)
-        pixels = np.asarray(squeezed if turn is None else squeezed.transpose(turn))
-        issues = decisions(image, is_file=image is not content)
-    if turn in SIDEWAYS:
+        upright = UPRIGHT.get(orientation(image))  # after loading, which turns a TIFF upright by itself
+        resized = resize(to_rgb(image), size, box=drafted[1] if drafted else None)
+        pixels = np.asarray(resized if upright is None else resized.transpose(upright))
+        issues = conversion_issues(image, is_file=image is not content)
+    if upright in SIDEWAYS:
         width, height = height, width
     kind = image.format or ""
-    return Decoded(pixels, width, height, SAME.get(kind, kind), issues)
+    return Decoded(pixels, width, height, SAME_FORMAT.get(kind, kind), issues)
 
 
 def original_size(content: Content) -> tuple[int, int]:
-    """Width and height as stored, from the header alone; raises `UndecodableError`."""
-    with decoding():
+    """Return width and height as stored, from the header alone; raise `UndecodableError`."""
+    with pillow_errors():
         return open_image(content).size
 
 
 def open_image(content: Content) -> Image.Image:
-    """The image behind `content`; files and bytes are only opened, their pixels are read later."""
+    """Open an image; the pixels of files and bytes are read later."""
     if isinstance(content, UndecodableError):
         raise content
     if isinstance(content, Image.Image):
@@ -107,7 +104,7 @@ def open_image(content: Content) -> Image.Image:
 
 
 def image_format(path: Path) -> str | None:
-    """The format of a file by its first bytes, whatever it is called; None where it is no image."""
+    """Return the format of a file by its first bytes, whatever its name; None where it is not an image."""
     known = [name for name in readable_formats() if name != "TGA"]  # TGA has no signature: anything might be one
     with suppress(Exception), Image.open(path, formats=known) as image:
         return image.format
@@ -116,13 +113,13 @@ def image_format(path: Path) -> str | None:
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow can read."""
+    """Return those of `FORMATS` that this build of Pillow can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def from_array(array: NDArray[Any]) -> Image.Image:
-    """[H W] or [H W C] with 1, 3 or 4 channels; 8-bit, 16-bit, boolean, or float in [0, 1]."""
+    """Return an image from [H W] or [H W C] with 1, 3 or 4 channels; 8-bit, 16-bit, boolean, or float in [0, 1]."""
     grayscale = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if not grayscale and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels")
@@ -131,7 +128,7 @@ def from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def eight_bit(array: NDArray[Any]) -> Pixels:
-    """The same brightness in 0..255; raises `UndecodableError` where the range of the type says nothing."""
+    """Scale an array to 0..255; raise `UndecodableError` where its type does not tell the range of the values."""
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "b":
@@ -146,7 +143,7 @@ def eight_bit(array: NDArray[Any]) -> Pixels:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of any mode of Pillow, see the conventions above."""
+    """Convert an image of any mode to RGB; see the conventions above."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "I":  # how Pillow before 11 opened 16-bit PNG
@@ -162,35 +159,35 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def squeeze(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """The part `box` of an image (all of it without), resized to `size` x `size` whatever its aspect ratio."""
+def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """Resize the part `box` of an image, or all of it, to `size` x `size`, whatever its aspect ratio."""
     if image.size == (size, size):
         return image
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 (upright) where there is none or where the EXIF block is broken."""
+    """Return the EXIF orientation, 1 (upright) where there is none or where the EXIF block is broken."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken metadata raises anything at all, and does not make the pixels unreadable
         return 1
 
 
-def decisions(image: Image.Image, is_file: bool) -> tuple[Issue, ...]:
-    """What was done to a loaded image that its owner may not expect; frames are counted only in files of ours."""
+def conversion_issues(image: Image.Image, is_file: bool) -> tuple[Issue, ...]:
+    """Return the conversions of a loaded image that its owner may not expect; only files are checked for frames."""
     found = []
-    if (number := orientation(image)) in TURNS:
-        found.append(Issue("turned", f"EXIF orientation {number}"))
-    if words := conversion(image):
-        found.append(Issue("mode", words))
+    if (number := orientation(image)) in UPRIGHT:
+        found.append(Issue("exif_rotated", f"EXIF orientation {number}"))
+    if description := color_conversion(image):
+        found.append(Issue("unusual_mode", description))
     if is_file and has_frames(image):
         found.append(Issue("animated", "only the first frame is used"))
     return tuple(found)
 
 
-def conversion(image: Image.Image) -> str:
-    """How an image of an unusual mode becomes RGB, "" where there is nothing to say."""
+def color_conversion(image: Image.Image) -> str:
+    """Describe how an image of an unusual mode becomes RGB; "" for a plain one."""
     if image.mode in WITH_ALPHA:
         alpha = image.getchannel(len(image.getbands()) - 1).getextrema()
         return "transparency, shown on white" if alpha[0] != 255 else ""
@@ -198,11 +195,11 @@ def conversion(image: Image.Image) -> str:
         return "transparency, shown on white"
     if image.mode in PLAIN:
         return ""
-    return "CMYK, read without its colour profile" if image.mode == "CMYK" else f"{image.mode}, scaled to 8-bit RGB"
+    return "CMYK, read without its color profile" if image.mode == "CMYK" else f"{image.mode}, scaled to 8-bit RGB"
 
 
 def has_frames(image: Image.Image) -> bool:
-    """Whether a file is an animation or has pages; the second picture of an MPO (depth, gain map) does not count."""
+    """Return whether a file is an animation or has pages; the second picture of an MPO (depth, gain map) is neither."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # a broken second frame raises anything at all, and does not make the first one unreadable
@@ -210,8 +207,8 @@ def has_frames(image: Image.Image) -> bool:
 
 
 @contextmanager
-def decoding() -> Iterator[None]:
-    """Whatever Pillow's parsers raise on broken bytes, as `UndecodableError` with one line of reason."""
+def pillow_errors() -> Iterator[None]:
+    """Turn whatever Pillow's parsers raise on broken bytes into an `UndecodableError` with a reason of one line."""
     try:
         yield
     except UndecodableError:
@@ -219,8 +216,8 @@ def decoding() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise UndecodableError("not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise UndecodableError(str(error), "bomb") from error
+        raise UndecodableError(str(error), "too_many_pixels") from error
     except Exception as error:  # also struct.error, SyntaxError, IndexError, zlib.error ...
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        kind: Name = "truncated" if "truncated" in reason.lower() else "unreadable"
-        raise UndecodableError(" ".join(reason.split()), kind) from error
+        name: IssueName = "truncated" if "truncated" in reason.lower() else "unreadable"
+        raise UndecodableError(" ".join(reason.split()), name) from error

@@ -74,7 +74,7 @@ class Loader:
         self.steps_per_epoch = self.count // batch_size
         self.wait_seconds = 0.0
         """Seconds that the caller has waited for pixels so far."""
-        self._labels = torch.from_numpy(np.array(store.labels)) if store.labelled else None
+        self._labels = torch.from_numpy(np.array(store.labels)) if store.labeled else None
         self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 

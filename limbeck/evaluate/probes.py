@@ -1,100 +1,192 @@
-"""Linear probes of cached features: all layers at once by SGD, or layer by layer by L-BFGS."""
+"""Linear probes of extracted features: all layers at once by SGD or Adam, or layer by layer by L-BFGS."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limbeck.core.progress import progress
 from limbeck.core.schedules import cosine
+from limbeck.evaluate.config import EvaluateConfig
+from limbeck.evaluate.data import LinearProbe
+from limbeck.evaluate.labels import Labels
+
+Features = Mapping[int, Tensor]
+"""Depth -> [N D_depth]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SgdConfig:
-    """SDSSL's linear protocol (history of hagiss/SDSSL): SGD, momentum 0.9, no decay, cosine to 0, no warm-up."""
+class GradientProbe(ABC):
+    """A protocol that trains linear heads by gradient descent on shuffled batches."""
+
+    epochs: int
+    """Passes over the training features."""
+    batch_size: int
+    """Rows per step."""
+    lr: float
+    """Initial learning rate."""
+    seed: int = 0
+    """Seed of the order of the rows, and of random weights."""
+
+    @abstractmethod
+    def heads(self, dims: Mapping[int, int], classes: int) -> "JointHeads":
+        """Return the heads at their start."""
+
+    @abstractmethod
+    def optimizer(self, heads: "JointHeads") -> torch.optim.Optimizer:
+        """Return the optimizer of the heads."""
+
+    @abstractmethod
+    def learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted within its epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDProbe(GradientProbe):
+    """SDSSL's protocol (history of hagiss/SDSSL): momentum 0.9, no weight decay, cosine to 0 per step, zero start.
+
+    The problem is convex, so heads start at zero and the result does not depend on a random draw.
+    """
 
     epochs: int = 100
-    """Passes over the training features."""
     batch_size: int = 1024
-    """Rows per step."""
     lr: float = 0.1
     """Learning rate per 256 rows: the rate used is lr * batch_size / 256."""
-    seed: int = 0
-    """Seed of the order of the rows."""
+
+    def heads(self, dims: Mapping[int, int], classes: int) -> "JointHeads":
+        """Return heads of zeros."""
+        return JointHeads(dims, classes)
+
+    def optimizer(self, heads: "JointHeads") -> torch.optim.Optimizer:
+        """Return SGD with momentum."""
+        return torch.optim.SGD(heads.parameters(), lr=self.lr, momentum=0.9)
+
+    def learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
+        """Return a cosine from the scaled rate to 0."""
+        share = (epoch * steps_per_epoch + step) / (self.epochs * steps_per_epoch)
+        return cosine(self.lr * self.batch_size / 256, 0.0, share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamProbe(GradientProbe):
+    """W-MSE's protocol (`eval_sgd` of htdt/self-supervised): Adam, L2 weight decay 5e-6, exponential decay per epoch.
+
+    The rate falls by a factor (final_lr / lr)^(1 / epochs) after each epoch; heads start like `nn.Linear`.
+    """
+
+    epochs: int = 500
+    batch_size: int = 1000
+    lr: float = 1e-2
+    final_lr: float = 1e-6
+    """Learning rate that the epoch after the last would have."""
+
+    def heads(self, dims: Mapping[int, int], classes: int) -> "JointHeads":
+        """Return heads with the weights of `nn.Linear`, uniform within 1 / sqrt(D)."""
+        heads = JointHeads(dims, classes)
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            for weight, bias in zip(heads.weights, heads.biases, strict=True):
+                bound = weight.shape[1] ** -0.5
+                weight.uniform_(-bound, bound, generator=generator)
+                bias.uniform_(-bound, bound, generator=generator)
+        return heads
+
+    def optimizer(self, heads: "JointHeads") -> torch.optim.Optimizer:
+        """Return Adam with coupled weight decay, on biases as well."""
+        return torch.optim.Adam(heads.parameters(), lr=self.lr, weight_decay=5e-6)
+
+    def learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
+        """Return the rate of an epoch."""
+        return self.lr * (self.final_lr / self.lr) ** (epoch / self.epochs)
 
 
 class JointHeads(nn.Module):
-    """One linear head per tap, trained together; layers of one width are one batched product.
+    """One linear head per depth, trained together; depths of one width are one batched product.
 
-    The heads share nothing, so the sum of their losses trains each as if it were alone. They start at zero: the
-    problem is convex, and a probe's number should not hang on a draw.
+    The heads share nothing, so the sum of their losses trains each as if it were alone. They start at zero.
     """
 
     def __init__(self, dims: Mapping[int, int], classes: int) -> None:
         super().__init__()
-        self.groups = [[tap for tap in dims if dims[tap] == dim] for dim in dict.fromkeys(dims.values())]
-        self.taps = [tap for group in self.groups for tap in group]
+        self.groups = [[depth for depth in dims if dims[depth] == dim] for dim in dict.fromkeys(dims.values())]
+        self.depths = [depth for group in self.groups for depth in group]
         self.weights = nn.ParameterList(torch.zeros(len(group), dims[group[0]], classes) for group in self.groups)
         self.biases = nn.ParameterList(torch.zeros(len(group), 1, classes) for group in self.groups)
 
-    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
-        """Logits [L B classes] of the pooled `features` (tap -> [B D_tap]), in the order of `self.taps`."""
+    def forward(self, features: Features) -> Float[Tensor, "L B classes"]:
+        """Return the logits of the `features` of B rows, in the order of `self.depths`."""
         parts = zip(self.groups, self.weights, self.biases, strict=True)
-        return torch.cat([bias + torch.stack([features[tap] for tap in taps]) @ weight for taps, weight, bias in parts])
+        return torch.cat([bias + torch.stack([features[depth] for depth in group]) @ w for group, w, bias in parts])
 
-    def loss(self, features: Mapping[int, Tensor], labels: Tensor) -> Tensor:
-        """Sum over the taps of the mean cross-entropy; `labels` [B] int64."""
+    def loss(self, features: Features, labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+        """Return the sum over the depths of the mean cross-entropy."""
         logits = self(features)
-        everywhere = labels.repeat(len(self.taps))
-        return F.cross_entropy(logits.flatten(0, 1), everywhere, reduction="sum") / len(labels)
+        return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(self.depths)), reduction="sum") / len(labels)
 
     @torch.inference_mode()
-    def accuracy(self, features: Mapping[int, Tensor], labels: Tensor, batch_size: int) -> dict[int, float]:
-        """Share of rows that each tap's head labels correctly."""
+    def accuracy(self, features: Features, labels: Int[Tensor, " M"], batch_size: int) -> dict[int, float]:
+        """Return the accuracy of the head of each depth."""
         device = self.weights[0].device
-        right = torch.zeros(len(self.taps), dtype=torch.int64, device=device)
+        correct = torch.zeros(len(self.depths), dtype=torch.int64, device=device)
         for rows in torch.arange(len(labels)).split(batch_size):
             logits = self(_rows(features, rows, device))
-            right += (logits.argmax(dim=-1) == labels[rows].to(device)).sum(dim=-1)
-        return {tap: count / len(labels) for tap, count in zip(self.taps, right.tolist(), strict=True)}
+            correct += (logits.argmax(dim=-1) == labels[rows].to(device)).sum(dim=-1)
+        return {depth: count / len(labels) for depth, count in zip(self.depths, correct.tolist(), strict=True)}
 
 
-def fit_sgd(
-    features: Mapping[int, Tensor],
-    labels: Tensor,
+def fit(
+    probe: GradientProbe,
+    features: Features,
+    labels: Int[Tensor, " N"],
     classes: int,
-    cfg: SgdConfig,
     device: torch.device,
-    show: str = "",
+    description: str = "",
 ) -> JointHeads:
-    """Train one head per tap on `features` (tap -> [N D_tap]) and `labels` [N], lying anywhere; compute on `device`.
+    """Train one head per depth on `features`, which may lie anywhere, and compute on `device`.
 
-    `show` is the text of a progress bar; none if empty.
+    `description` is the text of a progress bar; no bar if empty.
     """
-    heads = JointHeads({tap: values.shape[1] for tap, values in features.items()}, classes).to(device)
-    base = cfg.lr * cfg.batch_size / 256
-    optimiser = torch.optim.SGD(heads.parameters(), lr=base, momentum=0.9)
-    order = torch.Generator().manual_seed(cfg.seed)
-    batches = -(-len(labels) // cfg.batch_size)
-    for epoch in progress(range(cfg.epochs), show):
-        for step, rows in enumerate(torch.randperm(len(labels), generator=order).split(cfg.batch_size)):
-            optimiser.param_groups[0]["lr"] = cosine(base, 0.0, (epoch * batches + step) / (cfg.epochs * batches))
-            optimiser.zero_grad()
+    heads = probe.heads({depth: values.shape[1] for depth, values in features.items()}, classes).to(device)
+    orders = _shuffles(len(labels), probe.seed)
+    return train_heads(heads, probe, features, labels, orders, description)
+
+
+def train_heads(
+    heads: JointHeads,
+    probe: GradientProbe,
+    features: Features,
+    labels: Int[Tensor, " N"],
+    orders: Iterable[Int[Tensor, " N"]],
+    description: str = "",
+) -> JointHeads:
+    """Train `heads` in place, going through the rows in the next of `orders` in each epoch."""
+    optimizer, device, order = probe.optimizer(heads), heads.weights[0].device, iter(orders)
+    for epoch in progress(range(probe.epochs), description):
+        batches = next(order).split(probe.batch_size)
+        for step, rows in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = probe.learning_rate(epoch, step, len(batches))
+            optimizer.zero_grad()
             heads.loss(_rows(features, rows, device), labels[rows].to(device)).backward()
-            optimiser.step()
+            optimizer.step()
     return heads
 
 
 def lbfgs_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, max_iter: int = 1000
+    train: Float[Tensor, "N D"],
+    train_labels: Int[Tensor, " N"],
+    test: Float[Tensor, "M D"],
+    test_labels: Int[Tensor, " M"],
+    max_iter: int = 1000,
 ) -> float:
-    """Share of `test` [M D] that a multinomial logistic regression fitted to `train` [N D] labels correctly.
+    """Return the accuracy on `test` of a multinomial logistic regression fitted to `train`.
 
-    scikit-learn's L-BFGS with its defaults: minimises the sum of the cross-entropies + 0.5 |W|^2, the bias free, the
-    features as they are. The "lbfgs" protocol of W-MSE's code (htdt/self-supervised).
+    scikit-learn's L-BFGS with its defaults minimizes the sum of the cross-entropies + 0.5 |W|^2, without a penalty on
+    the bias, on the features as they are. The "lbfgs" protocol of W-MSE's code (htdt/self-supervised).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -109,5 +201,41 @@ def lbfgs_accuracy(
     return (predicted == test_labels.cpu()).double().mean().item()
 
 
-def _rows(features: Mapping[int, Tensor], rows: Tensor, device: torch.device) -> dict[int, Tensor]:
-    return {tap: values[rows.to(values.device)].to(device) for tap, values in features.items()}
+def probe_accuracies(
+    name: LinearProbe,
+    train: Features,
+    test: Features,
+    labels: Labels,
+    cfg: EvaluateConfig,
+    device: torch.device,
+    description: str = "",
+) -> dict[int, float]:
+    """Return the accuracy of the linear probe `name` at every depth."""
+    if name == "lbfgs":
+        depths = progress(list(train), description)
+        return {d: lbfgs_accuracy(train[d], labels.train, test[d], labels.test) for d in depths}
+    probe = gradient_probe(name, cfg)
+    heads = fit(probe, train, labels.train, labels.classes, device, description)
+    return heads.accuracy(test, labels.test, probe.batch_size)
+
+
+def gradient_probe(name: LinearProbe, cfg: EvaluateConfig) -> GradientProbe:
+    """Return the protocol of "sgd" or "adam" with the settings that `cfg` overrides."""
+    default: GradientProbe = SGDProbe(seed=cfg.seed) if name == "sgd" else AdamProbe(seed=cfg.seed)
+    return replace(
+        default,
+        epochs=cfg.linear_epochs or default.epochs,
+        lr=cfg.linear_lr or default.lr,
+        batch_size=cfg.linear_batch_size or default.batch_size,
+    )
+
+
+def _shuffles(count: int, seed: int) -> Iterator[Tensor]:
+    """Yield random orders of `count` rows."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randperm(count, generator=generator)
+
+
+def _rows(features: Features, rows: Tensor, device: torch.device) -> dict[int, Tensor]:
+    return {depth: values[rows.to(values.device)].to(device) for depth, values in features.items()}

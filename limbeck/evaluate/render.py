@@ -1,91 +1,81 @@
-"""A result and a comparison as tables for people."""
+"""A result and a comparison as tables for a terminal."""
 
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from limbeck.evaluate.results import Comparison, ModelScores, Result, Row, percent
+from limbeck.core.text import plural
+from limbeck.evaluate.columns import fallen, fitting_columns, measured_columns
+from limbeck.evaluate.metric import UNTRAINED, Column, Values
+from limbeck.evaluate.results import Comparison, EvaluationResult, percent
 
-T = TypeVar("T")
-
-
-class _Column(NamedTuple, Generic[T]):
-    head: str
-    value: Callable[[T], float | None]
-    show: Callable[[float], str]
+WIDTH = 80
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def layer_table(result: EvaluationResult, width: int = WIDTH) -> Table:
+    """Return a table with a row per layer, as wide as `width` characters allow.
 
-
-_COST: tuple[_Column[Row], ...] = (
-    _Column("layer", lambda row: row.tap, str),
-    _Column("params\nM", lambda row: row.parameters / 1e6, "{:.2f}".format),
-    _Column("GFLOPs", lambda row: row.gflops, "{:.3f}".format),
-    _Column("latency\nms", lambda row: row.latency_ms, "{:.2f}".format),
-)
-_ACCURACY: tuple[_Column[Row], ...] = (
-    _Column("k-NN\n%", lambda row: row.knn, _percent),
-    _Column("random\n%", lambda row: row.random_knn, _percent),
-    _Column("5-nn\n%", lambda row: row.five_nn, _percent),
-    _Column("linear\n%", lambda row: row.linear, _percent),
-    _Column("random\n%", lambda row: row.random_linear, _percent),
-)
-_SPREAD: tuple[_Column[Row], ...] = (
-    _Column("positive", lambda row: row.positive, "{:.3f}".format),
-    _Column("negative", lambda row: row.negative, "{:.3f}".format),
-    _Column("uniformity", lambda row: row.uniformity, "{:.2f}".format),
-)
-_SUMMARY: tuple[_Column[Row], ...] = (
-    _Column("ratio", lambda row: row.ratio, "{:.2f}".format),
-    _Column("rank", lambda row: row.effective_rank, "{:.1f}".format),
-)
-_ENTRANT: tuple[_Column[ModelScores], ...] = (
-    _Column("params\nM", lambda entrant: entrant.parameters / 1e6, "{:.2f}".format),
-    _Column("GFLOPs", lambda entrant: entrant.gflops, "{:.3f}".format),
-    _Column("latency\nms", lambda entrant: entrant.latency_ms, "{:.2f}".format),
-    _Column("k-NN\n%", lambda entrant: entrant.knn, _percent),
-    _Column("linear\n%", lambda entrant: entrant.linear, _percent),
-    _Column("neighbours\nkept %", lambda entrant: entrant.agreement, _percent),
-    _Column("CKA", lambda entrant: entrant.cka, "{:.2f}".format),
-    _Column("by\nchance", lambda entrant: entrant.cka_chance, "{:.2f}".format),
-    _Column("rank", lambda entrant: entrant.effective_rank, "{:.1f}".format),
-)
-
-
-def table(result: Result) -> Table:
-    """A line per layer, 80 characters wide: cost, accuracy (or geometry, without labels), ratio and effective rank.
-
-    Columns that nothing was measured for are left out; "-" stands for a single missing number.
+    Columns that were not measured, and the least important ones that do not fit, are left out; "-" is a missing value.
     """
-    return _table(_title(result), _COST + (_ACCURACY if result.classes else _SPREAD) + _SUMMARY, result.rows)
+    rows = [layer.values for layer in result.layers]
+    names = [str(layer.depth) for layer in result.layers]
+    columns = measured_columns(rows, "cost", "accuracy", "representation")
+    return _table(_title(result), "layer", names, columns, rows, width)
 
 
-def comparison_table(found: Comparison) -> Table:
-    """A line per network, 80 characters wide: cost, accuracy, and what it keeps of the teacher's space."""
-    title = f"{found.neighbours} neighbours among {found.images} images: {percent(found.chance)} by chance"
-    return _table(title, _ENTRANT, found.entrants, [entrant.name for entrant in found.entrants])
+def comparison_table(comparison: Comparison, width: int = WIDTH) -> Table:
+    """Return a table with a row per model: cost, accuracy, and how much of the teacher's space is preserved."""
+    rows = [model.values for model in comparison.models]
+    names = [model.name for model in comparison.models]
+    title = (
+        f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test images: "
+        f"{percent(comparison.chance)} agreement by chance"
+    )
+    return _table(title, "model", names, measured_columns(rows), rows, width)
 
 
-def _table(title: str, chosen: Sequence[_Column[T]], rows: Sequence[T], names: Sequence[str] = ()) -> Table:
-    found = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    if names:
-        found.add_column("network", no_wrap=True)
-    columns = [column for column in chosen if any(column.value(row) is not None for row in rows)]
-    for column in columns:
-        found.add_column(column.head, justify="right", no_wrap=True)
-    for index, row in enumerate(rows):
-        values = [(column, column.value(row)) for column in columns]
-        cells = ("-" if value is None else column.show(value) for column, value in values)
-        found.add_row(*names[index : index + 1], *cells)
-    return found
+def _table(
+    title: str, head: str, names: Sequence[str], columns: Sequence[Column], rows: Sequence[Values], width: int
+) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, caption_justify="left")
+    table.add_column(head, justify="right" if head == "layer" else "left", no_wrap=True)
+    cells = [_cells(column, rows, by_depth=head == "layer") for column in columns]
+    widths = [1 + max(map(len, [*_head(c).split("\n"), *texts])) for c, texts in zip(columns, cells, strict=True)]
+    room = width - 2 - max(map(len, [head, *names]))
+    shown = fitting_columns(columns, widths, room)
+    for index in shown:
+        style = "dim" if columns[index].reference else None
+        table.add_column(_head(columns[index]), justify="right", no_wrap=True, style=style)
+    for name, *texts in zip(names, *(cells[index] for index in shown), strict=True):
+        table.add_row(name, *texts)
+    table.caption = _notes([columns[index] for index in shown], [cells[index] for index in shown])
+    return table
 
 
-def _title(result: Result) -> str:
+def _head(column: Column) -> str:
+    """Return the heading, a word per line, the unit on the last one."""
+    return "\n".join([*(column.short or column.label).split(), column.unit]).strip()
+
+
+def _cells(column: Column, rows: Sequence[Values], *, by_depth: bool) -> list[str]:
+    """Return the texts of a column; a value that cannot fall with depth and does is marked with a tilde."""
+    marks = ["~" if by_depth and noisy else "" for noisy in fallen(column, rows)]
+    return [mark + column.text(row.get(column.name)) for mark, row in zip(marks, rows, strict=True)]
+
+
+def _notes(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str | None:
+    notes = []
+    if any(column.name.startswith(UNTRAINED) for column in columns):
+        notes.append("init: the same network at its random initialization")
+    if any(text.startswith("~") for texts in cells for text in texts):
+        notes.append("~: below a shallower layer, which is noise of this machine")
+    return "\n".join(notes) or None
+
+
+def _title(result: EvaluationResult) -> str:
     if not result.classes:
-        return f"{result.test.images} images without labels"
-    probe = f", linear by {result.probe}" if result.probe else ""
-    return f"{result.train.images} + {result.test.images} images, {len(result.classes)} classes{probe}"
+        return f"{plural(result.test.images, 'image')} without labels"
+    probe = f", linear by {result.linear_probe}" if result.linear_probe else ""
+    images = f"{result.train.images:,} + {plural(result.test.images, 'image')}"
+    return f"{images}, {plural(len(result.classes), 'class', 'classes')}{probe}"

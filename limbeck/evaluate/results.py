@@ -1,67 +1,35 @@
-"""What an evaluation, and a comparison of students with their teacher, found; and its file."""
+"""The result of an evaluation, and its file."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.core.config import Json, from_json, to_json
-from limbeck.core.errors import UserError
+from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 from limbeck.evaluate.config import EvaluateConfig
+from limbeck.evaluate.metric import Values
 
-VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One depth of the backbone. Accuracies are shares in [0, 1]; None is what was not measured or is not finite."""
-
-    tap: int
-    """Depth of the cut, from 1."""
-    parameters: int
-    """Of the network cut here."""
-    gflops: float
-    """Of the cut, for one image; 1e9 operations, a multiplication and its addition count as two."""
-    latency_ms: float | None = None
-    """Of the cut, for one image: the median of repeated calls."""
-    knn: float | None = None
-    """Weighted k-NN accuracy, by cosine."""
-    five_nn: float | None = None
-    """5-nn accuracy, unweighted, Euclidean."""
-    linear: float | None = None
-    """Accuracy of the linear probe."""
-    random_knn: float | None = None
-    """`knn` of the same network at its random initialisation."""
-    random_linear: float | None = None
-    """`linear` of the same network at its random initialisation."""
-    random_five_nn: float | None = None
-    """`five_nn` of the same network at its random initialisation."""
-    random_effective_rank: float | None = None
-    """`effective_rank` of the same network at its random initialisation."""
-    positive: float | None = None
-    """Mean squared distance of two views of an image, of L2-normalised features."""
-    negative: float | None = None
-    """Mean squared distance of two images, of L2-normalised features."""
-    ratio: float | None = None
-    """negative / positive."""
-    raw_positive: float | None = None
-    """`positive` of the features as they are."""
-    raw_negative: float | None = None
-    """`negative` of the features as they are."""
-    raw_ratio: float | None = None
-    """raw_negative / raw_positive."""
-    uniformity: float | None = None
-    """log mean exp(-2 d^2) over pairs of images, of L2-normalised features."""
-    to_last: float | None = None
-    """Mean squared distance to the other view in the last layer, L2-normalised; None where the widths differ."""
-    effective_rank: float | None = None
-    """exp of the entropy of the normalised singular values of the test features."""
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """The images that were used."""
+class LayerResult:
+    """One depth of the backbone."""
+
+    depth: int
+    """Blocks or stages of the cut, from 1."""
+    values: Values
+    """Column of a metric -> value; accuracies are shares in [0, 1]. What was not measured is missing; None is undefined
+    or not finite."""
+
+    def __post_init__(self) -> None:
+        check_values(self.values, f"layer {self.depth}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """The images of one role in an evaluation."""
 
     path: str | None
     images: int
@@ -70,88 +38,77 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScores:
-    """One of the networks. Shares lie in [0, 1]; None is what was not measured, or a teacher's fidelity to itself."""
+    """One of the models of a comparison, as a whole."""
 
     name: str
     dim: int
     """Width of its features."""
-    size: int
-    """Side of the images that it sees, pixels."""
-    parameters: int
-    gflops: float
-    """For one image; 1e9 operations, a multiplication and its addition count as two."""
-    latency_ms: float | None = None
-    """For one image: the median of repeated calls."""
-    knn: float | None = None
-    """Weighted k-NN accuracy, by cosine."""
-    linear: float | None = None
-    """Accuracy of the linear probe."""
-    effective_rank: float | None = None
-    """exp of the entropy of the normalised singular values of the test features."""
-    agreement: float | None = None
-    """Share of a test image's nearest test images that the teacher has too."""
-    cka: float | None = None
-    """Linear CKA with the teacher, on the test images."""
-    cka_chance: float | None = None
-    """Mean of `cka` over all ways of pairing the two sets of vectors."""
-    cosine: float | None = None
-    """Mean cosine with the teacher's vector of the same image; None where the widths differ."""
+    image_size: int
+    """Side of its input, pixels."""
+    values: Values
+    """Column of a metric -> value, as for `LayerResult`; a teacher has no fidelity to itself."""
+
+    def __post_init__(self) -> None:
+        check_values(self.values, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Students beside their teacher, all on the same images."""
+    """Students compared with their teacher on the same images."""
 
     teacher: ModelScores
     students: tuple[ModelScores, ...]
-    """The one that was distilled first."""
+    """The distilled one first."""
     images: int
-    """Test images, among which neighbours are looked up."""
-    neighbours: int
-    """Of each image."""
+    """Test images, among which neighbors are searched."""
+    num_neighbors: int
+    """Neighbors per image."""
 
     @property
-    def entrants(self) -> tuple[ModelScores, ...]:
+    def models(self) -> tuple[ModelScores, ...]:
         """The first student, the teacher, the other students."""
         return (self.students[0], self.teacher, *self.students[1:])
 
     @property
     def chance(self) -> float:
-        """Agreement of unrelated features."""
-        return self.neighbours / (self.images - 1)
+        """Neighbor agreement of unrelated features."""
+        return self.num_neighbors / (self.images - 1)
 
     def sentence(self) -> str:
-        """What the first student keeps at what cost, and on what ground this is said."""
+        """Return how much of the teacher the first student preserves, and at what cost."""
         first, *others = self.students
-        kept = [percent(student.agreement or 0.0) for student in self.students]
-        beside = "".join(f"{other.name} {share}, " for other, share in zip(others, kept[1:], strict=True))
-        counted = self.teacher.gflops > 0  # not of a module that computes without torch
-        cost = f"at {percent(first.gflops / self.teacher.gflops)} of its cost" if counted else "at a cost not known"
+        shares = [percent(student.values.get("neighbor_agreement") or 0.0) for student in self.students]
+        baselines = "".join(f"{other.name} {share}, " for other, share in zip(others, shares[1:], strict=True))
         return (
-            f"the {first.name} keeps {kept[0]} of the teacher's neighbours ({beside}"
-            f"chance {percent(self.chance)}) {cost}: "
-            f"agreement@{self.neighbours} among {self.images:,} test images; GFLOPs per image"
+            f"the {first.name} preserves {shares[0]} of the teacher's {self.num_neighbors} nearest neighbors "
+            f"({baselines}chance {percent(self.chance)}; {self.images:,} test images) {self._relative_cost(first)}"
         )
+
+    def _relative_cost(self, student: ModelScores) -> str:
+        own, teacher = student.values.get("gflops"), self.teacher.values.get("gflops")
+        if not own or not teacher:  # a module that computes without torch is not counted
+            return "at unknown relative cost"
+        return f"at {percent(own / teacher)} of its GFLOPs per image"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """An evaluation: a row per tap, and all that is needed to know how the numbers came about."""
+class EvaluationResult:
+    """The values of every layer, and everything that is needed to know how they were obtained."""
 
-    rows: tuple[Row, ...]
+    layers: tuple[LayerResult, ...]
     config: EvaluateConfig
-    probe: str | None
-    """The linear protocol that was used, "sgd" or "lbfgs"; None without a linear probe."""
+    linear_probe: str | None
+    """The protocol of the linear probe, "sgd", "adam" or "lbfgs"; None without one."""
     classes: tuple[str, ...]
-    train: Data
-    test: Data
+    train: ImageSet
+    test: ImageSet
     seconds: float
     """Wall time of the whole evaluation."""
     hardware: dict[str, str]
     command: str
     """The command line of the process."""
     comparison: Comparison | None = None
-    """Of a distilled network with its teacher."""
+    """A distilled network compared with its teacher."""
 
     def save(self, path: Path) -> None:
         """Write JSON to `path`, whole or not at all."""
@@ -160,25 +117,37 @@ class Result:
             unfinished.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Result":
-        """Read what `save` wrote; UserError if it is not that, or of another version."""
+    def load(cls, path: Path) -> "EvaluationResult":
+        """Read a file that `save` wrote.
+
+        Raises:
+            UserError: the file is something else, damaged, or of another version.
+        """
         try:
             data = _mapping(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is not a result of limbeck evaluate ({error})") from error
+            raise UserError(
+                f"'{path}' is not a result of `limbeck evaluate` ({one_line(error)}); evaluate again",
+                code="not-a-result",
+            ) from error
         version = data.pop("version", None)
         if version != VERSION:
-            raise UserError(f"{path} has version {version!r}, and this limbeck reads {VERSION}: evaluate again")
+            raise UserError(
+                f"'{path}' has version {version!r} and this Limbeck reads version {VERSION}; evaluate again",
+                code="result-version",
+            )
         return from_json(cls, data, where=str(path))
 
 
-def finite(value: float) -> float | None:
-    """`value`, or None for what JSON has no number for (the ratio of a collapsed layer)."""
-    return value if math.isfinite(value) else None
+def check_values(values: Values, where: str) -> None:
+    """Raise UserError where a value is neither a number nor None, as in a damaged file."""
+    for name, value in values.items():
+        if not (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+            raise UserError(f"'{name}' of {where} is {value!r}, which is not a number", code="not-a-result")
 
 
 def percent(share: float) -> str:
-    """In two digits: 0.912 -> "91 %", 0.0404 -> "4 %", 0.00502 -> "0.5 %"."""
+    """Return a share with two digits: 0.912 -> "91 %", 0.0404 -> "4 %", 0.00502 -> "0.5 %"."""
     value = 100 * share
     return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
 

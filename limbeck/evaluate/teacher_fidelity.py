@@ -1,4 +1,4 @@
-"""The fidelity of a student to its teacher, from the features of both, after training and during it."""
+"""Fidelity of a student to its teacher while it trains."""
 
 from collections.abc import Callable
 
@@ -10,61 +10,33 @@ from limbeck.core.devices import resolve_bf16
 from limbeck.core.types import Encoder
 from limbeck.features.extract import extract
 from limbeck.features.images import ImageFn
-from limbeck.metrics.fidelity import NEIGHBOURS, Fidelity, agreement, check_images, linear_cka, mean_cosine
-from limbeck.metrics.representation import effective_rank
-from limbeck.neighbors.graph import neighbours
+from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images, linear_cka, nearest_images, neighbor_agreement
 
 
-def fidelity(student: Tensor, teacher: Tensor, k: int = NEIGHBOURS) -> Fidelity:
-    """Fidelity of `student` [N Ds] to `teacher` [N Dt], floating point of one dtype on one device, row by row.
-
-    Raises:
-        UserError: no more than k + 1 images, among which everything agrees.
-    """
-    check_images(len(teacher), k)
-    cka, cka_chance = linear_cka(student, teacher)
-    return Fidelity(
-        agreement=agreement(_nearest(student, k), _nearest(teacher, k)),
-        chance=k / (len(teacher) - 1),
-        cka=cka,
-        cka_chance=cka_chance,
-        cosine=mean_cosine(student, teacher),
-        student_rank=effective_rank(student).item(),
-        teacher_rank=effective_rank(teacher).item(),
-    )
-
-
-def fidelity_probe(
-    look: ImageFn, rows: np.ndarray, teacher: Tensor, device: torch.device, k: int = NEIGHBOURS
+def fidelity_callback(
+    images: ImageFn, indices: np.ndarray, teacher: Tensor, device: torch.device, k: int = NUM_NEIGHBORS
 ) -> Callable[[Encoder], dict[str, float]]:
-    """A probe for training: an encoder -> {"agreement", "cka"} with the teacher on held-out images.
+    """Return a function of an encoder that gives its `neighbor_agreement` and `cka` with the teacher.
 
     Args:
-        look: the images of `rows` as the student sees them, on `device`.
-        rows: of the store, int64 [N].
-        teacher: what the teacher says of them [N D]; its neighbours are looked up once.
+        images: the preprocessed images at `indices`, on `device`.
+        indices: held-out images of the store, int64 [N].
+        teacher: features of these images from the teacher [N D]; their neighbors are searched once.
         device: where the encoder is.
+        k: neighbors per image.
 
     Raises:
-        UserError: as `fidelity`.
+        UserError: as `limbeck.metrics.fidelity.fidelity`.
     """
-    check_images(len(rows), k)
-    theirs = teacher.to(device, torch.float32)
-    near = _nearest(theirs, k)
+    check_images(len(indices), k)
+    expected = teacher.to(device, torch.float32)
+    neighbors = nearest_images(expected, k)
 
-    def probe(backbone: Encoder) -> dict[str, float]:
+    def evaluate_encoder(backbone: Encoder) -> dict[str, float]:
         last = backbone.taps[-1]
-        own = extract(backbone, look, rows, taps=(last,), device=device, bf16=resolve_bf16("auto", device))[last]
-        return {"agreement": agreement(_nearest(own, k), near), "cka": linear_cka(own, theirs)[0]}
+        bf16 = resolve_bf16("auto", device)
+        features = extract(backbone, images, indices, taps=(last,), device=device, bf16=bf16)[last]
+        agreement = neighbor_agreement(nearest_images(features, k), neighbors)
+        return {"neighbor_agreement": agreement, "cka": linear_cka(features, expected)[0]}
 
-    return probe
-
-
-def _nearest(features: Tensor, k: int) -> Tensor:
-    """Rows of the `k` largest cosines of every row of `features` [N D], itself excluded: [N k], on the CPU.
-
-    A vector of zeros has no direction; all of them get the same one, so that they agree with a teacher by chance.
-    """
-    directed = torch.where(features.any(dim=1, keepdim=True), features, 1.0)
-    graph = neighbours(directed.numpy(force=True), k, search="exact", device=features.device)
-    return torch.from_numpy(graph.rows)
+    return evaluate_encoder

@@ -1,16 +1,16 @@
 """One pass over a store: a bank of what any network says of its images, and of every tap of a backbone."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.core.progress import progress
 from limbeck.core.types import Encoder
 from limbeck.features.images import ImageFn
+from limbeck.models.eval_mode import eval_mode
 
 
 def extract_matrix(
@@ -62,18 +62,8 @@ def extract(
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             return backbone(images, taps=tuple(dims)).taps
 
-    with _eval_mode(backbone):
+    with eval_mode(backbone):
         return extract_matrix(say, look, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show)
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 def _allocate(rows: int, dims: Mapping[int, int], memory: int, device: torch.device) -> dict[int, Tensor]:

@@ -101,20 +101,23 @@ class Backbone(Encoder):
             return Features(self.model(x), {}, {})
         return self._vit(x, wanted, feature_maps) if self.is_vit else self._stages(x, wanted, feature_maps)
 
-    def cut(self, depth: int) -> "Backbone":
+    def cut(self, depth: int, *, share: bool = False) -> "Backbone":
         """Return a copy of blocks or stages 1..`depth`: in eval mode its `final` is this network's tap `depth`.
+
+        With `share` the weights are not copied: the cut and this network use the same memory.
 
         A ViT keeps its final norm; any other network loses what follows the stage (head norm, last convolution), unless
         `depth` is its whole depth. Parameters require a gradient where those of this network do.
         """
         self._check([depth])
-        model = copy.deepcopy(self.model)
+        shared = {id(tensor): tensor for tensor in self.model.state_dict(keep_vars=True).values()} if share else {}
+        model = copy.deepcopy(self.model, shared)
         if depth == self.taps[-1]:
             cut = Backbone(self.cfg, model)
         else:
             cut = Backbone(replace(self.cfg, cut=depth), truncate(model, self.cfg.name, depth))
         for tap in cut.taps if self.cfg.per_layer_norm else ():
-            cut._norm(tap).load_state_dict(self._norm(tap).state_dict())
+            cut._norm(tap).load_state_dict(self._norm(tap).state_dict(), assign=share)
         return cut.train(self.training)
 
     def _check(self, taps: Sequence[int]) -> None:

@@ -1,1 +1,1 @@
-"""Which images resemble which: the neighbour graph, bags of mates, near-duplicates."""
+"""Similar images: k-nearest-neighbor graphs, bags for distillation, near-duplicates."""

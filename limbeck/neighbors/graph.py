@@ -1,7 +1,7 @@
-"""The neighbour graph of a set of features: for every row the K most similar others."""
+"""The k-nearest-neighbor graph of a feature matrix."""
 
+import logging
 import time
-from collections.abc import Callable
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,147 +15,144 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.files import wait_for_lock
 from limbeck.core.progress import progress
-from limbeck.neighbors.ivf import PROBES, IvfSearch, lists_of
-from limbeck.neighbors.search import BLOCKS, ExactSearch, query_blocks
-from limbeck.neighbors.storage import GraphStorage, SearchMethod, Settings, read_settings
-from limbeck.neighbors.vectors import Features, UnitVectors
+from limbeck.core.text import format_duration
+from limbeck.neighbors.ivf import PROBES, IvfSearch, num_lists
+from limbeck.neighbors.search import BLOCK_SIZES, ExactSearch, query_blocks
+from limbeck.neighbors.storage import GraphSettings, GraphStorage, SearchMethod, read_settings
+from limbeck.neighbors.vectors import FeatureMatrix, UnitVectors
 
-Say = Callable[[str], object]
+logger = logging.getLogger(__name__)
 
 
 class Graph(NamedTuple):
-    """The K nearest neighbours of n rows of some features."""
+    """The K nearest neighbors of n rows of a feature matrix."""
 
-    of: NDArray[np.int64]  # [n], the rows, increasing
-    rows: NDArray[np.int32]  # [n K], their neighbours by their numbers in the features, best first; -1: none is left
-    cosines: NDArray[np.float32]  # [n K], -inf: none is left
+    indices: NDArray[np.int64]  # [n], the rows, increasing
+    neighbors: NDArray[np.int32]  # [n K], indices of their neighbors, best first; -1 where none is left
+    cosines: NDArray[np.float32]  # [n K], -inf where none is left
     search: SearchMethod
 
 
-def neighbours(
-    features: Features,
+def build_graph(
+    features: FeatureMatrix,
     k: int,
     *,
-    rows: NDArray[np.int64] | None = None,
+    indices: NDArray[np.int64] | None = None,
     search: Literal["auto", "exact", "ivf"] = "auto",
     max_similarity: float | None = None,
     device: torch.device | str = "cpu",
     folder: str | Path | None = None,
     digest: str = "",
     budget: float = 600.0,
-    say: Say = lambda sentence: None,
-    show: str = "",
+    description: str = "",
 ) -> Graph:
-    """The `k` rows with the largest cosine to each row, itself excluded by its number; of equal ones the smaller first.
+    """Find the `k` rows with the largest cosine to each row, itself excluded; of equal cosines the smaller index first.
 
-    An exact graph is a function of the features alone: blocks, threads and device do not show in it. Cosines are
-    computed in float64 and rounded to float32.
+    An exact graph is a function of the features alone, whatever the blocks, threads and device. Cosines are computed in
+    float64 and rounded to float32.
 
     Args:
         features: [N D], float16, float32 or float64, an array or a memory map; rows of any length but zero.
-        k: how many, at most one less than there are rows.
-        rows: increasing numbers of the rows that take part; None: all.
-        search: "exact", "ivf" (FAISS, approximate), or by an estimate of the time that exact would take.
-        drop_above: neighbours of a larger cosine (copies, frames of one film) are left out, and the next best taken.
+        k: neighbors per row, at most one less than there are rows.
+        indices: increasing indices of the rows that take part; None for all.
+        search: "exact", "ivf" (FAISS, approximate), or "auto", which estimates how long an exact search would take.
+        max_similarity: neighbors with a larger cosine (copies, frames of one film) are replaced by the next best.
         device: where products are computed; FAISS runs on the CPU.
-        folder: finished blocks are written there, and a call that was ended goes on from them. Of several processes one
-            computes and the others wait for it.
-        digest: what the features in `folder` are told apart by; needed with it.
-        budget: seconds that "auto" gives to an exact search.
-        say: gets the choice of "auto" and its reason, as a sentence.
-        show: the text of a progress bar; none if empty.
+        folder: where finished blocks are written, so that an interrupted call continues from them. Of several processes
+            one computes and the others wait for it.
+        digest: identifies the features in `folder`; required with it.
+        budget: seconds for which "auto" accepts an exact search.
+        description: text of a progress bar; no bar if empty.
 
     Raises:
-        UserError: `k` is too large, `features` or `rows` are not as above, `folder` holds something else, "ivf" without
-            FAISS, or a full disk.
+        UserError: `k` is too large, `features` or `indices` are not as described, `folder` holds something else, "ivf"
+            is requested without FAISS, or the disk is full.
     """
-    vectors = UnitVectors(features, rows, torch.device(device))
+    vectors = UnitVectors(features, indices, torch.device(device))
     if not 1 <= k < len(vectors):
-        raise UserError(f"{k} neighbours are asked of {len(vectors):,} rows: 1 to {len(vectors) - 1:,} are possible")
-    job = _Job(vectors, k, max_similarity, say, show)
+        raise UserError(
+            f"{k} neighbors per row were requested for {len(vectors):,} rows; choose 1 to {len(vectors) - 1:,}",
+            code="too-many-neighbors",
+        )
+    builder = _GraphBuilder(vectors, k, max_similarity, description)
     if folder is None:
-        return job.run(job.choose(search, budget), None)
-    assert digest, "a folder outlives the call: say what its features are told apart by"
+        return builder.build(builder.choose(search, budget), None)
+    assert digest, "a folder outlives the call and needs a digest that identifies its features"
     with wait_for_lock(Path(folder)):
-        before = read_settings(Path(folder)) if search == "auto" else None
-        way = before.search if before else job.choose(search, budget)
-        return job.run(way, GraphStorage(Path(folder), job.settings(way, digest)))
+        stored = read_settings(Path(folder)) if search == "auto" else None
+        method = stored.search if stored else builder.choose(search, budget)
+        return builder.build(method, GraphStorage(Path(folder), builder.settings(method, digest)))
 
 
-class _Job:
-    """One search, with or without a folder."""
+class _GraphBuilder:
+    """One search for the neighbors of all rows, with or without a folder."""
 
-    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None, say: Say, show: str) -> None:
-        self.vectors, self.k, self.max_similarity, self.say, self.show = vectors, k, max_similarity, say, show
+    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None, description: str) -> None:
+        self.vectors, self.k, self.max_similarity, self.description = vectors, k, max_similarity, description
 
-    def settings(self, way: SearchMethod, digest: str) -> Settings:
-        """What the graph is a function of."""
-        return Settings(
+    def settings(self, method: SearchMethod, digest: str) -> GraphSettings:
+        """Return everything that determines the graph."""
+        return GraphSettings(
             features=digest,
-            rows=blake2b(self.vectors.numbers.astype("<i8").tobytes(), digest_size=16).hexdigest(),
+            indices=blake2b(self.vectors.indices.astype("<i8").tobytes(), digest_size=16).hexdigest(),
             images=len(self.vectors),
             dim=self.vectors.dim,
             k=self.k,
             max_similarity=self.max_similarity,
-            search=way,
+            search=method,
         )
 
     def choose(self, search: Literal["auto", "exact", "ivf"], budget: float) -> SearchMethod:
-        """How to search, and why, said if there was a choice."""
+        """Return the search method; where "auto" decides, log the choice and its reason."""
         installed = find_spec("faiss") is not None
         if search == "ivf" and not installed:
-            raise UserError("search 'ivf' needs FAISS: pip install 'limbeck[faiss]', or take search 'exact'")
+            raise UserError(
+                "search 'ivf' needs FAISS: pip install 'limbeck[faiss]', or choose search 'exact'", code="faiss-missing"
+            )
         if search != "auto":
             return search
-        rows, seconds = len(self.vectors), estimate(self.vectors, self.k)
-        guess = f"exact neighbours of {rows:,} rows of width {self.vectors.dim} take about {_time(seconds)}"
+        rows, seconds = len(self.vectors), estimate_seconds(self.vectors, self.k)
+        cost = f"neighbor search over {rows:,} rows of width {self.vectors.dim}: exact takes about "
+        cost += f"{format_duration(seconds)} (budget {format_duration(budget)})"
         if seconds <= budget:
-            self.say(f"{guess}, within {_time(budget)}: exact")
+            logger.info("%s, so it is exact", cost)
             return "exact"
-        guess += f", beyond {_time(budget)}"
         if not installed:
-            self.say(f"{guess}: exact all the same, without FAISS (pip install 'limbeck[faiss]')")
+            logger.info("%s; FAISS would be faster (pip install 'limbeck[faiss]') but is not installed: exact", cost)
             return "exact"
-        self.say(f"{guess}: FAISS looks into {PROBES} lists of {lists_of(rows):,}")
+        logger.info("%s, so FAISS searches %d of %d lists per query", cost, PROBES, num_lists(rows))
         return "ivf"
 
-    def run(self, way: SearchMethod, kept: GraphStorage | None) -> Graph:
-        """The graph: what is kept, and then the rest."""
-        found: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
-        done = kept.done if kept else 0
+    def build(self, method: SearchMethod, storage: GraphStorage | None) -> Graph:
+        """Return the graph; rows that `storage` already holds are not searched again."""
+        blocks: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+        done = storage.done if storage else 0
         if done < len(self.vectors):
-            kind = IvfSearch if way == "ivf" else ExactSearch
-            finder = kind(self.vectors, self.k, self.max_similarity)
-            for mine in progress(query_blocks(self.vectors, done), self.show):
-                rows, cosines = finder.find(mine)
-                block = self._numbers(rows), cosines.cpu().numpy()
-                kept.write(*block) if kept else found.append(block)
-        rows_, cosines_ = kept.read() if kept else map(np.concatenate, zip(*found, strict=True))
-        return Graph(self.vectors.numbers, rows_, cosines_, way)
+            kind = IvfSearch if method == "ivf" else ExactSearch
+            search = kind(self.vectors, self.k, self.max_similarity)
+            for query_idx in progress(query_blocks(self.vectors, done), self.description):
+                positions, cosines = search.find(query_idx)
+                block = self._to_indices(positions), cosines.cpu().numpy()
+                storage.write(*block) if storage else blocks.append(block)
+        neighbors, cosines_ = storage.read() if storage else map(np.concatenate, zip(*blocks, strict=True))
+        return Graph(self.vectors.indices, neighbors, cosines_, method)
 
-    def _numbers(self, positions: Tensor) -> NDArray[np.int32]:
+    def _to_indices(self, positions: Tensor) -> NDArray[np.int32]:
         found = positions.cpu().numpy()
-        return np.where(found < 0, -1, self.vectors.numbers[found]).astype(np.int32)
+        return np.where(found < 0, -1, self.vectors.indices[found]).astype(np.int32)
 
 
-def estimate(vectors: UnitVectors, k: int) -> float:
-    """Seconds that an exact search would take here, from one block of it; nearly 0 where that would be all."""
-    size = BLOCKS[vectors.device.type]
-    among = min(len(vectors), size.rows)
-    asked = min(among, size.queries)
-    if len(vectors) <= among:
+def estimate_seconds(vectors: UnitVectors, k: int) -> float:
+    """Return the seconds that an exact search would take here, measured on one block; 0 where one block is all."""
+    size = BLOCK_SIZES[vectors.device.type]
+    rows = min(len(vectors), size.base)
+    queries = min(rows, size.queries)
+    if len(vectors) <= rows:
         return 0.0
-    sample = UnitVectors(vectors.features, vectors.numbers[:among], vectors.device)
-    finder = ExactSearch(sample, min(k, among - 1))
+    search = ExactSearch(UnitVectors(vectors.features, vectors.indices[:rows], vectors.device), min(k, rows - 1))
     times = []
     for _ in range(2):  # the first one warms up
         start = time.perf_counter()
-        finder.find(torch.arange(asked, device=vectors.device)).cosines.cpu()
+        search.find(torch.arange(queries, device=vectors.device)).scores.cpu()
         times.append(time.perf_counter() - start)
-    return times[-1] * (len(vectors) / asked) * (len(vectors) / among)
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    return times[-1] * (len(vectors) / queries) * (len(vectors) / rows)

@@ -1,51 +1,53 @@
-"""The most similar rows, nearly: FAISS looks into a few of many lists, and what it finds is compared in float64."""
+"""Approximate neighbors: a FAISS inverted-file index proposes candidates, which are ranked in float64."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from limbeck.neighbors.search import ExactSearch, Found
+from limbeck.neighbors.search import ExactSearch, TopK
 from limbeck.neighbors.vectors import BLOCK, UnitVectors
 
-PROBES = 64  # lists that a query looks into
-PER_LIST = 64  # rows that the centre of a list is learnt from
+PROBES = 64  # lists searched per query
+TRAINING_ROWS_PER_LIST = 64
+MIN_ROWS_PER_LIST = 39  # FAISS warns below
 
 
-def lists_of(rows: int) -> int:
-    """Into how many lists rows are put; no list need be empty."""
-    return max(1, min(round(4 * math.sqrt(rows)), rows // 39))  # FAISS warns of fewer than 39 rows a list
+def num_lists(rows: int) -> int:
+    """Return the number of inverted lists for `rows` vectors, about 4 sqrt(rows)."""
+    return max(1, min(round(4 * math.sqrt(rows)), rows // MIN_ROWS_PER_LIST))
 
 
 class IvfSearch:
-    """As `ExactSearch` of one set in itself, but only within the `PROBES` of about 4 sqrt(n) lists nearest to a query.
+    """Like `ExactSearch` of a set within itself, but only among the `PROBES` lists nearest to each query.
 
-    Lists are the cells of a spherical k-means (`faiss.IndexIVFFlat`, inner products of unit rows; Sivic and Zisserman,
-    ICCV 2003; Johnson et al., *Billion-scale similarity search with GPUs*, section 2.2). A query of which fewer than k
-    are found, because its lists hold no more or because copies were dropped, is searched exactly.
+    The lists are the cells of a spherical k-means (`faiss.IndexIVFFlat`, inner products of unit vectors; Sivic and
+    Zisserman, ICCV 2003; Johnson et al., *Billion-scale similarity search with GPUs*, section 2.2). A query for which
+    fewer than k neighbors remain, because its lists are short or near-duplicates were dropped, is searched exactly.
     """
 
     def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None) -> None:
         import faiss
 
         self.vectors, self.exact = vectors, ExactSearch(vectors, k, max_similarity)
-        lists = lists_of(len(vectors))
+        lists = num_lists(len(vectors))
         cells = faiss.IndexFlatIP(vectors.dim)
         self.index = faiss.IndexIVFFlat(cells, vectors.dim, lists, faiss.METRIC_INNER_PRODUCT)
         self.index.cp.spherical = True
         self.index.nprobe = PROBES
-        sample = torch.arange(len(vectors), device=vectors.device)[:: max(1, len(vectors) // (lists * PER_LIST))]
+        stride = max(1, len(vectors) // (lists * TRAINING_ROWS_PER_LIST))
+        sample = torch.arange(len(vectors), device=vectors.device)[::stride]
         self.index.train(vectors.unit(sample).cpu().numpy())
         for start in range(0, len(vectors), BLOCK):
             self.index.add(vectors.unit(slice(start, start + BLOCK)).cpu().numpy())
 
-    def find(self, mine: Tensor) -> Found:
-        """Neighbours of the rows at positions `mine` [B]."""
-        _, rows = self.index.search(self.vectors.unit(mine).cpu().numpy(), self.exact.deep)
-        candidates = torch.from_numpy(rows).to(mine.device)
-        valid = (candidates >= 0) & (candidates != mine[:, None])
-        found = self.exact.ranked(mine, candidates.clamp(min=0), valid)
-        short = found.rows[:, -1] < 0
+    def find(self, query_idx: Tensor) -> TopK:
+        """Return the neighbors of the rows at positions `query_idx` [B]."""
+        _, positions = self.index.search(self.vectors.unit(query_idx).cpu().numpy(), self.exact.num_candidates)
+        candidate_idx = torch.from_numpy(positions).to(query_idx.device)
+        valid = (candidate_idx >= 0) & (candidate_idx != query_idx[:, None])
+        found = self.exact.rank(query_idx, candidate_idx.clamp(min=0), valid)
+        short = found.positions[:, -1] < 0
         if bool(short.any()):
-            found.rows[short], found.cosines[short] = self.exact.find(mine[short])
+            found.positions[short], found.scores[short] = self.exact.find(query_idx[short])
         return found

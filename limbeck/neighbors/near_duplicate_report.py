@@ -1,9 +1,8 @@
-"""The report of near-duplicates: a table, a section with thumbnails for the page of a check, and a sentence."""
+"""Report near-duplicates: a CSV table, a section with thumbnails for the page of `limbeck check`, and a sentence."""
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
-from limbeck.data.check.page import PICTURES, Picture, page, section
-from limbeck.data.check.scan import HTML
-from limbeck.data.decode import Decoded, decode
+from limbeck.core.files import atomic_write, make_folder
+from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
+from limbeck.data.check.scan import write_page
+from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
-from limbeck.neighbors.graph import Say
-from limbeck.neighbors.near_duplicates import ABOVE, Describe, Matches, duplicates, leaks, thumbnails
+from limbeck.neighbors.near_duplicates import (
+    SIMILARITY_THRESHOLD,
+    FeatureFn,
+    Matches,
+    matches_across,
+    matches_within,
+    thumbnails,
+)
 
 CSV = "near_duplicates.csv"
 COLUMNS = ["row", "path", "cosine", "other_row", "other_path", "other_in", "group"]
@@ -26,127 +31,128 @@ COLUMNS = ["row", "path", "cosine", "other_row", "other_path", "other_in", "grou
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """Near-duplicates within a store, and of it in another one."""
+    """Near-duplicates within a store, and between it and a second store."""
 
     store: Store
     within: Matches
     against: Store | None
-    leaked: Matches | None
+    across: Matches | None
 
     def sentence(self) -> str:
-        """How many there are."""
+        """Return how many there are, in one sentence."""
         total, groups = len(self.store), 0 if self.within.groups is None else len(set(self.within.groups))
-        parts = [f"{len(self.within.rows):,} of {total:,} images have a near-duplicate, in {groups:,} groups"]
-        if self.against and self.leaked:
-            leaked = len(self.leaked.rows)
-            share, where = leaked / total, f"the {len(self.against):,} of {_place(self.against)}"
-            parts.append(f"{leaked:,} ({share:.2%}) have one among {where}")
+        parts = [f"{len(self.within.indices):,} of {total:,} images have a near-duplicate, in {groups:,} groups"]
+        if self.against and self.across:
+            count = len(self.across.indices)
+            other = f"the {len(self.against):,} of {_place(self.against)}"
+            parts.append(f"{count:,} ({count / total:.2%}) have one among {other}")
         return "; ".join(parts)
 
-    def sections(self) -> str:
-        """HTML for the page of a check: the pairs that are most alike, side by side."""
-        within = _section("Near-duplicates", self.store, self.store, self.within)
-        if not (self.against and self.leaked):
-            return within
-        return within + _section(f"Near-duplicates in {_place(self.against)}", self.store, self.against, self.leaked)
+    def sections(self) -> list[Section]:
+        """Return the sections of a page with the most similar pairs side by side."""
+        found = [_section("pairs of near-duplicates", self.store, self.store, self.within)]
+        if self.against and self.across:
+            title = f"near-duplicates in {_place(self.against)}"
+            found.append(_section(title, self.store, self.against, self.across))
+        return [section for section in found if section.count]
 
     def write(self, folder: Path) -> Path:
-        """Write near_duplicates.csv, a row for every image with a near-duplicate, and the same for the other store."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
+        """Write near_duplicates.csv, one row per image with a near-duplicate in either store, and return its path."""
+        make_folder(folder)
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
             table.writerows(_lines(self.store, self.store, self.within))
-            if self.against and self.leaked:
-                table.writerows(_lines(self.store, self.against, self.leaked))
+            if self.against and self.across:
+                table.writerows(_lines(self.store, self.against, self.across))
         return folder / CSV
 
     def write_page(self, folder: Path, sentence: str) -> None:
-        """Write check.html for a store, of which there are no findings in files."""
-        with atomic_write(folder / HTML) as unfinished:
-            text = page(sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
-            unfinished.write_text(text, encoding="utf-8")
+        """Write check.html for a store, which has no issues in files to show."""
+        write_page(folder, sentence, f"{self.sentence()}; listed in {CSV}.", self.sections())
 
 
 def find_near_duplicates(
     store: Store,
     against: Store | None = None,
     *,
-    describe: Describe = thumbnails,
-    above: float = ABOVE,
-    say: Say = lambda sentence: None,
+    features: FeatureFn = thumbnails,
+    threshold: float = SIMILARITY_THRESHOLD,
 ) -> NearDuplicates:
-    """Near-duplicates within `store`, and its images of which `against` holds a near-duplicate.
+    """Find near-duplicates within `store`, and images of `store` that have a near-duplicate in `against`.
 
     Args:
-        store: where to look.
-        against: usually the test set of a training set, or the other way round.
-        describe: what images are compared by; a teacher's features find what thumbnails cannot, such as crops.
-        above: the cosine from which on two images count as near-duplicates.
-        say: see `neighbours`.
+        store: the images to search.
+        against: a second store, usually the test set of a training set or the reverse.
+        features: computes the vectors to compare; those of a network find what thumbnails miss, such as crops.
+        threshold: cosine from which two images count as near-duplicates.
+
+    Raises:
+        UserError: a threshold outside (0, 1].
     """
-    if not 0 < above <= 1:
-        raise UserError(f"near-duplicates above a cosine of {above} cannot be: give more than 0 and at most 1")
-    features = describe(store)
-    leaked = None if against is None else leaks(features, describe(against), above)
-    return NearDuplicates(store=store, within=duplicates(features, above, say), against=against, leaked=leaked)
+    if not 0 < threshold <= 1:
+        raise UserError(
+            f"similarity threshold {threshold} is outside the range of a cosine; choose more than 0 and at most 1",
+            code="threshold-out-of-range",
+        )
+    vectors = features(store)
+    across = None if against is None else matches_across(vectors, features(against), threshold)
+    return NearDuplicates(store=store, within=matches_within(vectors, threshold), against=against, across=across)
 
 
-def _section(title: str, store: Store, other: Store, matches: Matches) -> str:
-    """Empty without a match."""
-    if not len(matches.rows):
-        return ""
+def _section(title: str, store: Store, other: Store, matches: Matches) -> Section:
     pairs = _pairs(matches, store is other)
     best = pairs[:PICTURES]
-    rows, others = matches.rows[best], matches.others[best]
-    names = zip(_names(store, rows), _names(other, others), strict=True)
+    left, right = matches.indices[best], matches.match_indices[best]
+    names = zip(_names(store, left), _names(other, right), strict=True)
     shown = [
-        Picture(name, f"cosine {cosine:.3f} with {twin}", _side_by_side(store.images[i], other.images[j]))
-        for (name, twin), i, j, cosine in zip(names, rows, others, matches.cosines[best], strict=True)
+        Picture(name, f"cosine {cosine:.3f} with {match}", _side_by_side(store.images[i], other.images[j]))
+        for (name, match), i, j, cosine in zip(names, left, right, matches.cosines[best], strict=True)
     ]
-    advice = (
-        "look at the pairs: a picture in training and test, or frames of one film, make numbers better than they are"
-    )
-    return section(f"{escape(title)}: {len(matches.rows):,} images", advice, len(pairs), shown)
+    advice = "check the pairs: an image in both training and test data, or frames of one film, inflate accuracies"
+    return Section(title=title, count=len(pairs), advice=advice, pictures=shown)
 
 
-def _pairs(matches: Matches, same: bool) -> NDArray[np.int64]:
-    """Which of the matches to show, the most alike first; two images that name each other are one pair."""
+def _pairs(matches: Matches, same_store: bool) -> NDArray[np.int64]:
+    """Return the positions of the matches to show, most similar first; two that match each other are one pair."""
     best = np.argsort(-matches.cosines, kind="stable")
-    if not same:
+    if not same_store:
         return best
-    ends = np.sort(np.stack([matches.rows, matches.others], axis=1), axis=1)[best]
+    ends = np.sort(np.stack([matches.indices, matches.match_indices], axis=1), axis=1)[best]
     return best[np.sort(np.unique(ends, axis=0, return_index=True)[1])]
 
 
-def _side_by_side(left: Pixels, right: Pixels) -> Decoded:
+def _side_by_side(left: Pixels, right: Pixels) -> str:
     size = len(left)
-    return Decoded(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
+    return thumbnail(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
 
 
 def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[object, ...]]:
-    """As `COLUMNS`."""
-    groups = [""] * len(matches.rows) if matches.groups is None else matches.groups.tolist()
-    where = "" if store is other else _place(other)
-    paths = _paths(store, matches.rows), _paths(other, matches.others)
-    for row, path, twin, twin_path, cosine, group in zip(
-        matches.rows.tolist(), paths[0], matches.others.tolist(), paths[1], matches.cosines, groups, strict=True
-    ):
-        yield row, path, f"{cosine:.4f}", twin, twin_path, where, group
+    """Yield the rows of the table, in the order of `COLUMNS`."""
+    groups = [""] * len(matches.indices) if matches.groups is None else matches.groups.tolist()
+    other_in = "" if store is other else _place(other)
+    columns = (
+        matches.indices.tolist(),
+        _paths(store, matches.indices),
+        matches.match_indices.tolist(),
+        _paths(other, matches.match_indices),
+        matches.cosines,
+        groups,
+    )
+    for index, path, match, match_path, cosine, group in zip(*columns, strict=True):
+        yield index, path, f"{cosine:.4f}", match, match_path, other_in, group
 
 
-def _paths(store: Store, rows: NDArray[np.int64]) -> list[str]:
-    """Of rows in the source, as the store remembers them; empty where it is in memory."""
+def _paths(store: Store, indices: NDArray[np.int64]) -> list[str]:
+    """Return the paths of images in the source of the store; empty strings for a store in memory."""
     if store.path is None:
-        return [""] * len(rows)
-    return [path or "" for path in pq.read_table(store.path / INDEX, columns=["path"])["path"].take(rows).to_pylist()]
+        return [""] * len(indices)
+    paths = pq.read_table(store.path / INDEX, columns=["path"])["path"].take(indices).to_pylist()
+    return [path or "" for path in paths]
 
 
-def _names(store: Store, rows: NDArray[np.int64]) -> list[str]:
-    return [path or f"row {row}" for path, row in zip(_paths(store, rows), rows, strict=True)]
+def _names(store: Store, indices: NDArray[np.int64]) -> list[str]:
+    return [path or f"row {index}" for path, index in zip(_paths(store, indices), indices, strict=True)]
 
 
 def _place(store: Store) -> str:

@@ -1,12 +1,17 @@
-"""The most similar rows, exactly: products in float32 find candidates, float64 decides among them.
+"""k-nearest-neighbor search: `top_k` over blocks of scores, and `ExactSearch`, which is reproducible bit for bit.
 
-A product in float32 is off by a few units of 1e-7, by how much depends on the shapes of the blocks, the device and the
-number of threads; and where images are copies of each other, the order of their products is noise. So candidates are
-compared once more, in float64, and where float32 cannot tell the last of the chosen from the first of the others, every
-row that comes into question is. What is found is therefore a function of the rows alone.
+Everything in Limbeck that looks up neighbors uses one of these two:
+
+* `top_k` keeps the k largest of float32 scores that are computed block by block. Products in float32 are off by a few
+  units of 1e-7, by how much depends on block shapes, device and threads, so near-ties may fall either way. That is
+  enough for accuracies (`metrics/knn.py`).
+* `ExactSearch` takes a few candidates more from `top_k` and ranks them by cosines in float64; where float32 cannot
+  separate the last neighbor from the next candidate, it compares every row in question. The result is a function of the
+  features alone. Bags need this, because a resumed or distributed run must find the same ones; near-duplicates and
+  neighbor agreement use it because copies of an image are exact ties.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,39 +20,58 @@ from torch import Tensor
 from limbeck.losses.precision import exact_products
 from limbeck.neighbors.vectors import UnitVectors
 
-SPARE = 6  # candidates beyond k: of 4,096 CIFAR-10 thumbnails 5 were undecided with 1 and none with 6
+EXTRA_CANDIDATES = 6  # of 4,096 CIFAR-10 thumbnails 5 were undecided with 1 extra candidate and none with 6
 INF = float("inf")
 
 
-class Blocks(NamedTuple):
-    """How many queries are compared with how many rows at once."""
+class BlockSize(NamedTuple):
+    """How many queries are compared with how many base rows at once."""
 
     queries: int
-    rows: int
+    base: int
 
 
-BLOCKS = {"cpu": Blocks(4096, 8192), "cuda": Blocks(8192, 65_536)}
-"""Scores of one block take 128 MiB, and 2 GiB on a GPU."""
+BLOCK_SIZES = {"cpu": BlockSize(4096, 8192), "cuda": BlockSize(8192, 65_536)}
+"""Block sizes per type of device; the scores of one block take 128 MiB on a CPU and 2 GiB on a GPU."""
 
 
-class Found(NamedTuple):
-    """Of some queries: positions [B k] int64 of the rows found and their cosines [B k] float32, best first.
+class TopK(NamedTuple):
+    """The best base rows of each of B queries, best first; where fewer than k exist, the rest is -1 with score -inf."""
 
-    Where fewer than k are left, the rest are -1 and -inf.
+    positions: Tensor  # [B k] int64
+    scores: Tensor  # [B k]
+
+
+def top_k(blocks: Iterable[tuple[int, Tensor]], k: int) -> TopK:
+    """Return the `k` largest scores of each query over `blocks` of columns, or all if there are fewer.
+
+    Args:
+        blocks: (position of the first column, scores [B n]) of consecutive parts of the base; at least one.
+        k: the number of scores per query.
     """
+    best: TopK | None = None
+    for start, scores in blocks:
+        top = scores.topk(min(k, scores.shape[1]))
+        found = TopK(top.indices + start, top.values)
+        best = found if best is None else _merge(best, found, k)
+    assert best is not None, "there are no blocks"
+    return best
 
-    rows: Tensor
-    cosines: Tensor
+
+def _merge(a: TopK, b: TopK, k: int) -> TopK:
+    positions, scores = (torch.cat(pair, dim=1) for pair in zip(a, b, strict=True))
+    scores, order = scores.topk(min(k, scores.shape[1]))
+    return TopK(positions.gather(1, order), scores)
 
 
 class ExactSearch:
-    """The `k` rows of `base` with the largest cosines; of equal ones the smaller row first.
+    """The `k` rows of `base` with the largest cosine to each query; of equal cosines the smaller position comes first.
 
     Args:
-        base: among which.
-        k: at most as many as there are.
-        drop_above: rows with a larger cosine than this are left out.
-        queries: whose neighbours are wanted; None: those of the base, where no row is its own neighbour.
+        base: the rows among which neighbors are searched.
+        k: the number of neighbors, at most as many as there are rows.
+        max_similarity: rows with a larger cosine are left out.
+        queries: the rows whose neighbors are searched; None for the base itself, where no row is its own neighbor.
     """
 
     def __init__(
@@ -55,84 +79,79 @@ class ExactSearch:
     ) -> None:
         assert k <= len(base) - (queries is None)
         self.queries, self.base, self.k, self.max_similarity = queries or base, base, k, max_similarity
-        self.alone = queries is None
-        self.deep = min(k + SPARE, len(base))
-        self.slack = 2**-22 * base.dim**0.5  # 3 to 30 times the largest error seen, 16 <= D <= 2048
+        self.exclude_self = queries is None
+        self.num_candidates = min(k + EXTRA_CANDIDATES, len(base))
+        self.tolerance = 2**-22 * base.dim**0.5  # 3 to 30 times the largest error measured, 16 <= D <= 2048
 
-    def find(self, mine: Tensor) -> Found:
-        """Neighbours of the queries at positions `mine` [B]."""
+    def find(self, query_idx: Tensor) -> TopK:
+        """Return the neighbors of the queries at positions `query_idx` [B]."""
         with exact_products(self.queries.device):
-            asked = self.queries.unit(mine)
-            rows, scores = self._candidates(mine, asked)
-            found = self.ranked(mine, rows, scores > -INF)
-            last, worst = found.cosines[:, -1], scores[:, -1]
-            unsure = (worst > -INF) & (worst + self.slack >= last)
-            if self.deep < len(self.base) and bool(unsure.any()):
-                settled = self._settle(mine[unsure], asked[unsure], last[unsure] - self.slack)
-                found.rows[unsure], found.cosines[unsure] = settled
+            queries = self.queries.unit(query_idx)
+            candidates = top_k(self.score_blocks(query_idx, queries), self.num_candidates)
+            found = self.rank(query_idx, candidates.positions, candidates.scores > -INF)
+            last, worst = found.scores[:, -1], candidates.scores[:, -1]
+            undecided = (worst > -INF) & (worst + self.tolerance >= last)
+            if self.num_candidates < len(self.base) and bool(undecided.any()):
+                floor = last[undecided] - self.tolerance
+                resolved = self._compare_all(query_idx[undecided], queries[undecided], floor)
+                found.positions[undecided], found.scores[undecided] = resolved
         return found
 
-    def ranked(self, mine: Tensor, rows: Tensor, valid: Tensor) -> Found:
-        """The best k of the candidates `rows` [B c] that are `valid`, by their cosines in float64."""
-        rows, order = rows.sort(dim=1)
-        cosines = self._kept(self.queries.cosines(mine, self.base, rows)).masked_fill_(~valid.gather(1, order), -INF)
-        return self._best(rows, cosines)
+    def rank(self, query_idx: Tensor, candidate_idx: Tensor, valid: Tensor) -> TopK:
+        """Return the best k of the candidates [B c] that are `valid`, by their cosines in float64."""
+        candidate_idx, order = candidate_idx.sort(dim=1)
+        cosines = self._drop_similar(self.queries.cosines(query_idx, self.base, candidate_idx))
+        return self._select(candidate_idx, cosines.masked_fill_(~valid.gather(1, order), -INF))
 
-    def scores(self, mine: Tensor, asked: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Products [B n] of the unit rows `asked` with a block of the base, and the position at which it starts.
+    def score_blocks(self, query_idx: Tensor, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield the float32 products of unit vectors `queries` [B D] with each block of the base, and its start.
 
-        -inf where a query meets itself, and where a product is surely above `max_similarity`.
+        A product is -inf where a query meets itself and where it is certainly above `max_similarity`.
         """
-        width = BLOCKS[self.queries.device.type].rows
+        width = BLOCK_SIZES[self.queries.device.type].base
         for start in range(0, len(self.base), width):
-            block = asked @ self.base.unit(slice(start, start + width)).T
-            if self.alone:
-                here = ((mine >= start) & (mine < start + width)).nonzero()[:, 0]
-                block[here, mine[here] - start] = -INF
+            block = queries @ self.base.unit(slice(start, start + width)).T
+            if self.exclude_self:
+                inside = ((query_idx >= start) & (query_idx < start + width)).nonzero()[:, 0]
+                block[inside, query_idx[inside] - start] = -INF
             if self.max_similarity is not None:
-                block.masked_fill_(block > self.max_similarity + self.slack, -INF)
+                block.masked_fill_(block > self.max_similarity + self.tolerance, -INF)
             yield start, block
 
-    def _candidates(self, mine: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions and float32 products [B deep], the largest first."""
-        rows = mine.new_empty(len(mine), 0)
-        best = asked.new_empty(len(mine), 0)
-        for start, block in self.scores(mine, asked):
-            top = block.topk(min(self.deep, block.shape[1]))
-            best, rows = torch.cat([best, top.values], dim=1), torch.cat([rows, top.indices + start], dim=1)
-            best, order = best.topk(min(self.deep, best.shape[1]))
-            rows = rows.gather(1, order)
-        return rows, best
-
-    def _settle(self, mine: Tensor, asked: Tensor, floor: Tensor) -> Found:
-        """The best k of all rows whose product is at least `floor` [B]."""
-        found = Found(mine.new_full((len(mine), self.k), -1), asked.new_full((len(mine), self.k), -INF))
-        for start, block in self.scores(mine, asked):
+    def _compare_all(self, query_idx: Tensor, queries: Tensor, floor: Tensor) -> TopK:
+        """Return the best k among all rows whose float32 product is at least `floor` [B]."""
+        found = TopK(query_idx.new_full((len(query_idx), self.k), -1), queries.new_full((len(query_idx), self.k), -INF))
+        for start, block in self.score_blocks(query_idx, queries):
             near = (block >= floor[:, None]) & (block > -INF)
             columns = near.any(dim=0).nonzero()[:, 0]
-            cosines = self._kept(self.queries.table(mine, self.base, columns + start))
+            cosines = self._drop_similar(self.queries.cosine_matrix(query_idx, self.base, columns + start))
             cosines.masked_fill_(~near[:, columns], -INF)
-            rows = (columns + start).expand(len(mine), -1)
-            found = self._best(torch.cat([found.rows, rows], dim=1), torch.cat([found.cosines, cosines], dim=1))
+            positions = (columns + start).expand(len(query_idx), -1)
+            found = self._select(
+                torch.cat([found.positions, positions], dim=1), torch.cat([found.scores, cosines], dim=1)
+            )
         return found
 
-    def _kept(self, cosines: Tensor) -> Tensor:
-        return cosines if self.max_similarity is None else cosines.masked_fill_(cosines > self.max_similarity, -INF)
+    def _drop_similar(self, cosines: Tensor) -> Tensor:
+        if self.max_similarity is None:
+            return cosines
+        return cosines.masked_fill_(cosines > self.max_similarity, -INF)
 
-    def _best(self, rows: Tensor, cosines: Tensor) -> Found:
-        """Of columns whose equal cosines stand in the order of their rows."""
+    def _select(self, positions: Tensor, cosines: Tensor) -> TopK:
+        """Return the best k of candidates whose equal cosines are in the order of their positions."""
         cosines, order = cosines.sort(dim=1, descending=True, stable=True)
-        rows, cosines = rows.gather(1, order)[:, : self.k], cosines[:, : self.k]
-        return Found(rows.masked_fill(cosines == -INF, -1), cosines)
+        positions, cosines = positions.gather(1, order)[:, : self.k], cosines[:, : self.k]
+        return TopK(positions.masked_fill(cosines == -INF, -1), cosines)
 
 
-def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None) -> Found:
-    """The `k` rows of `base` that are most similar to each row of `queries` (of the base, itself excluded, without)."""
+def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None) -> TopK:
+    """Return the `k` rows of `base` most similar to each query, or to each row of the base other than itself."""
     search = ExactSearch(base, k, queries=queries)
-    parts = [search.find(mine) for mine in query_blocks(search.queries)]
-    return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    blocks = [search.find(query_idx) for query_idx in query_blocks(search.queries)]
+    return TopK(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
 
 def query_blocks(queries: UnitVectors, start: int = 0) -> tuple[Tensor, ...]:
-    """Positions from `start` on, in blocks."""
-    return torch.arange(start, len(queries), device=queries.device).split(BLOCKS[queries.device.type].queries)
+    """Return the positions from `start` on, split into blocks of queries."""
+    positions = torch.arange(start, len(queries), device=queries.device)
+    return positions.split(BLOCK_SIZES[queries.device.type].queries)

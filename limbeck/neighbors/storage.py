@@ -17,14 +17,14 @@ SearchMethod = Literal["exact", "ivf"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that a graph is a function of."""
+class GraphSettings:
+    """Everything that determines a graph."""
 
     version: int = 2
     features: str
     """Digest of the features, given by the caller."""
-    rows: str
-    """Digest of the row numbers."""
+    indices: str
+    """Digest of the rows that take part."""
     images: int
     dim: int
     k: int
@@ -35,11 +35,11 @@ class Settings:
 class GraphStorage:
     """The neighbors and cosines of a graph, [n K] int32 and float32, in `folder`, written block by block."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: GraphSettings) -> None:
         stored = read_settings(folder)
         if stored is not None and stored != settings:
             raise UserError(
-                f"'{folder}' holds another graph ({_difference(stored, settings)}): choose another folder",
+                f"'{folder}' holds another graph ({_difference(stored, settings)}); choose another folder or delete it",
                 code="other-graph",
             )
         self._settings = settings
@@ -51,32 +51,39 @@ class GraphStorage:
         return self._array.rows
 
     def write(self, neighbors: NDArray[np.int32], cosines: NDArray[np.float32]) -> None:
-        """Add the next rows [b K] of both arrays and wait until they are on the disk."""
+        """Append rows [b K] to both arrays and wait until they are on the disk."""
         block = np.empty(neighbors.shape, PAIR)
         block["neighbor"], block["cosine"] = neighbors, cosines
         self._array.append(block)
         self._array.commit()
 
     def read(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return both arrays of a finished graph; UserError where the file is damaged."""
+        """Return both arrays of a finished graph.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         pairs = self._array.read()
         return np.ascontiguousarray(pairs["neighbor"]), np.ascontiguousarray(pairs["cosine"])
 
 
-def read_settings(folder: Path) -> Settings | None:
-    """Return the settings of the graph in `folder`, finished or not; None where there is no graph.
+def read_settings(folder: Path) -> GraphSettings | None:
+    """Return the settings of the graph in `folder`, finished or not; None where the folder is missing or empty.
 
     Raises:
         UserError: the folder holds something else.
     """
     if (stored := read_array_manifest(folder / MANIFEST)) is not None:
-        return from_json(Settings, stored["settings"], str(folder / MANIFEST))
+        return from_json(GraphSettings, stored["settings"], str(folder / MANIFEST))
     if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
-        raise UserError(f"'{folder}' exists and holds no neighbor graph: choose another folder", code="not-a-graph")
+        raise UserError(
+            f"'{folder}' is not empty and holds no neighbor graph of this version; choose another folder or delete it",
+            code="not-a-graph",
+        )
     return None
 
 
-def _difference(stored: Settings, wanted: Settings) -> str:
+def _difference(stored: GraphSettings, wanted: GraphSettings) -> str:
     old: dict[str, Any] = asdict(stored)
     new: dict[str, Any] = asdict(wanted)
     return ", ".join(f"{key} is {old[key]!r} there and {new[key]!r} here" for key in old if old[key] != new[key])

@@ -1,4 +1,4 @@
-"""Rows of an array of features as directions: read block by block, whatever their length and type."""
+"""Feature matrices as unit vectors, read block by block from memory or from a memory map."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 
-Features = NDArray[np.floating] | Tensor
+FeatureMatrix = NDArray[np.floating] | Tensor
 """[N D], float16, float32 or float64, in memory or a memory map."""
 
 BLOCK = 8192  # rows read at once
@@ -15,79 +15,100 @@ PRODUCTS = 2**23  # numbers multiplied at once in float64: 64 MiB
 
 
 class UnitVectors:
-    """`rows` of `features` [N D] (all of them without), seen on `device`.
+    """The rows `indices` of `features` [N D] (all rows if None) as vectors of length 1 on `device`.
 
-    Values are kept there in their own type if they take at most `memory` bytes, and are read again each time otherwise.
+    A *position* counts within `indices`; an *index* counts within `features`. The values stay on the device, in their
+    own type, if they take at most `memory` bytes; otherwise they are read again for each block.
 
     Raises:
-        UserError: no matrix of floats, `rows` that are not increasing numbers of rows, or rows without a direction
-            (all zero, or not finite).
+        UserError: `features` is not a matrix of floats, `indices` do not increase or lie outside it, or a row has no
+            direction (all zero, or not finite).
     """
 
     def __init__(
-        self, features: Features, rows: NDArray[np.int64] | None, device: torch.device, memory: int = 2**32
+        self,
+        features: FeatureMatrix,
+        indices: NDArray[np.int64] | None,
+        device: torch.device,
+        memory: int = 2**32,
     ) -> None:
-        if features.ndim != 2 or not _floats(features):
-            raise UserError(f"features are {features.dtype} of shape {tuple(features.shape)}: floats [N D] are needed")
-        if rows is not None and len(rows) and not _increasing(rows, len(features)):
-            raise UserError(f"rows must increase and lie within the {len(features):,} rows of the features")
+        _check_features(features, indices)
         self.features, self.device = features, device
-        self.numbers = np.arange(len(features)) if rows is None else rows
+        self.indices = np.arange(len(features)) if indices is None else indices
         self.dim = features.shape[1]
-        self._held: Tensor | None = None
+        self._cached: Tensor | None = None
         if len(self) * self.dim * features.itemsize <= memory:
-            self._held = self._read(slice(0, len(self)))
+            self._cached = self._read(slice(0, len(self)))
         self.lengths = self._lengths()
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
-    def unit(self, part: slice | Tensor) -> Tensor:
-        """Float32 rows [B D] of length 1, at positions within `numbers`."""
-        return self._values(part).float() * (1 / self.lengths[part]).float()[:, None]
+    def unit(self, positions: slice | Tensor) -> Tensor:
+        """Return the unit vectors at `positions`, float32 [B D]."""
+        return self._values(positions).float() * (1 / self.lengths[positions]).float()[:, None]
 
-    def cosines(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
-        """Cosines [B k] of the row at `mine` [B] and those of `other` at `theirs` [B k], both positions.
+    def cosines(self, query_idx: Tensor, base: "UnitVectors", candidate_idx: Tensor) -> Tensor:
+        """Return the cosine [B k] of each row at `query_idx` [B] with the rows of `base` at `candidate_idx` [B k].
 
-        Products and sums in float64, rounded to float32: equal for equal pairs, on every device.
+        Products and sums are float64 and the result is rounded to float32, so it is the same on every device.
         """
-        step = max(1, PRODUCTS // (self.dim * theirs.shape[1]))
-        parts = zip(mine.split(step), theirs.split(step), strict=True)
-        return torch.cat([self._products(i, other, j) for i, j in parts])
+        step = max(1, PRODUCTS // (self.dim * candidate_idx.shape[1]))
+        blocks = zip(query_idx.split(step), candidate_idx.split(step), strict=True)
+        return torch.cat([self._cosines(queries, base, candidates) for queries, candidates in blocks])
 
-    def table(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
-        """The same cosines of each row at `mine` [B] with each of `other` at `theirs` [c]: [B c]."""
-        sums = self._values(mine).double() @ other._values(theirs).double().T
-        return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
+    def cosine_matrix(self, query_idx: Tensor, base: "UnitVectors", base_idx: Tensor) -> Tensor:
+        """Return the cosine of every row at `query_idx` [B] with every row of `base` at `base_idx` [c], [B c]."""
+        sums = self._values(query_idx).double() @ base._values(base_idx).double().T
+        return (sums / (self.lengths[query_idx][:, None] * base.lengths[base_idx])).float()
 
-    def _products(self, mine: Tensor, other: "UnitVectors", theirs: Tensor) -> Tensor:
-        sums = (self._values(mine).double()[:, None] * other._values(theirs).double()).sum(dim=2)
-        return (sums / (self.lengths[mine][:, None] * other.lengths[theirs])).float()
+    def _cosines(self, query_idx: Tensor, base: "UnitVectors", candidate_idx: Tensor) -> Tensor:
+        sums = (self._values(query_idx).double()[:, None] * base._values(candidate_idx).double()).sum(dim=2)
+        return (sums / (self.lengths[query_idx][:, None] * base.lengths[candidate_idx])).float()
 
-    def _values(self, part: slice | Tensor) -> Tensor:
-        if self._held is not None:
-            return self._held[part]
-        return self._read(part if isinstance(part, slice) else part.cpu().numpy())
+    def _values(self, positions: slice | Tensor) -> Tensor:
+        if self._cached is not None:
+            return self._cached[positions]
+        return self._read(positions if isinstance(positions, slice) else positions.cpu().numpy())
 
-    def _read(self, part: slice | NDArray[np.int64]) -> Tensor:
-        all_of_them = isinstance(part, slice) and len(self) == len(self.features)
-        values = self.features[part if all_of_them else self.numbers[part]]
+    def _read(self, positions: slice | NDArray[np.int64]) -> Tensor:
+        everything = isinstance(positions, slice) and len(self) == len(self.features)
+        values = self.features[positions if everything else self.indices[positions]]
         return (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).to(self.device)
 
     def _lengths(self) -> Tensor:
-        """[n], float64."""
-        parts = (self._values(slice(start, start + BLOCK)) for start in range(0, len(self), BLOCK))
-        lengths = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in parts])
+        """Return the Euclidean norm of every row, float64 [n]."""
+        blocks = (self._values(slice(start, start + BLOCK)) for start in range(0, len(self), BLOCK))
+        lengths = torch.cat([torch.linalg.vector_norm(block.double(), dim=1) for block in blocks])
         if broken := int((~lengths.isfinite()).sum()):
-            raise UserError(f"{broken:,} of the {len(self):,} rows of the features have values that are not finite")
+            raise UserError(
+                f"{broken:,} of {len(self):,} feature rows contain values that are not finite; compute them again",
+                code="features-not-finite",
+            )
         if zero := int((lengths == 0).sum()):
-            raise UserError(f"{zero:,} of the {len(self):,} rows of the features are all zero and have no direction")
+            raise UserError(
+                f"{zero:,} of {len(self):,} feature rows are all zero and have no direction; leave them out",
+                code="features-all-zero",
+            )
         return lengths
 
 
-def _floats(features: Features) -> bool:
+def _check_features(features: FeatureMatrix, indices: NDArray[np.int64] | None) -> None:
+    if features.ndim != 2 or not _is_floating(features):
+        raise UserError(
+            f"features are {features.dtype} of shape {tuple(features.shape)}; a float matrix [N D] is needed",
+            code="features-not-a-float-matrix",
+        )
+    if indices is not None and len(indices) and not _is_increasing(indices, len(features)):
+        raise UserError(
+            f"row indices must increase and be at least 0 and below {len(features):,}, the number of feature rows",
+            code="indices-not-increasing",
+        )
+
+
+def _is_floating(features: FeatureMatrix) -> bool:
     return features.is_floating_point() if isinstance(features, Tensor) else features.dtype.kind == "f"
 
 
-def _increasing(rows: NDArray[np.int64], count: int) -> bool:
-    return bool(rows[0] >= 0 and rows[-1] < count and (np.diff(rows) > 0).all())
+def _is_increasing(indices: NDArray[np.int64], count: int) -> bool:
+    return bool(indices[0] >= 0 and indices[-1] < count and (np.diff(indices) > 0).all())

@@ -1,4 +1,4 @@
-"""The report: one HTML page about runs that needs no network, and the per-layer picture as an SVG."""
+"""The report: one HTML page about runs, without scripts or styles from the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,24 +6,25 @@ from pathlib import Path
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.report.page import page
-from limbeck.report.picture import layer_picture
 from limbeck.report.runs import cheapest_cut, read_runs
 
-__all__ = ["cheapest_cut", "layer_picture", "write_report"]
+__all__ = ["cheapest_cut", "write_report"]
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Writes one self-contained HTML page (about 5 MB, nearly all of it plotly) about run folders to `out`.
+    """Write one self-contained HTML page (about 5 MB, nearly all of it plotly) about run folders, and return its path.
 
-    A run that was not evaluated, or logged nothing yet, gets the command that fills the gap in place of the charts.
+    For a run that was not evaluated, or has not logged anything yet, the page shows the command that fills the gap.
 
     Raises:
-        UserError: no run, a folder that is none, a broken result or log, a folder at `out`.
+        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`.
     """
     if not runs:
-        raise UserError("a report needs at least one run: limbeck report RUN")
+        raise UserError("a report needs at least one run: limbeck report RUN", code="no-run")
     if out.is_dir():
-        raise UserError(f"{out} is a folder; give the page a name, such as {out / 'report.html'}")
+        raise UserError(
+            f"'{out}' is a folder; give the page a file name, such as {out / 'report.html'}", code="out-is-a-folder"
+        )
     text = page(read_runs(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as unfinished:

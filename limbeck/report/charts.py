@@ -4,118 +4,129 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from limbeck.evaluate.results import Result, Row
-from limbeck.report.runs import Curve, Run
+from markupsafe import Markup
 
-COLOURS = ("#2456c4", "#d1495b", "#0b7a75", "#8a5cc2", "#b0700c", "#4a5568")  # told apart without red and green
-MUTED, GRID, INK = "#8b93a1", "#e6e9ef", "#1c2433"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-Value = Callable[[Row], float | None]
+from limbeck.core.html import FONT, LIGHT, SERIES
+from limbeck.evaluate.metric import Column
+from limbeck.evaluate.metrics import all_columns
+from limbeck.evaluate.results import EvaluationResult, LayerResult
+from limbeck.report.runs import Curve, RunSummary
+
+HEADLINE = "knn"
+"""Column that is drawn against the cost of a cut."""
+
+
+class Chart(NamedTuple):
+    """A chart with its caption."""
+
+    caption: str
+    html: Markup
 
 
 class Line(NamedTuple):
     """One line of a chart."""
 
     name: str
-    colour: str
+    color: str
     xs: list[float]
     ys: list[float | None]
     hover: list[str]
-    """What is said of each point."""
+    """Text under the pointer, per point."""
     dashed: bool = False
     labels: list[str] | None = None
-    """Written beside each point."""
+    """Text next to each point."""
 
 
-def colour(index: int) -> str:
-    """Of the run at `index`; they come round again after six."""
-    return COLOURS[index % len(COLOURS)]
+def color(index: int) -> str:
+    """Return the color of the run at `index`; colors repeat after six."""
+    return SERIES[index % len(SERIES)]
 
 
-def by_layer(runs: Sequence[Run], value: Value, untrained: Value | None, axis: str, *, percent: bool = False) -> str:
-    """`value` of every layer, a line per run, and the untrained networks as dashed lines."""
-    judged = _judged(runs)
-    lines = [_layer_line(name, shade, result, value, percent=percent) for name, shade, result in judged]
-    starts = [_layer_line("", MUTED, result, untrained, percent=percent) for _, _, result in judged if untrained]
+def by_layer(runs: Sequence[RunSummary], column: Column) -> list[Chart]:
+    """Draw a column over the layers: a line per run, and the untrained networks as dashed lines."""
+    evaluated = _evaluated(runs)
+    lines = [_layer_line(name, shade, result, column) for name, shade, result in evaluated]
+    starts = [_layer_line("", LIGHT["quiet"], result, column.untrained()) for _, _, result in evaluated]
     distinct = {str(line.ys): line for line in starts if any(y is not None for y in line.ys)}  # runs may share a start
     names = ["untrained"] if len(distinct) == 1 else [f"untrained {i}" for i in range(1, len(distinct) + 1)]
     dashed = [line._replace(name=name, dashed=True) for name, line in zip(names, distinct.values(), strict=True)]
     layers = sorted({x for line in lines for x in line.xs})
-    return draw([*lines, *dashed], "layer", axis, xaxis={"tickvals": layers})
+    return _draw([*lines, *dashed], "layer", f"{column.title}, by layer", xaxis={"tickvals": layers})
 
 
-def by_cost(runs: Sequence[Run], price: Value, name: str, unit: str) -> str:
-    """k-NN accuracy against what the network costs when it is cut at each layer; points carry the layer's number."""
-    lines = [_cost_line(run, shade, result, price) for run, shade, result in _judged(runs)]
-    return draw(lines, unit, f"k-NN accuracy, %, against {name}", xaxis={"rangemode": "tozero"})
+def by_cost(runs: Sequence[RunSummary], cost: Column) -> list[Chart]:
+    """Draw k-NN accuracy over a cost of the network cut at each layer; points carry the number of the layer."""
+    headline = next(column for column in all_columns() if column.name == HEADLINE)
+    lines = [_cost_line(name, shade, result, cost, headline) for name, shade, result in _evaluated(runs)]
+    return _draw(lines, cost.title, f"{headline.title}, by {cost.label}", xaxis={"rangemode": "tozero"})
 
 
-def of_runs(curves: Sequence[tuple[str, Curve]], axis: str) -> str:
-    """One curve of training per run, as (name, points)."""
-    return _by_epoch([(name, colour(index), points) for index, (name, points) in enumerate(curves)], axis)
+def of_runs(curves: Sequence[tuple[str, Curve]], caption: str) -> list[Chart]:
+    """Draw one curve of training per run, given as (name, points)."""
+    return _by_epoch([(name, color(index), points) for index, (name, points) in enumerate(curves)], caption)
 
 
-def of_terms(curves: Mapping[str, Curve], axis: str) -> str:
-    """Several curves of one run, in shades that follow their order."""
+def of_terms(curves: Mapping[str, Curve], caption: str) -> list[Chart]:
+    """Draw several curves of one run, in shades that follow their order."""
     from plotly.colors import sample_colorscale
 
     shades = sample_colorscale("Viridis", [0.9 * index / max(len(curves) - 1, 1) for index in range(len(curves))])
     return _by_epoch(
-        [(name, shade, points) for (name, points), shade in zip(curves.items(), shades, strict=True)], axis
+        [(name, shade, points) for (name, points), shade in zip(curves.items(), shades, strict=True)], caption
     )
 
 
-def _by_epoch(curves: Sequence[tuple[str, str, Curve]], axis: str) -> str:
+def _by_epoch(curves: Sequence[tuple[str, str, Curve]], caption: str) -> list[Chart]:
     lines = [
         Line(name, shade, [x for x, _ in points], [y for _, y in points], [""] * len(points))
         for name, shade, points in curves
         if points
     ]
-    return draw(lines, "epoch", axis, markers=False)
+    return _draw(lines, "epoch", caption, markers=False)
 
 
-def about(row: Row) -> str:
-    """What is said of a layer under the pointer."""
-    words = [f"layer {row.tap}", f"{row.parameters / 1e6:.2f} M parameters", f"{row.gflops:.3g} GFLOPs"]
-    return "<br>".join(words + ([f"{row.latency_ms:.2f} ms per image"] if row.latency_ms is not None else []))
+def _evaluated(runs: Sequence[RunSummary]) -> list[tuple[str, str, EvaluationResult]]:
+    """Return (name, color, result) of the runs that were evaluated; a run has one color in every chart."""
+    return [(run.name, color(index), run.result) for index, run in enumerate(runs) if run.result]
 
 
-def draw(lines: Sequence[Line], x: str, y: str, *, markers: bool = True, xaxis: dict[str, Any] | None = None) -> str:
-    """A chart as a `<figure>`, `y` being its caption; empty without anything to draw."""
-    import plotly.graph_objects as go
-
-    if not any(y is not None for line in lines for y in line.ys):
-        return ""
-    figure = go.Figure([_scatter(line, markers) for line in lines], _layout(x, xaxis or {}))
-    options = {"displayModeBar": False, "responsive": True}
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config=options, default_height="320px")
-    return f'<figure class="chart"><figcaption>{escape(y)}</figcaption>{html}</figure>'
+def _layer_line(name: str, shade: str, result: EvaluationResult, column: Column) -> Line:
+    ys = [column.scaled(layer.values.get(column.name)) for layer in result.layers]
+    return Line(name, shade, [float(layer.depth) for layer in result.layers], ys, [_hover(x) for x in result.layers])
 
 
-def _judged(runs: Sequence[Run]) -> list[tuple[str, str, Result]]:
-    """(name, colour, result) of the runs that were evaluated; a run has its colour in every chart."""
-    return [(run.name, colour(index), run.result) for index, run in enumerate(runs) if run.result]
-
-
-def _layer_line(name: str, shade: str, result: Result, value: Value, *, percent: bool) -> Line:
-    ys = [_scaled(value(row), percent=percent) for row in result.rows]
-    return Line(name, shade, [float(row.tap) for row in result.rows], ys, [about(row) for row in result.rows])
-
-
-def _cost_line(name: str, shade: str, result: Result, price: Value) -> Line:
-    priced = [(x, row) for row in result.rows if (x := price(row)) is not None]
+def _cost_line(name: str, shade: str, result: EvaluationResult, cost: Column, headline: Column) -> Line:
+    points = [(x, layer) for layer in result.layers if (x := cost.scaled(layer.values.get(cost.name))) is not None]
     return Line(
         name,
         shade,
-        [x for x, _ in priced],
-        [_scaled(row.knn, percent=True) for _, row in priced],
-        [about(row) for _, row in priced],
-        labels=[str(row.tap) for _, row in priced],
+        [x for x, _ in points],
+        [headline.scaled(layer.values.get(headline.name)) for _, layer in points],
+        [_hover(layer) for _, layer in points],
+        labels=[str(layer.depth) for _, layer in points],
     )
 
 
-def _scaled(value: float | None, *, percent: bool) -> float | None:
-    return 100 * value if percent and value is not None else value
+def _hover(layer: LayerResult) -> str:
+    """Return the depth and the costs of a layer."""
+    costs = [column for column in all_columns("cost") if column.priority == 0 and column.name in layer.values]
+    parts = [f"{c.label} {c.text(layer.values[c.name])} {c.unit}".strip() for c in costs]
+    return "<br>".join([f"layer {layer.depth}", *parts])
+
+
+def _draw(
+    lines: Sequence[Line], x: str, caption: str, *, markers: bool = True, xaxis: dict[str, Any] | None = None
+) -> list[Chart]:
+    """Return a list of one chart, or of none without anything to draw."""
+    import plotly.graph_objects as go
+
+    if not any(y is not None for line in lines for y in line.ys):
+        return []
+    figure = go.Figure([_scatter(line, markers) for line in lines], _layout(x, xaxis or {}))
+    options = {"displayModeBar": False, "responsive": True}
+    to_html: Callable[..., str] = figure.to_html
+    html = to_html(full_html=False, include_plotlyjs=False, config=options, default_height="320px")
+    return [Chart(caption, Markup(html))]
 
 
 def _scatter(line: Line, markers: bool) -> dict[str, Any]:
@@ -128,11 +139,11 @@ def _scatter(line: Line, markers: bool) -> dict[str, Any]:
         "mode": mode,
         "text": line.labels,
         "textposition": "top center",
-        "textfont": {"color": line.colour, "size": 11},
+        "textfont": {"color": line.color, "size": 11},
         "customdata": line.hover,
         "hovertemplate": "<b>%{y:.4~g}</b><br>%{customdata}" if markers else "%{y:.4~g}",
         "line": {
-            "color": line.colour,
+            "color": line.color,
             "width": 2.4,
             "dash": "dash" if line.dashed else "solid",
         },
@@ -142,9 +153,9 @@ def _scatter(line: Line, markers: bool) -> dict[str, Any]:
 
 
 def _layout(x: str, xaxis: dict[str, Any]) -> dict[str, Any]:
-    plain = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "automargin": True}
+    plain = {"gridcolor": LIGHT["line"], "zeroline": False, "linecolor": LIGHT["line"], "automargin": True}
     return {
-        "font": {"family": FONT, "size": 13, "color": INK},
+        "font": {"family": FONT, "size": 13, "color": LIGHT["ink"]},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 36, "r": 14, "t": 34, "b": 44},

@@ -1,4 +1,4 @@
-"""The command line that repeats a run."""
+"""Reconstruct the command line that repeats a run."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from limbeck.train.config import TrainConfig
 
 
 def run_command(config: RunConfig, out: str) -> str:
-    """`limbeck pretrain` or `distill` with every setting that is not the default; for runs on a store."""
+    """Return `limbeck pretrain` or `distill` with every setting that differs from the default, for a run on a store."""
     method, teacher, name = _default_method(config.method), config.teacher, config.backbone.name
     words = ["limbeck", "distill" if teacher else "pretrain", config.store, "--out", out, "--method", method.name]
     if host := _host(config.method):
@@ -39,7 +39,7 @@ def _host(method: MethodConfig) -> str | None:
 
 
 def _default_method(method: MethodConfig) -> MethodConfig:
-    """What the command line starts from, once it knows the names."""
+    """Return the configuration that the command line starts from once the names are given."""
     default: Any = method_config(method.name)()
     host = _host(method)
     chosen: MethodConfig = dataclasses.replace(default, host=HostConfig.choose(host)()) if host else default
@@ -58,7 +58,7 @@ def _flags(value: Any, default: Any, prefix: str) -> list[str]:
 
 
 def _flag(prefix: str, name: str, new: Any, old: Any) -> list[str]:
-    """A setting in tyro's spelling; a flag that is True or False by default has a form with "no-"."""
+    """Return a setting in tyro's spelling; a flag that is True or False by default has a form with "no-"."""
     if isinstance(old, bool):
         return [f"--{prefix}{name}" if new else f"--{prefix}no-{name}"]
     if isinstance(new, dict):

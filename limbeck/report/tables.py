@@ -1,87 +1,73 @@
-"""The layers of a run, and a student beside its teacher, as HTML tables."""
+"""The layers of a run, and a student with its teacher, as tables for the page."""
 
-from collections.abc import Callable, Sequence
-from html import escape
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from limbeck.evaluate.results import Comparison, ModelScores, Row
-from limbeck.report.runs import Run, cheapest_cut
-
-T = TypeVar("T")
+from limbeck.evaluate.columns import RESULT_ONLY, fallen, measured_columns
+from limbeck.evaluate.metric import Column, Values
+from limbeck.report.runs import RunSummary, cheapest_cut
 
 
-class _Column(NamedTuple, Generic[T]):
+class Cell(NamedTuple):
+    """A value of a table."""
+
+    text: str
+    noise: bool
+
+
+class Row(NamedTuple):
+    """A line of a table, under its name."""
+
+    name: str
+    cells: list[Cell]
+    highlighted: bool
+
+
+class Table(NamedTuple):
+    """A table with a caption, a heading for the names, and the columns of metrics."""
+
+    caption: str
     head: str
-    value: Callable[[T], float | None]
-    show: Callable[[float], str]
-    quiet: bool = False
+    columns: list[Column]
+    rows: list[Row]
 
 
-def percent(share: float) -> str:
-    """0.9634 -> 96.3"""
-    return f"{100 * share:.1f}"
-
-
-LAYER: tuple[_Column[Row], ...] = (
-    _Column("layer", lambda row: row.tap, str),
-    _Column("parameters", lambda row: row.parameters, "{:,}".format),
-    _Column("GFLOPs", lambda row: row.gflops, "{:.3g}".format),
-    _Column("latency, ms", lambda row: row.latency_ms, "{:.2f}".format),
-    _Column("k-NN", lambda row: row.knn, percent),
-    _Column("untrained", lambda row: row.random_knn, percent, quiet=True),
-    _Column("linear", lambda row: row.linear, percent),
-    _Column("untrained", lambda row: row.random_linear, percent, quiet=True),
-    _Column("alignment", lambda row: row.ratio, "{:.2f}".format),
-    _Column("effective rank", lambda row: row.effective_rank, "{:.1f}".format),
-)
-
-ENTRANT: tuple[_Column[ModelScores], ...] = (
-    _Column("parameters", lambda entrant: entrant.parameters, "{:,}".format),
-    _Column("GFLOPs", lambda entrant: entrant.gflops, "{:.3g}".format),
-    _Column("latency, ms", lambda entrant: entrant.latency_ms, "{:.2f}".format),
-    _Column("k-NN", lambda entrant: entrant.knn, percent),
-    _Column("linear", lambda entrant: entrant.linear, percent),
-    _Column("neighbours kept", lambda entrant: entrant.agreement, percent),
-    _Column("CKA", lambda entrant: entrant.cka, "{:.2f}".format),
-    _Column("by chance", lambda entrant: entrant.cka_chance, "{:.2f}".format, quiet=True),
-    _Column("effective rank", lambda entrant: entrant.effective_rank, "{:.1f}".format),
-)
-
-
-def layer_table(run: Run) -> str:
-    """A line per layer; the lowest layer within a point of the best is marked."""
+def layer_table(run: RunSummary) -> Table:
+    """Return a table with a row per layer; the lowest layer within a point of the best is highlighted."""
     assert run.result
-    rows, chosen = run.result.rows, cheapest_cut(run.result)
-    columns = _measured(LAYER, rows)
-    body = "".join(f"<tr{' class=cut' if row is chosen else ''}>{_cells(columns, row)}</tr>" for row in rows)
-    return _table(run.name, [column.head for column in columns], body)
+    layers, cut = run.result.layers, cheapest_cut(run.result)
+    values = [layer.values for layer in layers]
+    columns = _shown(measured_columns(values, "cost", "accuracy", "representation"))
+    rows = [
+        Row(str(layer.depth), cells, layer is cut)
+        for layer, cells in zip(layers, _cells(columns, values, by_depth=True), strict=True)
+    ]
+    return Table(run.name, "layer", columns, rows)
 
 
-def comparison_table(name: str, comparison: Comparison) -> str:
-    """A line per network: the student, its teacher, others of the student's kind."""
-    columns = _measured(ENTRANT, comparison.entrants)
-    body = "".join(
-        f'<tr><th scope="row">{escape(entrant.name)}</th>{_cells(columns, entrant)}</tr>'
-        for entrant in comparison.entrants
-    )
-    return _table(name, ["", *(column.head for column in columns)], body)
+def comparison_table(run: RunSummary) -> list[Table]:
+    """Return the table of a comparison, a row per model, in a list; an empty list for a run without a teacher."""
+    comparison = run.result.comparison if run.result else None
+    if comparison is None:
+        return []
+    values = [model.values for model in comparison.models]
+    columns = _shown(measured_columns(values))
+    names = [model.name for model in comparison.models]
+    rows = [Row(name, cells, False) for name, cells in zip(names, _cells(columns, values, by_depth=False), strict=True)]
+    return [Table(run.name, "model", columns, rows)]
 
 
-def _measured(columns: Sequence[_Column[T]], rows: Sequence[T]) -> list[_Column[T]]:
-    return [column for column in columns if any(column.value(row) is not None for row in rows)]
+def _shown(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.priority < RESULT_ONLY]
 
 
-def _table(caption: str, heads: Sequence[str], body: str) -> str:
-    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
-    return (
-        f'<div class="table"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cells(columns: Sequence[_Column[T]], row: T) -> str:
-    return "".join(_cell(column, column.value(row)) for column in columns)
-
-
-def _cell(column: _Column[T], value: float | None) -> str:
-    return f"<td{' class=random' if column.quiet else ''}>{'-' if value is None else column.show(value)}</td>"
+def _cells(columns: Sequence[Column], values: Sequence[Values], *, by_depth: bool) -> list[list[Cell]]:
+    """Return the cells of every row; those of a table by depth know which values are noise."""
+    noise = [fallen(column, values) for column in columns]
+    return [
+        [
+            Cell(column.text(row.get(column.name)), by_depth and noisy[index])
+            for column, noisy in zip(columns, noise, strict=True)
+        ]
+        for index, row in enumerate(values)
+    ]

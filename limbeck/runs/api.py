@@ -13,34 +13,34 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.runs.resolve import RunConfig, Say, RunRequest, resolve_run, read_config
 from limbeck.core.config import to_json
-from limbeck.core.distributed import is_rank0, peer_failure_as_user_error
+from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.errors import UserError
-from limbeck.core.files import exclusive_lock, atomic_write
+from limbeck.core.files import atomic_write, exclusive_lock
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.data.check.stats import ALLOWED
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, Result, evaluate
+from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.comparison import compare_run
 from limbeck.methods import DistillConfig, Method, MethodConfig
-from limbeck.metrics.fidelity import NEIGHBOURS
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from limbeck.models.encoder_io import Preprocessing, load, save_encoder
-from limbeck.runs.online_eval import make_eval_callback
+from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
 from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
+from limbeck.runs.online_eval import make_eval_callback
+from limbeck.runs.resolve import RunConfig, RunRequest, Say, read_config, resolve_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, larger, load_teacher
 from limbeck.teachers.setup import TeacherContext, build_distillation_inputs, prepare_teacher
 from limbeck.train.config import TrainConfig
-from limbeck.train.estimate import Plan, measure
-from limbeck.train.eval_callback import score
+from limbeck.train.estimate import CostEstimate, estimate_cost
+from limbeck.train.eval_callback import evaluate_encoder
 from limbeck.train.loop import train as train_method
 from limbeck.train.optim import OptimConfig
-
 
 
 def pretrain(
@@ -52,7 +52,7 @@ def pretrain(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Path:
     """Pretrains a backbone on the images of `source` and returns the run's folder, `out`.
@@ -91,7 +91,7 @@ def distill(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> Path:
     """Teaches a small network what a large one says of the images of `source`; returns the run's folder, `out`.
@@ -138,9 +138,9 @@ def plan(
     optim: OptimConfig | None = None,
     training: TrainConfig | None = None,
     store_size: int | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
-) -> Plan:
+) -> CostEstimate:
     """What `pretrain` with the same arguments would cost, from a few of its steps; writes no run.
 
     One process takes its share of a batch; several are reckoned to be as many times as fast.
@@ -155,14 +155,9 @@ def plan(
     processes = cfg.training.devices * cfg.training.num_nodes
     alone = replace(cfg.training, devices=1, num_nodes=1, batch_size=cfg.training.batch_size // processes)
     method_alone, views = cfg.method.build(_fresh_backbone(cfg)), cfg.method.make_views(cfg.image_size)
-    found = measure(method_alone, store, views, alone, cfg.optim)
-    return replace(
-        found,
-        images_per_second=found.images_per_second * processes,
-        largest_batch=min(found.largest_batch * processes, len(store)),
-        steps=cfg.training.steps(len(store) // cfg.training.batch_size),
-        seconds=found.seconds / processes,
-    )
+    found = estimate_cost(method_alone, store, views, alone, cfg.optim)
+    steps = cfg.training.total_steps(len(store) // cfg.training.batch_size)
+    return found.with_processes(processes, images=len(store), steps=steps)
 
 
 def resume(
@@ -193,9 +188,9 @@ def evaluate_run(
     *,
     baseline: str | Path | None = None,
     teacher_module: nn.Module | None = None,
-    allow_bad: float = ALLOWED,
+    allow_bad: float = ALLOW_BAD,
     say: Say = print,
-) -> Result:
+) -> EvaluationResult:
     """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
 
     A distilled encoder is compared with its teacher as well (`teacher_module`, where that is a module of your own), and with
@@ -210,11 +205,13 @@ def evaluate_run(
     bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
     for store in (bank, queries):
         if store.skipped:
-            say(store.account())
+            say(store.summary())
     cfg = cfg or EvaluateConfig()
     frozen, fresh = _teacher_again(config, teacher_module, say), _fresh_backbone(config)
     comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, baseline=baseline) if frozen else None
-    result = replace(evaluate(load(folder), bank, queries, cfg, reference=fresh), comparison=comparison)
+    preprocessing = load_preprocessing(folder)
+    result = evaluate(load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=fresh)
+    result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
 
@@ -261,7 +258,7 @@ def _fit(
             cfg.optim,
             run,
             config=to_json(cfg),
-            probe=probe,
+            eval_callback=probe,
             sampling=sampling,
             resume=resume,
         )
@@ -270,7 +267,7 @@ def _fit(
             encoder = method.encoder()
             assert isinstance(encoder, Backbone)
             save_encoder(encoder, run / ENCODER, preprocessing, {"run": to_json(cfg)})
-            if teacher_context and probe and "agreement" in (found := score(probe, encoder)):
+            if teacher_context and probe and "neighbor_agreement" in (found := evaluate_encoder(probe, encoder)):
                 tell(_kept(found, len(teacher_context.held_out)))
     return run
 
@@ -299,8 +296,8 @@ def _guarded(run: Path) -> Iterator[None]:
 def _kept(found: dict[str, float], images: int) -> str:
     """How much of the teacher a student has kept, by what a probe found on images that were held out."""
     return (
-        f"keeps {found['agreement']:.0%} of the teacher's {NEIGHBOURS} nearest neighbours on {images:,} images that "
-        f"were held out (chance: {NEIGHBOURS / (images - 1):.1%}), linear CKA {found['cka']:.2f}"
+        f"keeps {found['neighbor_agreement']:.0%} of the teacher's {NUM_NEIGHBORS} nearest neighbours on {images:,} images that "
+        f"were held out (chance: {NUM_NEIGHBORS / (images - 1):.1%}), linear CKA {found['cka']:.2f}"
     )
 
 

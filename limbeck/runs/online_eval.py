@@ -10,24 +10,24 @@ from limbeck.core.devices import resolve_bf16
 from limbeck.core.types import Encoder
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.teacher_fidelity import fidelity_probe
+from limbeck.evaluate.teacher_fidelity import fidelity_callback
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
-from limbeck.metrics.fidelity import NEIGHBOURS
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.teachers import teacher_features
 from limbeck.teachers.setup import TeacherContext
-from limbeck.train.eval_callback import Probe
+from limbeck.train.eval_callback import EvalCallback
 
 BANK, QUERIES = 10_000, 2_000  # rows of the periodic k-NN: enough for about one percent of deviation
 
 
-def make_eval_callback(store: Store, size: int, teacher_context: TeacherContext | None) -> Probe | None:
+def make_eval_callback(store: Store, size: int, teacher_context: TeacherContext | None) -> EvalCallback | None:
     """Accuracy where there are labels, fidelity where there is a teacher; None where there is neither."""
     probes: list[Callable[[Encoder], dict[str, float]]] = []
-    if store.labelled:
+    if store.labeled:
         probes.append(_accuracy(store, size))
-    if teacher_context is not None and len(teacher_context.held_out) > NEIGHBOURS + 1:
+    if teacher_context is not None and len(teacher_context.held_out) > NUM_NEIGHBORS + 1:
         probes.append(_fidelity(store, size, teacher_context))
 
     def probe(backbone: Encoder) -> dict[str, float]:
@@ -59,6 +59,6 @@ def _fidelity(store: Store, size: int, teacher_context: TeacherContext) -> Calla
     @cache
     def ask() -> Callable[[Encoder], dict[str, float]]:
         teacher = teacher_features(teacher_context.frozen, store, rows, device=device, show="the teacher's held-out images")
-        return fidelity_probe(eval_images(store, size, IMAGENET_MEAN, IMAGENET_STD, device), rows, teacher, device)
+        return fidelity_callback(eval_images(store, size, IMAGENET_MEAN, IMAGENET_STD, device), rows, teacher, device)
 
     return lambda backbone: ask()(backbone)

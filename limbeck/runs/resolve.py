@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.core.config import from_json
-from limbeck.core.distributed import is_rank0
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import CONFIG
 from limbeck.core.types import DataContext
-from limbeck.data.check.stats import ALLOWED
+from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.loader import check_batch
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
@@ -70,7 +70,7 @@ class RunRequest:
     teacher_module: nn.Module | None = None
     """The teacher itself, where it is no file."""
     store_size: int | None = None
-    allow_bad: float = ALLOWED
+    allow_bad: float = ALLOW_BAD
 
 
 def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, TeacherContext | None]:
@@ -86,7 +86,7 @@ def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, Teache
         load_teacher(request.teacher, teacher_module=request.teacher_module) if request.teacher else None
     )  # before hours of decoding
     store = open_store(request.source, store_size=request.store_size, allow_bad=request.allow_bad)
-    tell(store.account())
+    tell(store.summary())
     fitted = resolve_backbone(request.backbone or BackboneConfig(), store.size)
     teacher_context = prepare_teacher(request.teacher, frozen, store, training, tell) if request.teacher and frozen else None
     images = len(store) if teacher_context is None else len(teacher_context.kept)
@@ -164,6 +164,6 @@ def _spread(method: MethodConfig, teacher_context: TeacherContext) -> list[str]:
 
 
 def _data_context(store: Store, images: int, training: TrainConfig) -> DataContext:
-    classes = len(store.label_names) if store.labelled else 0
-    steps = training.steps(images // training.batch_size)
+    classes = len(store.label_names) if store.labeled else 0
+    steps = training.total_steps(images // training.batch_size)
     return DataContext(images, training.batch_size, training.batch_size // training.accumulate_steps, classes, steps)

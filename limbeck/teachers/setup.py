@@ -1,6 +1,5 @@
 """What stands between a distillation and its teacher: which images, what it says of them, and which come together."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core.devices import local_device
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import TEACHER
 from limbeck.core.types import BagSpec
@@ -22,15 +22,14 @@ from limbeck.methods import DistillConfig
 from limbeck.methods.base import Teacher
 from limbeck.methods.base.temperature import MAX_RESULTANT_LENGTH, mean_resultant_length
 from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
-from limbeck.neighbors.graph import neighbours
-from limbeck.neighbors.statistics import describe
+from limbeck.neighbors.graph import build_graph
+from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import Cache
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.license import warning
 from limbeck.teachers.outputs import Kept, LiveTeacher, check_alike, keep
 from limbeck.train.config import TrainConfig
-from limbeck.train.launch import choose_accelerator
 
 SAMPLE = 1024  # images that a teacher's vectors are judged by
 HELD_OUT = 1000  # images, or a tenth of a store of fewer than ten times as many
@@ -75,7 +74,7 @@ def prepare_teacher(
     if cautioned := warning(frozen):
         say(cautioned)
     held_out, kept = _split(len(store), cfg.val_images, train.seed)
-    device = _device(train)
+    device = local_device(train.accelerator)
     rows = np.sort(np.random.default_rng(train.seed).permutation(kept)[:SAMPLE])
     raw = F.normalize(teacher_features(frozen, store, rows, device=device, show="the teacher's sample"), dim=1).cpu()
     long = mean_resultant_length(raw)
@@ -174,11 +173,6 @@ def _split(count: int, asked: int | None, seed: int) -> tuple[NDArray[np.int64],
     return np.sort(order[:wanted]), np.sort(order[wanted:])
 
 
-def _device(train: TrainConfig) -> torch.device:
-    kind = choose_accelerator(train)
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
-
-
 def _folder(teacher_context: TeacherContext, store: Store, run: Path) -> Path:
     """Of the cache that was asked for, of one beside the store, or in the run's where images are in memory."""
     if teacher_context.cfg.cache is not None:
@@ -198,22 +192,21 @@ def _bags(
         vectors, mark = cache.centred(teacher_context.raw.mean(0).numpy())
     table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
     if bags.kind == "kmeans":
-        clusters = kmeans(vectors, rows=rows, seed=seed, device=teacher_context.device)
+        clusters = kmeans(vectors, indices=rows, seed=seed, device=teacher_context.device)
         table[rows] = cluster_bags(clusters, bags.size, seed, rows)
         return table
-    folder = cache.folder / f"neighbours-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
-    graph = neighbours(
+    folder = cache.folder / f"graph-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
+    graph = build_graph(
         vectors,
         bags.size,
-        rows=rows,
+        indices=rows,
         max_similarity=bags.max_similarity,
         device=teacher_context.device,
         folder=folder,
         digest=f"{teacher_context.frozen.digest} {mark}",
-        say=say,
-        show="bags",
+        description="bags",
     )
-    found = describe(graph, store.labels if store.labelled else None)
+    found = graph_statistics(graph, store.labels if store.labeled else None)
     for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
         say(sentence)
     table[rows] = knn_bags(graph)

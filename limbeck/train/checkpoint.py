@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code, refused by a run of another configuration."""
+"""Checkpoints: written whole or not at all, read without running code, refused if the configuration differs."""
 
 import json
 import zipfile
@@ -17,10 +17,10 @@ VERSION = 1
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:
-    """Writes the state after `step` optimiser steps; a crash at any moment leaves the previous file as it was.
+    """Write the state after `step` optimizer steps; a crash at any moment leaves the previous file intact.
 
-    Weights, averages, queues and the optimiser are all there is: order, augmentations and random numbers follow from
-    the seed (in `config`) and the step, and bf16 needs no scaler of gradients.
+    Weights, averages, queues and the optimizer are all there is: order, augmentations and random numbers follow from
+    the seed (in `config`) and the step, and bf16 needs no gradient scaler.
 
     Raises:
         UserError: the disk is full.
@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimiz
 
 
 def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config: Json) -> int:
-    """Puts the state back and returns the number of optimiser steps that it has behind it.
+    """Restore the state and return the number of optimizer steps taken before it was saved.
 
     Raises:
         UserError: the file cannot be read, or is of another version or configuration.
@@ -45,44 +45,52 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
     state = _read(path)
     if state.get("version") != VERSION:
         raise UserError(
-            f"{path} has version {state.get('version')!r}, and this Limbeck reads version {VERSION}; start anew"
+            f"{path} has version {state.get('version')!r}, and this Limbeck reads version {VERSION}; start a new run",
+            code="checkpoint-version",
         )
     try:
-        step, theirs = state["step"], json.loads(state["config"])
+        step, saved_config = state["step"], json.loads(state["config"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise unreadable(path) from error
     if type(step) is not int or step < 0:
         raise unreadable(path)
-    if difference := first_difference(theirs, json.loads(json.dumps(config))):
-        raise UserError(f"{path} belongs to another configuration: {difference}; use that, or another run folder")
+    if difference := first_difference(saved_config, json.loads(json.dumps(config))):
+        raise UserError(
+            f"{path} belongs to another configuration: {difference}; use that one, or another run folder",
+            code="checkpoint-config",
+        )
     try:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{path} does not hold the state of this network and optimiser ({one_line(error)}); remove it to start anew"
+            f"{path} does not hold the state of this network and optimizer ({one_line(error)}); "
+            "remove it to start from the beginning",
+            code="checkpoint-state",
         ) from error
     return step
 
 
-def first_difference(theirs: Json, ours: Json, where: str = "") -> str:
-    """The first field, by its dotted name, whose value differs, with both values; empty when there is none."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
+def first_difference(saved: Json, current: Json, where: str = "") -> str:
+    """Return the first field, by its dotted name, that differs, with both values; an empty string if none does."""
+    if isinstance(saved, dict) and isinstance(current, dict):
         inner = (
-            first_difference(theirs.get(key), ours.get(key), f"{where}.{key}" if where else key)
-            for key in [*theirs, *(key for key in ours if key not in theirs)]
+            first_difference(saved.get(key), current.get(key), f"{where}.{key}" if where else key)
+            for key in [*saved, *(key for key in current if key not in saved)]
         )
         return next((difference for difference in inner if difference), "")
-    return "" if theirs == ours else f"{where} was {json.dumps(theirs)} and is {json.dumps(ours)}"
+    return "" if saved == current else f"{where} was {json.dumps(saved)} and is {json.dumps(current)}"
 
 
 def unreadable(path: Path) -> UserError:
-    """The error of a file that is no checkpoint, or half of one."""
-    return UserError(f"{path} is not a checkpoint that can be read; remove it to start anew")
+    """Return the error for a file that is no checkpoint, or half of one."""
+    return UserError(
+        f"{path} is not a readable checkpoint; remove it to start from the beginning", code="checkpoint-unreadable"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a whole checkpoint; torch itself neither looks at checksums nor minds what records unpack to."""
+    """Return the content of a whole checkpoint; torch itself verifies neither checksums nor unpacked sizes."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [record for record in archive.infolist() if record.file_size != record.compress_size]
@@ -91,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # archives and pickles of any bytes raise any of a dozen kinds
+    except Exception as error:  # archives and pickles of arbitrary bytes raise any of a dozen kinds
         raise unreadable(path) from error
     if not isinstance(state, dict):
         raise unreadable(path)

@@ -1,30 +1,15 @@
-"""Scores of an encoder while it trains."""
+"""Evaluation of an encoder while it trains."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import torch
-from torch import nn
+from collections.abc import Callable
 
 from limbeck.core.types import Encoder
+from limbeck.models.eval_mode import eval_mode
 
-Probe = Callable[[Encoder], dict[str, float]]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
+EvalCallback = Callable[[Encoder], dict[str, float]]
+"""From an encoder in evaluation mode to its scores, by column of metrics.csv."""
 
 
-def score(probe: Probe, encoder: Encoder) -> dict[str, float]:
-    """The probe's numbers for an encoder in evaluation mode; every module is left in the mode it had."""
-    with evaluating(encoder):
-        return probe(encoder)
+def evaluate_encoder(callback: EvalCallback, encoder: Encoder) -> dict[str, float]:
+    """Return the scores of an encoder in evaluation mode; afterwards every module is in the mode it had before."""
+    with eval_mode(encoder):
+        return callback(encoder)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a run between two steps, with its state saved."""
+"""Stop a run between two steps, with its state saved, on Ctrl-C or SIGTERM."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """The run stopped on request and can be resumed; `code` is what the process should exit with (128 + signal)."""
+    """The run stopped on request and can be resumed; `code` is the exit code of the process (128 + signal)."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -17,20 +17,20 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM only sets `asked`; a second one acts as it did before.
+    """While active, the first SIGINT or SIGTERM only sets `requested`; a second one acts as without this class.
 
-    Python lets the main thread alone handle signals; in another one nothing is ever asked.
+    Python delivers signals to the main thread only; in any other thread nothing is ever requested.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.code = 128 + signal.SIGTERM
         """Exit code of a process that this signal ends."""
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._request) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -38,8 +38,8 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
         self.code = 128 + number
         self._restore()
 

@@ -1,6 +1,6 @@
-"""Where the first number that is not finite came from: the module, the images and the views.
+"""Locate the first number that is not finite: the module, the images and the views.
 
-Found by repeating the steps since the last checkpoint under watch, so that the steps of a healthy run pay nothing.
+The steps since the last checkpoint are repeated with hooks on every module, so that healthy runs pay nothing.
 """
 
 import json
@@ -19,49 +19,50 @@ from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import CHECKPOINT, NONFINITE
-from limbeck.core.types import Batch, LossOutput
+from limbeck.core.types import Batch, Dataset, LossOutput
 from limbeck.data.store.layout import INDEX
-from limbeck.data.store.store import Store
 from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.optim import clip_gradients
-from limbeck.train.step import Steps
+from limbeck.train.step import StepRunner
 
 OUTPUT = "the output of"
-SHOWN = 5  # rows that a sentence names; the file has all of them
+MAX_ROWS_SHOWN = 5  # in the message; the file has all of them
 
 
-def trace(steps: Steps, start: int, stop: int, run: Path, config: Json) -> NoReturn:
-    """Ends a run in which a number was not finite after `stop` steps: repeats those from `start` on, under watch.
+def locate_nonfinite(runner: StepRunner, start: int, stop: int, run: Path, config: Json) -> NoReturn:
+    """End a run in which a number was not finite after `stop` steps: repeat those from `start` on with hooks.
 
-    The method and the optimiser are those of `start`. Batch, weights and what was found are written to `run`/nan.
+    Method and optimizer must be in the state after `start` steps. Batch, weights and findings are written to `run`/nan.
 
     Raises:
         UserError: always; it names the step, the module, the rows and the views.
     """
-    folder, method = run / NONFINITE, steps.method
-    advice = f"learning rate {steps.optim.lr}: {method.nonfinite_hint}"
+    folder, method = run / NONFINITE, runner.method
+    advice = f"learning rate {runner.optim.lr}: {method.nonfinite_hint}"
 
-    def look(loss: LossOutput) -> None:
+    def check(loss: LossOutput) -> None:
         total, norm = float(loss.total), float(clip_gradients(method.parameters(), None))
         if not math.isfinite(total + norm):
-            where = report(witness.cause(loss.total), folder, step + 1, steps.loader.store)
-            save_checkpoint(folder / CHECKPOINT, step, method, steps.optimizer, config)
-            what = f"gradient's norm is {norm:g}" if math.isfinite(total) else f"loss is {total:g}"
+            where = write_findings(hooks.cause(loss.total), folder, step + 1, runner.loader.store)
+            save_checkpoint(folder / CHECKPOINT, step, method, runner.optimizer, config)
+            what = f"norm of the gradient is {norm:g}" if math.isfinite(total) else f"loss is {total:g}"
             raise UserError(
-                f"the {what} at step {step + 1}, first in {where}; batch and weights are in {folder}; {advice}"
+                f"the {what} at step {step + 1}, first in {where}; batch and weights are in {folder}; {advice}",
+                code="not-finite",
             )
 
-    with FiniteCheckHooks(method) as witness, closing(steps.loader.batches(start, stop)) as batches:
-        watched = witness.follow(batches)
+    with FiniteCheckHooks(method) as hooks, closing(runner.loader.batches(start, stop)) as batches:
+        checked = hooks.check_views(batches)
         for step in range(start, stop):
-            steps.take(watched, step, before_update=look)
+            runner.train_step(checked, step, before_update=check)
     raise UserError(
-        f"a number is not finite at step {stop}, and all are when the steps from {start} on are repeated; {advice}"
+        f"a number is not finite at step {stop}, but all are when the steps from {start} on are repeated; {advice}",
+        code="not-finite",
     )
 
 
 class NonFinite(NamedTuple):
-    """The first number of a step that is not finite. Images and views are empty where they cannot be told apart."""
+    """The first number of a step that is not finite. Images and views are empty if they cannot be told apart."""
 
     where: str  # as in "the output of backbone.model.blocks.3 (Block)"
     images: list[int]  # positions in the batch
@@ -70,46 +71,45 @@ class NonFinite(NamedTuple):
 
 
 class FiniteCheckHooks:
-    """Watches every module of a method, forward and backward, while steps are repeated.
+    """Hooks on every module of a method, forward and backward, while steps are repeated.
 
-    It waits for the device at every module.
+    They wait for the device at every module.
     """
 
     def __init__(self, method: nn.Module) -> None:
         self.method = method
-        self.trouble: NonFinite | None = None
-        self._batch: Batch | None = None
+        self.found: NonFinite | None = None
+        self._batch = Batch((), Tensor())
         self._view: list[int] = []
-        self._hooks: list[Any] = []
+        self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
         for name, module in self.method.named_modules():
             if name:
                 named = f"{name} ({type(module).__name__})"
-                self._hooks.append(module.register_forward_pre_hook(self._enter))
-                self._hooks.append(module.register_forward_hook(self._watch(named)))
+                self._handles.append(module.register_forward_pre_hook(self._note_view))
+                self._handles.append(module.register_forward_hook(self._output_hook(named)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        for handle in self._handles:
+            handle.remove()
 
-    def follow(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, looked at and remembered."""
+    def check_views(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches after checking their views."""
         for batch in batches:
             self._batch, self._view = batch, []
             for index, view in enumerate(batch.views):
-                self._look(f"{OUTPUT} the augmentations", view, [index])
+                self._check(f"{OUTPUT} the augmentations", view, [index])
             yield batch
 
     def cause(self, loss: Tensor) -> NonFinite:
-        """What went wrong first in a step whose loss or gradients are not finite."""
-        found = self.trouble
+        """Return what went wrong first in a step with a loss or gradients that are not finite."""
+        found = self.found
         if found and (found.where.startswith(OUTPUT) or bool(loss.isfinite())):
             return found
-        assert self._batch is not None
         if not bool(loss.isfinite()):
             batch = found.batch if found else self._batch
             return NonFinite("the loss itself, from finite outputs of every module", [], [], batch)
@@ -117,66 +117,66 @@ class FiniteCheckHooks:
         broken = [name for name, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
         return NonFinite(f"the gradient of {broken[-1]}", [], [], self._batch)
 
-    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Notes which view comes in; modules further inside belong to the same."""
-        assert self._batch is not None
+    def _note_view(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Remember which view enters; modules further inside process the same one."""
         pointer = next((x.data_ptr() for x in inputs if isinstance(x, Tensor)), None)
         views = [index for index, view in enumerate(self._batch.views) if view.data_ptr() == pointer]
         self._view = views or self._view
 
-    def _watch(self, name: str) -> Any:
+    def _output_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             view = list(self._view)
             for tensor in _tensors(output):
-                self._look(f"{OUTPUT} {name}", tensor, view)
+                self._check(f"{OUTPUT} {name}", tensor, view)
                 if tensor.requires_grad:
-                    tensor.register_hook(lambda grad: self._look(f"the gradient at the output of {name}", grad, view))
+                    tensor.register_hook(lambda grad: self._check(f"the gradient at the output of {name}", grad, view))
 
         return hook
 
-    def _look(self, where: str, tensor: Tensor, view: list[int]) -> None:
-        """Rows are the images in their order: once, in `view`, or once in each of several stacked views."""
-        if self.trouble is not None or bool(tensor.isfinite().all()):
+    def _check(self, where: str, tensor: Tensor, view: list[int]) -> None:
+        """Record the first tensor that is not finite; its rows are the images, once or once per stacked view."""
+        if self.found is not None or bool(tensor.isfinite().all()):
             return
-        assert self._batch is not None
         count = len(self._batch.indices)
         stacked = tensor.shape[0] // count if tensor.ndim and tensor.shape[0] % count == 0 else 0
         if not stacked:
-            self.trouble = NonFinite(where, [], view, self._batch)
+            self.found = NonFinite(where, [], view, self._batch)
             return
         bad = (~tensor.detach().flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
         views = sorted({row // count for row in bad}) if stacked > 1 else view
-        self.trouble = NonFinite(where, sorted({row % count for row in bad}), views, self._batch)
+        self.found = NonFinite(where, sorted({row % count for row in bad}), views, self._batch)
 
 
-def report(trouble: NonFinite, folder: Path, step: int, store: Store) -> str:
-    """Writes what caused the trouble, batch.safetensors and where.json, and says it in the middle of a sentence."""
+def write_findings(found: NonFinite, folder: Path, step: int, store: Dataset) -> str:
+    """Write batch.safetensors and where.json, and return the findings as the middle of a sentence."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = trouble.batch.indices.cpu()
-    bad = [int(rows[index]) for index in trouble.images]
-    tensors = {f"view{index}": view.cpu().contiguous() for index, view in enumerate(trouble.batch.views, 1)}
+    rows = found.batch.indices.cpu()
+    bad = [int(rows[index]) for index in found.images]
+    tensors = {f"view{index}": view.cpu().contiguous() for index, view in enumerate(found.batch.views, 1)}
     with atomic_write(folder / "batch.safetensors") as path:
         save_file({"rows": rows, **tensors}, path)
-    views = [index + 1 for index in trouble.views]
-    found = {"step": step, "where": trouble.where, "rows": bad, "views": views, "images": _paths(store, bad)}
+    views = [index + 1 for index in found.views]
+    where = {"step": step, "where": found.where, "rows": bad, "views": views, "images": _image_paths(store, bad)}
     with atomic_write(folder / "where.json") as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    shown = ", ".join(map(str, bad[:SHOWN])) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
-    whose = f", rows {shown} of the store" if 0 < len(bad) < len(rows) else ", all rows of the batch" if bad else ""
-    seen = f", view {' and '.join(map(str, views))}" if views else ""
-    return f"{trouble.where}{whose}{seen}"
+        path.write_text(json.dumps(where, indent=2) + "\n", encoding="utf-8")
+    more = f" and {len(bad) - MAX_ROWS_SHOWN} more" if len(bad) > MAX_ROWS_SHOWN else ""
+    some = f", rows {', '.join(map(str, bad[:MAX_ROWS_SHOWN]))}{more} of the store"
+    rows_text = some if 0 < len(bad) < len(rows) else ", all rows of the batch" if bad else ""
+    view_text = f", view {' and '.join(map(str, views))}" if views else ""
+    return f"{found.where}{rows_text}{view_text}"
 
 
-def _paths(store: Store, rows: list[int]) -> list[str]:
-    """Where the images of a store on a disk came from."""
-    if store.path is None:
+def _image_paths(store: Dataset, rows: list[int]) -> list[str]:
+    """Return the files that the rows of a store on a disk came from."""
+    folder: Path | None = getattr(store, "path", None)
+    if folder is None or not (folder / INDEX).is_file():
         return []
-    found: list[str] = pq.read_table(store.path / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
+    found: list[str] = pq.read_table(folder / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
     return found
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The floating-point tensors of what a module returned."""
+    """Yield the floating-point tensors in what a module returned."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output

@@ -1,4 +1,4 @@
-"""Optimisers (torch's and timm's) over two groups of parameters: with weight decay and without."""
+"""Optimizers (torch's and timm's) over groups of parameters with and without weight decay, and the learning rate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,58 +11,73 @@ from limbeck.core.errors import UserError
 from limbeck.core.schedules import warmup_cosine, warmup_multistep
 from limbeck.train.config import TrainConfig
 
+HEAD = "classifier."  # prefix of the parameters that have a learning rate of their own
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Defaults are those of SDSSL and MoCo v3 for ViTs; for LARS, BYOL takes lr 0.2 and weight decay 1.5e-6."""
+    """Optimizer and learning rate. The defaults are those of SDSSL and MoCo v3 for ViTs.
+
+    With LARS, BYOL uses lr 0.2 and weight decay 1.5e-6.
+    """
 
     name: Literal["adamw", "adam", "lars", "sgd"] = "adamw"
-    """Optimiser; adam adds the decay to the gradient (L2), lars and sgd are without Nesterov momentum."""
+    """Optimizer; adam adds the decay to the gradient (L2), lars and sgd have momentum without Nesterov."""
     lr: float = 1.5e-4
-    """Learning rate for a batch of 256; the peak is this x batch / 256."""
+    """Learning rate for a batch of 256; the peak is lr x batch size / 256."""
     weight_decay: float = 0.1
-    """Not applied to biases and 1-D tensors (the scales of norms)."""
+    """Weight decay; biases and 1-D tensors (the scales of norms) have none."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of adamw and adam."""
+    """Decay rates of the moments in adamw and adam."""
     momentum: float = 0.9
-    """Of lars and sgd."""
+    """Momentum of lars and sgd."""
     clip_grad_norm: float | None = None
-    """Largest norm of the whole gradient."""
+    """Largest norm of the whole gradient; a longer one is scaled down to it."""
     milestone_epochs: tuple[float, ...] | None = None
-    """Epochs at which the learning rate is multiplied by gamma, and between which it is constant; without them it falls
-    to 0 along a cosine."""
+    """Epochs at which the constant learning rate is multiplied by gamma; by default it decays to 0 along a cosine."""
     gamma: float = 0.1
-    """Of the milestones."""
+    """Factor of the learning rate at each milestone."""
+    head_lr_scale: float = 1.0
+    """Factor of the learning rate for parameters named classifier.*: a fresh head on a trained encoder."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a rate that would rise or vanish at a milestone."""
+        """Raise UserError for factors of the learning rate that make no sense."""
         if not 0 < self.gamma <= 1:
             raise UserError(
-                f"gamma is {self.gamma}: the learning rate is multiplied by it, so take more than 0 up to 1"
+                f"gamma is {self.gamma}: the learning rate is multiplied by it, so choose more than 0 and at most 1",
+                code="out-of-range",
             )
+        if self.head_lr_scale <= 0:
+            raise UserError(f"head_lr_scale is {self.head_lr_scale}: it must be above 0", code="out-of-range")
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: tensors of 2 dimensions and more are decayed (a CLS token is 3-D), biases and 1-D tensors are not.
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, head_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Split the trained parameters into a group with weight decay and one without; the same again for a head.
 
-    LARS adapts the rate of the first group alone, also when `weight_decay` is 0. Frozen parameters are left out.
+    Tensors of 2 dimensions and more are decayed (a CLS token is 3-D), biases and 1-D tensors are not. LARS adapts the
+    rate of decayed groups only, also if `weight_decay` is 0. Parameters named `classifier.*` have groups of their own
+    if `head_lr_scale` is not 1. Empty groups are left out.
     """
-    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
-    plain = [name.endswith("bias") or parameter.ndim <= 1 for name, parameter in trained]
-    decayed = [parameter for (_, parameter), skip in zip(trained, plain, strict=True) if not skip]
-    rest = [parameter for (_, parameter), skip in zip(trained, plain, strict=True) if skip]
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay, "always_adapt": True},
-        {"params": rest, "weight_decay": 0.0, "always_adapt": False},
+    body = [
+        {"params": [], "weight_decay": weight_decay, "always_adapt": True},
+        {"params": [], "weight_decay": 0.0, "always_adapt": False},
     ]
-    return [group for group in groups if group["params"]]
+    head = [{**group, "params": [], "lr_scale": head_lr_scale} for group in body]
+    for name, parameter in named:
+        if parameter.requires_grad:
+            groups = head if head_lr_scale != 1 and name.startswith(HEAD) else body
+            group: dict[str, Any] = groups[name.endswith("bias") or parameter.ndim <= 1]
+            group["params"].append(parameter)
+    return [group for group in (*body, *head) if group["params"]]
 
 
 def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
-    """The optimiser of `cfg` for the trained parameters of `module`, in torch's fused form where there is one."""
+    """Return the optimizer of `cfg` for the trained parameters of `module`, in torch's fused form if there is one."""
     from timm.optim import create_optimizer_v2
 
-    groups = parameter_groups(module.named_parameters(), cfg.weight_decay)
+    groups = parameter_groups(module.named_parameters(), cfg.weight_decay, cfg.head_lr_scale)
     options: dict[str, dict[str, Any]] = {
         "adamw": {"opt": "adamw", "betas": cfg.betas, "fused": True},
         "adam": {"opt": "adam", "betas": cfg.betas, "fused": True},
@@ -73,38 +88,40 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
     return optimizer
 
 
-def warmup_steps(run: TrainConfig, epoch: int) -> int:
-    """Steps of linear warm-up; `epoch` is the number of steps in an epoch."""
-    return round((run.epochs / 10 if run.warmup_epochs is None else run.warmup_epochs) * epoch)
-
-
-def check_milestones(cfg: OptimConfig, run: TrainConfig) -> None:
-    """UserError where a drop of the learning rate would come after the end of the run."""
-    late = [m for m in cfg.milestone_epochs or () if m >= run.epochs]
+def check_milestones(cfg: OptimConfig, training: TrainConfig) -> None:
+    """Raise UserError if a drop of the learning rate would come after the end of the run."""
+    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.epochs]
     if late:
-        raise UserError(f"milestone {late[0]:g} is beyond the {run.epochs:g} epochs; take one below or leave it out")
+        raise UserError(
+            f"the milestone at epoch {late[0]:g} is not within the {training.epochs:g} epochs: "
+            "choose an earlier one or leave it out",
+            code="milestone-after-end",
+        )
 
 
-def set_learning_rate(optimizer: Optimizer, cfg: OptimConfig, run: TrainConfig, step: int, epoch: int) -> float:
-    """Sets and returns the learning rate of an optimiser step: warm-up, then cosine to 0 or drops at milestones.
+def set_learning_rate(
+    optimizer: Optimizer, cfg: OptimConfig, training: TrainConfig, step: int, steps_per_epoch: int
+) -> float:
+    """Set the learning rate of optimizer step `step` in every group and return that of the body.
 
-    It is in proportion to the batch. `epoch` is the number of steps in an epoch.
+    Linear warm-up, then a cosine to 0 or drops at milestones; the peak is proportional to the batch size.
     """
-    peak = cfg.lr * run.batch_size / 256
-    warmup = warmup_steps(run, epoch)
+    peak = cfg.lr * training.batch_size / 256
+    warmup = training.warmup_steps(steps_per_epoch)
     if cfg.milestone_epochs is None:
-        lr = warmup_cosine(step, run.steps(epoch), warmup, peak)
+        lr = warmup_cosine(step, training.total_steps(steps_per_epoch), warmup, peak)
     else:
-        lr = warmup_multistep(step, [round(m * epoch) for m in cfg.milestone_epochs], warmup, peak, cfg.gamma)
+        milestones = [round(milestone * steps_per_epoch) for milestone in cfg.milestone_epochs]
+        lr = warmup_multistep(step, milestones, warmup, peak, cfg.gamma)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     return lr
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) -> Tensor:
-    """The norm of the whole gradient, which is then scaled down to `largest` if it is above."""
-    having = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in having if parameter.grad is not None])
-    if largest is not None:
-        nn.utils.clip_grads_with_norm_(having, largest, norm)
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
+    """Return the norm of the whole gradient, after scaling the gradient down to `max_norm` if it is longer."""
+    with_grad = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in with_grad if parameter.grad is not None])
+    if max_norm is not None:
+        nn.utils.clip_grads_with_norm_(with_grad, max_norm, norm)
     return norm

@@ -1,44 +1,56 @@
-"""Optimiser steps, one like the other: what one process does between two looks at the numbers."""
+"""One optimizer step: what every process does between two rows of the log."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Dataset, LossOutput, StepInfo
 from limbeck.data.loader import Loader
-from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec
-from limbeck.data.store.store import Store
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
-from limbeck.train.launch import connect, launch, prepare, seed_step
+from limbeck.train.launch import connect, launch, mean_over_processes, prepare, seed_step
+from limbeck.train.loading import BatchLoader, LoaderFactory
 from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
 
 
 class StepResult(NamedTuple):
-    """What a step tells: its learning rate, its loss without a graph, and the gradient's norm if it was asked for."""
+    """Result of an optimizer step."""
 
     lr: float
-    loss: LossOutput
-    norm: Tensor | None
+    loss: LossOutput  # without its graph
+    grad_norm: Tensor | None  # None if it was not measured
 
 
-class Steps:
-    """Takes the steps of a run, in whatever order it is asked for; the processes are started here."""
+class StepRunner:
+    """Takes optimizer steps, in any order; the constructor starts the processes of the run.
+
+    Attributes:
+        method: the module that is trained, in place.
+        loader: the batches of this process.
+        optimizer: over the parameters of `method`.
+        fabric: device, precision and processes.
+        steps_per_epoch: optimizer steps of an epoch.
+        total_steps: optimizer steps of the run.
+    """
+
+    loader: BatchLoader
 
     def __init__(
         self,
         method: Method,
-        store: Store,
-        views: tuple[ViewSpec, ...],
+        store: Dataset,
+        views: tuple[Any, ...],
         cfg: TrainConfig,
         optim: OptimConfig,
         sampling: SamplingPlan = ALL_ROWS,
+        loader: LoaderFactory = Loader,
     ) -> None:
         self.method, self.cfg, self.optim = method, cfg, optim
         self.fabric = fabric = launch(cfg)
-        self.loader = Loader(
+        self.loader = loader(
             store,
             views,
             cfg.batch_size,
@@ -49,51 +61,60 @@ class Steps:
             accumulate_steps=cfg.accumulate_steps,
             sampling=sampling,
         )
-        self.epoch = self.loader.steps_per_epoch
-        self.count = cfg.steps(self.epoch)
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.total_steps = cfg.total_steps(self.steps_per_epoch)
         prepare(method, fabric, cfg)
         self.module, self.optimizer = connect(fabric, method, build_optimizer(method, optim))
 
-    def take(
+    def train_step(
         self,
         batches: Iterator[Batch],
         step: int,
         *,
-        norm: bool = False,
+        measure_norm: bool = False,
         before_update: Callable[[LossOutput], None] = lambda loss: None,
     ) -> StepResult:
-        """An optimiser step.
+        """Take optimizer step `step`.
 
         Args:
-            norm: measure the norm of the gradient, also where it is not needed for clipping.
-            before_update: called when the gradients are there, and nothing has changed yet.
+            batches: where the next micro-batches come from.
+            step: number of the step, from 0.
+            measure_norm: measure the norm of the gradient, also if it is not needed for clipping.
+            before_update: called with the loss when the gradients are complete and nothing has changed yet.
         """
-        step_info = StepInfo(step, self.count)
+        step_info = StepInfo(step, self.total_steps)
         seed_step(self.cfg.seed, step, self.fabric)
-        lr = set_learning_rate(self.optimizer, self.optim, self.cfg, step, self.epoch)
-        loss = self.backward(batches, step_info)
+        lr = set_learning_rate(self.optimizer, self.optim, self.cfg, step, self.steps_per_epoch)
+        loss = self.accumulate_gradients(batches, step_info)
         before_update(loss)
-        wanted = norm or self.optim.clip_grad_norm is not None
-        measured = clip_gradients(self.method.parameters(), self.optim.clip_grad_norm) if wanted else None
+        measured = measure_norm or self.optim.clip_grad_norm is not None
+        grad_norm = clip_gradients(self.method.parameters(), self.optim.clip_grad_norm) if measured else None
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():
             self.method.after_step(loss, step_info)
-        return StepResult(lr, loss, measured)
+        return StepResult(lr, loss, grad_norm)
 
-    def backward(self, batches: Iterator[Batch], step_info: StepInfo) -> LossOutput:
-        """Gradients of the mean loss over the micro-batches of a step, and that loss without its graph."""
+    def accumulate_gradients(self, batches: Iterator[Batch], step_info: StepInfo) -> LossOutput:
+        """Compute the gradients of the mean loss over the micro-batches of a step; return that loss without a graph."""
         losses = []
-        for left in reversed(range(self.cfg.accumulate_steps)):
-            with self.fabric.no_backward_sync(self.module, enabled=left > 0):
+        for remaining in reversed(range(self.cfg.accumulate_steps)):
+            with self.fabric.no_backward_sync(self.module, enabled=remaining > 0):
                 loss = self.module(next(batches), step_info)
                 self.fabric.backward(loss.total / self.cfg.accumulate_steps)
             losses.append(detach(loss))
         return join(losses)
 
+    def mean_values(self, result: StepResult) -> dict[str, float]:
+        """Return loss, terms and gradient norm, averaged over processes and fetched from the device at once."""
+        assert result.grad_norm is not None, "measure the norm in a step whose values are needed"
+        named = {"loss": result.loss.total, **result.loss.terms, "grad_norm": result.grad_norm}
+        stacked = torch.stack([value.float() for value in named.values()])
+        return dict(zip(named, mean_over_processes(self.fabric, stacked).tolist(), strict=True))
+
 
 def join(losses: list[LossOutput]) -> LossOutput:
-    """The loss of a step from those of its micro-batches: means of total and terms, rows of memory joined."""
+    """Join the losses of micro-batches into that of their step: mean of total and terms, concatenation of memory."""
     if len(losses) == 1:
         return losses[0]
     total = torch.stack([loss.total for loss in losses]).mean()
@@ -103,6 +124,6 @@ def join(losses: list[LossOutput]) -> LossOutput:
 
 
 def detach(loss: LossOutput) -> LossOutput:
-    """The same numbers without the graph that they came from."""
+    """Return the same numbers without the graph that they came from."""
     terms = {name: term.detach() for name, term in loss.terms.items()}
     return LossOutput(loss.total.detach(), terms, {name: rows.detach() for name, rows in loss.memory.items()})

@@ -1,11 +1,11 @@
-"""A zoo of mistakes through the real command line: one sentence, exit 1 (data, settings) or 2 (command), no trace."""
+"""A zoo of mistakes through the real command line: one sentence, exit status 1 (data, settings) or 2 (command)."""
 
 import io
 import json
 import pickle
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +32,34 @@ SOURCES = [
     ("store {tmp}/nowhere {tmp}/out", 1, "nowhere' does not exist"),
     ("store {tmp}/letter {tmp}/out", 1, "does not exist .did you mean 'letters'"),
     ("store {tmp}/empty {tmp}/out", 1, "empty' is empty"),
-    ("store {tmp}/texts {tmp}/out", 1, "holds no image: none of its 1 files"),
-    ("store {tmp}/texts/note.txt {tmp}/out", 1, "no known source"),
-    ("store {tmp}/bad {tmp}/out", 1, "3 of the 4 images .* more than the 5 % .*--allow-bad 0.76"),
-    ("store {tmp}/allbad {tmp}/out", 1, "holds no image that can be used .*1.jpg: empty file"),
-    ("store {tmp}/letters {tmp}/out --allow-bad 5", 1, "5.0 is no share"),
-    ("store {tmp}/letters {tmp}/out --store-size 0", 1, "size 0 cannot hold"),
+    ("store {tmp}/texts {tmp}/out", 1, "texts.* 1 file .*.txt"),
+    ("store {tmp}/texts/note.txt {tmp}/out", 1, "note.txt"),
+    ("store {tmp}/bad {tmp}/out", 1, "3 of the 4 images .* 5 % .*--allow-bad 0.76"),
+    ("store {tmp}/allbad {tmp}/out", 1, "allbad.* 1.jpg"),
+    ("store {tmp}/letters {tmp}/out --allow-bad 5", 1, "5.0"),
+    ("store {tmp}/letters {tmp}/out --store-size 0", 1, "0 pixels"),
     ("store {tmp}/letters {tmp}/out --workers 0", 1, "0 workers"),
     ("store {tmp}/letters {tmp}/texts", 1, "exists and is not a store"),
     ("store {tmp}/letters {tmp}/texts/note.txt/out", 1, "cannot be written"),
     ("store {store} {tmp}/out", 1, "is a store already"),
     ("store {tmp}/broken.parquet {tmp}/out", 1, "cannot be read as parquet"),
-    ("store {tmp}/no_images.parquet {tmp}/out", 1, "no column of images, only text"),
+    ("store {tmp}/no_images.parquet {tmp}/out", 1, "no_images.parquet.* text"),
     ("store {tmp}/cut.tar {tmp}/out", 1, "cut.tar' cannot be read"),
     ("store {tmp}/pickle.npy {tmp}/out", 1, "cannot be read as an array"),
     ("store {tmp}/objects.npz {tmp}/out", 1, "cannot be read as an array"),
     ("store {tmp}/flat.npy {tmp}/out", 1, "not .N H W."),
-    ("store {tmp}/ids.npz {tmp}/out", 1, "a label is 900000000000, and labels count classes"),
+    ("store {tmp}/ids.npz {tmp}/out", 1, "900000000000"),
     ("check {tmp}/nowhere", 1, "nowhere' does not exist"),
-    ("check {tmp}/bad --out {tmp}/table", 1, "3 of the 4 images .* more than the 5 %"),
+    ("check {tmp}/bad --out {tmp}/table", 1, "3 of the 4 images .* 5 %"),
     ("check {tmp}/bad --out {tmp}/table --build-store {tmp}/out", 1, "3 of the 4 images"),
     ("check {tmp}/letters --build-store {tmp}/texts", 1, "exists and is not a store"),
-    ("check {tmp}/letters --out {tmp}/texts/note.txt", 1, "cannot be made"),
+    ("check {tmp}/letters --out {tmp}/texts/note.txt", 1, "note.txt"),
     ("check {store} --build-store {tmp}/out", 1, "is a store already"),
-    ("check {tmp}/flipped", 1, "the content is not that of digest"),
+    ("check {tmp}/flipped", 1, "flipped.* is damaged"),
 ]
 STORES = [
     ("pretrain {tmp}/old --out {tmp}/run", 1, "version 999"),
-    ("pretrain {tmp}/half --out {tmp}/run", 1, "manifest.json' cannot be read"),
+    ("pretrain {tmp}/half --out {tmp}/run", 1, "half/manifest.json"),
     ("pretrain {tmp}/cut --out {tmp}/run", 1, "is damaged"),
     ("pretrain {tmp}/unindexed --out {tmp}/run", 1, "is damaged"),
     ("pretrain {tmp}/bad --out {tmp}/run", 1, "3 of the 4 images"),
@@ -107,60 +107,72 @@ RUNS = [
     ("evaluate {run} --train {store} --test {tmp}/unlabelled", 1, "label"),
     ("evaluate {tmp}/empty --train {store} --test {store}", 1, "has no config.json"),
     ("report {tmp}/empty", 1, "has no config.json|no run"),
-    ("report {tmp}/no_result", 1, "is not a result of limbeck evaluate"),
+    ("report {tmp}/no_result", 1, "is not a result of `limbeck evaluate`"),
     ("report {tmp}/no_metrics", 1, "is not the log of a training"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "sentence"), [*COMMANDS, *SOURCES, *STORES, *SETTINGS, *RUNS], ids=lambda value: str(value)[:70]
-)
-def test_a_mistake_gets_one_clear_sentence(
-    limbeck: Run,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    line: str,
-    code: int,
-    sentence: str,
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    make_mistakes(tmp_path, trained)
-    before = content(tmp_path) | content(trained)
-    words = [w.format(tmp=tmp_path, store=trained.parent / "store", run=trained) for w in line.split()]
-    found, out, err = limbeck(*words)
-    assert found == code, err
-    assert re.search(sentence, " ".join((out + err).split())), err
-    assert "Traceback" not in err
-    if code == 1:
-        assert err.splitlines()[-1].startswith("limbeck: ")
-    after = content(tmp_path) | content(trained)
-    new = {path for path in after if before.get(path) != after[path]}
-    assert not {path for path in new if not path.startswith(("check/", "table/"))}, "something was left behind"
-
-
-def content(folder: Path) -> dict[str, bytes | int]:
-    """Every file below a folder: what is in it, or how much. Hidden ones are locks, and rows kept for a next build."""
-
-    def visible() -> Iterator[Path]:
-        for path in folder.rglob("*"):
-            inside = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
-                yield path
-
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.stat().st_size < 10_000 else path.stat().st_size
-        for path in visible()
-    }
-
-
-def make_mistakes(folder: Path, trained: Path) -> None:
-    """Everything that can be wrong with a path."""
+@pytest.fixture(scope="session")
+def zoo(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that can be wrong with a path; whatever a test adds to it is removed again."""
+    folder = tmp_path_factory.mktemp("zoo")
     make_sources(folder)
     make_files(folder)
     make_stores(folder, trained.parent / "store")
     make_runs(folder, trained)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "sentence"), [*COMMANDS, *SOURCES, *STORES, *SETTINGS, *RUNS], ids=lambda value: str(value)[:70]
+)
+def test_a_mistake_gets_one_clear_sentence_and_leaves_nothing_behind(
+    limbeck: Run,
+    zoo: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    status: int,
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    before = state(zoo) | state(trained.parent)
+    words = [w.format(tmp=zoo, store=trained.parent / "store", run=trained) for w in line.split()]
+    found, out, err = limbeck(*words)
+    after = state(zoo) | state(trained.parent)
+    restore(zoo, before)
+    assert found == status, err
+    assert re.search(sentence, " ".join((out + err).split())), err
+    assert "Traceback" not in err
+    if status == 1:
+        assert err.splitlines()[-1].startswith("limbeck: ")
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path) and not hidden(path)}
+    assert not {path for path in changed if "table" not in path.parts}, "something was left behind"
+    assert {path.name for path in tmp_path.iterdir()} <= {"check", "home"}
+
+
+def state(folder: Path) -> dict[Path, object]:
+    """Return what every file below a folder holds (of large ones size and time), and an entry for every folder."""
+    found: dict[Path, object] = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        small = path.is_file() and path.stat().st_size < 10_000
+        found[path] = path.read_bytes() if small else None if path.is_dir() else (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def hidden(path: Path) -> bool:
+    """Return whether a file is a lock, or rows of an unfinished build that the next one reuses."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def restore(folder: Path, before: Mapping[Path, object]) -> None:
+    """Remove what is in a folder but not in its earlier state."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path not in before:
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def make_sources(folder: Path) -> None:

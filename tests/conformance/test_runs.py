@@ -19,7 +19,7 @@ from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
-from limbeck.train.eval_callback import Probe
+from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
@@ -60,17 +60,28 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     cfg = TrainConfig(epochs=2, batch_size=BATCH, eval_every_epochs=1)
     views, optim = config.make_views(SIZE), OptimConfig(lr=1e-2)
 
-    def run(name: str, probe: Probe | None = None, resume: bool = False) -> Method:
+    def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
         company = tiny.sampling(config, store)
         said = to_json(config)
-        train(method, store, views, cfg, optim, folder, config=said, probe=probe, sampling=company, resume=resume)
+        train(
+            method,
+            store,
+            views,
+            cfg,
+            optim,
+            folder,
+            config=said,
+            eval_callback=eval_callback,
+            sampling=company,
+            resume=resume,
+        )
         return method
 
     whole = run("whole").state_dict()
     with pytest.raises(Interrupted):
-        run("stopped", probe=stop_at_the_end_of_the_first_epoch)
+        run("stopped", eval_callback=stop_at_the_end_of_the_first_epoch)
     resumed = run("stopped", resume=True).state_dict()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 

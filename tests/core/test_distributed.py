@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from limbeck.core import distributed
-from limbeck.core.distributed import gather, is_rank0, sync_batchnorm
+from limbeck.core.distributed import gather, sync_batchnorm
 from limbeck.core.errors import UserError
 
 
@@ -29,24 +29,3 @@ def test_on_cpus_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(UserError, match="BatchNormAct2d cannot be synchronised between processes on CPUs"):
         sync_batchnorm(timm.create_model("efficientnet_lite0", num_classes=0), torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    ("variables", "first"),
-    [
-        ({}, True),
-        ({"RANK": "3", "LOCAL_RANK": "0"}, False),
-        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),  # torchrun counts machines in its own order
-        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),  # started by Fabric within an interactive job
-        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
-        ({"SLURM_PROCID": "2"}, False),
-    ],
-)
-def test_the_first_process_is_known_before_they_meet(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], first: bool
-) -> None:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert is_rank0() is first

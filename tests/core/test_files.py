@@ -19,7 +19,9 @@ from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.train.checkpoint import save_checkpoint
-from limbeck.train.log import Log, Metrics
+from limbeck.train.config import TrainConfig
+from limbeck.train.metrics_file import MetricsFile
+from limbeck.train.run_log import RunLog
 from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_vit
 
@@ -47,7 +49,7 @@ def save_network(run: Path) -> None:
 
 
 def add_rows(run: Path) -> None:
-    metrics = Metrics(run / "metrics.csv", keep=0)
+    metrics = MetricsFile(run / "metrics.csv", last_step=0)
     for step in range(1000):
         metrics.add({"step": step, "loss": 0.5})
 
@@ -92,7 +94,7 @@ def test_a_row_that_the_disk_tore_is_dropped_when_the_run_goes_on(tmp_path: Path
         add_rows(tmp_path)
     assert not (tmp_path / "metrics.csv").read_text().endswith("\n")
     whole = (tmp_path / "metrics.csv").read_text().splitlines()[:-1]
-    Metrics(tmp_path / "metrics.csv", keep=len(whole) - 2)
+    MetricsFile(tmp_path / "metrics.csv", last_step=len(whole) - 2)
     assert (tmp_path / "metrics.csv").read_text().splitlines() == whole
 
 
@@ -102,7 +104,7 @@ def test_tensorboard_without_room_is_a_sentence(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     values = {"epoch": 0.0, "loss": 0.0, "images_per_second": 0.0, "data_wait": 0.0}
-    with Log(tmp_path, 0, 100, 1) as log, raises("disk-full", "tensorboard"):
+    with RunLog(tmp_path, 0, 100, TrainConfig(loggers=("tensorboard",))) as log, raises("disk-full", "tensorboard"):
         log.record(1, values)
 
 

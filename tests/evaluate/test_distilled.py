@@ -1,4 +1,4 @@
-"""Evaluating a distilled run, from the command line: beside its teacher, or without it where it is gone."""
+"""Evaluate a distilled run from the command line: with its teacher, or without it where it is gone."""
 
 import json
 import re
@@ -21,19 +21,19 @@ def distilled(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> Path
     return folder
 
 
-def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
+def test_a_distilled_run_is_compared_with_its_teacher_or_evaluated_without_it(
     limbeck: Run, distilled: Path, trained: Path, photos: Path
 ) -> None:
     splits = ("--train", photos / "train", "--test", photos / "test", "--alignment-images", "20", "--no-latency")
     code, out, _ = limbeck("evaluate", distilled, *splits, "--baseline", trained)
     assert code == 0
-    for word in ("layer", "untrained", "from scratch", "neighbours"):
+    for word in ("layer", "untrained", "baseline", "agreem."):
         assert word in out
-    assert re.search(r"keeps [\d.]+ % of the teacher's neighbours \(untrained [\d.]+ %, from scratch 100 %, ", out)
+    assert re.search(r"preserves [\d.]+ % .*\(untrained [\d.]+ %, baseline 100 %, chance", out)
     found = json.loads((distilled / "result.json").read_text())
-    last = found["rows"][-1]
+    last = found["layers"][-1]["values"]
     student, teacher = found["comparison"]["students"][0], found["comparison"]["teacher"]
-    assert [student[key] for key in ("knn", "gflops")] == [last[key] for key in ("knn", "gflops")]
+    assert [student["values"][key] for key in ("knn", "gflops")] == [last[key] for key in ("knn", "gflops")]
     assert teacher["dim"] == 32
     config = json.loads((distilled / "config.json").read_text())
     config["teacher"]["name"] = str(distilled / "gone")
@@ -41,7 +41,7 @@ def test_a_distilled_run_is_judged_beside_its_teacher_and_without_it(
     code, out, err = limbeck("evaluate", distilled, *splits)
     assert code == 0
     assert "not compared with its teacher:" in err
-    assert "neighbours" not in out
+    assert "teacher" not in out
     assert json.loads((distilled / "result.json").read_text())["comparison"] is None
 
 

@@ -11,81 +11,125 @@ import pytest
 import torch
 from rich.console import Console
 
-from limbeck.core.errors import UserError
-from limbeck.evaluate import EvaluateConfig, Result, evaluate
-from limbeck.evaluate.render import table
+from limbeck.core.config import to_json
+from limbeck.evaluate import EvaluateConfig, EvaluationResult, LayerResult, evaluate
+from limbeck.evaluate.render import layer_table
 from limbeck.models.backbone import Backbone
-from tests.helpers.shades import CFG, shades, tiny_resnet
+from tests.helpers.errors import raises
+from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet
 from tests.helpers.tiny import tiny_vit
 
 
+def evaluated(
+    backbone: Backbone, cfg: EvaluateConfig = CFG, *, labeled: bool = True, reference: Backbone | None = None
+) -> EvaluationResult:
+    """The result on 45 training and 30 test images of three shades."""
+    train, test = shades(45, 0, labeled), shades(30, 1, labeled)
+    return evaluate(backbone, train, test, cfg, preprocessing=PLAIN, reference=reference)
+
+
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
-def test_every_layer_is_judged(build: Callable[[], Backbone]) -> None:
+def test_every_layer_is_evaluated(build: Callable[[], Backbone]) -> None:
     backbone = build()
-    result = evaluate(backbone, shades(45, 0), shades(30, 1), CFG, reference=backbone)
-    assert [row.tap for row in result.rows] == list(backbone.taps)
-    assert result.probe == "lbfgs"
-    for shallow, deep in pairwise(result.rows):
-        assert shallow.parameters < deep.parameters
-        assert shallow.gflops < deep.gflops
-    for row in result.rows:
-        for accuracy in (row.knn, row.five_nn, row.linear):
-            assert accuracy is not None
-            assert accuracy > 0.6  # chance is 1/3
-        assert (row.random_knn, row.random_five_nn, row.random_linear) == (row.knn, row.five_nn, row.linear)
-        assert row.positive is not None
-        assert row.negative is not None
-        assert row.ratio == pytest.approx(row.negative / row.positive)
-        assert 1 <= (row.effective_rank or 0) <= backbone.tap_dims[row.tap]
-    assert result.rows[-1].to_last == pytest.approx(result.rows[-1].positive)
+    result = evaluated(backbone, reference=backbone)
+    assert [layer.depth for layer in result.layers] == list(backbone.taps)
+    assert result.linear_probe == "lbfgs"
+    for shallow, deep in pairwise(layer.values for layer in result.layers):
+        assert (shallow["parameters"] or 0) < (deep["parameters"] or 0)
+        assert (shallow["gflops"] or 0) < (deep["gflops"] or 0)
+    for layer in result.layers:
+        values = layer.values
+        for name in ("knn", "knn5", "linear"):
+            assert (values[name] or 0) > 0.6, "chance is 1/3"
+        for name in ("knn", "knn5", "linear", "effective_rank"):
+            assert values[f"untrained_{name}"] == values[name]
+        positive, negative = values["positive_distance"], values["negative_distance"]
+        assert positive
+        assert negative
+        assert values["alignment_ratio"] == pytest.approx(negative / positive)
+        assert 1 <= (values["effective_rank"] or 0) <= backbone.tap_dims[layer.depth]
+    last = result.layers[-1].values
+    assert last["distance_to_last"] == pytest.approx(last["positive_distance"])
 
 
-def test_one_seed_gives_one_result() -> None:
-    backbone = tiny_vit()
-    sgd = replace(CFG, linear="sgd")
-    first, again, other = (evaluate(backbone, shades(45, 0), shades(30, 1), replace(sgd, seed=s)) for s in (0, 0, 1))
-    assert first.probe == "sgd"
-    assert first.rows == again.rows
-    assert first.rows != other.rows
+@pytest.mark.parametrize("linear", ["sgd", "adam"])
+def test_one_seed_gives_one_result(linear: str) -> None:
+    backbone, cfg = tiny_vit(), replace(CFG, linear=linear)  # type: ignore[arg-type]
+    first, again, other = (evaluated(backbone, replace(cfg, seed=seed)) for seed in (0, 0, 1))
+    assert first.linear_probe == linear
+    assert first.layers == again.layers
+    assert first.layers != other.layers
 
 
-def test_without_labels_there_is_geometry_alone() -> None:
-    result = evaluate(tiny_vit(), shades(9, 0, labelled=False), shades(30, 1, labelled=False), CFG)
-    row = result.rows[0]
-    assert (row.knn, row.five_nn, row.linear, result.probe) == (None, None, None, None)
-    assert row.effective_rank is not None
-    assert row.uniformity is not None
+def test_without_labels_the_metrics_that_need_none_are_computed() -> None:
+    result = evaluated(tiny_vit(), labeled=False)
+    values = result.layers[0].values
+    assert {"effective_rank", "uniformity", "alignment_ratio", "gflops"} <= set(values)
+    assert not {"knn", "knn5", "linear"} & set(values)
+    assert result.linear_probe is None
     shown = text(result)
-    assert "30 images without labels" in shown
-    assert "k-NN" not in shown
-    assert "latency" not in shown
+    assert "30 images" in shown
     assert "uniformity" in shown
+    for absent in ("k-NN", "latency", "init"):
+        assert absent not in shown
+
+
+def test_input_is_preprocessed_as_the_encoder_says_unless_overridden() -> None:
+    backbone = tiny_vit()
+    train, test = shades(45, 0), shades(30, 1)
+    odd = replace(PLAIN, image_size=8, mean=(0.9, 0.1, 0.5), std=(0.5, 0.6, 0.7))
+    own = evaluate(backbone, train, test, CFG, preprocessing=odd)
+    given = replace(CFG, image_size=8, mean=odd.mean, std=odd.std)
+    overridden = evaluate(backbone, train, test, given, preprocessing=PLAIN)
+    assert own.layers == overridden.layers
+    assert own.layers != evaluated(backbone).layers
+
+
+def test_latency_is_measured_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.metrics.cost.SECONDS", 0.0)
+    for threads in (1, 2):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        layers = evaluated(tiny_vit(), replace(CFG, latency=True)).layers
+        assert all((layer.values["latency_ms"] or 0) > 0 for layer in layers)
+        assert all(("latency_all_threads_ms" in layer.values) == (threads == 2) for layer in layers)
+    assert "latency_ms" not in evaluated(tiny_vit()).layers[0].values
 
 
 def test_a_result_survives_its_file_whole_or_not_at_all(tmp_path: Path) -> None:
-    result = evaluate(tiny_vit(), shades(45, 0), shades(30, 1), CFG, reference=tiny_vit())
+    result = evaluated(tiny_vit(), reference=tiny_vit())
     path = tmp_path / "result.json"
     result.save(path)
-    assert Result.load(path) == result
+    assert EvaluationResult.load(path) == result
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "value"),
     [
-        ("{", "is not a result"),
-        ("[1]", "is not a result"),
-        ('{"version": 99}', "version 99"),
-        ('{"version": 1, "row": []}', "'row'"),
+        ("{", "not-a-result", "result.json"),
+        ("[1]", "not-a-result", "result.json"),
+        ('{"version": 99}', "result-version", 99),
+        ('{"version": 1, "rows": []}', "result-version", 2),
+        ('{"version": 2, "layer": []}', "unknown-key", "layers"),
     ],
 )
-def test_another_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_another_file_is_refused(tmp_path: Path, content: str, code: str, value: object) -> None:
     path = tmp_path / "result.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        Result.load(path)
-    with pytest.raises(UserError, match="is not a result"):
-        Result.load(tmp_path / "missing.json")
+    with raises(code, value):
+        EvaluationResult.load(path)
+    with raises("not-a-result", tmp_path / "missing.json"):
+        EvaluationResult.load(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("value", ["0.5", True, [0.5]])
+def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: object) -> None:
+    result = evaluated(tiny_vit())
+    data = {"version": 2, **to_json(result)}  # type: ignore[dict-item]
+    data["layers"][1]["values"]["knn"] = value
+    (tmp_path / "result.json").write_text(json.dumps(data))
+    with raises("not-a-result", "knn", "layer 2", repr(value)):
+        EvaluationResult.load(tmp_path / "result.json")
 
 
 def test_a_collapsed_backbone_gives_json_without_infinities(tmp_path: Path) -> None:
@@ -94,37 +138,61 @@ def test_a_collapsed_backbone_gives_json_without_infinities(tmp_path: Path) -> N
         for parameter in backbone.model.norm.parameters():
             parameter.fill_(0.0)
         backbone.model.norm.bias.fill_(1.0)
-    result = evaluate(backbone, shades(45, 0), shades(30, 1), CFG)
-    assert result.rows[0].ratio is None
-    assert result.rows[0].effective_rank == pytest.approx(1.0, abs=1e-3)
+    result = evaluated(backbone)
+    assert result.layers[0].values["alignment_ratio"] is None
+    assert result.layers[0].values["effective_rank"] == pytest.approx(1.0, abs=1e-3)
     result.save(tmp_path / "result.json")
-    assert json.loads((tmp_path / "result.json").read_text())["rows"][0]["ratio"] is None
+    assert json.loads((tmp_path / "result.json").read_text())["layers"][0]["values"]["alignment_ratio"] is None
 
 
-def text(result: Result) -> str:
-    """The table as a terminal of 80 columns shows it."""
-    console = Console(file=StringIO(), width=80)
-    console.print(table(result))
+def text(result: EvaluationResult, width: int = 80) -> str:
+    """The table as a terminal of `width` columns shows it."""
+    console = Console(file=StringIO(), width=width)
+    console.print(layer_table(result, width))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
 
-def test_the_table_has_a_line_per_layer_and_fits_a_terminal() -> None:
-    result = evaluate(tiny_vit(), shades(45, 0), shades(30, 1), replace(CFG, latency=True), reference=tiny_vit())
-    shown = text(result)
-    assert "45 + 30 images, 3 classes, linear by lbfgs" in shown
-    assert "…" not in shown
-    lines = [line.split() for line in shown.splitlines() if line.strip()[:1].isdigit()][1:]
-    assert [line[0] for line in lines] == ["1", "2", "3"]
-    assert [line[4] for line in lines] == [f"{100 * (row.knn or 0):.1f}" for row in result.rows]
+def test_the_table_has_a_line_per_layer_and_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.metrics.cost.SECONDS", 0.0)
+    result = evaluated(tiny_vit(), replace(CFG, latency=True), reference=tiny_vit())
+    for width in (40, 80, 160):
+        shown = text(result, width)
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+        lines = [line.split() for line in shown.splitlines() if line.strip()[:2] in ("1 ", "2 ", "3 ")]
+        assert [line[0] for line in lines] == ["1", "2", "3"]
+        accuracies = [f"{100 * (layer.values['knn'] or 0):.1f}" for layer in result.layers]
+        assert width == 40 or [line[4] for line in lines] == accuracies
+        assert ("uniformity" in shown) == (width == 160), "the least important columns are left out"
+    for word in ("45 + 30 images", "3 classes", "lbfgs", "k-NN", "init", "linear", "alignment", "rank"):
+        assert word in text(result), word
 
 
-def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(UserError, match="temperature is 0"):
-        EvaluateConfig(temperature=0.0)
-    with pytest.raises(UserError, match="images_for_geometry is 1"):
+def test_a_latency_that_falls_with_depth_is_marked_as_noise() -> None:
+    result = evaluated(tiny_vit())
+    times = (1.5, 0.25, 2.5)
+    layers = [
+        LayerResult(depth=layer.depth, values=layer.values | {"latency_ms": ms})
+        for layer, ms in zip(result.layers, times, strict=True)
+    ]
+    noisy = text(replace(result, layers=tuple(layers)))
+    assert "~0.25" in noisy
+    assert "~1.50" not in noisy
+    assert "~2.50" not in noisy
+    assert noisy.count("~") == 2, "the value and the note"
+
+
+@pytest.mark.parametrize("name", ["temperature", "linear_epochs", "memory_gib"])
+def test_settings_out_of_range_are_named(name: str) -> None:
+    with raises("value-out-of-range", name, 0):
+        EvaluateConfig(**{name: 0})
+    with raises("value-out-of-range", "alignment_images", 1):
         EvaluateConfig(alignment_images=1)
-    with pytest.raises(UserError, match="device 'tpu9'"):
-        evaluate(tiny_vit(), shades(45, 0), shades(30, 1), replace(CFG, device="tpu9"))
-    with pytest.raises(UserError, match="1 image"):
-        evaluate(tiny_vit(), shades(45, 0), shades(1, 1), CFG)
+
+
+def test_a_device_that_is_not_there_and_too_few_images_are_refused() -> None:
+    with raises("device-not-available", "tpu9"):
+        evaluated(tiny_vit(), replace(CFG, device="tpu9"))
+    with raises("too-few-images", 1):
+        evaluate(tiny_vit(), shades(45, 0), shades(1, 1), CFG, preprocessing=PLAIN)

@@ -1,6 +1,7 @@
 """Probes: joint training is separate training, and both protocols give the authors' numbers."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.schedules import cosine
-from limbeck.evaluate.probes import JointHeads, SgdConfig, fit_sgd, lbfgs_accuracy
+from limbeck.evaluate.config import EvaluateConfig
+from limbeck.evaluate.probes import (
+    AdamProbe,
+    GradientProbe,
+    JointHeads,
+    SGDProbe,
+    fit,
+    gradient_probe,
+    lbfgs_accuracy,
+    train_heads,
+)
 from tests.helpers.golden import Golden
 
 CPU = torch.device("cpu")
@@ -26,7 +37,7 @@ def separable(rows: int = 50) -> tuple[dict[int, Tensor], Tensor]:
     return {tap: 2 * centres[tap][labels] + 0.1 * noise[tap] for tap in DIMS}, labels
 
 
-def separate_logits(features: Tensor, labels: Tensor, cfg: SgdConfig) -> Tensor:
+def separate_logits(features: Tensor, labels: Tensor, cfg: SGDProbe) -> Tensor:
     """One nn.Linear trained alone, step by step, from zero."""
     head = nn.Linear(features.shape[1], CLASSES)
     nn.init.zeros_(head.weight)
@@ -50,15 +61,78 @@ def separate_logits(features: Tensor, labels: Tensor, cfg: SgdConfig) -> Tensor:
 
 def test_joint_probe_equals_separate_probes() -> None:
     features, labels = separable()
-    cfg = SgdConfig(epochs=3, batch_size=16, lr=2.0, seed=5)
-    heads = fit_sgd(features, labels, CLASSES, cfg, CPU)
-    for tap, logits in zip(heads.taps, heads(features), strict=True):
+    cfg = SGDProbe(epochs=3, batch_size=16, lr=2.0, seed=5)
+    heads = fit(cfg, features, labels, CLASSES, CPU)
+    for tap, logits in zip(heads.depths, heads(features), strict=True):
         torch.testing.assert_close(logits, separate_logits(features[tap], labels, cfg), rtol=1e-4, atol=1e-5)
 
 
-def test_accuracy_belongs_to_its_tap() -> None:
+def separate_adam(features: Tensor, labels: Tensor, cfg: AdamProbe, weight: Tensor, bias: Tensor) -> Tensor:
+    """One linear layer trained alone from these weights, Adam written out; the penalty is part of the gradient."""
+    parameters = [weight.clone(), bias.clone()]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    order, count = torch.Generator().manual_seed(cfg.seed), 0
+    for epoch in range(cfg.epochs):
+        lr = 1e-2 * (1e-6 / 1e-2) ** (epoch / cfg.epochs)
+        for rows in torch.randperm(len(labels), generator=order).split(cfg.batch_size):
+            count += 1
+            x, y = features[rows], F.one_hot(labels[rows], CLASSES)
+            error = (F.softmax(x @ parameters[0] + parameters[1], dim=1) - y) / len(rows)
+            for p, gradient, (first, second) in zip(parameters, (x.T @ error, error.sum(0)), moments, strict=True):
+                gradient = gradient + 5e-6 * p
+                first.mul_(0.9).add_(0.1 * gradient)
+                second.mul_(0.999).add_(0.001 * gradient**2)
+                p.sub_(lr * (first / (1 - 0.9**count)) / ((second / (1 - 0.999**count)).sqrt() + 1e-8))
+    return features @ parameters[0] + parameters[1]
+
+
+def test_joint_adam_equals_separate_adam_by_hand() -> None:
     features, labels = separable()
-    heads = fit_sgd(features, labels, CLASSES, SgdConfig(epochs=20, batch_size=16, lr=2.0), CPU)
+    double = {depth: values.double() for depth, values in features.items()}
+    cfg = AdamProbe(epochs=4, batch_size=16, seed=3)
+    heads = cfg.heads(DIMS, CLASSES).double()
+    flat = [pair for w, b in zip(heads.weights, heads.biases, strict=True) for pair in zip(w, b, strict=True)]
+    start = [(weight.detach().clone(), bias.detach().clone()) for weight, bias in flat]
+    generator = torch.Generator().manual_seed(cfg.seed)
+    orders = (torch.randperm(len(labels), generator=generator) for _ in range(cfg.epochs))
+    train_heads(heads, cfg, double, labels, orders)
+    for depth, logits, (weight, bias) in zip(heads.depths, heads(double), start, strict=True):
+        expected = separate_adam(double[depth], labels, cfg, weight, bias)
+        torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_adam_equals_the_wmse_authors_in_trajectory_and_gradient(golden: Callable[[str], Golden]) -> None:
+    data = golden("wmse_sgd")
+    train, test = (torch.from_numpy(data[name]).double() for name in ("x_train", "x_test"))
+    labels, predicted = (torch.from_numpy(data[name]).long() for name in ("y_train", "pred"))
+    heads = JointHeads({1: train.shape[1]}, classes=5).double()
+    with torch.no_grad():
+        heads.weights[0].copy_(torch.from_numpy(data["w0"]).T)
+        heads.biases[0].copy_(torch.from_numpy(data["b0"]))
+    orders = torch.from_numpy(data["perms"]).long()
+    rows = orders[0][:1000]
+    heads.loss({1: train[rows]}, labels[rows]).backward()
+    for parameter, name in ((heads.weights[0], "first_grad_w"), (heads.biases[0], "first_grad_b")):
+        assert parameter.grad is not None
+        np.testing.assert_allclose(parameter.grad[0].T.squeeze(), data[name], rtol=1e-7, atol=1e-12)
+    train_heads(heads, AdamProbe(epochs=int(data["epochs"])), {1: train}, labels, orders)
+    np.testing.assert_allclose(heads.weights[0].detach()[0].T, data["w_end"], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(heads.biases[0].detach()[0, 0], data["b_end"], rtol=1e-7, atol=1e-9)
+    assert heads.accuracy({1: test}, predicted, batch_size=64) == {1: 1.0}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", SGDProbe), ("adam", AdamProbe)])
+def test_a_probe_has_its_protocols_defaults_unless_the_settings_say_otherwise(
+    name: Literal["sgd", "adam"], kind: type[GradientProbe]
+) -> None:
+    assert gradient_probe(name, EvaluateConfig(seed=3)) == kind(seed=3)  # type: ignore[call-arg]
+    cfg = EvaluateConfig(linear_epochs=7, linear_lr=0.5, linear_batch_size=9)
+    assert gradient_probe(name, cfg) == kind(epochs=7, lr=0.5, batch_size=9)
+
+
+def test_accuracy_belongs_to_its_depth() -> None:
+    features, labels = separable()
+    heads = fit(SGDProbe(epochs=20, batch_size=16, lr=2.0), features, labels, CLASSES, CPU)
     assert heads.accuracy(features, labels, batch_size=7) == dict.fromkeys(DIMS, 1.0)
     shifted = {**features, 3: -features[3]}
     found = heads.accuracy(shifted, labels, batch_size=7)

@@ -1,12 +1,13 @@
 """The real command line, a few real photographs, and a small run trained on them, for the tests of commands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from limbeck.cli import main
+from limbeck.core.logs import ROOT
 from limbeck.data.samples import digits
 
 TINY = [
@@ -31,8 +32,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def limbeck(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; gives its exit code and what it wrote to stdout and stderr."""
+def limbeck(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run a command; return its exit status and what it wrote to stdout and stderr."""
+
+    handlers, level = ROOT.handlers[:], ROOT.level
 
     def run(*argv: str | Path) -> tuple[int, str, str]:
         code = 0
@@ -43,7 +46,9 @@ def limbeck(capsys: pytest.CaptureFixture[str]) -> Run:
         out, err = capsys.readouterr()
         return code, out, err
 
-    return run
+    yield run
+    ROOT.handlers[:] = handlers
+    ROOT.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -96,8 +96,8 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
     from limbeck import cli
     from limbeck.runs import api
-    from limbeck.train import log as train_log
     from limbeck.train import loop, step
+    from limbeck.train.metrics_file import MetricsFile
 
     torch.set_num_threads(1)
     with log.open("a") as stream:
@@ -105,9 +105,9 @@ def _command(command: list[str], log: Path, pipe: Connection) -> None:
         os.dup2(stream.fileno(), sys.stderr.fileno())
     pipe.send("start")
     _announce(step, "seed_step", "step", pipe)
-    _announce(train_log.Metrics, "add", "row", pipe, then="step")
+    _announce(MetricsFile, "add", "row", pipe, then="step")
     _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
-    _announce(loop, "score", "probe", pipe, then="step")
+    _announce(loop, "evaluate_encoder", "evaluation", pipe, then="step")
     _announce(api, "save_encoder", "encoder", pipe, then="end")
     cli.main(command)
 

@@ -1,10 +1,12 @@
-"""What an evaluation is tested on: images that are easy to tell apart, a tiny CNN, and a quick configuration."""
+"""For tests of evaluation: images that are easy to classify, a tiny CNN, a quick configuration."""
 
 import numpy as np
 
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import Preprocessing
 from tests.helpers.tiny import SIZE
 
 CFG = EvaluateConfig(
@@ -17,13 +19,15 @@ CFG = EvaluateConfig(
     progress=False,
 )
 
+PLAIN = Preprocessing(image_size=SIZE, store_size=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
-def shades(rows: int, seed: int, labelled: bool = True) -> Store:
-    """Noisy images of three brightnesses, labelled by them."""
+
+def shades(rows: int, seed: int, labeled: bool = True) -> Store:
+    """Noisy images of three brightnesses, labeled by them."""
     labels = np.arange(rows) % 3
     noise = np.random.default_rng(seed).integers(0, 40, (rows, SIZE, SIZE, 3))
     images = (noise + 90 * labels[:, None, None, None]).astype(np.uint8)
-    return Store.from_arrays(images, labels, ["dark", "grey", "light"]) if labelled else Store.from_arrays(images)
+    return Store.from_arrays(images, labels, ["dark", "gray", "light"]) if labeled else Store.from_arrays(images)
 
 
 def tiny_resnet() -> Backbone:

@@ -1,4 +1,4 @@
-"""The smallest thing that the loop can train: a linear layer with BatchNorm, its average, a queue and some noise."""
+"""The smallest method that the loop can train: a linear layer with BatchNorm, its average, a queue and some noise."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,7 @@ from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
-from limbeck.train.eval_callback import Probe
+from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
 
@@ -22,7 +22,7 @@ VIEWS = view_specs([View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitt
 
 
 class Net(nn.Sequential):
-    """Layers that answer as a backbone of one layer does."""
+    """Layers with the outputs of an encoder of depth 1."""
 
     taps = (1,)
 
@@ -32,7 +32,7 @@ class Net(nn.Sequential):
 
 
 class Toy(Method):
-    """Predicts the average of itself over time; draws noise, so that random numbers matter; remembers rows."""
+    """Predict the average of itself over time; draw noise, so that random numbers matter; remember rows."""
 
     def __init__(self, norm: bool = True, noise: float = 0.01) -> None:
         super().__init__()
@@ -56,18 +56,18 @@ class Toy(Method):
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         self.clocks.append(step_info)
         self.seen.copy_(torch.cat([loss.memory["rows"], self.seen])[:40])
-        for ours, theirs in zip(self.average.parameters(), self.backbone.parameters(), strict=True):
-            ours.lerp_(theirs, 0.1)
+        for average, live in zip(self.average.parameters(), self.backbone.parameters(), strict=True):
+            average.lerp_(live, 0.1)
 
 
 def toy(seed: int = 0, kind: type[Toy] = Toy, **arguments: Any) -> Toy:
-    """A toy whose weights follow from the seed."""
+    """Return a toy with the weights of a seed."""
     torch.manual_seed(seed)
     return kind(**arguments)
 
 
 def noise(count: int = 40) -> Store:
-    """A labelled store of noise, 10 pixels squared."""
+    """Return a labelled store of noise, 10 pixels squared."""
     images = np.random.default_rng(0).integers(0, 256, (count, 10, 10, 3), dtype=np.uint8)
     return Store.from_arrays(images, np.arange(count) % 4)
 
@@ -77,13 +77,13 @@ def fit(
     method: Toy,
     *,
     optim: OptimConfig | None = None,
-    probe: Probe | None = None,
+    eval_callback: EvalCallback | None = None,
     resume: bool = False,
     config: Any = None,
     **settings: Any,
 ) -> Toy:
-    """Trains on noise: 2 epochs of 5 steps of 8 images on the CPU unless `settings` (of TrainConfig) say otherwise."""
+    """Train on noise: 2 epochs of 5 steps of 8 images on the CPU, unless `settings` (of TrainConfig) differ."""
     cfg = TrainConfig(**{"epochs": 2, "batch_size": 8, "precision": "fp32", "accelerator": "cpu", **settings})
     optim = optim or OptimConfig(lr=0.1)
-    train(method, noise(), VIEWS, cfg, optim, run, config=config or {}, probe=probe, resume=resume)
+    train(method, noise(), VIEWS, cfg, optim, run, config=config or {}, eval_callback=eval_callback, resume=resume)
     return method

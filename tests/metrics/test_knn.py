@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.metrics import knn
 from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_votes
+from limbeck.neighbors import search
+from limbeck.neighbors.search import BlockSize
 from tests.helpers.golden import Golden
 
 
@@ -34,7 +35,7 @@ def vote_by_hand(query: Tensor, train: Tensor, labels: Tensor, k: int, temperatu
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (7, 0.07), (7, 10.0), (50, 0.5)])
 def test_weighted_vote_is_its_definition(monkeypatch: pytest.MonkeyPatch, k: int, temperature: float) -> None:
-    monkeypatch.setattr(knn, "SCORES", 7 * 40)  # several blocks, the last one short
+    monkeypatch.setitem(search.BLOCK_SIZES, "cpu", BlockSize(7, 9))  # several blocks, the last ones short
     train, labels = blobs(40, 5, seed=0)
     test, _ = blobs(30, 5, seed=1)
     by_hand = torch.tensor([vote_by_hand(query, train, labels, k, temperature) for query in test])

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.neighbors.near_duplicate_report import find_near_duplicates
-from limbeck.neighbors.near_duplicates import Matches, duplicates, leaks, thumbnails
+from limbeck.neighbors.near_duplicates import matches_across, matches_within, thumbnails
 from tests.helpers.commands import Run
 
 
@@ -63,23 +63,23 @@ def test_thumbnails_see(name: str) -> None:
 def test_blank_images_are_alike_and_like_nothing_else() -> None:
     grayscale = np.full((3, 32, 32, 3), [[[[0]]], [[[128]]], [[[255]]]], np.uint8)
     grayscale[0, 3, 5] += 1  # noise
-    found = duplicates(thumbnails(Store.from_arrays(np.concatenate([pictures(5, size=32), grayscale]))))
-    assert found.rows.tolist() == [5, 6, 7]
+    found = matches_within(thumbnails(Store.from_arrays(np.concatenate([pictures(5, size=32), grayscale]))))
+    assert found.indices.tolist() == [5, 6, 7]
 
 
 def test_groups_are_chains() -> None:
     """0 - 1 - 2 along an arc, a pair, and one alone; ten copies are one group although each names five."""
     angles = np.deg2rad([0, 10, 20, 90, 95, 180])
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = duplicates(features, above=0.98)
-    assert found.rows.tolist() == [0, 1, 2, 3, 4]
-    assert found.others.tolist() == [1, 0, 1, 4, 3] or found.others.tolist() == [1, 2, 1, 4, 3]
+    found = matches_within(features, threshold=0.98)
+    assert found.indices.tolist() == [0, 1, 2, 3, 4]
+    assert found.match_indices.tolist() == [1, 0, 1, 4, 3] or found.match_indices.tolist() == [1, 2, 1, 4, 3]
     assert found.groups is not None
     assert found.groups.tolist() == [0, 0, 0, 1, 1]
-    copies = duplicates(np.concatenate([np.eye(30), np.tile(np.eye(30)[3], (20, 1))]))
-    assert copies.rows.tolist() == [3, *range(30, 50)]
+    copies = matches_within(np.concatenate([np.eye(30), np.tile(np.eye(30)[3], (20, 1))]))
+    assert copies.indices.tolist() == [3, *range(30, 50)]
     assert set(copies.groups.tolist()) == {0}  # type: ignore[union-attr]
-    assert len(duplicates(np.ones((1, 4))).rows) == 0
+    assert len(matches_within(np.ones((1, 4))).indices) == 0
 
 
 def planted() -> tuple[Store, Store]:
@@ -92,15 +92,14 @@ def planted() -> tuple[Store, Store]:
 def test_planted_copies_and_leaks_are_found_and_nothing_else(tmp_path: Path) -> None:
     store, against = planted()
     found = find_near_duplicates(store, against)
-    assert found.within.rows.tolist() == [3, 7, 40, 41, 42]
-    assert found.within.others.tolist() == [40, 41, 3, 7, 7]
+    assert found.within.indices.tolist() == [3, 7, 40, 41, 42]
+    assert found.within.match_indices.tolist() == [40, 41, 3, 7, 7]
     assert found.within.groups is not None
     assert found.within.groups.tolist() == [0, 1, 0, 1, 1]
-    assert found.leaked is not None
-    assert (found.leaked.rows.tolist(), found.leaked.others.tolist()) == ([3, 5, 40], [20, 4, 20])
-    assert found.sentence() == (
-        "5 of 43 images have a near-duplicate, in 2 groups; 3 (6.98%) have one among the 30 of memory"
-    )
+    assert found.across is not None
+    assert (found.across.indices.tolist(), found.across.match_indices.tolist()) == ([3, 5, 40], [20, 4, 20])
+    for number in ("5 of 43", "2 groups", "3 (6.98%)", "30 of memory"):
+        assert number in found.sentence()
     with found.write(tmp_path).open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["row"], line["other_row"], line["other_in"], line["group"]) for line in lines[3:7]] == [
@@ -110,22 +109,21 @@ def test_planted_copies_and_leaks_are_found_and_nothing_else(tmp_path: Path) -> 
         ("5", "4", "memory", ""),
     ]
     sections = found.sections()
-    assert (sections.count("<section>"), sections.count("<img")) == (2, 3 + 3)  # 3-40, 7-41 and 42-7; each leak
+    assert [len(section.pictures) for section in sections] == [3, 3]  # 3-40, 7-41 and 42-7; each leak
 
 
 def test_what_images_are_compared_by_can_be_replaced() -> None:
     store, _ = planted()
     labels = np.arange(43) % 40
-    found = find_near_duplicates(store, describe=lambda _: np.eye(40)[labels])
-    assert found.within.rows.tolist() == [0, 1, 2, 40, 41, 42]
+    found = find_near_duplicates(store, features=lambda _: np.eye(40)[labels])
+    assert found.within.indices.tolist() == [0, 1, 2, 40, 41, 42]
 
 
 def test_real_digits_leak_nothing_at_a_high_threshold() -> None:
     images, labels = digits()
     features = thumbnails(Store.from_arrays(images[labels != 1][::4]))
-    assert len(leaks(features[::2], features[1::2], above=0.99).rows) == 0
-    assert isinstance(leaks(features[:5], features[:5], above=0.999), Matches)
-    assert len(leaks(features[:5], features[:5], above=0.999).rows) == 5
+    assert len(matches_across(features[::2], features[1::2], threshold=0.99).indices) == 0
+    assert len(matches_across(features[:5], features[:5], threshold=0.999).indices) == 5
 
 
 def save(folder: Path, images: NDArray[np.uint8]) -> Path:
@@ -153,7 +151,7 @@ def test_the_command(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     code, _, err = limbeck(
         "check", tmp_path / "store", "--near-duplicates", "--similarity-threshold", "2", "--out", tmp_path / "check"
     )
-    assert (code, "above a cosine of 2" in err) == (1, True)
+    assert (code, "threshold 2.0" in err) == (1, True)
     assert not (tmp_path / "check").exists()
 
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core import resumable
-from limbeck.core.errors import UserError
 from limbeck.core.resumable import ResumableArray
 from limbeck.neighbors import graph as module
 from limbeck.neighbors import search
-from limbeck.neighbors.graph import Graph, neighbours
-from limbeck.neighbors.search import Blocks, ExactSearch, Found, nearest
+from limbeck.neighbors.graph import Graph, build_graph
+from limbeck.neighbors.search import BlockSize, ExactSearch, TopK, nearest, top_k
 from limbeck.neighbors.vectors import UnitVectors
 from tests.helpers.clusters import clustered, with_copies
 from tests.helpers.errors import raises
@@ -39,7 +38,7 @@ def by_hand(features: NDArray[np.floating], k: int, max_similarity: float = np.i
 
 
 def assert_equal(one: Graph, other: Graph) -> None:
-    np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(one.neighbors, other.neighbors)
     np.testing.assert_array_equal(one.cosines, other.cosines)
 
 
@@ -47,74 +46,74 @@ def assert_equal(one: Graph, other: Graph) -> None:
 @pytest.mark.parametrize("make", [clustered, with_copies])
 def test_exact_equals_brute_force(make: Callable[..., NDArray[np.float32]], dtype: type[np.floating]) -> None:
     features = make(300, 24).astype(dtype)
-    graph = neighbours(features, 7)
-    np.testing.assert_array_equal(graph.rows, by_hand(features, 7))
+    graph = build_graph(features, 7)
+    np.testing.assert_array_equal(graph.neighbors, by_hand(features, 7))
     unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    np.testing.assert_allclose(graph.cosines, (unit[:, None] * unit[graph.rows]).sum(axis=2), rtol=0, atol=1e-7)
-    assert (graph.rows.dtype, graph.cosines.dtype, graph.search) == (np.int32, np.float32, "exact")
+    np.testing.assert_allclose(graph.cosines, (unit[:, None] * unit[graph.neighbors]).sum(axis=2), rtol=0, atol=1e-7)
+    assert (graph.neighbors.dtype, graph.cosines.dtype, graph.search) == (np.int32, np.float32, "exact")
 
 
-@pytest.mark.parametrize("blocks", [Blocks(1, 150), Blocks(7, 300), Blocks(300, 11), Blocks(64, 64)])
+@pytest.mark.parametrize("blocks", [BlockSize(1, 150), BlockSize(7, 300), BlockSize(300, 11), BlockSize(64, 64)])
 @pytest.mark.parametrize("max_similarity", [None, 0.9])
-def test_blocks_do_not_show(blocks: Blocks, max_similarity: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_show(blocks: BlockSize, max_similarity: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     features = with_copies(300, 16)
-    whole = neighbours(features, 9, max_similarity=max_similarity)
-    monkeypatch.setitem(search.BLOCKS, "cpu", blocks)
-    assert_equal(neighbours(features, 9, search="exact", max_similarity=max_similarity), whole)
+    whole = build_graph(features, 9, max_similarity=max_similarity)
+    monkeypatch.setitem(search.BLOCK_SIZES, "cpu", blocks)
+    assert_equal(build_graph(features, 9, search="exact", max_similarity=max_similarity), whole)
 
 
-def test_neighbours_that_float32_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_that_float32_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cosines within 1e-7 of each other, more of them than there are candidates."""
     draw = np.random.default_rng(0)
     features = np.concatenate(
         [np.ones((60, 32)) + 1e-4 * draw.standard_normal((60, 32)), draw.standard_normal((60, 32))]
     )
-    settle, undecided = ExactSearch._settle, list[int]()
+    compare_all, undecided = ExactSearch._compare_all, list[int]()
 
-    def watched(self: ExactSearch, mine: Tensor, asked: Tensor, floor: Tensor) -> Found:
-        undecided.extend(mine.tolist())
-        return settle(self, mine, asked, floor)
+    def watched(self: ExactSearch, query_idx: Tensor, queries: Tensor, floor: Tensor) -> TopK:
+        undecided.extend(query_idx.tolist())
+        return compare_all(self, query_idx, queries, floor)
 
-    monkeypatch.setattr(ExactSearch, "_settle", watched)
-    np.testing.assert_array_equal(neighbours(features, 5).rows, by_hand(features, 5))
+    monkeypatch.setattr(ExactSearch, "_compare_all", watched)
+    np.testing.assert_array_equal(build_graph(features, 5).neighbors, by_hand(features, 5))
     assert set(range(60)) == set(undecided)
 
 
 def test_bags_equal_the_bingo_authors(golden: Callable[[str], Golden]) -> None:
     data = golden("bingo_bags")
-    np.testing.assert_array_equal(neighbours(data["feats"], int(data["K"])).rows, data["imgs_corr"])
+    np.testing.assert_array_equal(build_graph(data["feats"], int(data["K"])).neighbors, data["imgs_corr"])
 
 
 def test_copies_are_where_the_authors_bags_are_wrong(golden: Callable[[str], Golden]) -> None:
-    """Their search drops the first hit, whatever it is: here row 3 for its copies 40 and 41, which keep themselves."""
+    """Their search drops the first hit, whatever it is: row 3 for its copies 40 and 41, now in their own bags."""
     features = golden("bingo_bags")["feats"]
     features[40:42] = features[3]
-    theirs = np.argsort(-(features.astype(np.float64) @ features.T), axis=1, kind="stable")[:, 1:6]
-    ours = neighbours(features, 5).rows
-    own = (theirs == np.arange(64)[:, None]).any(axis=1)
-    assert own.nonzero()[0].tolist() == [40, 41]
-    np.testing.assert_array_equal(ours[~own], theirs[~own])
+    authors = np.argsort(-(features.astype(np.float64) @ features.T), axis=1, kind="stable")[:, 1:6]
+    bags = build_graph(features, 5).neighbors
+    contains_itself = (authors == np.arange(64)[:, None]).any(axis=1)
+    assert contains_itself.nonzero()[0].tolist() == [40, 41]
+    np.testing.assert_array_equal(bags[~contains_itself], authors[~contains_itself])
     for row in (40, 41):
-        assert row not in ours[row]
-        assert [mate for mate in ours[row] if mate != 3] == [mate for mate in theirs[row] if mate != row]
+        assert row not in bags[row]
+        assert [other for other in bags[row] if other != 3] == [other for other in authors[row] if other != row]
 
 
-def test_nobody_is_its_own_neighbour() -> None:
+def test_nobody_is_its_own_neighbor() -> None:
     same = np.ones((30, 4), np.float32)
-    graph = neighbours(same, 29)
-    np.testing.assert_array_equal(graph.rows, [[j for j in range(30) if j != i] for i in range(30)])
+    graph = build_graph(same, 29)
+    np.testing.assert_array_equal(graph.neighbors, [[j for j in range(30) if j != i] for i in range(30)])
 
 
 def test_copies_are_dropped_and_the_next_best_taken() -> None:
     features = with_copies(300, 24)
-    graph = neighbours(features, 7, max_similarity=0.999)
-    np.testing.assert_array_equal(graph.rows, by_hand(features, 7, 0.999))
+    graph = build_graph(features, 7, max_similarity=0.999)
+    np.testing.assert_array_equal(graph.neighbors, by_hand(features, 7, 0.999))
     assert graph.cosines.max() <= 0.999
 
 
 def test_what_is_not_there_is_minus_one() -> None:
-    graph = neighbours(np.eye(4, dtype=np.float32)[[0, 0, 1, 0]], 2, max_similarity=0.5)
-    assert graph.rows.tolist() == [[2, -1], [2, -1], [0, 1], [2, -1]]
+    graph = build_graph(np.eye(4, dtype=np.float32)[[0, 0, 1, 0]], 2, max_similarity=0.5)
+    assert graph.neighbors.tolist() == [[2, -1], [2, -1], [0, 1], [2, -1]]
     assert graph.cosines.tolist() == [[0, -np.inf]] * 2 + [[0, 0], [0, -np.inf]]
 
 
@@ -123,10 +122,10 @@ def test_a_choice_of_rows_speaks_in_numbers_of_the_features(tmp_path: Path) -> N
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r", allow_pickle=False)
     rows = np.arange(3, 200, 4)
-    graph, alone = neighbours(mapped, 5, rows=rows), neighbours(features[rows], 5)
-    np.testing.assert_array_equal(graph.of, rows)
-    np.testing.assert_array_equal(graph.rows, rows[alone.rows])
-    np.testing.assert_array_equal(graph.cosines, alone.cosines)
+    graph, subset = build_graph(mapped, 5, indices=rows), build_graph(features[rows], 5)
+    np.testing.assert_array_equal(graph.indices, rows)
+    np.testing.assert_array_equal(graph.neighbors, rows[subset.neighbors])
+    np.testing.assert_array_equal(graph.cosines, subset.cosines)
 
 
 def test_what_does_not_fit_into_memory_is_read_block_by_block() -> None:
@@ -140,34 +139,40 @@ def test_rows_of_one_set_in_another() -> None:
     base, queries = clustered(100, 8), clustered(30, 8, seed=1)
     found = nearest(UnitVectors(torch.from_numpy(base), None, CPU), 3, UnitVectors(queries, None, CPU))
     unit = [x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (base, queries)]
-    np.testing.assert_array_equal(found.rows, np.argsort(-(unit[1] @ unit[0].T), axis=1)[:, :3])
+    np.testing.assert_array_equal(found.positions, np.argsort(-(unit[1] @ unit[0].T), axis=1)[:, :3])
 
 
 @pytest.mark.parametrize("max_similarity", [None, 0.97])
 def test_ivf_finds_nearly_all(max_similarity: float | None) -> None:
     features = with_copies(4000, 16)
-    exact, ivf = (neighbours(features, 10, search=way, max_similarity=max_similarity) for way in ("exact", "ivf"))
-    recall = (exact.rows[:, :, None] == ivf.rows[:, None, :]).any(axis=2).mean()
+    exact, ivf = (
+        build_graph(features, 10, search=method, max_similarity=max_similarity) for method in ("exact", "ivf")
+    )
+    recall = (exact.neighbors[:, :, None] == ivf.neighbors[:, None, :]).any(axis=2).mean()
     assert recall > 0.98
-    assert (ivf.rows != ivf.of[:, None]).all()
-    assert (ivf.rows >= 0).all()
+    assert (ivf.neighbors != ivf.indices[:, None]).all()
+    assert (ivf.neighbors >= 0).all()
     assert max_similarity is None or ivf.cosines.max() <= max_similarity
 
 
-def test_auto_searches_exactly_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(search.BLOCKS, "cpu", Blocks(100, 100))
-    features, told = clustered(400, 8), list[str]()
-    assert neighbours(features, 3, say=distillers.append).search == "exact"
-    assert neighbours(features, 3, budget=0, say=distillers.append).search == "ivf"
+def test_auto_searches_exactly_while_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="limbeck")
+    monkeypatch.setitem(search.BLOCK_SIZES, "cpu", BlockSize(100, 100))
+    features = clustered(400, 8)
+    assert build_graph(features, 3).search == "exact"
+    assert build_graph(features, 3, budget=0).search == "ivf"
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert neighbours(features, 3, budget=0, say=distillers.append).search == "exact"
-    assert [sentence.split(": ")[1].split(",")[0] for sentence in told] == [
-        "exact",
-        "FAISS looks into 64 lists of 10",
-        "exact all the same",
+    assert build_graph(features, 3, budget=0).search == "exact"
+    reasons = [record.getMessage() for record in caplog.records]
+    assert [("64 of 10 lists" in reason, "limbeck[faiss]" in reason) for reason in reasons] == [
+        (False, False),
+        (True, False),
+        (False, True),
     ]
-    with pytest.raises(UserError, match=r"pip install 'limbeck\[faiss\]'"):
-        neighbours(features, 3, search="ivf")
+    with raises("faiss-missing", "limbeck[faiss]"):
+        build_graph(features, 3, search="ivf")
 
 
 class Killed(BaseException):
@@ -200,89 +205,101 @@ def test_a_killed_search_goes_on(
     place: Any, name: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between blocks, within one (before its rows are written, synced and counted), and before the first."""
-    monkeypatch.setitem(search.BLOCKS, "cpu", Blocks(50, 100))
-    features, find, asked = with_copies(300, 16), ExactSearch.find, list[int]()
+    monkeypatch.setitem(search.BLOCK_SIZES, "cpu", BlockSize(50, 100))
+    features, find, searched = with_copies(300, 16), ExactSearch.find, list[int]()
     with monkeypatch.context() as patch:
         patch.setattr(place, name, kill_at(call, getattr(place, name)))
         with pytest.raises(Killed):
-            neighbours(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
+            build_graph(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
 
-    def watched(self: ExactSearch, mine: Tensor) -> Found:
-        asked.append(int(mine[0]))
-        return find(self, mine)
+    def watched(self: ExactSearch, query_idx: Tensor) -> TopK:
+        searched.append(int(query_idx[0]))
+        return find(self, query_idx)
 
     monkeypatch.setattr(ExactSearch, "find", watched)
-    graph = neighbours(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
-    assert asked == list(range(0 if name == "_prepare" else 100, 300, 50))
-    assert_equal(neighbours(features, 5, folder=tmp_path / "graph", digest="abc"), graph)
-    assert asked.count(250) == 1  # the finished graph is read
-    assert_equal(neighbours(features, 5), graph)
+    graph = build_graph(features, 5, folder=tmp_path / "graph", digest="abc", search="exact")
+    assert searched == list(range(0 if name == "_prepare" else 100, 300, 50))
+    assert_equal(build_graph(features, 5, folder=tmp_path / "graph", digest="abc"), graph)
+    assert searched.count(250) == 1  # the finished graph is read
+    assert_equal(build_graph(features, 5), graph)
 
 
 def test_what_auto_chose_once_is_kept(tmp_path: Path) -> None:
     features = clustered(400, 8)
-    first = neighbours(features, 5, folder=tmp_path / "graph", digest="abc", search="ivf")
-    assert_equal(neighbours(features, 5, folder=tmp_path / "graph", digest="abc"), first)
-    assert neighbours(features, 5, folder=tmp_path / "graph", digest="abc").search == "ivf"
+    first = build_graph(features, 5, folder=tmp_path / "graph", digest="abc", search="ivf")
+    assert_equal(build_graph(features, 5, folder=tmp_path / "graph", digest="abc"), first)
+    assert build_graph(features, 5, folder=tmp_path / "graph", digest="abc").search == "ivf"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "stored", "wanted"),
     [
-        ({"digest": "def"}, "features is 'abc' there and 'def' here"),
-        ({"k": 4}, "k is 5 there and 4 here"),
-        ({"max_similarity": 0.9}, "max_similarity is None there and 0.9 here"),
-        ({"rows": np.arange(100)}, "images is 120 there and 100 here"),
-        ({"search": "ivf"}, "search is 'exact' there and 'ivf' here"),
+        ({"digest": "def"}, "abc", "def"),
+        ({"k": 4}, 5, 4),
+        ({"max_similarity": 0.9}, None, 0.9),
+        ({"indices": np.arange(100)}, 120, 100),
+        ({"search": "ivf"}, "exact", "ivf"),
     ],
 )
-def test_another_graph_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
-    features, given = clustered(120, 8), {"k": 5, "folder": tmp_path / "graph", "digest": "abc"}
-    neighbours(features, **given)  # type: ignore[arg-type]
-    with raises("other-graph", message):
-        neighbours(features, **given | change)  # type: ignore[arg-type]
+def test_another_graph_is_refused(change: dict[str, Any], stored: object, wanted: object, tmp_path: Path) -> None:
+    features = clustered(120, 8)
+    given: dict[str, Any] = {"k": 5, "folder": tmp_path / "graph", "digest": "abc"}
+    build_graph(features, **given)
+    with raises("other-graph", tmp_path / "graph", stored, wanted):
+        build_graph(features, **given | change)
 
 
 def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     features, folder = clustered(120, 8), tmp_path / "graph"
-    neighbours(features, 5, folder=folder, digest="abc")
+    build_graph(features, 5, folder=folder, digest="abc")
     whole = (folder / "graph.npy").read_bytes()
     (folder / "graph.npy").write_bytes(b"junk" + whole[4:])
     with raises("damaged-array", folder / "graph.npy"):
-        neighbours(features, 5, folder=folder, digest="abc")
+        build_graph(features, 5, folder=folder, digest="abc")
     (folder / "graph.json").write_text("{")
     with raises("not-json", folder / "graph.json"):
-        neighbours(features, 5, folder=folder, digest="abc")
+        build_graph(features, 5, folder=folder, digest="abc")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.tex").touch()
     with raises("not-a-graph", tmp_path / "strange"):
-        neighbours(features, 5, folder=tmp_path / "strange", digest="abc")
+        build_graph(features, 5, folder=tmp_path / "strange", digest="abc")
 
 
 def test_rows_that_a_disk_lost_are_searched_again(tmp_path: Path) -> None:
     features, folder = clustered(120, 8), tmp_path / "graph"
-    graph = neighbours(features, 5, folder=folder, digest="abc")
+    graph = build_graph(features, 5, folder=folder, digest="abc")
     (folder / "graph.npy").write_bytes((folder / "graph.npy").read_bytes()[:-205])
-    assert_equal(neighbours(features, 5, folder=folder, digest="abc"), graph)
+    assert_equal(build_graph(features, 5, folder=folder, digest="abc"), graph)
 
 
 @pytest.mark.parametrize(
-    ("features", "k", "message"),
+    ("features", "k", "code", "value"),
     [
-        (np.ones((5, 3), np.float32), 5, "5 neighbours are asked of 5 rows: 1 to 4 are possible"),
-        (np.ones((5, 3), np.float32), 0, "0 neighbours"),
-        (np.ones((5, 3), np.int64), 2, "features are int64"),
-        (np.ones(5, np.float32), 2, r"of shape \(5,\)"),
-        (np.diag([1.0, 0.0, 2.0, 0.0]), 2, "2 of the 4 rows of the features are all zero"),
-        (np.diag([1.0, np.nan, 2.0, np.inf]), 2, "2 of the 4 rows of the features have values that are not finite"),
+        (np.ones((5, 3), np.float32), 5, "too-many-neighbors", "1 to 4"),
+        (np.ones((5, 3), np.float32), 0, "too-many-neighbors", 0),
+        (np.ones((5, 3), np.int64), 2, "features-not-a-float-matrix", "int64"),
+        (np.ones(5, np.float32), 2, "features-not-a-float-matrix", "(5,)"),
+        (np.diag([1.0, 0.0, 2.0, 0.0]), 2, "features-all-zero", "2 of 4"),
+        (np.diag([1.0, np.nan, 2.0, np.inf]), 2, "features-not-finite", "2 of 4"),
     ],
 )
-def test_features_without_neighbours_are_refused(features: NDArray[np.floating], k: int, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        neighbours(features, k)
+def test_features_without_neighbors_are_refused(
+    features: NDArray[np.floating], k: int, code: str, value: object
+) -> None:
+    with raises(code, value):
+        build_graph(features, k)
 
 
 @pytest.mark.parametrize("rows", [[3, 2], [1, 1, 2], [-1, 2], [2, 9]])
 def test_rows_that_do_not_increase_are_refused(rows: list[int]) -> None:
-    with pytest.raises(UserError, match="rows must increase and lie within the 9 rows"):
-        neighbours(np.eye(9), 1, rows=np.array(rows))
+    with raises("indices-not-increasing", 9):
+        build_graph(np.eye(9), 1, indices=np.array(rows))
+
+
+@pytest.mark.parametrize("width", [1, 3, 40, 100])
+def test_top_k_over_blocks_is_top_k_of_everything(width: int) -> None:
+    scores = torch.randn(9, 40, generator=torch.Generator().manual_seed(0))
+    blocks = ((start, scores[:, start : start + width]) for start in range(0, 40, width))
+    expected = scores.topk(7)
+    torch.testing.assert_close(top_k(blocks, 7), TopK(expected.indices, expected.values), rtol=0, atol=0)
+    assert top_k([(0, scores[:, :3])], 7).positions.shape == (9, 3)

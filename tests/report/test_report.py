@@ -1,12 +1,10 @@
-"""The report: what stands in the page, what is refused, and the picture."""
+"""The report: the content of the page, and what is refused."""
 
 import dataclasses
 import json
 import shlex
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -14,17 +12,18 @@ from limbeck.cli import main
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.results import Comparison, Data, ModelScores, Result, Row
+from limbeck.evaluate.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
-from limbeck.report import cheapest_cut, layer_picture, write_report
+from limbeck.report import cheapest_cut, write_report
 from limbeck.report.command import run_command
-from limbeck.report.sections import by_size
+from limbeck.report.sections import by_scale
 from limbeck.runs import api as run_module
 from limbeck.runs.resolve import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
+from tests.helpers.errors import raises
 
 METRICS = "step,epoch,lr,loss,host,layer1,knn\n10,1.0,0.001,9.0,3.0,3.1,\n20,2.0,0.0005,8.0,2.0,2.1,0.875\n"
 MOCO: Any = method_config("mocov3")
@@ -38,21 +37,25 @@ def run_config(store: str = "stores/photos", method: MethodConfig | None = None)
     )
 
 
-def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) -> Result:
-    rows = tuple(
-        Row(
-            tap=tap, parameters=1000 * tap, gflops=0.01 * tap, latency_ms=0.5 * tap, knn=value, random_knn=value and 0.3
-        )
-        for tap, value in enumerate(knn, 1)
-    )
-    data = Data(path="stores/photos", images=40, digest="d")
-    found = Result(
-        rows=rows,
+def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) -> EvaluationResult:
+    layers = []
+    for depth, accuracy in enumerate(knn, 1):
+        values: dict[str, float | None] = {
+            "parameters": 1000 * depth,
+            "gflops": 0.01 * depth,
+            "latency_ms": 0.5 * depth,
+        }
+        if accuracy is not None:
+            values |= {"knn": accuracy, "untrained_knn": 0.3}
+        layers.append(LayerResult(depth=depth, values=values))
+    images = ImageSet(path="stores/photos", images=40, digest="d")
+    found = EvaluationResult(
+        layers=tuple(layers),
         config=EvaluateConfig(),
-        probe=None,
+        linear_probe=None,
         classes=("a", "b"),
-        train=data,
-        test=data,
+        train=images,
+        test=images,
         seconds=2.0,
         hardware={"device": "cpu"},
         command="limbeck evaluate",
@@ -60,15 +63,24 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
     return dataclasses.replace(found, **changes)
 
 
-def beside_its_teacher() -> Comparison:
-    teacher = ModelScores(name="teacher", dim=8, size=32, parameters=5_000_000, gflops=10.0, knn=0.955)
-    student = ModelScores(
-        name="student", dim=8, size=32, parameters=50_000, gflops=0.4, knn=0.912, agreement=0.8, cka=0.9
-    )
-    return Comparison(teacher=teacher, students=(student,), images=2001, neighbours=10)
+def with_its_teacher() -> Comparison:
+    values = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
+    teacher = ModelScores(name="teacher", dim=8, image_size=32, values=values)
+    values = {
+        "parameters": 50_000,
+        "gflops": 0.4,
+        "knn": 0.912,
+        "latency_ms": 1.0,
+        "neighbor_agreement": 0.8,
+        "cka": 0.9,
+    }
+    student = ModelScores(name="student", dim=8, image_size=32, values=values)
+    return Comparison(teacher=teacher, students=(student,), images=2001, num_neighbors=10)
 
 
-def make_run(folder: Path, *, config: RunConfig | None = None, judged: Result | None = None, metrics: str = "") -> Path:
+def make_run(
+    folder: Path, *, config: RunConfig | None = None, judged: EvaluationResult | None = None, metrics: str = ""
+) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(to_json(config or run_config())))
     if metrics:
@@ -85,29 +97,44 @@ def body(page: Path) -> str:
     return text[: text.index("<script>")] + text[text.index("</head>") :]
 
 
-def test_two_runs_stand_on_one_page_that_needs_no_network(tmp_path: Path) -> None:
+def test_two_runs_are_on_one_page_that_needs_no_network(tmp_path: Path) -> None:
     first = make_run(tmp_path / "first", judged=result(), metrics=METRICS)
     second = make_run(tmp_path / "second", judged=result((0.4, 0.5, 0.95)), metrics=METRICS)
     page = write_report([first, second], tmp_path / "new" / "report.html")
     assert page.read_text(encoding="utf-8").count("plotly.js v") == 1
     assert [file.name for file in page.parent.iterdir()] == ["report.html"]
     text = body(page)
-    assert 'src="' not in text
-    assert "sdssl over mocov3" in text
-    assert "<b>90.0 %</b> (untrained 30.0 %)" in text
-    assert "<b>first</b>: layer 2 of 3 reaches 89.3 % (the whole network 90.0 %) with 67% of the parameters" in text
-    assert "<b>second</b>: only the whole network, 3 layers" in text
+    for absent in ('src="', "linear", "effective rank, by layer"):
+        assert absent not in text, "from the network, or without numbers"
+    for part in (
+        "sdssl over mocov3",
+        "<b>90.0 %</b> (untrained 30.0 %)",
+        "<b>first</b>: layer 2 of 3 reaches 89.3 % (the whole network 90.0 %) with 67% of the parameters",
+        "<b>second</b>: only the whole network, 3 layers",
+    ):
+        assert part in text, part
     assert text.count("<tr") == 2 * 4
-    assert text.count("untrained</th>") == 2
-    assert text.count("linear") == 0, "a chart and a column without numbers"
-    for caption in ("k-NN accuracy by layer", "against latency", "effective rank", "first: loss", "learning rate"):
-        assert (caption in text) == (caption != "effective rank"), caption
+    assert text.count(">untrained, %</th>") == 2
+    for caption in ("k-NN, %, by layer", "k-NN, %, by latency", "k-NN, %, by GFLOPs", "first: loss", "learning rate"):
+        assert f"<figcaption>{caption}" in text, caption
+
+
+def test_a_latency_that_falls_with_depth_is_gray(tmp_path: Path) -> None:
+    noisy = result()
+    layers = tuple(
+        dataclasses.replace(layer, values=layer.values | {"latency_ms": ms})
+        for layer, ms in zip(noisy.layers, (1.5, 0.25, 2.5), strict=True)
+    )
+    judged = dataclasses.replace(noisy, layers=layers, comparison=with_its_teacher())
+    text = body(write_report([make_run(tmp_path / "run", judged=judged)], tmp_path / "report.html"))
+    assert text.count('<span class="noise"') == 1, "and none among models, which are in no order"
+    assert ">0.25</span>" in text
 
 
 def test_what_users_named_is_escaped(tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)>&amp;"
     config = run_config(store=f"photos/{evil}", method=MOCO())
-    judged = result(hardware={"device": evil}, comparison=beside_its_teacher())
+    judged = result(hardware={"device": evil}, comparison=with_its_teacher())
     metrics = METRICS.replace("layer1", evil)
     text = body(
         write_report([make_run(tmp_path / evil, config=config, judged=judged, metrics=metrics)], tmp_path / "r")
@@ -118,46 +145,47 @@ def test_what_users_named_is_escaped(tmp_path: Path) -> None:
 
 def test_a_run_in_progress_shows_its_training_and_the_commands_that_go_on(tmp_path: Path) -> None:
     training = body(write_report([make_run(tmp_path / "a run", metrics=METRICS)], tmp_path / "report.html"))
-    assert f"limbeck resume &#x27;{tmp_path}/a run&#x27;" in training
+    assert f"limbeck resume &#39;{tmp_path}/a run&#39;" in training
     assert "87.5 %" in training
     assert "a run: loss" in training
-    assert "What each layer is worth" not in training
+    assert "Accuracy of each layer" not in training
     (tmp_path / "a run" / "encoder").mkdir()
     done = body(write_report([tmp_path / "a run"], tmp_path / "report.html"))
     assert "limbeck resume" not in done
-    assert f"limbeck evaluate &#x27;{tmp_path}/a run&#x27; --train LABELLED/train --test LABELLED/test" in done
+    assert f"limbeck evaluate &#39;{tmp_path}/a run&#39; --train LABELLED/train --test LABELLED/test" in done
 
 
 def test_health_has_charts_and_a_sentence_and_is_no_term_of_the_loss(tmp_path: Path) -> None:
-    log = METRICS.replace(",knn\n", ",knn,embedding_rank,deviation,dead_units,weight_norm\n")
+    log = METRICS.replace(",knn\n", ",knn,embedding_rank,embedding_std,dead_units,weight_norm\n")
     log = log.replace("3.1,\n", "3.1,,20.5,0.9,0.0,7.0\n").replace("0.875\n", "0.875,21.5,0.8,0.0,8.0\n")
     run = make_run(tmp_path / "run", metrics=log)
     (run / "health.json").write_text(json.dumps({"sentence": "healthy: <b>very</b>"}))
     text = body(write_report([run], tmp_path / "report.html"))
     assert "<h2>Health" in text
     assert "healthy: &lt;b&gt;very&lt;/b&gt;" in text
-    for caption, shown in (("deviation of the embeddings", True), ("distance of teacher", False)):
+    for caption, shown in (("standard deviation of the embeddings", True), ("EMA encoder", False)):
         assert (caption in text) == shown
     assert text.count("run: loss and its terms") == 2
     assert "weight_norm" not in text
     (run / "health.json").write_text("[]")
-    with pytest.raises(UserError, match="is not what a training wrote"):
+    with raises("not-a-health-file", "health.json"):
         write_report([run], tmp_path / "report.html")
 
 
-def test_a_distilled_run_stands_beside_its_teacher_and_others_do_not(tmp_path: Path) -> None:
-    log = METRICS.replace(",knn\n", ",knn,agreement,cka\n").replace("3.1,\n", "3.1,,0.4,0.5\n")
+def test_a_distilled_run_is_compared_with_its_teacher_and_others_are_not(tmp_path: Path) -> None:
+    log = METRICS.replace(",knn\n", ",knn,neighbor_agreement,cka\n").replace("3.1,\n", "3.1,,0.4,0.5\n")
     log = log.replace("0.875\n", "0.875,0.6,0.7\n")
-    distilled = make_run(tmp_path / "distilled", judged=result(comparison=beside_its_teacher()), metrics=log)
+    distilled = make_run(tmp_path / "distilled", judged=result(comparison=with_its_teacher()), metrics=log)
     plain = make_run(tmp_path / "plain", judged=result(), metrics=METRICS)
     text = body(write_report([plain, distilled], tmp_path / "report.html"))
-    assert text.count("<h2>Student and teacher") == text.count("neighbours kept</th>") == 1
-    assert '<th scope="row">student</th><td>50,000</td><td>0.4</td><td>91.2</td><td>80.0</td>' in text
-    assert "<b>distilled</b>: the student keeps 80&nbsp;% of the teacher&#x27;s neighbours" in text
+    assert text.count("<h2>Student and teacher") == text.count(">neighbor agreement, %</th>") == 1
+    row = "".join(f"<td>{cell}</td>" for cell in ("0.0500", "0.400", "1.00", "91.2", "80.0", "0.90"))
+    assert f'<th scope="row">student</th>{row}' in text
+    assert "<b>distilled</b>: the student preserves 80\u00a0% of the teacher&#39;s" in text
     assert text.count("distilled: loss and its terms") == text.count("plain: loss and its terms"), "no terms of a loss"
-    assert "CKA with the teacher" in text
+    assert "<figcaption>CKA with the teacher" in text
     alone = body(write_report([plain], tmp_path / "report.html"))
-    for absent in ("Student and teacher", "CKA", "teacher&#x27;s neighbours"):
+    for absent in ("Student and teacher", "CKA", "teacher&#39;s"):
         assert absent not in alone
 
 
@@ -167,11 +195,11 @@ def test_a_run_that_logged_nothing_and_one_without_labels(tmp_path: Path) -> Non
     assert "no metrics.csv" in text
     assert "<h2>Training" not in text
     assert "<h2>Layer by layer" in text
-    assert "k-NN accuracy" not in text
+    assert "k-NN, %" not in text
 
 
 def test_runs_of_one_name_are_told_apart_and_other_test_images_are_said(tmp_path: Path) -> None:
-    other = Data(path=None, images=40, digest="other")
+    other = ImageSet(path=None, images=40, digest="other")
     first = make_run(tmp_path / "a" / "run", judged=result())
     second = make_run(tmp_path / "b" / "run", judged=result(test=other))
     text = body(write_report([first, second], tmp_path / "report.html"))
@@ -182,18 +210,16 @@ def test_runs_of_one_name_are_told_apart_and_other_test_images_are_said(tmp_path
 
 def test_what_is_no_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", metrics=METRICS)
-    with pytest.raises(UserError, match="at least one run"):
+    with raises("no-run"):
         write_report([], tmp_path / "report.html")
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         write_report([run, tmp_path], tmp_path / "report.html")
-    with pytest.raises(UserError, match="is a folder"):
+    with raises("out-is-a-folder", tmp_path):
         write_report([run], tmp_path)
-    (run / "metrics.csv").write_text("step,epoch\n1,one\n")
-    with pytest.raises(UserError, match="not the log of a training"):
-        write_report([run], tmp_path / "report.html")
-    (run / "metrics.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="not the log of a training"):
-        write_report([run], tmp_path / "report.html")
+    for damaged in ("step,epoch\n1,one\n", "a,b\n1,2\n"):
+        (run / "metrics.csv").write_text(damaged)
+        with raises("not-a-training-log", run / "metrics.csv"):
+            write_report([run], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -246,11 +272,11 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
     assert [seen[key] for key in ("method", "student", "optim", "training", "teacher")] == wanted
 
 
-@pytest.mark.parametrize(("knn", "tap"), [((0.5, 0.96, 0.95), 2), ((0.951, 0.94, 0.96), 1), ((0.9, 0.92, 0.94), 3)])
-def test_the_cheapest_cut_is_the_lowest_within_a_point_of_the_best(knn: tuple[float, ...], tap: int) -> None:
-    row = cheapest_cut(result(knn))
-    assert row is not None
-    assert row.tap == tap
+@pytest.mark.parametrize(("knn", "depth"), [((0.5, 0.96, 0.95), 2), ((0.951, 0.94, 0.96), 1), ((0.9, 0.92, 0.94), 3)])
+def test_the_cheapest_cut_is_the_lowest_within_a_point_of_the_best(knn: tuple[float, ...], depth: int) -> None:
+    layer = cheapest_cut(result(knn))
+    assert layer is not None
+    assert layer.depth == depth
 
 
 def test_nothing_is_cut_by_accuracies_that_are_not_known() -> None:
@@ -259,26 +285,6 @@ def test_nothing_is_cut_by_accuracies_that_are_not_known() -> None:
 
 def test_terms_share_a_chart_with_terms_of_their_size() -> None:
     last = {"lr": 1.0, "loss": 20.0, "a": 3.0, "predictor": 16.0, "b": 3.5, "tiny": 0.1}
-    groups = by_size({name: [(1.0, 99.0), (2.0, value)] for name, value in last.items()})
+    groups = by_scale({name: [(1.0, 99.0), (2.0, value)] for name, value in last.items()})
     assert [list(group) for group in groups] == [["loss", "predictor"], ["a", "b"], ["tiny"]]
-    assert by_size({}) == []
-
-
-def test_the_picture_is_an_svg_with_a_line_per_run_and_one_for_the_shared_start(tmp_path: Path) -> None:
-    results = {"sdssl": result(), "<host> & co": result((0.3, 0.5, 0.95))}
-    tree = ElementTree.parse(layer_picture(results, tmp_path / "layers.svg"))
-    space = {"svg": "http://www.w3.org/2000/svg"}
-    lines = [path for path in tree.iterfind(".//svg:path", space) if path.get("fill") == "none"]
-    assert [path.get("stroke-dasharray") is not None for path in lines] == [False, False, True]
-    texts = [text.text for text in tree.iterfind(".//svg:text", space)]
-    assert {"sdssl", "<host> & co", "untrained", "1", "2", "3", "30", "100"} <= set(texts)
-    assert len(list(tree.iterfind(".//svg:circle", space))) == 6
-    with pytest.raises(UserError, match="no k-NN accuracy"):
-        layer_picture({"unlabelled": result((None, None))}, tmp_path / "none.svg")
-
-
-def test_names_at_the_ends_of_lines_do_not_cover_each_other(tmp_path: Path) -> None:
-    results = {name: result((0.3, 0.5, 0.9)) for name in ("first", "second", "third")}
-    tree = ElementTree.parse(layer_picture(results, tmp_path / "layers.svg"))
-    heights = sorted(float(t.get("y", 0)) for t in tree.iter() if t.text in results)
-    assert all(below - above >= 18 for above, below in pairwise(heights))
+    assert by_scale({}) == []

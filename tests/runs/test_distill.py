@@ -116,7 +116,7 @@ def test_kept_answers_teach_what_live_ones_do(tmp_path: Path) -> None:
 def test_the_student_comes_to_see_what_the_teacher_sees(tmp_path: Path) -> None:
     train = replace(TRAIN, epochs=15, eval_every_epochs=15)
     said = teach(tmp_path / "run", replace(OWN, val_images=20), training=train, optim=OptimConfig(lr=0.02))
-    kept = columns(tmp_path / "run", "agreement")[-1]
+    kept = columns(tmp_path / "run", "neighbor_agreement")[-1]
     assert said[-1].startswith(
         f"keeps {kept:.0%} of the teacher's 10 nearest neighbours on 20 images that were held out"
     )
@@ -129,7 +129,7 @@ def test_the_student_comes_to_see_what_the_teacher_sees(tmp_path: Path) -> None:
 def test_images_that_are_held_out_are_not_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **given: seen.update(given))
-    monkeypatch.setattr("limbeck.runs.api.score", lambda *args: {})
+    monkeypatch.setattr("limbeck.runs.api.evaluate_encoder", lambda *args: {})
     teach(tmp_path / "run", replace(OWN, val_images=30), method=small("bingo"))
     sampling = seen["sampling"]
     assert len(sampling.indices) == 70
@@ -143,7 +143,7 @@ def test_copies_are_mates_unless_they_are_dropped(
 ) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **given: seen.update(given))
-    monkeypatch.setattr("limbeck.runs.api.score", lambda *args: {})
+    monkeypatch.setattr("limbeck.runs.api.evaluate_encoder", lambda *args: {})
     twice = np.concatenate([images()[0][:50]] * 2)
     method = replace(small("bingo"), bag_size=1, max_similarity=max_similarity)
     said: list[str] = []
@@ -171,7 +171,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         return {}
 
     with monkeypatch.context() as patched:
-        patched.setattr("limbeck.train.loop.score", stop)
+        patched.setattr("limbeck.train.loop.evaluate_encoder", stop)
         with pytest.raises(Interrupted):
             distill(tmp_path / "digits.npz", tmp_path / "stopped", **given)
     resume(tmp_path / "stopped")

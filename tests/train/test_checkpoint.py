@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.core.errors import UserError
 from limbeck.train.checkpoint import first_difference, load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.helpers.errors import raises
 from tests.helpers.toy import Toy, toy
 
 CONFIG = {"train": {"epochs": 2, "betas": [0.9, 0.999]}, "method": {"name": "toy"}}
@@ -30,8 +30,8 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "c.ckpt", other, others, CONFIG) == 7
     for name, value in method.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
-    for ours, theirs in zip(optimizer.state.values(), others.state.values(), strict=True):
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for before, after in zip(optimizer.state.values(), others.state.values(), strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_the_previous_one_survives_a_crash_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,12 +53,12 @@ def test_another_configuration_is_refused_with_its_first_field(tmp_path: Path) -
     method, optimizer = stepped(seed=0)
     save_checkpoint(tmp_path / "c.ckpt", 1, method, optimizer, CONFIG)
     other = CONFIG | {"train": {"epochs": 3, "betas": [0.9, 0.95]}}
-    with pytest.raises(UserError, match=r"train\.epochs was 2 and is 3"):
+    with raises("checkpoint-config", "train.epochs was 2 and is 3"):
         load_checkpoint(tmp_path / "c.ckpt", method, optimizer, other)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "expected"),
+    ("saved", "current", "expected"),
     [
         ({"a": 1}, {"a": 1}, ""),
         ({"a": [1, 2]}, {"a": [1, 3]}, "a was [1, 2] and is [1, 3]"),
@@ -67,18 +67,18 @@ def test_another_configuration_is_refused_with_its_first_field(tmp_path: Path) -
         ({"old": 1}, {}, "old was 1 and is null"),
     ],
 )
-def test_first_difference(theirs: dict[str, object], ours: dict[str, object], expected: str) -> None:
-    assert first_difference(theirs, ours) == expected
+def test_first_difference(saved: dict[str, object], current: dict[str, object], expected: str) -> None:
+    assert first_difference(saved, current) == expected
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."])
 def test_a_file_that_is_no_checkpoint_is_refused_without_running_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match="not a checkpoint that can be read"):
+    with raises("checkpoint-unreadable", "c.ckpt"):
         load_checkpoint(tmp_path / "c.ckpt", *stepped(seed=0), CONFIG)
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     torch.save({"version": 0}, tmp_path / "c.ckpt")
-    with pytest.raises(UserError, match="has version 0"):
+    with raises("checkpoint-version", "version 0"):
         load_checkpoint(tmp_path / "c.ckpt", *stepped(seed=0), CONFIG)

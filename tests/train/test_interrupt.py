@@ -1,4 +1,4 @@
-"""What the first and the second signal do, and that nothing stays behind."""
+"""The first and the second signal, and that no handler remains."""
 
 import signal
 
@@ -8,12 +8,12 @@ from limbeck.train.interrupt import SIGNALS, StopRequest
 
 
 @pytest.mark.parametrize("first", SIGNALS)
-def test_the_first_signal_asks_and_the_second_one_acts_as_ever(first: signal.Signals) -> None:
+def test_the_first_signal_is_a_request_and_the_second_one_acts_as_usual(first: signal.Signals) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with StopRequest() as stop:
-        assert not stop.asked
+        assert not stop.requested
         signal.raise_signal(first)
-        assert stop.asked
+        assert stop.requested
         assert stop.code == 128 + first
         assert [signal.getsignal(number) for number in SIGNALS] == before
         with pytest.raises(KeyboardInterrupt):

@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.core.errors import UserError
 from limbeck.core.schedules import warmup_cosine
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.data.loader import Loader
-from limbeck.models.backbone import Backbone
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 ADAMW = OptimConfig(lr=0.1, clip_grad_norm=1.0)
@@ -79,13 +78,7 @@ def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_
     with pytest.raises(OSError, match="power cut"):
         fit(tmp_path / "killed", toy(kind=Killed), log_every_steps=1, checkpoint_every_minutes=0)
     resumed = fit(tmp_path / "killed", toy(seed=1), log_every_steps=1, checkpoint_every_minutes=0, resume=True)
-    assert [step_info.step for step_info in resumed.clocks] == [
-        5,
-        6,
-        7,
-        8,
-        9,
-    ]  # the checkpoint is that of the first epoch
+    assert [info.step for info in resumed.clocks] == [5, 6, 7, 8, 9]  # the checkpoint is that of the first epoch
     assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
     assert torch.equal(whole.average[1].weight, resumed.average[1].weight)
 
@@ -134,16 +127,16 @@ def test_metrics_hold_every_term_and_a_row_per_epoch(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
-def test_the_probe_sees_the_encoder_in_evaluation_mode_every_few_epochs(tmp_path: Path) -> None:
+def test_the_encoder_is_evaluated_in_evaluation_mode_every_few_epochs(tmp_path: Path) -> None:
     seen: list[bool] = []
 
-    def probe(encoder: Backbone) -> dict[str, float]:
+    def callback(encoder: Encoder) -> dict[str, float]:
         seen.append(any(module.training for module in encoder.modules()) or torch.is_grad_enabled())
         return {"knn": 0.25 * len(seen)}
 
     method = toy()
     frozen = method.backbone[2].eval()
-    fit(tmp_path, method, probe=probe, epochs=5, eval_every_epochs=2)
+    fit(tmp_path, method, eval_callback=callback, epochs=5, eval_every_epochs=2)
     assert seen == [False, False]
     assert method.backbone.training
     assert not frozen.training
@@ -151,12 +144,12 @@ def test_the_probe_sees_the_encoder_in_evaluation_mode_every_few_epochs(tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_the_state_and_names_the_command_to_resume(tmp_path: Path, number: signal.Signals) -> None:
     method = toy(kind=Stopping)
     assert isinstance(method, Stopping)
     method.number = number
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=r"after step 5 of 10; go on with `limbeck resume") as caught:
+    with pytest.raises(Interrupted, match=r"step 5 of 10.*`limbeck resume") as caught:
         fit(tmp_path, method)
     assert caught.value.code == 128 + number
     assert signal.getsignal(number) is before
@@ -172,7 +165,7 @@ def test_a_finished_run_is_left_alone_when_resumed(tmp_path: Path) -> None:
 
 def test_a_run_folder_is_not_overwritten(tmp_path: Path) -> None:
     fit(tmp_path, toy())
-    with pytest.raises(UserError, match="holds a run already"):
+    with raises("run-exists", tmp_path):
         fit(tmp_path, toy())
 
 
@@ -182,17 +175,17 @@ def test_a_loss_that_is_not_a_number_ends_the_run_at_the_step_and_leaves_the_che
             loss = super().forward(batch, step_info)
             return loss._replace(total=loss.total / (step_info.step < 2))
 
-    with pytest.raises(UserError, match=r"loss is (inf|nan) at step 3, first in the loss itself"):
+    with raises("not-finite", "step 3", "the loss itself"):
         fit(tmp_path, toy(kind=Exploding), checkpoint_every_minutes=0)
     optimizer = build_optimizer(untouched := toy(seed=1), OptimConfig(lr=0.1))
     assert load_checkpoint(tmp_path / "checkpoint.ckpt", untouched, optimizer, {}) == 0
 
 
-def test_without_a_terminal_there_is_one_plain_line_at_the_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_terminal_the_log_has_one_line_of_progress_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    caplog.set_level("INFO", "limbeck")
     fit(tmp_path, toy())
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "training on 1 x cpu, 32-true: 2 epochs of 5 steps of 8 images" in err
-    assert "step 10/10  epoch 2.0  loss" in err
+    assert capsys.readouterr().out == ""
+    assert "1 x cpu, 32-true: 2 epochs of 5 steps of 8 images" in caplog.text
+    assert [message.split()[1] for message in caplog.messages if message.startswith("step ")] == ["10/10"]

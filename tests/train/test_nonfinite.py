@@ -10,27 +10,27 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
+from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 
 STEP = 6  # the seventh, in the second epoch, which no row of the log follows at once
 
 
 class Break(nn.Module):
-    """Hands everything on; told to, it spoils rows of what goes forward, or the whole gradient."""
+    """The identity, which on request spoils rows in the forward pass, or the whole gradient."""
 
     forward_rows: tuple[int, ...] = ()
     backward = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.forward_rows:
-            keep = torch.ones(len(x), 1)
-            keep[list(self.forward_rows)] = torch.nan
-            x = x * keep
+            factors = torch.ones(len(x), 1)
+            factors[list(self.forward_rows)] = torch.nan
+            x = x * factors
         if self.backward:
             x.register_hook(lambda gradient: gradient / 0)
         return x
@@ -73,7 +73,7 @@ class Stacked(Breaking):
 
 def broken(run: Path, kind: type[Breaking] = Breaking, **spoil: Any) -> tuple[str, dict[str, Any]]:
     """The sentence that the run ends with, and where.json."""
-    with pytest.raises(UserError) as caught:
+    with raises("not-finite", f"at step {STEP + 1}", run / "nan") as caught:
         fit(run, toy(kind=kind, **spoil), log_every_steps=3, config={"a": 1})
     return str(caught.value), json.loads((run / "nan" / "where.json").read_text())
 
@@ -86,10 +86,7 @@ def test_layer_rows_and_view_of_a_forward_pass_are_named_and_saved(tmp_path: Pat
     sentence, where = broken(tmp_path, at=1, rows=(2, 5))
     rows = rows_of_the_step()
     bad = [int(rows[2]), int(rows[5])]
-    assert f"at step {STEP + 1}, first in the output of backbone.3 (Break), rows {bad[0]}, {bad[1]} of the store, " in (
-        sentence
-    )
-    assert "the loss is nan" in sentence
+    assert [value for value in ("backbone.3 (Break)", f"rows {bad[0]}, {bad[1]}", "nan") if value not in sentence] == []
     assert where["rows"] == bad
     assert where["views"] == [2]
     assert where["step"] == STEP + 1
@@ -108,12 +105,12 @@ def test_of_stacked_views_the_right_one_is_named(tmp_path: Path) -> None:
 
 def test_a_gradient_that_breaks_is_found_although_the_loss_is_finite(tmp_path: Path) -> None:
     sentence, where = broken(tmp_path, at=1, backward=True)
-    assert re.search(rf"the gradient's norm is (nan|inf) at step {STEP + 1}, first in the gradient at", sentence)
+    assert re.search(r"norm of the gradient is (nan|inf)", sentence)
     assert where["where"] == "the gradient at the output of backbone.3 (Break)"
     assert where["views"] == [2]
 
 
-def test_the_weights_before_the_step_are_kept_and_the_checkpoint_is_untouched(tmp_path: Path) -> None:
+def test_the_weights_before_the_step_are_saved_and_the_checkpoint_is_untouched(tmp_path: Path) -> None:
     broken(tmp_path, at=1, rows=(2,))
     method = toy(kind=Breaking, at=1)
     optimizer = build_optimizer(method, OptimConfig())
@@ -122,7 +119,7 @@ def test_the_weights_before_the_step_are_kept_and_the_checkpoint_is_untouched(tm
     assert load_checkpoint(tmp_path / "checkpoint.ckpt", method, optimizer, {"a": 1}) == 0
 
 
-def test_a_number_that_comes_right_again_is_said_to(tmp_path: Path) -> None:
+def test_a_number_that_is_finite_when_repeated_is_reported_as_such(tmp_path: Path) -> None:
     class Once(Breaking):
         """As memory that was hit by a ray: not again when the step is repeated."""
 
@@ -131,5 +128,5 @@ def test_a_number_that_comes_right_again_is_said_to(tmp_path: Path) -> None:
             if wrong:
                 self.spoil = {"at": 0}
 
-    with pytest.raises(UserError, match=r"not finite at step 9, and all are when the steps from 0 on are repeated"):
+    with raises("not-finite", "step 9", "from 0"):
         fit(tmp_path, toy(kind=Once, at=1, rows=(0,)), log_every_steps=3)

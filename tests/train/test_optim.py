@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.core.errors import UserError
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import (
     OptimConfig,
@@ -14,6 +13,7 @@ from limbeck.train.optim import (
     parameter_groups,
     set_learning_rate,
 )
+from tests.helpers.errors import raises
 
 
 class Net(nn.Module):
@@ -83,7 +83,7 @@ def test_the_second_step_of_sgd_has_momentum_without_nesterov() -> None:
 def test_the_rate_is_in_proportion_to_the_batch_and_warms_up_for_a_tenth() -> None:
     run, cfg = TrainConfig(epochs=20, batch_size=1024), OptimConfig(lr=1.5e-4)
     optimizer = build_optimizer(Net(), cfg)
-    rates = [set_learning_rate(optimizer, cfg, run, step, epoch=5) for step in range(100)]
+    rates = [set_learning_rate(optimizer, cfg, run, step, steps_per_epoch=5) for step in range(100)]
     assert rates[0] == 0
     assert max(rates) == rates[9] == rates[10] == pytest.approx(6e-4)
     assert rates[99] < 1e-6
@@ -94,7 +94,7 @@ def test_the_rate_drops_at_milestones_and_is_constant_between() -> None:
     run = TrainConfig(epochs=8, batch_size=512, warmup_epochs=0.4)
     cfg = OptimConfig(lr=1.5e-3, milestone_epochs=(4, 6.5), gamma=0.2)
     optimizer = build_optimizer(Net(), cfg)
-    rates = [set_learning_rate(optimizer, cfg, run, step, epoch=10) for step in range(80)]
+    rates = [set_learning_rate(optimizer, cfg, run, step, steps_per_epoch=10) for step in range(80)]
     expected = [0.25, 0.5, 0.75] + [1] * 37 + [0.2] * 25 + [0.04] * 15
     assert rates == pytest.approx([3e-3 * share for share in expected])
 
@@ -110,15 +110,45 @@ def test_adam_adds_the_decay_to_the_gradient() -> None:
     assert (layer.weight.item(), layer.bias.item()) == pytest.approx((0.5, bias))
 
 
+def classified() -> nn.Module:
+    """Return a net with a fresh classifier."""
+    net = Net()
+    net.classifier = nn.Linear(4, 2)
+    return net
+
+
+def test_a_classifier_may_have_a_learning_rate_of_its_own() -> None:
+    net, cfg = classified(), OptimConfig(lr=1e-3, head_lr_scale=10.0)
+    optimizer = build_optimizer(net, cfg)
+    run = TrainConfig(epochs=8, batch_size=512, warmup_epochs=0)
+    assert set_learning_rate(optimizer, cfg, run, 0, steps_per_epoch=10) == pytest.approx(2e-3)
+    body, rest, weight, bias = optimizer.param_groups
+    assert [id(p) for p in (*weight["params"], *bias["params"])] == [id(p) for p in net.classifier.parameters()]
+    assert (weight["weight_decay"], bias["weight_decay"]) == (0.1, 0.0)
+    assert [group["lr"] for group in (body, rest, weight, bias)] == pytest.approx([2e-3, 2e-3, 2e-2, 2e-2])
+
+
+def test_without_a_rate_of_its_own_a_classifier_is_in_the_two_groups() -> None:
+    net = classified()
+    decayed, rest = parameter_groups(net.named_parameters(), 0.1)
+    assert {id(p) for p in net.classifier.parameters()} <= {id(p) for p in (*decayed["params"], *rest["params"])}
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_head_that_would_not_learn_is_refused(scale: float) -> None:
+    with raises("out-of-range", scale):
+        OptimConfig(head_lr_scale=scale)
+
+
 @pytest.mark.parametrize("gamma", [0.0, -1.0, 2.0])
 def test_a_rate_that_rises_or_vanishes_is_refused(gamma: float) -> None:
-    with pytest.raises(UserError, match=f"gamma is {gamma}"):
+    with raises("out-of-range", gamma):
         OptimConfig(gamma=gamma)
 
 
 def test_a_drop_after_the_end_is_refused() -> None:
     check_milestones(OptimConfig(milestone_epochs=(50, 75)), TrainConfig(epochs=100))
-    with pytest.raises(UserError, match=r"milestone 120 is beyond the 100 epochs"):
+    with raises("milestone-after-end", 120, 100):
         check_milestones(OptimConfig(milestone_epochs=(50, 120)), TrainConfig(epochs=100))
 
 

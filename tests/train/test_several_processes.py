@@ -79,15 +79,15 @@ def launch(
     return [process.exitcode for process in started]
 
 
-def learn(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
-    """The weights that these processes learn."""
+def trained_weights(store: Path, run: Path, machines: int, per_machine: int) -> dict[str, torch.Tensor]:
+    """Return the weights after these processes have trained."""
     assert set(launch(store, run, machines, per_machine)) == {0}
     return load_file(run / "encoder" / "model.safetensors")
 
 
 def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
     store = write_store(tmp_path)
-    one, two, machines = (learn(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
+    one, two, machines = (trained_weights(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
     for name, weights in one.items():
         assert torch.equal(two[name], machines[name])
         torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=1e-5)

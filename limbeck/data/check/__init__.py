@@ -1,1 +1,1 @@
-"""What can be wrong with images: the look at every row, counts, a scan with its page."""
+"""Find what is wrong with images: issues, counts, a scan of a source and its page."""

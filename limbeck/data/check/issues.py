@@ -1,64 +1,99 @@
-"""What can be wrong, or merely odd, with a file; whether it is used all the same; and what to do about it."""
+"""What can be wrong with a file, in the order of harm: what becomes of the file, and what to do about it."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Name = Literal[
+IssueName = Literal[
     "empty",
     "truncated",
-    "bomb",
     "unreadable",
+    "too_many_pixels",
+    "no_extension",
     "duplicate",
-    "misnamed",
+    "singleton_class",
+    "root_image",
     "tiny",
+    "unusual_mode",
+    "exif_rotated",
     "animated",
-    "mode",
-    "turned",
-    "stray",
-    "alone",
-    "nameless",
-    "ignored",
+    "wrong_extension",
+    "not_an_image",
 ]
-Choice = Literal["duplicate", "misnamed", "tiny", "animated", "mode", "turned", "stray"]
-"""Findings whose files are used unless the user leaves them out."""
+OptionalIssue = Literal[
+    "duplicate", "root_image", "tiny", "unusual_mode", "exif_rotated", "animated", "wrong_extension"
+]
+"""Issues whose images are used unless the user leaves them out."""
+Action = Literal["used", "skipped", "ignored"]
+"""What becomes of a file: its image goes into the store; it should have been an image, but is left out and listed in
+skipped.csv; it is not taken for an image."""
 
 
 class Issue(NamedTuple):
-    """One remark about one file: its kind, and what was seen there."""
+    """A remark about one file."""
 
-    kind: Name
+    name: IssueName
     detail: str
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a kind of finding is called, what becomes of the files, and what a person can do."""
+class IssueType:
+    """A kind of issue.
+
+    Attributes:
+        title: what reports call it.
+        action: what becomes of the file, unless the user leaves it out.
+        advice: what the user can do.
+    """
 
     title: str
-    action: Literal["bad", "ignored", "used"]
+    action: Action
     advice: str
 
 
-ISSUE_TYPES: dict[Name, Kind] = {
-    "empty": Kind("empty", "bad", "copy the files again: an interrupted download or a full disk leaves such files"),
-    "truncated": Kind("truncated", "bad", "copy the files again: their ends are missing"),
-    "bomb": Kind("too many pixels", "bad", "tile or shrink the files: decoding one would take gigabytes of memory"),
-    "unreadable": Kind("unreadable", "bad", "delete the files, or convert them to PNG or JPEG"),
-    "duplicate": Kind("exact duplicates", "used", "--leave-out duplicate keeps the first of each"),
-    "misnamed": Kind("wrongly named", "used", "nothing: the content decides; other programs may stumble"),
-    "tiny": Kind("tiny", "used", "--leave-out tiny: icons and placeholders teach little"),
-    "animated": Kind("several frames", "used", "extract the frames, if more than the first one matters"),
-    "mode": Kind("unusual pixels", "used", "look at the thumbnails: the conversion may not be what you want"),
-    "turned": Kind("turned by EXIF", "used", "look at the thumbnails: a wrong EXIF flag turns an upright image"),
-    "stray": Kind("beside the classes", "used", "move them into a class: with images at the root there are no labels"),
-    "alone": Kind("classes with one image or none", "used", "add images or merge classes before you evaluate"),
-    "nameless": Kind("images by content only", "ignored", "rename them: files without an image's suffix are not read"),
-    "ignored": Kind("not images", "ignored", "nothing, if they are meant to be there"),
+ISSUE_TYPES: dict[IssueName, IssueType] = {
+    "empty": IssueType("empty", "skipped", "copy the files again; interrupted downloads and full disks cause this"),
+    "truncated": IssueType("truncated", "skipped", "copy the files again: the ends are missing"),
+    "unreadable": IssueType("unreadable", "skipped", "delete the files, or convert them to PNG or JPEG"),
+    "too_many_pixels": IssueType(
+        "too many pixels", "skipped", "tile or shrink the images: decoding one takes gigabytes of memory"
+    ),
+    "no_extension": IssueType(
+        "image without an extension", "ignored", "rename the files: only files with an image's extension are read"
+    ),
+    "duplicate": IssueType("exact duplicate", "used", "`--leave-out duplicate` uses only the first of each"),
+    "singleton_class": IssueType(
+        "class with one image or none", "used", "add images or merge classes before you evaluate"
+    ),
+    "root_image": IssueType(
+        "outside the class folders",
+        "used",
+        "move the images into a class: with images at the root, nothing is labeled",
+    ),
+    "tiny": IssueType("tiny", "used", "`--leave-out tiny` skips them: there is little to learn from icons"),
+    "unusual_mode": IssueType(
+        "unusual color mode", "used", "look at the thumbnails: the conversion may not be what you want"
+    ),
+    "exif_rotated": IssueType(
+        "rotated by EXIF", "used", "look at the thumbnails: a wrong EXIF tag rotates an upright image"
+    ),
+    "animated": IssueType("several frames", "used", "extract the frames, if more than the first one matters"),
+    "wrong_extension": IssueType(
+        "wrong extension", "used", "nothing here, since the content decides; other programs may fail"
+    ),
+    "not_an_image": IssueType("not an image", "ignored", "nothing, if the files are meant to be there"),
 }
-OPTIONAL_ISSUES: tuple[Choice, ...] = ("duplicate", "misnamed", "tiny", "animated", "mode", "turned", "stray")
+OPTIONAL_ISSUES: tuple[OptionalIssue, ...] = (
+    "duplicate",
+    "root_image",
+    "tiny",
+    "unusual_mode",
+    "exif_rotated",
+    "animated",
+    "wrong_extension",
+)
 
 
-def refusal(issues: Iterable[Issue], leave_out: Collection[str]) -> Issue | None:
-    """The first finding because of which a row is not used, None where there is none."""
-    return next((f for f in issues if ISSUE_TYPES[f.kind].action == "bad" or f.kind in leave_out), None)
+def skip_reason(issues: Iterable[Issue], leave_out: Collection[str]) -> Issue | None:
+    """Return the first issue because of which an image is skipped; None where it is used."""
+    return next((i for i in issues if ISSUE_TYPES[i.name].action == "skipped" or i.name in leave_out), None)

@@ -1,6 +1,6 @@
-"""The doctor: one scan of a source that says which files will be used, which will not, and why.
+"""Scan a source once: which files will be used, which will be skipped or ignored, and why.
 
-It takes the same look at every row as the building of a store does, and builds the store in the same scan if asked.
+A scan decodes every image exactly as a store does, and builds the store in the same pass if asked to.
 """
 
 import csv
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, wait_for_lock
-from limbeck.data.check.examine import Row, quiet_pillow
-from limbeck.data.check.issues import ISSUE_TYPES, Choice, Issue, Name
-from limbeck.data.check.page import PICTURES, Picture, check_page
-from limbeck.data.check.stats import ALLOWED, AcceptPolicy, ScanStats
-from limbeck.data.decode import Decoded, image_format
+from limbeck.core.files import atomic_write, make_folder, wait_for_lock
+from limbeck.core.logs import ensure_visible
+from limbeck.core.text import plural
+from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue
+from limbeck.data.check.page import PICTURES, Picture, Section, check_page, issue_sections, thumbnail
+from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy, ScanStats
+from limbeck.data.decode import image_format
+from limbeck.data.decoded_sample import DecodedSample, quiet_pillow
 from limbeck.data.fingerprint import what_changed
-from limbeck.data.sources.base import Rows
-from limbeck.data.sources.open import Source, read_source
-from limbeck.data.store.build import all_rows, check_arguments, choose_size
-from limbeck.data.store.layout import printable, read_manifest, read_source_files
+from limbeck.data.sources.base import ImageSource
+from limbeck.data.sources.open import Source, open_source
+from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
+from limbeck.data.store.layout import ContentDigest, printable, read_manifest, read_source_files
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
@@ -34,55 +36,54 @@ CSV, HTML = "check.csv", "check.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What a scan found."""
+    """The result of a scan."""
 
     source: str
-    counts: ScanStats
+    stats: ScanStats
     ignored: int
-    """Files that are no images by their names."""
+    """Files that are not taken for images, by their names."""
     folder: Path
-    """Of check.csv and check.html."""
+    """Folder of check.csv and check.html."""
     store: Path | None
     """The store that was built in the same scan."""
-    pictures: Mapping[Name, Sequence[Picture]] = field(repr=False)
-    """The first files with each finding."""
+    pictures: Mapping[IssueName, Sequence[Picture]] = field(repr=False)
+    """The first files with each issue."""
 
-    def require(self) -> None:
-        """UserError when no image is left, or more are bad than was allowed."""
-        self.counts.judge(self.source)
+    def raise_if_unacceptable(self) -> None:
+        """Raise UserError where no image can be used, or more are unreadable than was allowed."""
+        self.stats.raise_if_unacceptable(self.source)
 
-    def sentence(self) -> str:
-        """Where every file went."""
-        why_not = self.counts.why_not()
+    def summary(self) -> str:
+        """Return a sentence that accounts for every file."""
+        skipped = self.stats.describe_skipped()
         parts = [
-            f"{self.counts.used:,} of {self.counts.rows:,} images of '{self.source}' will be used",
-            *([why_not] if why_not else []),
-            *([f"{self.ignored:,} other files are ignored"] if self.ignored else []),
+            f"{self.stats.used:,} of {plural(self.stats.total, 'image')} of '{self.source}' will be used",
+            *([skipped] if skipped else []),
+            *([f"{plural(self.ignored, 'other file')} ignored"] if self.ignored else []),
         ]
         return "; ".join(parts)
 
-    def write_page(self, more: str = "") -> None:
+    def write_page(self, more: Sequence[Section] = ()) -> None:
         """Write check.html, with `more` sections at its end."""
-        with atomic_write(self.folder / HTML) as unfinished:
-            text = check_page(self.sentence(), self.counts, self.pictures, more)
-            unfinished.write_text(text, encoding="utf-8")
+        sections = [*issue_sections(self.stats, self.pictures), *more]
+        write_page(self.folder, self.summary(), f"{CSV} lists every file with its issues.", sections)
 
     def table(self) -> "Table":
-        """The findings, for people."""
+        """Return the issues as a table for the terminal, the most harmful first."""
         from rich.table import Table
 
-        table = Table("finding", "files", "used", "the first of them", "what to do")
-        for kind in self.counts.kinds():
-            path, finding = self.counts.first[kind]
-            used = "yes" if self.counts.uses(kind) else "no"
-            table.add_row(
-                ISSUE_TYPES[kind].title,
-                f"{self.counts.found[kind]:,}",
-                used,
-                f"{path}: {finding.detail}",
-                ISSUE_TYPES[kind].advice,
-            )
+        table = Table("issue", "files", "outcome", "for example", "what to do")
+        for name in self.stats.by_harm():
+            path, issue = self.stats.first[name]
+            kind, action = ISSUE_TYPES[name], self.stats.action(name)
+            table.add_row(kind.title, f"{self.stats.found[name]:,}", action, f"{path}: {issue.detail}", kind.advice)
         return table
+
+
+def write_page(folder: Path, sentence: str, note: str, sections: Sequence[Section]) -> None:
+    """Write check.html into `folder`."""
+    with atomic_write(folder / HTML) as unfinished:
+        unfinished.write_text(check_page(sentence, note, sections), encoding="utf-8")
 
 
 def check(
@@ -92,55 +93,59 @@ def check(
     build_store: str | Path | None = None,
     store_size: int | None = None,
     workers: int | None = None,
-    allow_bad: float = ALLOWED,
-    leave_out: Sequence[Choice] = (),
+    allow_bad: float = ALLOW_BAD,
+    leave_out: Sequence[OptionalIssue] = (),
 ) -> Check:
-    """Scan a source once, and write check.csv (a row per finding) and check.html (with thumbnails) into `out`.
+    """Scan a source once, and write check.csv (a row per issue) and check.html (with thumbnails) into `out`.
 
     Args:
-        source: see `read_source`.
+        source: see `limbeck.build_store`.
         out: folder of the two files.
-        fix_into: build a store there of exactly the rows that are used, in the same scan; not if too many are bad.
-        store_size, workers, allow_bad, leave_out: as for `build_store`.
+        build_store: build a store there in the same scan, of exactly the images that are used; not if too many are bad.
+        store_size, workers, allow_bad, leave_out: as for `limbeck.build_store`.
 
     Raises:
-        UserError: the source is missing or of no known kind. Too many bad files raise in `Check.require` only.
+        UserError: the source is missing or not recognized. Too many unreadable images are an error only in
+            `Check.raise_if_unacceptable`.
     """
+    ensure_visible()
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
     store, folder = None if build_store is None else Path(build_store), Path(out)
     check_arguments(store, store_size, workers)
-    rows = read_source(source)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"'{folder}' cannot be made: {error.strerror}") from error
+    images = open_source(source)
+    make_folder(folder)
     with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
-        return _Scan(rows, folder, policy).run(store, store_size or _size(rows, store), workers)
+        size = _size(images, must_exist=store is not None) if store_size is None else store_size
+        return _Scan(images, folder, policy).run(store, size, workers)
 
 
 def check_store(folder: Path) -> list[str]:
-    """Sentences about a store: whether it is whole, and what changed in its source; UserError when it is damaged.
+    """Return sentences about a store: that it is intact, and what has changed in its source since it was built.
 
-    Reads every pixel. A source that is no file or folder here any more is not looked for elsewhere.
+    Reads every pixel. The source is compared only if it is still a file or folder at its path.
+
+    Raises:
+        UserError: the store is damaged.
     """
     store, manifest = Store.open(folder), read_manifest(folder)
     store.verify()
-    whole = f"{store.account()}; every pixel is as it was written"
+    intact = f"{store.summary()}; every pixel is as it was written"
     if manifest.fingerprint is None or not Path(manifest.source).exists():
-        return [whole, f"its source '{manifest.source}' is not here to compare with"]
-    rows = read_source(Path(manifest.source))
-    if rows.fingerprint == manifest.fingerprint:
-        return [whole, f"its source '{manifest.source}' has not changed"]
-    changes = what_changed(read_source_files(folder), rows.files()) or "its files were written again"
-    return [whole, f"its source '{manifest.source}' has changed: {changes}; `limbeck store` builds it again"]
+        return [intact, f"its source '{manifest.source}' is not available for comparison"]
+    source = open_source(Path(manifest.source))
+    if source.fingerprint == manifest.fingerprint:
+        return [intact, f"its source '{manifest.source}' has not changed"]
+    changes = what_changed(read_source_files(folder), source.files()) or "its files were rewritten"
+    rebuild = f"rebuild it with `limbeck store {manifest.source} {folder}`"
+    return [intact, f"its source '{manifest.source}' has changed ({changes}): {rebuild}"]
 
 
-def _size(rows: Rows, store: Path | None) -> int:
-    """The size that a store would have; any will do where nothing can be opened and nothing is to be stored."""
+def _size(source: ImageSource, *, must_exist: bool) -> int:
+    """Return the size that a store would have; any size serves a scan in which no image can be opened."""
     try:
-        return choose_size(rows)
+        return choose_size(source)
     except UserError:
-        if store:
+        if must_exist:
             raise
         return 1
 
@@ -148,58 +153,63 @@ def _size(rows: Rows, store: Path | None) -> int:
 class _Scan:
     """One pass over a source, with its table and its pictures."""
 
-    def __init__(self, rows: Rows, folder: Path, policy: AcceptPolicy) -> None:
-        self.rows, self.folder, self.counts = rows, folder, ScanStats(policy)
-        self.pictures: dict[Name, list[Picture]] = {}
+    def __init__(self, source: ImageSource, folder: Path, policy: AcceptPolicy) -> None:
+        self.source, self.folder, self.stats = source, folder, ScanStats(policy)
+        self.pictures: dict[IssueName, list[Picture]] = {}
 
     def run(self, store: Path | None, size: int, workers: int | None) -> Check:
-        """The scan; the store appears if it is to be and not too many rows are bad."""
-        leave_out = self.counts.policy.leave_out
+        """Scan; build the store if one is wanted and not too many images are unreadable."""
+        policy, digest = self.stats.policy, ContentDigest()
         with (
             atomic_write(self.folder / CSV) as unfinished,
             unfinished.open("w", newline="", encoding="utf-8") as file,
-            StoreWriter(store, self.rows, size, leave_out) if store else nullcontext() as writer,
+            StoreWriter(store, self.source, size, policy.leave_out) if store else nullcontext() as writer,
         ):
             table = csv.writer(file)
-            table.writerow(["path", "used", "finding", "detail"])
-            for row in all_rows(self.rows, size, workers, writer):
-                table.writerows(self._lines(row))
-            table.writerows(self._more_lines(workers or 1))
-            if writer and self.counts.acceptable():
-                writer.finish(self.rows.label_names, len(self.rows.ignored))
-        found = Check(
-            source=self.rows.name,
-            counts=self.counts,
-            ignored=len(self.rows.ignored),
+            table.writerow(["path", "outcome", "issue", "detail"])
+            for chunk in scan_samples(self.source, size, workers, self.stats, writer):
+                for sample in chunk:
+                    table.writerows(self._sample_lines(sample))
+                if writer:
+                    add_to_digest(digest, chunk, policy)
+            table.writerows(self._other_lines(workers or 1))
+            if writer and self.stats.acceptable():
+                writer.finish(make_manifest(self.source, size, self.stats, digest))
+        result = Check(
+            source=self.source.name,
+            stats=self.stats,
+            ignored=len(self.source.ignored),
             folder=self.folder,
-            store=store if self.counts.acceptable() else None,
+            store=store if self.stats.acceptable() else None,
             pictures=self.pictures,
         )
-        found.write_page()
-        return found
+        result.write_page()
+        return result
 
-    def _lines(self, row: Row) -> Iterator[list[str]]:
-        """Count a row, keep its picture, and give its lines of the table."""
-        self.counts.add(row)
-        used = "yes" if row.used(self.counts.policy.leave_out) else "no"
-        for finding in row.issues:
-            self._picture(row.path, finding, row.decoded)
-            yield [printable(row.path), used, finding.kind, finding.detail]
+    def _sample_lines(self, sample: DecodedSample) -> Iterator[list[str]]:
+        """Yield the lines of the table for a sample."""
+        outcome = "used" if sample.used(self.stats.policy.leave_out) else "skipped"
+        for issue in sample.issues:
+            self._add_picture(sample.path, issue, sample)
+            yield [printable(sample.path), outcome, issue.name, issue.detail]
 
-    def _more_lines(self, workers: int) -> Iterator[list[str]]:
-        """Classes that hardly exist, and files that are no images by their names."""
-        for path, finding in self.counts.lonely(self.rows.label_names):
-            self.counts.note(path, finding)
-            self._picture(path, finding)
-            yield [printable(path), "yes", finding.kind, finding.detail]
-        paths = (Path(self.rows.name) / path for path in self.rows.ignored)
-        for path, kind in zip(self.rows.ignored, ordered_map(image_format, paths, workers), strict=True):
-            finding = Issue("nameless", f"a {kind} file") if kind else Issue("ignored", "no image's suffix")
-            self.counts.note(path, finding)
-            self._picture(path, finding)
-            yield [printable(path), "no", finding.kind, finding.detail]
+    def _other_lines(self, workers: int) -> Iterator[list[str]]:
+        """Yield the lines for classes with hardly an image, and for files that are not taken for images."""
+        issues = [(path, "used", issue) for path, issue in self.stats.small_classes(self.source.label_names)]
+        paths = (Path(self.source.name) / path for path in self.source.ignored)
+        for path, kind in zip(self.source.ignored, ordered_map(image_format, paths, workers), strict=True):
+            issue = Issue("no_extension", f"a {kind} file") if kind else Issue("not_an_image", "no image's extension")
+            issues.append((path, "ignored", issue))
+        for path, outcome, issue in issues:
+            self.stats.add_issue(path, issue)
+            self._add_picture(path, issue)
+            yield [printable(path), outcome, issue.name, issue.detail]
 
-    def _picture(self, path: str, finding: Issue, decoded: Decoded | None = None) -> None:
-        kept = self.pictures.setdefault(finding.kind, [])
-        if len(kept) < PICTURES:
-            kept.append(Picture(printable(path), finding.detail, decoded))
+    def _add_picture(self, path: str, issue: Issue, sample: DecodedSample | None = None) -> None:
+        pictures = self.pictures.setdefault(issue.name, [])
+        if len(pictures) >= PICTURES:
+            return
+        image = ""
+        if sample is not None and sample.pixels is not None:
+            image = thumbnail(sample.pixels, sample.width, sample.height)
+        pictures.append(Picture(printable(path), issue.detail, image))

@@ -1,130 +1,145 @@
-"""What was found in a source: counts, the first names of each kind, and the sentences about them."""
+"""Counts of what a scan of a source found, the sentences about them, and when there is too much wrong."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.data.check.examine import Row
-from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES, Issue, Name, refusal
+from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES, Action, Issue, IssueName, skip_reason
+from limbeck.data.decoded_sample import DecodedSample
 
-ALLOWED = 0.05  # share of rows that may be bad: more is a mistake in the data rather than bad luck
+ALLOW_BAD = 0.05  # share of images that may be unreadable: more is a mistake in the data rather than bad luck
 
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptPolicy:
-    """Which rows are used, and how many bad ones are accepted."""
+    """Which images are used, and how many unreadable ones are accepted."""
 
     leave_out: tuple[str, ...] = ()
-    """Kinds of findings (`issues.OPTIONAL_ISSUES`) whose rows are not used, though they could be."""
-    allow_bad: float = ALLOWED
-    """Share of the rows that may be unreadable."""
+    """Issues (`issues.OPTIONAL_ISSUES`) whose images are skipped, though they could be used."""
+    allow_bad: float = ALLOW_BAD
+    """Share of the images that may be unreadable."""
 
     def __post_init__(self) -> None:
-        for kind in self.leave_out:
-            if kind not in OPTIONAL_ISSUES:
+        for name in self.leave_out:
+            if name not in OPTIONAL_ISSUES:
                 raise UserError(
-                    f"'{kind}' cannot be left out{did_you_mean(kind, OPTIONAL_ISSUES)}: choose among {', '.join(OPTIONAL_ISSUES)}"
+                    f"'{name}' cannot be left out{did_you_mean(name, OPTIONAL_ISSUES)}: "
+                    f"choose from {', '.join(OPTIONAL_ISSUES)}",
+                    code="unknown-issue",
                 )
         if not 0 <= self.allow_bad <= 1:
-            raise UserError(f"{self.allow_bad} is no share of bad rows: allow one from 0 to 1, such as 0.2")
-
-    def accepts(self, bad: int, rows: int) -> bool:
-        """Whether so many bad rows are not too many."""
-        return bad <= self.allow_bad * rows
-
-    def judge(self, bad: int, rows: int, source: str, example: str = "") -> None:
-        """UserError when more of the rows are bad than are allowed."""
-        if not self.accepts(bad, rows):
             raise UserError(
-                f"{bad:,} of the {rows:,} images of '{source}' cannot be read, more than the "
-                f"{100 * self.allow_bad:.3g} % that is allowed{example}: `limbeck check` lists them, "
-                f"--allow-bad {rounded_up(bad / rows):g} takes the others"
+                f"--allow-bad {self.allow_bad} is not a share: give a number from 0 to 1, such as 0.2",
+                code="bad-share",
+            )
+
+    def accepts(self, bad: int, total: int) -> bool:
+        """Return whether so many of the images may be unreadable."""
+        return bad <= self.allow_bad * total
+
+    def raise_if_too_many_bad(self, bad: int, total: int, source: str, example: str = "") -> None:
+        """Raise UserError where more of the images are unreadable than the policy accepts."""
+        if not self.accepts(bad, total):
+            raise UserError(
+                f"{bad:,} of the {total:,} images of '{source}' cannot be read, and at most "
+                f"{100 * self.allow_bad:.3g} % may be{example}: list them with `limbeck check`, or accept them with "
+                f"--allow-bad {round_up(bad / total):g}",
+                code="too-many-bad-images",
             )
 
 
 @dataclass
 class ScanStats:
-    """Counts over the rows of a source."""
+    """Counts over the samples of a source."""
 
     policy: AcceptPolicy
-    rows: int = 0
+    total: int = 0
     used: int = 0
-    refused: Counter[Name] = field(default_factory=Counter)
-    """Rows that are not used, by the finding that decided."""
-    found: Counter[Name] = field(default_factory=Counter)
-    """Rows by finding; a row may have several."""
-    first: dict[Name, tuple[str, Issue]] = field(default_factory=dict)
-    """The first row of each kind."""
+    skipped: Counter[IssueName] = field(default_factory=Counter)
+    """Samples that are skipped, by the issue that decides."""
+    found: Counter[IssueName] = field(default_factory=Counter)
+    """Files by issue; a file may have several."""
+    first: dict[IssueName, tuple[str, Issue]] = field(default_factory=dict)
+    """The first file with each issue."""
     classes: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """Label -> rows used, and the path of the last one."""
+    """Label -> number of used samples, and the path of the last one."""
 
-    def add(self, row: Row) -> None:
-        """Count one more row."""
-        self.rows += 1
-        for finding in row.issues:
-            self.note(row.path, finding)
-        if refusing := refusal(row.issues, self.policy.leave_out):
-            self.refused[refusing.kind] += 1
+    def add(self, sample: DecodedSample) -> None:
+        """Count one more sample."""
+        self.total += 1
+        for issue in sample.issues:
+            self.add_issue(sample.path, issue)
+        if reason := skip_reason(sample.issues, self.policy.leave_out):
+            self.skipped[reason.name] += 1
             return
         self.used += 1
-        if row.label >= 0:
-            self.classes[row.label] = (self.classes.get(row.label, (0, ""))[0] + 1, row.path)
+        if sample.label >= 0:
+            self.classes[sample.label] = (self.classes.get(sample.label, (0, ""))[0] + 1, sample.path)
 
-    def note(self, path: str, finding: Issue) -> None:
-        """Count a finding, also of what is no row."""
-        self.found[finding.kind] += 1
-        self.first.setdefault(finding.kind, (path, finding))
+    def add_issue(self, path: str, issue: Issue) -> None:
+        """Count an issue, also of a file that is not a sample."""
+        self.found[issue.name] += 1
+        self.first.setdefault(issue.name, (path, issue))
 
-    def uses(self, kind: Name) -> bool:
-        """Whether files with this finding are used."""
-        return ISSUE_TYPES[kind].action == "used" and kind not in self.policy.leave_out
+    def action(self, name: IssueName) -> Action:
+        """Return what becomes of the files with this issue."""
+        return "skipped" if name in self.policy.leave_out else ISSUE_TYPES[name].action
 
-    def kinds(self) -> list[Name]:
-        """The kinds of findings there are: first those whose files are not used, the bad ones before the others."""
-        return sorted(self.found, key=lambda kind: (self.uses(kind), ISSUE_TYPES[kind].action == "ignored"))
-
-    def acceptable(self) -> bool:
-        """Whether there are images, and not too many bad ones among them."""
-        return self.used > 0 and self.policy.accepts(self.bad, self.rows)
+    def by_harm(self) -> list[IssueName]:
+        """Return the issues that were found, the most harmful first."""
+        return [name for name in ISSUE_TYPES if self.found[name]]
 
     @property
     def bad(self) -> int:
-        """Rows that nobody could use."""
-        return sum(count for kind, count in self.refused.items() if ISSUE_TYPES[kind].action == "bad")
+        """Samples that nobody could use."""
+        return sum(count for name, count in self.skipped.items() if ISSUE_TYPES[name].action == "skipped")
 
-    def lonely(self, names: Sequence[str]) -> list[tuple[str, Issue]]:
-        """Classes with a single row, under its path, and classes with none, under their own name."""
+    def small_classes(self, label_names: Sequence[str]) -> list[tuple[str, Issue]]:
+        """Return classes with one used image, under its path, and classes without any, under their names."""
         single = ((label, path) for label, (count, path) in sorted(self.classes.items()) if count == 1)
-        one = [(path, Issue("alone", f"the only image of '{named(label, names)}'")) for label, path in single]
-        missing = (name for label, name in enumerate(names) if label not in self.classes)
-        return one + [(name, Issue("alone", "no image of this class can be used")) for name in missing]
+        one = [
+            (path, Issue("singleton_class", f"the only image of '{label_name(label, label_names)}'"))
+            for label, path in single
+        ]
+        missing = (name for label, name in enumerate(label_names) if label not in self.classes)
+        return one + [(name, Issue("singleton_class", "no image of this class can be used")) for name in missing]
 
-    def why_not(self) -> str:
-        """`"3 not used (2 empty, 1 truncated)"`, or nothing."""
-        kinds = ", ".join(f"{count:,} {ISSUE_TYPES[kind].title}" for kind, count in self.refused.most_common())
-        return f"{self.refused.total():,} not used ({kinds})" if kinds else ""
+    def describe_skipped(self) -> str:
+        """Return `"3 skipped (empty: 2, truncated: 1)"`, or an empty string."""
+        counts = describe_counts({name: self.skipped[name] for name in ISSUE_TYPES})
+        return f"{self.skipped.total():,} skipped ({counts})" if counts else ""
 
-    def judge(self, source: str) -> None:
-        """UserError when no row can be used, or more of them are bad than the policy allows."""
+    def acceptable(self) -> bool:
+        """Return whether there are images, and not too many unreadable ones among them."""
+        return self.used > 0 and self.policy.accepts(self.bad, self.total)
+
+    def raise_if_unacceptable(self, source: str) -> None:
+        """Raise UserError where no image can be used, or more are unreadable than the policy accepts."""
         if not self.used:
-            raise self.no_image(source)
-        self.policy.judge(self.bad, self.rows, source, self._example())
+            raise self.no_image_error(source)
+        self.policy.raise_if_too_many_bad(self.bad, self.total, source, self._example())
 
-    def no_image(self, source: str) -> UserError:
-        """The error of a source without one image."""
-        return UserError(f"'{source}' holds no image that can be used{self._example() or ': there is no row'}")
+    def no_image_error(self, source: str) -> UserError:
+        """Return the error for a source without one image."""
+        reason = self._example() or (": all images are left out" if self.total else ": it is empty")
+        return UserError(f"'{source}' holds no image that can be used{reason}", code="no-usable-image")
 
     def _example(self) -> str:
-        bad = [first for kind, first in self.first.items() if ISSUE_TYPES[kind].action == "bad"]
-        return f" (the first: {bad[0][0]}: {bad[0][1].detail})" if bad else ""
+        bad = [self.first[name] for name in self.by_harm() if ISSUE_TYPES[name].action == "skipped"]
+        return f" (for example {bad[0][0]}: {bad[0][1].detail})" if bad else ""
 
 
-def rounded_up(share: float) -> float:
-    """To two digits, upwards."""
+def describe_counts(counts: Mapping[IssueName, int]) -> str:
+    """Return `"empty: 2, truncated: 1"` for counts above 0."""
+    return ", ".join(f"{ISSUE_TYPES[name].title}: {count:,}" for name, count in counts.items() if count)
+
+
+def round_up(share: float) -> float:
+    """Round up to two digits."""
     return min(1.0, int(share * 100 + 1) / 100)
 
 
-def named(label: int, names: Sequence[str]) -> str:
-    """The name of a label."""
+def label_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a label, or its number."""
     return names[label] if label < len(names) else str(label)

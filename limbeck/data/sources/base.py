@@ -1,41 +1,65 @@
-"""What every kind of source is turned into: rows to decode, in an order that never changes."""
+"""What every kind of source becomes, and what a module declares to be one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from limbeck.data.check.issues import Issue
 from limbeck.data.decode import Content
 from limbeck.data.fingerprint import FileState
 
-SAMPLE = 256  # rows looked at to choose the size of a store
+SAMPLE_SIZE = 256  # samples that the size of a store is chosen from
 
 
-class Item(NamedTuple):
-    """One row before decoding: where it came from, what is there, its label (-1: none), what its place is odd for."""
+class Sample(NamedTuple):
+    """One sample before decoding."""
 
-    path: str
+    path: str  # where it comes from, for people
     content: Content
-    label: int = -1
-    issues: tuple[Issue, ...] = ()
+    label: int = -1  # -1: none
+    issues: tuple[Issue, ...] = ()  # of its place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """A source of images. `items` starts from the first row at each call."""
+class ImageSource:
+    """Samples in an order that never changes."""
 
     name: str
-    items: Callable[[], Iterator[Item]]
-    count: int | None  # None where only reading to the end would tell
+    samples: Callable[[], Iterator[Sample]]
+    """Starts from the first sample at each call."""
+    count: int | None
+    """Number of samples; None where only reading to the end would tell."""
     label_names: list[str] = field(default_factory=list)
-    ignored: Sequence[str] = ()  # paths of files that are not images, by their names
-    fingerprint: str | None = None  # changes when the source does; None where nothing but reading it all would tell
-    files: Callable[[], Iterator[FileState]] = lambda: iter(())  # what the fingerprint is made of
-    spread: Callable[[int], Iterator[Item]] | None = None  # every n-th item, where skipping the others costs little
+    ignored: Sequence[str] = ()
+    """Paths of files that are not taken for images, by their names."""
+    fingerprint: str | None = None
+    """Changes when the source does; None where only reading everything would tell."""
+    files: Callable[[], Iterator[FileState]] = lambda: iter(())
+    """States of the files that the fingerprint is made of."""
+    every_nth: Callable[[int], Iterator[Sample]] | None = None
+    """Every n-th sample, for sources where skipping the others is cheap."""
 
-    def sample(self) -> Iterator[Item]:
-        """About `SAMPLE` items: spread over the whole source where that is cheap, else the first ones."""
-        if self.spread is not None and self.count is not None:
-            return self.spread(max(1, self.count // SAMPLE))
-        return islice(self.items(), SAMPLE)
+    def preview(self) -> Iterator[Sample]:
+        """Return about `SAMPLE_SIZE` samples: from the whole source where that is cheap, else the first ones."""
+        if self.every_nth is not None and self.count is not None:
+            return self.every_nth(max(1, self.count // SAMPLE_SIZE))
+        return islice(self.samples(), SAMPLE_SIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceType:
+    """A kind of source: the files, folders, names or Python objects that it recognizes, and how it opens them."""
+
+    description: str
+    """Completes the sentence "give ..." of an error message."""
+    suffixes: tuple[str, ...] = ()
+    """Suffixes of the files that `open_files` reads, in lower case."""
+    open_files: Callable[[Sequence[Path], str], ImageSource] | None = None
+    """Opens files of these suffixes, in the order given, under a name."""
+    several_files: bool = True
+    """Whether several files can be one source; a folder without images is then searched for them, too."""
+    accepts: Callable[[Any], bool] = lambda value: False
+    """Whether `open_value` opens a folder (a Path), a Python object, or a string that is not an existing path."""
+    open_value: Callable[[Any], ImageSource] | None = None

@@ -1,4 +1,4 @@
-"""Images in a folder, with or without one sub-folder per class."""
+"""Images in a folder, with or without one subfolder per class."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
-from limbeck.data.sources.base import Item, Rows
+from limbeck.data.sources.base import ImageSource, Sample, SourceType
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -17,68 +17,71 @@ SUFFIXES = frozenset((
     ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".ico", ".qoi",
 ))
 # fmt: on
-STRAY = (Issue("stray", "at the root, beside sub-folders with images"),)
+ROOT_IMAGE = (Issue("root_image", "at the root, next to subfolders with images"),)
+SOURCE = SourceType(description="a folder of images")
+"""The default for every folder that no other kind of source accepts."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is to be decoded: an image's suffix in any case, and not hidden."""
+    """Return whether a file is to be decoded: it has an image's suffix, in any case, and is not hidden."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def folder_rows(folder: Path) -> Rows:
-    """Every image below `folder`, in the order of the names.
+def open_folder(folder: Path) -> ImageSource:
+    """Return every image below `folder`, in the order of the names; there may be none.
 
-    The first-level sub-folder is the class when all images lie in one and there are at least two. Links are followed
-    and every directory is read once, so that cycles end. Hidden directories are left out. The images may be none.
+    The first-level subfolder is the class if all images are in one and there are at least two. Links are followed and
+    every directory is read once, so that cycles end. Hidden directories are left out.
     """
     classes: set[str] = set()
     ignored: list[str] = []
-    images, rooted, state = 0, False, ""
+    count, has_root_images, state = 0, False, ""
     for path in walk(folder):
         if not is_image(os.path.basename(path)):
             ignored.append(path)
             continue
         top, below, _ = path.partition(os.sep)
-        rooted = rooted or not below
+        has_root_images = has_root_images or not below
         classes.update([top] if below else [])
         state = fingerprint([state, state_fingerprint([file_state(folder / path, path)])])
-        images += 1
-    several = len(classes) > 1
-    names = sorted(classes) if several and not rooted else []
-    items = partial(folder_items, folder, {name: label for label, name in enumerate(names)}, several)
-    return Rows(
+        count += 1
+    has_classes = len(classes) > 1
+    names = sorted(classes) if has_classes and not has_root_images else []
+    samples = partial(folder_samples, folder, {name: label for label, name in enumerate(names)}, has_classes)
+    return ImageSource(
         name=str(folder),
-        items=items,
-        count=images,
+        samples=samples,
+        count=count,
         label_names=names,
         ignored=ignored,
         fingerprint=state,
-        files=lambda: (file_state(item.content, item.path) for item in items() if isinstance(item.content, Path)),
-        spread=lambda step: islice(items(), 0, None, step),
+        files=lambda: (file_state(s.content, s.path) for s in samples() if isinstance(s.content, Path)),
+        every_nth=lambda step: islice(samples(), 0, None, step),
     )
 
 
-def folder_items(folder: Path, labels: dict[str, int], several: bool) -> Iterator[Item]:
-    """Images below `folder` with the label of their first-level sub-folder; at the root beside `several`, a stray."""
+def folder_samples(folder: Path, labels: dict[str, int], has_classes: bool) -> Iterator[Sample]:
+    """Yield the images below `folder` with the label of their first-level subfolder."""
     for path in walk(folder):
         if is_image(os.path.basename(path)):
             top, below, _ = path.partition(os.sep)
-            yield Item(path, folder / path, labels.get(top, -1), STRAY if several and not below else ())
+            issues = ROOT_IMAGE if has_classes and not below else ()
+            yield Sample(path, folder / path, labels.get(top, -1), issues)
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """Paths of all files below `folder`, relative to it and sorted by name; links followed, no directory twice."""
-    seen: set[tuple[int, int]] = set()
+    """Yield the paths of all files below `folder`, relative to it and sorted by name, no directory twice."""
+    visited: set[tuple[int, int]] = set()
 
     def below(directory: Path, prefix: str) -> Iterator[str]:
         state = directory.stat()
-        if (state.st_dev, state.st_ino) in seen:
+        if (state.st_dev, state.st_ino) in visited:
             return
-        seen.add((state.st_dev, state.st_ino))
+        visited.add((state.st_dev, state.st_ino))
         with os.scandir(directory) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
-            # a link to itself raises in entry.is_dir, and is False in os.path
+            # for a link to itself, entry.is_dir raises an error and os.path.isdir returns False
             is_link = entry.is_symlink()
             if os.path.isdir(entry.path) if is_link else entry.is_dir():
                 if not entry.name.startswith("."):
@@ -89,4 +92,7 @@ def walk(folder: Path) -> Iterator[str]:
     try:
         yield from below(folder, "")
     except PermissionError as error:
-        raise UserError(f"the folder '{error.filename}' cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"the folder '{error.filename}' cannot be read: {error.strerror}; change its permissions",
+            code="not-readable",
+        ) from error

@@ -1,99 +1,119 @@
-"""From whatever the user names to rows of images."""
+"""Open whatever the user names: find the kind of source that recognizes it."""
 
+import importlib
 import os
-import re
+import pkgutil
 from collections.abc import Sequence
+from functools import cache
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.data.sources.arrays import MapDataset, array_file_rows, array_rows, dataset_rows
-from limbeck.data.sources.base import Rows
-from limbeck.data.sources.folder import folder_rows, is_image
-from limbeck.data.sources.parquet import hub_rows, parquet_rows
-from limbeck.data.sources.webdataset import shard_rows
+from limbeck.core.text import plural
+from limbeck.data import sources
+from limbeck.data.sources.base import ImageSource, SourceType
+from limbeck.data.sources.dataset import MapDataset
+from limbeck.data.sources.folder import is_image, open_folder
 from limbeck.data.store.layout import is_store
 
 Source = str | Path | Sequence[str | Path] | NDArray[Any] | tuple[NDArray[Any], ArrayLike] | MapDataset
 
-KINDS = "a folder of images, .parquet, .tar, .npz or .npy files, or 'owner/name' on the Hugging Face hub"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w\[\]%:+-]+)?")
+
+@cache
+def source_types() -> dict[str, SourceType]:
+    """Return every kind of source by the name of its module, in alphabetical order."""
+    names = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+    modules = {name: importlib.import_module(f"{sources.__name__}.{name}") for name in names}
+    return {name: module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}
 
 
-def read_source(source: Source) -> Rows:
-    """Rows of any kind of source. Raises UserError when it is missing, empty or of no known kind.
+def open_source(source: Source) -> ImageSource:
+    """Return the samples of any kind of source.
 
-    * a folder: images below it, else all its parquet files, else all its tar files
-    * .parquet files, .tar files (WebDataset), one .npz or .npy file; several as a list or as a pattern ('train-*.tar')
-    * a name on the Hugging Face hub, 'owner/name' or 'owner/name:split', when there is no such path
-    * images [N H W] or [N H W C], (images, labels), or a map-style data set
+    * a folder: the images below it, or else its files of one other kind
+    * a file, or several as a list or as a pattern ('train-*.tar')
+    * what another kind of source accepts: an array, a data set, a name on the Hugging Face hub
+
+    Raises:
+        UserError: the source is missing, empty, or not recognized.
     """
     if isinstance(source, str | Path):
-        return read_path(source)
-    if isinstance(source, np.ndarray):
-        return array_rows(source, None, "array")
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray):
-        return array_rows(source[0], source[1], "array")
+        return _open_path(source)
     if isinstance(source, list | tuple) and source and all(isinstance(file, str | Path) for file in source):
-        return read_files([Path(file) for file in source], name=" ".join(map(str, source)))
-    if isinstance(source, MapDataset) and not isinstance(source, dict | bytes):
-        return dataset_rows(source)
-    raise UserError(f"a {type(source).__name__} is no known source of images: give {KINDS}, arrays or a data set")
+        return _open_files([Path(file) for file in source], name=" ".join(map(str, source)))
+    if (found := _open_value(source)) is not None:
+        return found
+    raise UserError(f"a {type(source).__name__} is not a source of images: give {_options()}", code="unknown-source")
 
 
-def read_path(source: str | Path) -> Rows:
-    """Rows of a folder, a file, a pattern or, when there is none of these, a hub name."""
+def _open_path(source: str | Path) -> ImageSource:
+    """Open a folder, a file, a pattern or, where there is none of these, a name that another source accepts."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return read_folder(path)
+        return _open_folder(path)
     if path.exists():
-        return read_files([path], name=str(path))
+        return _open_files([path], name=str(path))
     if files := sorted(glob(str(path))):
-        return read_files([Path(file) for file in files], name=str(path))
-    known = path.suffix.lower() in READERS or is_image(path.name)
-    here = path.parent.is_dir()  # then a name of two parts is a slip, and not for the network
-    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not known and not here:
-        return hub_rows(source)
-    similar = did_you_mean(path.name, os.listdir(path.parent)) if here else ""
-    raise UserError(f"'{source}' does not exist{similar}: give {KINDS}")
+        return _open_files([Path(file) for file in files], name=str(path))
+    looks_like_a_file = path.suffix.lower() in _type_by_suffix() or is_image(path.name)
+    if not looks_like_a_file and (found := _open_value(source)) is not None:
+        return found
+    similar = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+    raise UserError(f"'{source}' does not exist{similar}: give {_options()}", code="source-missing")
 
 
-def read_folder(folder: Path) -> Rows:
-    """Images below a folder, else its parquet files, else its shards."""
+def _open_folder(folder: Path) -> ImageSource:
     if is_store(folder):
-        raise UserError(f"'{folder}' is a store already: open it as it is, or build again from its source")
-    rows = folder_rows(folder)
-    if rows.count:
-        return rows
-    for suffix in (".parquet", ".tar"):
-        if files := sorted(folder.rglob(f"*{suffix}")):
-            return READERS[suffix](files, str(folder))
-    if rows.ignored:
-        raise UserError(f"'{folder}' holds no image: none of its {len(rows.ignored):,} files is one by its suffix")
-    raise UserError(f"'{folder}' is empty: a source is {KINDS}")
+        raise UserError(
+            f"'{folder}' is a store already: use it as it is, or build another one from its source",
+            code="already-a-store",
+        )
+    if (found := _open_value(folder)) is not None:
+        return found
+    images = open_folder(folder)
+    if images.count:
+        return images
+    for kind in source_types().values():
+        files = sorted(file for suffix in kind.suffixes for file in folder.rglob(f"*{suffix}"))
+        if files and kind.open_files and kind.several_files:
+            return kind.open_files(files, str(folder))
+    if images.ignored:
+        raise UserError(
+            f"'{folder}' holds no image, only {plural(len(images.ignored), 'file')} with other suffixes, such as "
+            f"{Path(images.ignored[0]).suffix or images.ignored[0]}",
+            code="no-images",
+        )
+    raise UserError(f"'{folder}' is empty: give {_options()}", code="no-images")
 
 
-def read_files(files: Sequence[Path], name: str) -> Rows:
-    """Rows of files of one kind."""
+def _open_files(files: Sequence[Path], name: str) -> ImageSource:
     for file in files:
         if not file.is_file():
-            raise UserError(f"'{file}' is not a file that exists")
-    suffixes = {file.suffix.lower() for file in files}
-    suffix = suffixes.pop()
-    if suffixes or suffix not in READERS:
-        raise UserError(f"'{name}' is no known source of images: give {KINDS}")
-    return READERS[suffix](files, name)
+            raise UserError(f"'{file}' is not an existing file", code="source-missing")
+    kinds = {_type_by_suffix().get(file.suffix.lower()) for file in files}
+    kind = kinds.pop()
+    if kinds or kind is None or kind.open_files is None:
+        raise UserError(f"'{name}' is not a source of images: give {_options()}", code="unknown-source")
+    if len(files) > 1 and not kind.several_files:
+        raise UserError(f"'{name}' matches {len(files)} files: give one {files[0].suffix} file", code="several-files")
+    return kind.open_files(files, name)
 
 
-def one_array_file(files: Sequence[Path], name: str) -> Rows:
-    """Rows of a single array file; UserError when there are several."""
-    if len(files) > 1:
-        raise UserError(f"'{name}' names {len(files)} array files: give one at a time")
-    return array_file_rows(files[0])
+def _open_value(value: Any) -> ImageSource | None:
+    for kind in source_types().values():
+        if kind.open_value is not None and kind.accepts(value):
+            return kind.open_value(value)
+    return None
 
 
-READERS = {".parquet": parquet_rows, ".tar": shard_rows, ".npz": one_array_file, ".npy": one_array_file}
+def _type_by_suffix() -> dict[str, SourceType]:
+    return {suffix: kind for kind in source_types().values() for suffix in kind.suffixes}
+
+
+def _options() -> str:
+    kinds = {"folder": source_types()["folder"]} | source_types()
+    *first, last = (kind.description for kind in kinds.values())
+    return f"{', '.join(first)} or {last}"

@@ -1,112 +1,158 @@
-"""From the rows of a source to a store."""
+"""Build a store from the samples of a source."""
 
-import sys
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress_bar
-from limbeck.data.check.examine import Row, examine, examined, quiet_pillow, remember
-from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES
-from limbeck.data.check.stats import AcceptPolicy, ScanStats
+from limbeck.core.text import plural
+from limbeck.data.check.issues import OPTIONAL_ISSUES
+from limbeck.data.check.stats import AcceptPolicy, ScanStats, describe_counts
 from limbeck.data.decode import UndecodableError, original_size
+from limbeck.data.decoded_sample import DecodedSample, decode_sample, decode_samples, quiet_pillow, remember
 from limbeck.data.fingerprint import what_changed
-from limbeck.data.sources.base import SAMPLE, Item, Rows
-from limbeck.data.store.layout import SKIPPED, is_store, read_manifest, read_source_files
+from limbeck.data.sources.base import SAMPLE_SIZE, ImageSource, Sample
+from limbeck.data.store.layout import (
+    SKIPPED,
+    ContentDigest,
+    Manifest,
+    is_store,
+    name_labels,
+    read_manifest,
+    read_source_files,
+)
 from limbeck.data.store.writer import StoreWriter
 
+logger = logging.getLogger(__name__)
 
-def write_store(rows: Rows, out: Path, size: int | None, workers: int | None, policy: AcceptPolicy) -> None:
-    """Decode all rows into a store folder at `out` and say on stderr, in one line, what became of them.
 
-    Rows keep the order of the source, whatever `workers` is. A build of the same source that was interrupted is gone on
-    with. Raises UserError when no row can be used, more are bad than `policy` allows, or `out` is something else than a
-    store; then no store appears.
+def write_store(source: ImageSource, out: Path, size: int, workers: int | None, policy: AcceptPolicy) -> None:
+    """Decode all samples into a store folder at `out` and log, in one line, what became of them.
+
+    Rows have the order of the source, whatever `workers` is. An interrupted build of the same source is continued.
+
+    Raises:
+        UserError: no image can be used, more are unreadable than `policy` accepts, or `out` is something else than a
+            store; then no store appears.
     """
-    check_arguments(out, size, workers)
-    report_changes(out, rows)
-    counts = ScanStats(policy)
-    with quiet_pillow(), StoreWriter(out, rows, size or choose_size(rows), policy.leave_out) as writer:
-        for row in all_rows(rows, writer.size, workers, writer):
-            counts.add(row)
-        counts.judge(rows.name)
-        writer.finish(rows.label_names, len(rows.ignored))
-    print(summary(counts, rows, out, writer.size), file=sys.stderr)
+    report_changes(out, source)
+    stats, digest = ScanStats(policy), ContentDigest()
+    with quiet_pillow(), StoreWriter(out, source, size, policy.leave_out) as writer:
+        for chunk in scan_samples(source, size, workers, stats, writer):
+            add_to_digest(digest, chunk, policy)
+        stats.raise_if_unacceptable(source.name)
+        writer.finish(make_manifest(source, size, stats, digest))
+    logger.info(build_summary(stats, source, out, size))
 
 
-def all_rows(rows: Rows, size: int, workers: int | None, writer: StoreWriter | None) -> Iterator[Row]:
-    """Every row of the source, examined, with a progress bar; a writer gives those that it has, and gets the others."""
-    seen: dict[str, str] = {}
+def scan_samples(
+    source: ImageSource, size: int, workers: int | None, stats: ScanStats, writer: StoreWriter | None
+) -> Iterator[list[DecodedSample]]:
+    """Decode and count all samples under a progress bar; yield them in chunks.
+
+    A writer provides the samples that an interrupted build has done, and receives all others.
+    """
+    with progress_bar(source.count, unit="images") as bar:
+        for chunk in _resumed_and_decoded(source, size, workers, writer):
+            for sample in chunk:
+                stats.add(sample)
+            bar.advance(len(chunk))
+            yield chunk
+
+
+def _resumed_and_decoded(
+    source: ImageSource, size: int, workers: int | None, writer: StoreWriter | None
+) -> Iterator[list[DecodedSample]]:
+    first_paths: dict[str, str] = {}
     done = 0
-    with progress_bar(rows.count, unit="images") as bar:
-        for kept in writer.kept() if writer else ():
-            for row in kept:
-                remember(row, seen)
-            done += len(kept)
-            bar.advance(len(kept))
-            yield from kept
-        for fresh in examined(rows, size, workers, seen, skip=done):
-            if writer:
-                writer.append(fresh)
-            bar.advance(len(fresh))
-            yield from fresh
+    for chunk in writer.resume() if writer else ():
+        for sample in chunk:
+            remember(sample, first_paths)
+        done += len(chunk)
+        yield chunk
+    for chunk in decode_samples(source, size, workers, first_paths, skip=done):
+        if writer:
+            writer.append(chunk)
+        yield chunk
+
+
+def add_to_digest(digest: ContentDigest, samples: Sequence[DecodedSample], policy: AcceptPolicy) -> None:
+    """Add the samples that go into a store to the digest of its content."""
+    used = [sample for sample in samples if sample.used(policy.leave_out)]
+    pixels = [sample.pixels for sample in used if sample.pixels is not None]
+    if pixels:
+        labels = [max(sample.label, -1) for sample in used]
+        digest.update(np.stack(pixels), labels, [sample.width for sample in used], [sample.height for sample in used])
+
+
+def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: ContentDigest) -> Manifest:
+    """Return the manifest of a store of all samples that were counted; UserError for a label without a name."""
+    names = name_labels(max(stats.classes, default=-1), source.label_names)
+    return Manifest(
+        images=stats.used,
+        skipped=stats.skipped.total(),
+        ignored=len(source.ignored),
+        size=size,
+        label_names=tuple(names),
+        digest=digest.hexdigest(names),
+        source=source.name,
+        fingerprint=source.fingerprint,
+    )
 
 
 def check_arguments(out: Path | None, size: int | None, workers: int | None) -> None:
-    """UserError when the output would overwrite something else, or a number makes no sense."""
+    """Raise UserError where the output would overwrite something else, or a number is out of range."""
     if size is not None and size < 1:
-        raise UserError(f"a store of size {size} cannot hold an image: give the side in pixels, 1 or more")
+        raise UserError(f"a store cannot have images of {size} pixels: give a side of 1 or more", code="bad-store-size")
     if workers is not None and workers < 1:
-        raise UserError(f"{workers} workers cannot decode: give 1 or more")
+        raise UserError(f"{workers} workers cannot decode images: give 1 or more", code="bad-workers")
     if out and out.exists() and not is_store(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"'{out}' exists and is not a store: choose another path or remove it")
+        raise UserError(f"'{out}' exists and is not a store: choose another path, or remove it", code="not-a-store")
 
 
-def report_changes(out: Path, rows: Rows) -> None:
-    """One line on stderr where `out` is a store of the same source as it was before."""
+def report_changes(out: Path, source: ImageSource) -> None:
+    """Log what changed where `out` is a store of the same source in an earlier state."""
     if not is_store(out):
         return
-    with suppress(UserError):  # a broken store is replaced like any other
+    with suppress(UserError):  # a damaged store is replaced like any other
         manifest = read_manifest(out)
-        if manifest.source == rows.name and manifest.fingerprint != rows.fingerprint:
-            changes = what_changed(read_source_files(out), rows.files())
-            print(f"'{rows.name}' has changed since '{out}' was built{changes and ': ' + changes}", file=sys.stderr)
+        if manifest.source == source.name and manifest.fingerprint != source.fingerprint:
+            changes = what_changed(read_source_files(out), source.files())
+            logger.info("'%s' has changed since '%s' was built%s", source.name, out, changes and f": {changes}")
 
 
-def choose_size(rows: Rows) -> int:
-    """The median short side of a sample of the images when that is at most 128, else 256."""
-    for items in (rows.sample(), rows.items()):  # all rows only if the whole sample was broken
-        if sides := list(islice(short_sides(items), SAMPLE)):
+def choose_size(source: ImageSource) -> int:
+    """Return the median short side of a sample of the images if that is at most 128, else 256."""
+    for samples in (source.preview(), source.samples()):  # all of them only if the whole sample is broken
+        if sides := list(islice(short_sides(samples), SAMPLE_SIZE)):
             typical = int(median(sides))
             return typical if typical <= 128 else 256
-    counts = ScanStats(AcceptPolicy())
-    for item in islice(rows.items(), 1):
-        counts.add(examine(item, size=1))
-    raise counts.no_image(rows.name)
+    stats = ScanStats(AcceptPolicy())
+    for sample in islice(source.samples(), 1):
+        stats.add(decode_sample(sample, size=1))
+    raise stats.no_image_error(source.name)
 
 
-def short_sides(items: Iterable[Item]) -> Iterator[int]:
-    """The shorter side in pixels of every item that can be opened."""
-    for item in items:
+def short_sides(samples: Iterable[Sample]) -> Iterator[int]:
+    """Yield the shorter side in pixels of every image that can be opened."""
+    for sample in samples:
         with suppress(UndecodableError):
-            yield min(original_size(item.content))
+            yield min(original_size(sample.content))
 
 
-def summary(counts: ScanStats, rows: Rows, out: Path, size: int) -> str:
-    """Where every row went, in one line."""
-    parts = [f"{counts.used:,} images stored at {size} x {size} in {out}"]
-    if why_not := counts.why_not():
-        parts.append(f"{why_not}, listed in {out / SKIPPED}")
-    if rows.ignored:
-        parts.append(f"{len(rows.ignored):,} ignored (not images by their names)")
-    odd = [
-        f"{counts.found[kind]:,} {ISSUE_TYPES[kind].title}"
-        for kind in OPTIONAL_ISSUES
-        if counts.found[kind] and counts.uses(kind)
-    ]
-    if odd:
-        parts.append(f"worth a look with `limbeck check`: {', '.join(odd)}")
+def build_summary(stats: ScanStats, source: ImageSource, out: Path, size: int) -> str:
+    """Return one line that accounts for every file."""
+    parts = [f"{plural(stats.used, 'image')} stored at {size} x {size} in {out}"]
+    if skipped := stats.describe_skipped():
+        parts.append(f"{skipped}, listed in {out / SKIPPED}")
+    if source.ignored:
+        parts.append(f"{plural(len(source.ignored), 'other file')} ignored")
+    if counts := describe_counts({name: stats.found[name] for name in OPTIONAL_ISSUES if stats.action(name) == "used"}):
+        parts.append(f"see `limbeck check` for {counts}")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""From a source to its store: built where it is to be, or built once in a cache and opened from then on."""
+"""Get the store of a source: built at a given place, or built once in a cache and opened from then on."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import wait_for_lock
-from limbeck.data.check.issues import Choice
-from limbeck.data.check.stats import ALLOWED, AcceptPolicy
+from limbeck.core.logs import ensure_visible
+from limbeck.data.check.issues import OptionalIssue
+from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
-from limbeck.data.sources.base import Rows
-from limbeck.data.sources.open import Source, read_source
-from limbeck.data.store.build import write_store
+from limbeck.data.sources.base import ImageSource
+from limbeck.data.sources.open import Source, open_source
+from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.store import Store
 
@@ -22,77 +23,90 @@ def build_store(
     *,
     store_size: int | None = None,
     workers: int | None = None,
-    allow_bad: float = ALLOWED,
-    leave_out: Sequence[Choice] = (),
+    allow_bad: float = ALLOW_BAD,
+    leave_out: Sequence[OptionalIssue] = (),
 ) -> Store:
-    """Decode every image of `source` into a new store folder `out`, which appears only when it is whole.
+    """Decode every image of `source` into a new store folder `out`, which appears only when it is complete.
 
-    Rows that are not used are listed in `skipped.csv`. A store at `out` is replaced, anything else refused. A build
-    that was killed goes on where it was when it is started again, from the same files and with the same arguments.
+    Skipped images are listed in `skipped.csv`. A store at `out` is replaced, anything else is refused. A build that was
+    killed continues when it is started again from the same files and with the same arguments.
 
     Args:
-        source: see `read_source`.
+        source: a folder, files, arrays, a data set ... (see docs/data.md).
         out: the folder.
-        store_size: side in pixels to which images are squeezed; None: the median short side when that is at most 128, else
-            256.
+        store_size: side in pixels to which images are resized; None: the median short side if that is at most 128,
+            else 256.
         workers: decoding threads; None: one per core.
-        allow_bad: share of the rows that may be unreadable.
-        leave_out: findings (see `limbeck.check`) whose rows are not used either.
+        allow_bad: share of the images that may be unreadable.
+        leave_out: issues (see `limbeck.check`) whose images are skipped, too.
 
     Raises:
-        UserError: the source is missing, empty, of no known kind, without image, or has too many bad ones.
+        UserError: the source is missing, empty, not recognized, without images, or has too many unreadable ones.
     """
-    policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    rows = read_source(source)
-    with wait_for_lock(Path(out)):
-        write_store(rows, Path(out), store_size, workers, policy)
-    return Store.open(out)
+    ensure_visible()
+    policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), Path(out)
+    check_arguments(folder, store_size, workers)
+    images = open_source(source)
+    with wait_for_lock(folder):
+        size = choose_size(images) if store_size is None else store_size
+        write_store(images, folder, size, workers, policy)
+    return Store.open(folder)
 
 
 def open_store(
-    source: Source, cache: str | Path | None = None, store_size: int | None = None, allow_bad: float = ALLOWED
+    source: Source, cache: str | Path | None = None, store_size: int | None = None, allow_bad: float = ALLOW_BAD
 ) -> Store:
-    """The store of `source`: a store folder is opened; anything else is built once in the folder `cache` and reused.
+    """Return the store of `source`: a store folder is opened; anything else is built once in a cache and reused.
 
-    It is built again when files of the source came, went or changed. Arrays and data sets in Python have no such mark
-    and are built each time. `cache` is ~/.cache/limbeck when not given. Of several processes one builds and the others
-    wait. `allow_bad` is the share of rows that may be unreadable, also where the store was built before.
+    The store is built again when files of the source were added, removed or changed. Arrays and data sets in Python
+    have no fingerprint and are built each time. Of several processes, one builds and the others wait.
+
+    Args:
+        source: a store, or see `build_store`.
+        cache: folder of the stores; None: ~/.cache/limbeck.
+        store_size: see `build_store`.
+        allow_bad: share of the images that may be unreadable, also where the store was built before.
 
     Raises:
-        UserError: as `build_store`, or no store of that size.
+        UserError: as `build_store`, or the store has another size.
     """
+    ensure_visible()
     if isinstance(source, str | Path) and is_store(Path(source)):
-        return sized(Store.open(source), store_size)
+        return check_size(Store.open(source), store_size)
     policy = AcceptPolicy(allow_bad=allow_bad)
-    rows = read_source(source)
-    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(rows, store_size)
+    check_arguments(None, store_size, None)
+    images = open_source(source)
+    size = choose_size(images) if store_size is None else store_size
+    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(images, size)
     with wait_for_lock(out):
-        if not is_current(out, rows):
-            write_store(rows, out, store_size, workers=None, policy=policy)
+        if not is_current(out, images):
+            write_store(images, out, size, workers=None, policy=policy)
     store = Store.open(out)
-    policy.judge(store.skipped, store.skipped + len(store), rows.name)  # it may have been built for a laxer one
+    # it may have been built under a laxer policy
+    policy.raise_if_too_many_bad(store.skipped, store.skipped + len(store), images.name)
     return store
 
 
-def sized(store: Store, size: int | None) -> Store:
-    """The store; UserError when another size was asked for."""
+def check_size(store: Store, size: int | None) -> Store:
+    """Return the store; raise UserError where another size is wanted."""
     if size not in (None, store.size):
         raise UserError(
-            f"the store '{store.path}' holds images of {store.size} pixels, not {size}: build one of that size"
+            f"the store '{store.path}' holds images of {store.size} pixels, not {size}: build one of that size",
+            code="other-store-size",
         )
     return store
 
 
-def cache_name(rows: Rows, size: int | None) -> str:
-    """A readable folder name that tells sources and sizes apart."""
-    key = fingerprint([str(Path(rows.name).absolute()), str(size)])[:8]
-    return f"{Path(rows.name).stem}-{size or 'auto'}-{key}"
+def cache_name(source: ImageSource, size: int) -> str:
+    """Return a readable folder name that differs between sources and between sizes of the stored images."""
+    key = fingerprint([str(Path(source.name).absolute()), str(size)])[:8]
+    return f"{Path(source.name).stem}-{size}-{key}"
 
 
-def is_current(folder: Path, rows: Rows) -> bool:
-    """Whether `folder` is a sound store of these rows as they are now."""
-    if rows.fingerprint is None or not is_store(folder):
+def is_current(folder: Path, source: ImageSource) -> bool:
+    """Return whether `folder` is a store of this source in its present state."""
+    if source.fingerprint is None or not is_store(folder):
         return False
     with suppress(UserError):
-        return read_manifest(folder).fingerprint == rows.fingerprint
+        return read_manifest(folder).fingerprint == source.fingerprint
     return False

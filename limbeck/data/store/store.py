@@ -1,4 +1,4 @@
-"""A store: N images of one size as one memory map, with their labels and original sizes."""
+"""A store: N images of one size in one memory map, with their labels and original sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.text import plural
 from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
@@ -27,7 +28,7 @@ from limbeck.data.store.layout import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Store:
-    """N images, read-only. On a disk it is the folder that `build_store` writes."""
+    """N images, read-only, in memory or in a folder that `build_store` wrote."""
 
     images: Pixels  # [N S S 3], a memory map when opened from a folder
     labels: NDArray[np.int64]  # [N], -1 where there is none
@@ -43,22 +44,22 @@ class Store:
 
     @property
     def size(self) -> int:
-        """S, the side of the stored images in pixels."""
+        """Return S, the side of the stored images in pixels."""
         return self.images.shape[1]
 
-    def account(self) -> str:
-        """How many rows of the source are here, and how many are not and where that is said."""
-        left = f", {self.skipped:,} not used: see {self.path / SKIPPED}" if self.skipped and self.path else ""
-        return f"{len(self):,} images of {self.size} x {self.size} in {self.path or 'memory'}{left}"
+    def summary(self) -> str:
+        """Return a sentence with the number of images, their size, and how many images of the source were skipped."""
+        skipped = f", {self.skipped:,} skipped (see {self.path / SKIPPED})" if self.skipped and self.path else ""
+        return f"{plural(len(self), 'image')} of {self.size} x {self.size} in {self.path or 'memory'}{skipped}"
 
     @property
-    def labelled(self) -> bool:
-        """Whether every row has a label."""
+    def labeled(self) -> bool:
+        """Return whether every image has a label."""
         return len(self) > 0 and bool(self.labels.min() >= 0)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a store folder; UserError when it is none, of another version, or not what its manifest says."""
+        """Open a store folder; UserError where it is not one, of another version, or not what its manifest says."""
         folder = Path(path)
         manifest = read_manifest(folder)
         images, index = read_images(folder, manifest), read_index(folder, manifest)
@@ -77,21 +78,24 @@ class Store:
     def from_arrays(
         cls, images: Pixels, labels: ArrayLike | None = None, label_names: Sequence[str] | None = None
     ) -> Self:
-        """A store in memory, of uint8 images [N H W] (grey) or [N H W C] with C = 1, 3 or 4.
+        """Return a store in memory, of uint8 images [N H W] (gray) or [N H W C] with C = 1, 3 or 4.
 
-        Images that are not square are squeezed to their short side. Without names, labels are named '0', '1' ...
+        Images that are not square are resized to their short side. Without names, labels are named '0', '1' ...
         """
         check_images(images)
         count, height, width = images.shape[:3]
         if height == width and images.shape[3:] == (3,):
             pixels = images
         else:
-            from limbeck.data.decode import decode  # reading what was built needs no decoder
+            from limbeck.data.decode import decode  # here, because reading a store needs no decoder
 
             pixels = np.stack([decode(image, min(height, width)).pixels for image in images])
         rows = label_array(np.full(count, -1) if labels is None else np.asarray(labels))
         if rows.shape != (count,):
-            raise UserError(f"{count} images came with labels of shape {rows.shape}: one label per image is needed")
+            raise UserError(
+                f"{plural(count, 'image')} came with labels of shape {rows.shape}: give one label per image",
+                code="bad-labels",
+            )
         names = name_labels(int(rows.max()), label_names or [])
         widths, heights = np.full(count, width, np.int32), np.full(count, height, np.int32)
         digest = ContentDigest()
@@ -106,32 +110,33 @@ class Store:
         )
 
     def verify(self) -> None:
-        """Read every pixel and compare with the digest of the manifest; UserError when they differ."""
+        """Read every pixel and compare with the digest of the manifest; UserError where they differ."""
         digest = ContentDigest()
         for start in range(0, len(self), 1024):
             rows = slice(start, start + 1024)
             digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
         if digest.hexdigest(self.label_names) != self.digest:
-            raise damaged(self.path or Path("memory"), f"the content is not that of digest {self.digest}")
+            raise damaged(self.path or Path("memory"), f"its content does not have the digest {self.digest}")
 
 
 def check_images(images: Pixels) -> None:
-    """UserError unless images are uint8 [N H W] or [N H W C], with at least one of them."""
+    """Raise UserError unless images are uint8 [N H W] or [N H W C], with at least one of them."""
     shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
     if images.dtype != np.uint8 or not shaped or images.size == 0:
         raise UserError(
             f"images are {images.dtype} of shape {images.shape}: "
-            "uint8 [N H W] or [N H W C] with 1, 3 or 4 channels are needed"
+            "uint8 [N H W] or [N H W C] with 1, 3 or 4 channels are needed",
+            code="bad-image-shape",
         )
 
 
 def damaged(folder: Path, why: str) -> UserError:
-    """The error of a store whose files disagree."""
-    return UserError(f"the store '{folder}' is damaged ({why}): delete it and build it again")
+    """Return the error for a store with files that contradict each other."""
+    return UserError(f"the store '{folder}' is damaged ({why}): delete it and build it again", code="damaged-store")
 
 
 def read_images(folder: Path, manifest: Manifest) -> Pixels:
-    """The pixels of a store, mapped; UserError when they are not what the manifest says."""
+    """Map the pixels of a store; UserError where they are not what the manifest says."""
     expected = (manifest.images, manifest.size, manifest.size, 3)
     try:
         images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
@@ -143,7 +148,7 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
 
 
 def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
-    """The columns of the index; UserError when they are not what a store of this manifest has."""
+    """Return the columns of the index; UserError where they do not fit the manifest."""
     try:
         table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -1,1 +1,1 @@
-"""Is a run well? Readings of a few images, rules about them, and what watches a run."""
+"""Health of a run without labels: readings on a few images, checks of them, and a monitor that warns and stops."""

@@ -1,83 +1,87 @@
-"""Watches the health of a run: warns, stops it in time, and keeps the last healthy checkpoint."""
+"""Monitor the health of a run: warn, stop it in time, and preserve the last healthy checkpoint."""
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import CHECKPOINT, HEALTH, HEALTHY
 from limbeck.train.health.read import HealthReader
-from limbeck.train.health.rules import Finding, Reading, all_is_well, collapsed, diagnose
-from limbeck.train.log import Log
+from limbeck.train.health.rules import HealthIssue, HealthReading, collapsed, diagnose, healthy_summary
+
+logger = logging.getLogger(__name__)
 
 
 class HealthMonitor:
-    """Of one run, in the process that writes.
+    """Monitors one run, in the one process that writes.
 
     Args:
-        examiner: takes the readings.
-        run: folder of the run; readings of an earlier part are taken from its log.
-        judged: steps before the first reading that counts; networks start close to a collapse, and warm up.
-        log: where to say what is wrong.
+        reader: takes the readings.
+        run: folder of the run.
+        warmup_steps: steps before the first reading that counts; networks start close to a collapse, and warm up.
+        rows: rows of metrics.csv from an earlier part of the run.
     """
 
-    def __init__(self, examiner: HealthReader, run: Path, judged: int, log: Log) -> None:
-        self.examiner, self.run, self.judged, self.log = examiner, run, judged, log
-        self.readings: list[Reading] = [row for row in log.rows() if "embedding_rank" in row and row["step"] >= judged]
-        self._found = self._diagnose(self.readings)
+    def __init__(
+        self, reader: HealthReader, run: Path, warmup_steps: int, rows: Sequence[dict[str, float]] = ()
+    ) -> None:
+        self.reader, self.run, self.warmup_steps = reader, run, warmup_steps
+        counted = [row for row in rows if "embedding_rank" in row and row["step"] >= warmup_steps]
+        self.readings: list[HealthReading] = list(counted)
+        self._issues = self._diagnose()
 
     def read(self, step: int, row: Mapping[str, float]) -> dict[str, float]:
-        """A reading after `step` steps, for the log; says what is wrong that was not before."""
-        numbers = self.examiner.read()
-        if step >= self.judged:
-            self.readings.append({"step": step, **row, **numbers})
-            known = {finding.name for finding in self._found}
-            self._found = self._diagnose(self.readings)
-            for finding in self._found:
-                if finding.name not in known:
-                    self.log.say(f"warning: {finding.sentence}")
-        return numbers
+        """Take a reading after `step` steps, for metrics.csv; warn of issues that were not there before."""
+        values = self.reader.read()
+        if step >= self.warmup_steps:
+            self.readings.append({"step": step, **row, **values})
+            known = {issue.name for issue in self._issues}
+            self._issues = self._diagnose()
+            for issue in self._issues:
+                if issue.name not in known:
+                    logger.warning(issue.message)
+        return values
 
-    def collapse(self) -> str | None:
-        """Why the run has to end, if it has to; the checkpoint is then the last healthy one."""
-        fatal = next((finding for finding in self._found if finding.stops), None)
+    def stop_reason(self) -> str | None:
+        """Return why the run must end, if it must; the checkpoint is then the last healthy one."""
+        fatal = next((issue for issue in self._issues if issue.stops_run), None)
         if fatal is None:
             return None
         if (self.run / HEALTHY).exists():
             os.replace(self.run / HEALTHY, self.run / CHECKPOINT)
-        self._write()
+        self._write_verdict()
         return (
-            f"{fatal.sentence}. Stopped; {self.run / CHECKPOINT} is the last healthy one, and "
-            f"`limbeck resume {self.run} --no-stop-on-collapse` goes on from there regardless"
+            f"{fatal.message}. The run is stopped, and {self.run / CHECKPOINT} is the last healthy checkpoint; "
+            f"`limbeck resume {self.run} --no-stop-on-collapse` continues from there in any case"
         )
 
-    def keep(self, step: int) -> None:
-        """Before a checkpoint is written: that of a collapsed run must not replace the last healthy one."""
-        if step < self.judged or not collapsed(self._now(step)):
+    def before_checkpoint(self, step: int) -> None:
+        """Preserve the last healthy checkpoint, which that of a collapsed run is about to replace."""
+        if step < self.warmup_steps or not collapsed(self._current(step)):
             (self.run / HEALTHY).unlink(missing_ok=True)
         elif not (self.run / HEALTHY).exists():
             with atomic_write(self.run / HEALTHY) as path:
                 shutil.copyfile(self.run / CHECKPOINT, path)
 
-    def _now(self, step: int) -> Reading:
+    def summarize(self) -> None:
+        """Log the verdict at the end of the run, and write it to health.json."""
+        logger.info(self._write_verdict())
+
+    def _current(self, step: int) -> HealthReading:
         known = self.readings and self.readings[-1]["step"] == step
-        return self.readings[-1] if known else self.examiner.read()
+        return self.readings[-1] if known else self.reader.read()
 
-    def conclude(self) -> None:
-        """Says at the end of a run how it went."""
-        self.log.say(self._write())
+    def _diagnose(self) -> list[HealthIssue]:
+        return diagnose(self.readings, self.reader.max_rank, self.reader.method.collapse_hint)
 
-    def _diagnose(self, readings: list[Reading]) -> list[Finding]:
-        return diagnose(readings, self.examiner.of, self.examiner.method.collapse_hint)
-
-    def _write(self) -> str:
-        """Writes health.json, and returns its sentence."""
-        wrong = " ".join(f"{finding.sentence}." for finding in self._found)
-        sentence = wrong or all_is_well(self.readings, self.examiner.of)
+    def _write_verdict(self) -> str:
+        issues = " ".join(f"{issue.message}." for issue in self._issues)
+        sentence = issues or healthy_summary(self.readings, self.reader.max_rank)
         last = self.readings[-1]
-        found = {"healthy": not wrong and not collapsed(last), "step": last["step"], "sentence": sentence}
+        verdict = {"healthy": not issues and not collapsed(last), "step": last["step"], "sentence": sentence}
         with atomic_write(self.run / HEALTH) as path:
-            path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
         return sentence

@@ -1,6 +1,6 @@
-"""Readings of health from a few fixed images; they change nothing that training depends on.
+"""Health readings from a few fixed images; they change nothing that training depends on.
 
-Networks answer in evaluation mode, and no random number is drawn.
+The networks run in evaluation mode, and no random number is drawn.
 """
 
 import math
@@ -10,85 +10,84 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.data.loader import Loader
 from limbeck.methods.base import Method
-from limbeck.metrics.representation import deviation, effective_rank, positive_alignment, uniformity
-from limbeck.train.eval_callback import evaluating
+from limbeck.metrics.representation import effective_rank, normalized_std, positive_alignment, uniformity
+from limbeck.models.eval_mode import eval_mode
+from limbeck.train.loading import BatchLoader
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-MOST, FEWEST = 256, 32  # images: between these one step's number, so that a reading costs less than a step
-CONSTANT = 0.01  # a unit is dead where its deviation over images is below this share of its layer's RMS
+MAX_IMAGES, MIN_IMAGES = 256, 32  # between these as many as in a step, so that a reading costs less than a step
+CONSTANT = 0.01  # a unit is dead if its standard deviation over images is below this fraction of its layer's RMS
 
 
 class HealthReader:
     """Reads the health of a method, from the same images in the same views every time.
 
     Args:
-        method: in whatever mode; every module is left in the one it had.
-        loader: where the images come from; the first two views of each are looked at, a single one twice.
-        fabric: whose precision the networks run in.
+        method: in any mode; every module is left in the mode it had.
+        loader: where the images come from; of each, the first two views are used, or a single one twice.
+        fabric: gives the precision of the networks.
     """
 
-    def __init__(self, method: Method, loader: Loader, fabric: "Fabric") -> None:
+    def __init__(self, method: Method, loader: BatchLoader, fabric: "Fabric") -> None:
         self.method, self.loader, self.fabric = method, loader, fabric
-        count = min(MOST, max(FEWEST, loader.batch_size), len(loader.store))
-        at_once = loader.batch_size // loader.world_size // loader.accumulate_steps  # as a forward of training
-        self.parts = np.array_split(np.linspace(0, len(loader.store) - 1, count).astype(np.int64), -(-count // at_once))
-        self.of = 0
-        """The highest rank that embeddings of so many images, of their width, can have; known after a reading."""
+        count = min(max(MIN_IMAGES, loader.batch_size), MAX_IMAGES, len(loader.store))
+        forward_batch = loader.batch_size // loader.world_size // loader.accumulate_steps
+        rows = np.linspace(0, len(loader.store) - 1, count).astype(np.int64)
+        self.parts = np.array_split(rows, -(-count // forward_batch))
+        self.max_rank = 0
+        """The highest effective rank that so many embeddings of their width can have; known after a reading."""
 
     def read(self) -> dict[str, float]:
-        """The numbers of docs/health.md, by column; waits for the device."""
-        with evaluating(self.method):
-            looks = (self.loader.fixed_batch(rows).views for rows in self.parts)
-            seen = [self._look(views[0], views[:2][-1]) for views in looks]
-            weights = nn.utils.get_total_norm(self.method.encoder().parameters())
-        parts = {name: torch.cat([part[name] for part in seen]).float() for name in seen[0]}
-        first, second = parts.pop("first"), parts.pop("second")
-        self.of = min(first.shape)
-        found = {}
-        if "teacher" in parts:
-            found["ema_distance"] = _distance(parts.pop("student"), parts.pop("teacher"))
-        layers = list(parts.values())
-        found |= {
+        """Return the numbers of docs/health.md, by column of metrics.csv; waits for the device."""
+        with eval_mode(self.method):
+            views = (self.loader.fixed_batch(rows).views for rows in self.parts)
+            outputs = [self._forward(pair[0], pair[:2][-1]) for pair in views]
+            weight_norm = nn.utils.get_total_norm(self.method.encoder().parameters())
+        joined = {name: torch.cat([output[name] for output in outputs]).float() for name in outputs[0]}
+        first, second = joined.pop("first"), joined.pop("second")
+        self.max_rank = min(first.shape)
+        values = {}
+        if "ema" in joined:
+            values["ema_distance"] = _distance(joined.pop("backbone"), joined.pop("ema"))
+        layers = list(joined.values())
+        values |= {
             "effective_rank": _rank(layers[-1]),
             "embedding_rank": _rank(first),
-            "deviation": deviation(first),
+            "embedding_std": normalized_std(first),
             "alignment": _distance(first, second),
             "uniformity": uniformity(first),
-            "dead_units": _dead(layers),
-            "weight_norm": weights,
+            "dead_units": _dead_fraction(layers),
+            "weight_norm": weight_norm,
         }
-        return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
 
-    def _look(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        """Embeddings of two views, features of student and teacher if there is one, and the encoder's layers in turn.
-
-        Each [B D].
-        """
+    def _forward(self, first: Tensor, second: Tensor) -> dict[str, Float[Tensor, "B _"]]:
+        """Return the embeddings of two views, the features of backbone and EMA encoder (if any), and every layer's."""
         method, encoder, target = self.method, self.method.encoder(), self.method.target_encoder()
         with self.fabric.autocast():
-            found = {"first": method.embed(first), "second": method.embed(second)}
+            outputs = {"first": method.embed(first), "second": method.embed(second)}
             if target is not None:
-                found |= {"student": method.backbone(first).final, "teacher": target(first).final}
-            return found | {f"layer{tap}": values for tap, values in encoder(first, encoder.taps).taps.items()}
+                outputs |= {"backbone": method.backbone(first).final, "ema": target(first).final}
+            return outputs | {f"layer{tap}": values for tap, values in encoder(first, encoder.taps).taps.items()}
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared distance of L2-normalised rows [N D], from 0 to 4."""
+def _distance(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
+    """Return the mean squared distance of L2-normalized rows, from 0 to 4."""
     return positive_alignment(F.normalize(a, dim=-1), F.normalize(b, dim=-1))
 
 
-def _rank(a: Tensor) -> Tensor:
-    """Effective rank, or not-a-number where the decomposition would fail for want of finite numbers."""
+def _rank(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
+    """Return the effective rank, or not-a-number if values that are not finite would break the decomposition."""
     return effective_rank(a) if bool(a.isfinite().all()) else a.new_tensor(math.nan)
 
 
-def _dead(layers: Sequence[Tensor]) -> Tensor:
-    """Share of the units of all layers [N D_l] that answer alike to every image."""
+def _dead_fraction(layers: Sequence[Float[Tensor, "N _"]]) -> Float[Tensor, ""]:
+    """Return the fraction of the units of all layers whose output is the same for every image."""
     dead = [a.std(dim=0) <= CONSTANT * a.square().mean().sqrt() for a in layers]
     return torch.cat(dead).float().mean()

@@ -1,4 +1,4 @@
-"""Health without labels: from which numbers on somebody should know, what to say then, and when to stop.
+"""Checks of health readings: from which value on somebody should know, what to say then, and when to stop the run.
 
 docs/health.md gives the reason for each threshold.
 """
@@ -6,100 +6,107 @@ docs/health.md gives the reason for each threshold.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-LEAST_RANK, LEAST_DEVIATION = 3.0, 0.1  # of the embeddings
-MOST_DEAD = 0.5  # share of the units
-FARTHEST = 1.0  # teacher from student: a mean cosine of 1/2
-LEAST_GRADIENT = 1e-6
+MIN_RANK, MIN_STD = 3.0, 0.1  # of the embeddings
+MAX_DEAD_UNITS = 0.5  # fraction of the units
+MAX_EMA_DISTANCE = 1.0  # squared distance of normalized features: a mean cosine of 1/2
+MIN_GRAD_NORM = 1e-6
 PATIENCE = 3  # readings in a row before a run is stopped
 
-Reading = Mapping[str, float]
+HealthReading = Mapping[str, float]
 """A row of metrics.csv that has `step`, `grad_norm` and the columns of `HealthReader.read`."""
 
 
-def collapsed(now: Reading) -> bool:
-    """Whether the embeddings of a reading are all alike, or few directions; so are those that are not numbers."""
-    return not (now["embedding_rank"] >= LEAST_RANK and now["deviation"] >= LEAST_DEVIATION)
+def collapsed(reading: HealthReading) -> bool:
+    """Return whether the embeddings are a single point or span few directions, or are not numbers."""
+    return not (reading["embedding_rank"] >= MIN_RANK and reading["embedding_std"] >= MIN_STD)
 
 
 class HealthCheck(NamedTuple):
-    """Something that can be wrong."""
+    """A failure mode that a health reading can show, with its message and its remedy."""
 
     name: str
-    shows: Callable[[Reading, Reading], bool]
-    """Whether a reading, the second argument being the first of the run, has it. Not-a-number always has."""
-    says: str
+    condition: Callable[[HealthReading, HealthReading], bool]
+    """Whether a reading shows it, given also the first reading of the run. It holds for values that are not numbers."""
+    message: str
     advice: str
-    stops: bool = False
+    stops_run: bool = False
 
 
 HEALTH_CHECKS = (
     HealthCheck(
-        "collapsing",
+        "representation collapse",
         lambda now, first: collapsed(now),
-        "effective rank {embedding_rank:.1f} of {of} since step {since:,}; embeddings deviate by {deviation:.3f} "
-        "(0: all are alike, 1: they point everywhere)",
+        "effective rank {embedding_rank:.1f} of at most {max_rank} and standard deviation {embedding_std:.3f} of the "
+        "embeddings (0: all are equal, 1: evenly spread) since step {since:,}",
         "{collapse_hint}",
-        stops=True,
+        stops_run=True,
     ),
     HealthCheck(
-        "standing still",
+        "frozen weights",
         lambda now, first: now["step"] > first["step"] and now["weight_norm"] == first["weight_norm"],
-        "the weights of the encoder have not moved since step {since:,}",
-        "a learning rate above 0, or a teacher's momentum below 1",
+        "the weights of the encoder have not changed since step {since:,}",
+        "a learning rate above 0, or a momentum of the EMA encoder below 1",
     ),
     HealthCheck(
-        "no gradient",
-        lambda now, first: not now["grad_norm"] >= LEAST_GRADIENT,
+        "vanishing gradient",
+        lambda now, first: not now["grad_norm"] >= MIN_GRAD_NORM,
         "the norm of the gradient is {grad_norm:.1e} since step {since:,}",
-        "a larger learning rate or another temperature, and look whether the loss still falls",
+        "a larger learning rate or another temperature, and check whether the loss still falls",
     ),
     HealthCheck(
         "dead units",
-        lambda now, first: not now["dead_units"] <= MOST_DEAD,
-        "{dead_units:.0%} of the encoder's units answer alike to every image since step {since:,}",
+        lambda now, first: not now["dead_units"] <= MAX_DEAD_UNITS,
+        "{dead_units:.0%} of the encoder's units have the same output for every image since step {since:,}",
         "a lower learning rate or less weight decay",
     ),
     HealthCheck(
-        "teacher and student apart",
-        lambda now, first: not now.get("ema_distance", 0.0) <= FARTHEST,
-        "the squared distance of their features is {ema_distance:.2f} of at most 4 since step {since:,}",
-        "a lower momentum of the teacher or a lower learning rate",
+        "EMA divergence",
+        lambda now, first: not now.get("ema_distance", 0.0) <= MAX_EMA_DISTANCE,
+        "the mean squared distance between features of the encoder and of the EMA encoder is {ema_distance:.2f} "
+        "of at most 4 since step {since:,}",
+        "a lower momentum of the EMA encoder or a lower learning rate",
     ),
 )
 
 
-class Finding(NamedTuple):
-    """A sign that the last reading shows."""
+class HealthIssue(NamedTuple):
+    """A failure mode that the last reading shows."""
 
     name: str
-    sentence: str
-    stops: bool
+    message: str
+    stops_run: bool
 
 
-def diagnose(readings: Sequence[Reading], of: int, collapse_hint: str) -> list[Finding]:
-    """What the last of the readings shows; `of` is the highest rank possible. Nothing without a reading.
+def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: str) -> list[HealthIssue]:
+    """Return what the last reading shows; nothing without a reading.
 
-    A single one tells no collapse: networks start close to it, and there is none yet that they came from.
+    A single reading cannot show a collapse: networks start close to one, and nothing tells yet where they came from.
+
+    Args:
+        readings: those of the run, in order.
+        max_rank: the highest effective rank that the embeddings can have.
+        collapse_hint: what the method advises against a collapse.
     """
-    found = []
-    for sign in HEALTH_CHECKS:
+    issues = []
+    for check in HEALTH_CHECKS:
         streak = 0
-        while streak < len(readings) and sign.shows(readings[-1 - streak], readings[0]):
+        while streak < len(readings) and check.condition(readings[-1 - streak], readings[0]):
             streak += 1
-        if streak and not (sign.stops and len(readings) == 1):
+        if streak and not (check.stops_run and len(readings) == 1):
             since = int(readings[-streak]["step"])
-            words = {**readings[-1], "of": of, "since": since, "collapse_hint": collapse_hint}
-            sentence = f"{sign.name}: {sign.says}; try: {sign.advice}".format(**words)
-            found.append(Finding(sign.name, sentence, sign.stops and streak >= PATIENCE))
-    return found
+            values = {**readings[-1], "max_rank": max_rank, "since": since, "collapse_hint": collapse_hint}
+            message = f"{check.name}: {check.message}; try: {check.advice}".format(**values)
+            issues.append(HealthIssue(check.name, message, check.stops_run and streak >= PATIENCE))
+    return issues
 
 
-def all_is_well(readings: Sequence[Reading], of: int) -> str:
-    """The sentence of a run whose last reading shows no sign."""
+def healthy_summary(readings: Sequence[HealthReading], max_rank: int) -> str:
+    """Return the sentence for a run whose last reading shows no issue."""
     last = readings[-1]
-    verdict = "too short to judge" if collapsed(last) else "healthy"
-    times = "once" if len(readings) == 1 else f"{len(readings)} times"
+    verdict = "too short to diagnose" if collapsed(last) else "healthy"
+    count = "1 reading" if len(readings) == 1 else f"{len(readings)} readings"
     return (
-        f"{verdict}: effective rank {last['embedding_rank']:.1f} of {of}, deviation {last['deviation']:.2f}, "
-        f"{last['dead_units']:.0%} dead units at the end; read {times} since the warm-up"
+        f"{verdict}: effective rank {last['embedding_rank']:.1f} of at most {max_rank} and standard deviation "
+        f"{last['embedding_std']:.2f} of the embeddings, {last['dead_units']:.0%} dead units at the end "
+        f"({count} since the warm-up)"
     )

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.core.errors import UserError
-from limbeck.data.check.examine import CHUNK
-from limbeck.data.sources.base import Item, Rows
+from limbeck.data.decoded_sample import CHUNK
+from limbeck.data.sources.base import ImageSource, Sample
 from limbeck.data.store.build import choose_size
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.data.threads import ordered_map
+from tests.helpers.errors import raises
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int] = (9, 7)) -> None:
@@ -25,9 +25,9 @@ def write_images(folder: Path, count: int, size: tuple[int, int] = (9, 7)) -> No
         Image.fromarray(draw.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
 
 
-def rows_of(sizes: list[int]) -> Rows:
-    items = [Item(str(row), np.zeros((side, 2 * side), np.uint8)) for row, side in enumerate(sizes)]
-    return Rows(name="test", items=lambda: iter(items), count=len(items))
+def source_of(sizes: list[int]) -> ImageSource:
+    samples = [Sample(str(row), np.zeros((side, 2 * side), np.uint8)) for row, side in enumerate(sizes)]
+    return ImageSource(name="test", samples=lambda: iter(samples), count=len(samples))
 
 
 def test_the_store_does_not_depend_on_the_workers(tmp_path: Path) -> None:
@@ -67,15 +67,16 @@ def test_an_error_in_a_worker_arrives() -> None:
     ("sizes", "expected"), [([32] * 5 + [500], 32), ([100, 128, 130], 128), ([129] * 3, 256), ([20, 40], 30)]
 )
 def test_the_size_follows_the_median_short_side(sizes: list[int], expected: int) -> None:
-    assert choose_size(rows_of(sizes)) == expected
+    assert choose_size(source_of(sizes)) == expected
 
 
 def test_the_size_comes_from_images_that_can_be_opened() -> None:
-    items = [Item(str(row), b"broken") for row in range(300)] + [Item("300", np.zeros((40, 50), np.uint8))]
-    assert choose_size(Rows(name="test", items=lambda: iter(items), count=301)) == 40
+    samples = [Sample(str(row), b"broken") for row in range(300)] + [Sample("300", np.zeros((40, 50), np.uint8))]
+    assert choose_size(ImageSource(name="test", samples=lambda: iter(samples), count=301)) == 40
 
 
-def test_every_row_is_accounted_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_is_accounted_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
     folder, out = tmp_path / "photos", tmp_path / "store"
     write_images(folder, 60)
     whole = (folder / "000.png").read_bytes()
@@ -83,16 +84,20 @@ def test_every_row_is_accounted_for(tmp_path: Path, capsys: pytest.CaptureFixtur
         (folder / name).write_bytes(data)
     store = build_store(folder, out)
     assert (len(store), store.skipped) == (61, 3)  # d.jpg is a PNG, and is read
-    assert capsys.readouterr().err == (
-        f"61 images stored at 7 x 7 in {out}; 3 not used (1 empty, 1 truncated, 1 unreadable), listed in "
-        f"{out}/skipped.csv; 1 ignored (not images by their names); "
-        "worth a look with `limbeck check`: 1 exact duplicates, 1 wrongly named, 61 tiny\n"
-    )
+    (line,) = caplog.messages
+    for part in (
+        f"61 images stored at 7 x 7 in {out}",
+        "3 skipped (empty: 1, truncated: 1, unreadable: 1)",
+        f"{out}/skipped.csv",
+        "1 other file ignored",
+        "exact duplicate: 1, tiny: 61, wrong extension: 1",
+    ):
+        assert part in line
     with (out / "skipped.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
     assert [row["path"] for row in listed] == ["a.jpg", "b.png", "c.png"]
-    assert listed[0]["reason"] == "empty file"
-    assert "truncated" in listed[1]["reason"]
+    assert [row["issue"] for row in listed] == ["empty", "truncated", "unreadable"]
+    assert "truncated" in listed[1]["detail"]
 
 
 def test_names_that_are_no_text_are_kept_readable(tmp_path: Path) -> None:
@@ -125,11 +130,9 @@ def test_no_image_at_all(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"")
     for size in (None, 8):
-        with pytest.raises(
-            UserError, match=r"photos' holds no image that can be used \(the first: a\.jpg: empty file\)"
-        ):
+        with raises("no-usable-image", folder, "a.jpg"):
             build_store(folder, tmp_path / "store", store_size=size)
-    with pytest.raises(UserError, match="there is no row"):
+    with raises("no-usable-image", "list", "empty"):
         build_store([], tmp_path / "store")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "photos"]
 
@@ -138,7 +141,7 @@ def test_only_a_store_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_images(out, 1)
     for path in (out, out / "000.png"):
-        with pytest.raises(UserError, match="exists and is not a store"):
+        with raises("not-a-store", path):
             build_store(np.zeros((2, 8, 8), np.uint8), path)
     assert (out / "000.png").exists()
     (tmp_path / "empty").mkdir()
@@ -148,7 +151,7 @@ def test_only_a_store_is_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["empty", "out"]
 
 
-@pytest.mark.parametrize(("store_size", "workers"), [(0, None), (8, 0)])
-def test_numbers_that_make_no_sense(tmp_path: Path, store_size: int, workers: int | None) -> None:
-    with pytest.raises(UserError, match=r"\b0 (cannot|workers)"):
+@pytest.mark.parametrize(("store_size", "workers", "code"), [(0, None, "bad-store-size"), (8, 0, "bad-workers")])
+def test_numbers_that_make_no_sense(tmp_path: Path, store_size: int, workers: int | None, code: str) -> None:
+    with raises(code, 0):
         build_store(np.zeros((2, 8, 8), np.uint8), tmp_path / "store", store_size=store_size, workers=workers)

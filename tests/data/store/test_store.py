@@ -2,15 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.core.errors import UserError
 from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
+from tests.helpers.errors import raises
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 1, 0]
@@ -35,7 +37,7 @@ def test_a_store_on_disk_is_the_store_in_memory(folder: Path) -> None:
         assert np.array_equal(left, right)
         assert left.dtype == right.dtype
     assert (memory.digest, memory.label_names, memory.size) == (disk.digest, disk.label_names, disk.size)
-    assert (len(disk), disk.size, disk.label_names, disk.labelled, disk.path) == (5, 8, ["0", "1", "2"], True, folder)
+    assert (len(disk), disk.size, disk.label_names, disk.labeled, disk.path) == (5, 8, ["0", "1", "2"], True, folder)
     disk.verify()
     memory.verify()
 
@@ -75,60 +77,69 @@ def test_arrays_of_any_shape_become_square_and_rgb(shape: tuple[int, ...]) -> No
     assert store.images.shape == (3, 8, 8, 3)
     assert (store.images == 255).all()
     assert (store.heights[0], store.widths[0]) == shape[1:3]
-    assert not store.labelled
+    assert not store.labeled
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "names", "message"),
+    ("images", "labels", "names", "code", "value"),
     [
-        (IMAGES.astype(np.float32), None, None, "float32"),
-        (IMAGES.transpose(0, 3, 1, 2), None, None, r"\(5, 3, 8, 8\)"),
-        (IMAGES[:0], None, None, r"\(0, 8, 8, 3\)"),
-        (IMAGES, [1, 2], None, "5 images came with labels of shape"),
-        (IMAGES, LABELS, ["a", "b"], "label 2 has no name"),
+        (IMAGES.astype(np.float32), None, None, "bad-image-shape", "float32"),
+        (IMAGES.transpose(0, 3, 1, 2), None, None, "bad-image-shape", "(5, 3, 8, 8)"),
+        (IMAGES[:0], None, None, "bad-image-shape", "(0, 8, 8, 3)"),
+        (IMAGES, [1, 2], None, "bad-labels", "(2,)"),
+        (IMAGES, LABELS, ["a", "b"], "label-without-name", 2),
     ],
 )
 def test_arrays_that_are_no_store(
-    images: np.ndarray, labels: list[int] | None, names: list[str] | None, message: str
+    images: np.ndarray, labels: list[int] | None, names: list[str] | None, code: str, value: object
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with raises(code, value):
         Store.from_arrays(images, labels, names)
 
 
 def test_labelled_means_every_row() -> None:
     store = Store.from_arrays(IMAGES, [0, 1, -1, -5, 1])
-    assert not store.labelled
+    assert not store.labeled
     assert store.labels.tolist() == [0, 1, -1, -1, 1]
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a store: it has no manifest"):
+    with raises("not-a-store", tmp_path):
         Store.open(tmp_path)
 
 
 def test_a_store_of_another_version(folder: Path) -> None:
     edit(folder, version=7, source="photos", unheard_of=True)
-    with pytest.raises(UserError, match=r"version 7 and this limbeck reads version 1: .*'limbeck store photos "):
+    with raises("other-store-version", 7, 1, f"limbeck store photos {folder}"):
         Store.open(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 1}'])
-def test_a_broken_manifest(folder: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "not-json"),
+        ("{", "not-json"),
+        ("[]", "damaged-store"),
+        ("{}", "damaged-store"),
+        ('{"version": 1}', "damaged-store"),
+    ],
+)
+def test_a_broken_manifest(folder: Path, text: str, code: str) -> None:
     (folder / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest\.json' .*build the store again"):
+    with raises(code, folder / "manifest.json"):
         Store.open(folder)
 
 
 def test_files_that_disagree_with_the_manifest(folder: Path) -> None:
     edit(folder, images=6)
-    with pytest.raises(UserError, match=r"holds uint8 \(5, 8, 8, 3\), the manifest says uint8 \(6, 8, 8, 3\)"):
+    with raises("damaged-store", "(5, 8, 8, 3)", "(6, 8, 8, 3)"):
         Store.open(folder)
 
 
 def test_an_index_of_another_length(folder: Path, tmp_path: Path) -> None:
     build_store(IMAGES[:3], tmp_path / "short")
     os.replace(tmp_path / "short" / "index.parquet", folder / "index.parquet")
-    with pytest.raises(UserError, match="has 3 rows, the manifest says 5"):
+    with raises("damaged-store", "3 rows", 5):
         Store.open(folder)
 
 
@@ -136,7 +147,7 @@ def test_an_index_of_another_length(folder: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_cut_short(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[:-100])
-    with pytest.raises(UserError, match="is damaged"):
+    with raises("damaged-store", folder):
         Store.open(folder)
 
 
@@ -144,7 +155,7 @@ def test_a_changed_pixel_is_found_by_verify(folder: Path) -> None:
     data = bytearray((folder / "images.npy").read_bytes())
     data[-1] ^= 1
     (folder / "images.npy").write_bytes(data)
-    with pytest.raises(UserError, match="the content is not that of digest"):
+    with raises("damaged-store", folder):
         Store.open(folder).verify()
 
 
@@ -167,12 +178,33 @@ def test_open_store_opens_stores_and_builds_the_rest_once(tmp_path: Path) -> Non
 
 def test_a_store_has_the_size_it_has(folder: Path) -> None:
     assert open_store(folder, store_size=8).size == 8
-    with pytest.raises(UserError, match="holds images of 8 pixels, not 16"):
+    with raises("other-store-size", 8, 16):
         open_store(folder, store_size=16)
-    with pytest.raises(UserError, match="is a store already"):
+    with raises("already-a-store", folder):
         build_store(folder, folder.with_name("other"))
 
 
 def test_arrays_are_built_each_time(tmp_path: Path) -> None:
     assert len(open_store(IMAGES, tmp_path)) == 5
     assert len(open_store(IMAGES[:2], tmp_path)) == 2
+
+
+def test_the_size_that_is_made_names_a_store_and_not_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    """What `pretrain` stores at the size that it chooses, `evaluate` opens by that size."""
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos.mkdir()
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(photos / f"{number}.png")
+    chosen = open_store(photos, cache)
+    assert open_store(photos, cache, store_size=8).path == chosen.path
+    assert open_store(photos, cache, store_size=4).path != chosen.path
+    assert sorted(path.name.split("-")[1] for path in cache.iterdir() if path.is_dir()) == ["4", "8"]
+
+
+def test_reading_a_store_imports_no_decoder() -> None:
+    code = (
+        "import sys; from limbeck.data.store import Store; assert Store.open; "
+        "assert not {'limbeck.data.decode', 'limbeck.data.sources', 'PIL'} & {*sys.modules}; "
+        "from limbeck.data.store import build_store, open_store"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

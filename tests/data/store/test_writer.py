@@ -1,6 +1,5 @@
-"""A build that is killed goes on where it was, to the store of one that was not; of several builders one builds."""
+"""A build that is killed continues to the store of one that was not; of several builders one builds."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.core.errors import UserError
-from limbeck.data.check import examine
+from limbeck.data import decoded_sample
 from limbeck.data.check.stats import AcceptPolicy
+from limbeck.data.decoded_sample import DecodedSample
 from limbeck.data.fingerprint import FileState, what_changed
-from limbeck.data.sources.base import Item, Rows
+from limbeck.data.sources.base import ImageSource, Sample
 from limbeck.data.store import writer
 from limbeck.data.store.build import write_store
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
+from tests.helpers.errors import raises
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
 BROKEN = (3, 50, 97)
@@ -31,20 +31,20 @@ class Killed(BaseException):
     """As sudden as a power cut: nothing in the library catches it."""
 
 
-def source(stop: int | None = None, fingerprint: str = "the same") -> Rows:
-    """100 rows with labels, three of them broken, that end in a kill before row `stop`."""
+def source(stop: int | None = None, fingerprint: str | None = "the same") -> ImageSource:
+    """100 samples with labels, three of them broken, that end in a kill before number `stop`."""
 
-    def items() -> Iterator[Item]:
+    def samples() -> Iterator[Sample]:
         for row in range(100):
             if row == stop:
                 raise Killed
-            yield Item(f"{row}.png", b"broken" if row in BROKEN else PIXELS[row], row % 5)
+            yield Sample(f"{row}.png", b"broken" if row in BROKEN else PIXELS[row], row % 5)
 
-    return Rows(name="photos", items=items, count=100, fingerprint=fingerprint)
+    return ImageSource(name="photos", samples=samples, count=100, fingerprint=fingerprint)
 
 
-def build(out: Path, rows: Rows, **policy: object) -> None:
-    write_store(rows, out, 8, 1, AcceptPolicy(**policy))  # type: ignore[arg-type]
+def build(out: Path, images: ImageSource, leave_out: tuple[str, ...] = (), allow_bad: float = 0.05) -> None:
+    write_store(images, out, 8, 1, AcceptPolicy(leave_out=leave_out, allow_bad=allow_bad))
 
 
 @pytest.fixture
@@ -67,31 +67,31 @@ def same(out: Path, whole: Store) -> bool:
     return store.digest == whole.digest
 
 
-def test_it_goes_on_where_it_was(
-    tmp_path: Path, whole: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_killed_build_continues_where_it_was(
+    tmp_path: Path, whole: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "limbeck")
     out = tmp_path / "store"
     with pytest.raises(Killed):
         build(out, source(stop=70))
     assert not out.exists()
-    assert "decoded images are kept: the same command goes on from there" in capsys.readouterr().err
-    looked: list[str] = []
-    look = examine.examine
+    assert caplog.messages[-1].startswith("31 decoded images")  # of two chunks of 16, one of them broken
+    decoded: list[str] = []
+    decode = decoded_sample.decode_sample
 
-    def watched(item: Item, size: int) -> examine.Row:
-        looked.append(item.path)
-        return look(item, size)
+    def watched(sample: Sample, size: int) -> DecodedSample:
+        decoded.append(sample.path)
+        return decode(sample, size)
 
-    monkeypatch.setattr(examine, "examine", watched)
+    monkeypatch.setattr(decoded_sample, "decode_sample", watched)
     build(out, source())
-    assert 0 < len(looked) < 100
-    assert "0.png" not in looked
+    assert decoded == [f"{row}.png" for row in range(32, 100)]
     assert same(out, whole)
     assert not partial(out).exists()
 
 
 @pytest.mark.parametrize("cut", range(0, 4000, 211))
-def test_it_goes_on_from_whatever_a_kill_left(tmp_path: Path, whole: Store, cut: int) -> None:
+def test_it_continues_from_whatever_a_kill_left(tmp_path: Path, whole: Store, cut: int) -> None:
     """Files cut at any byte, as writes that were lost; pixels may be ahead of the journal, and behind it."""
     out = tmp_path / "store"
     with pytest.raises(Killed):
@@ -114,30 +114,26 @@ def test_bytes_of_a_journal_that_are_none(tmp_path: Path, whole: Store) -> None:
     assert same(out, whole)
 
 
-@pytest.mark.parametrize(
-    ("rows", "policy"), [(source(fingerprint="another"), {}), (source(), {"leave_out": ("duplicate",)})]
-)
-def test_a_build_of_something_else_starts_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: Rows, policy: dict[str, object]
+@pytest.mark.parametrize(("images", "leave_out"), [(source(fingerprint="another"), ()), (source(), ("duplicate",))])
+def test_a_build_of_something_else_starts_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, images: ImageSource, leave_out: tuple[str, ...]
 ) -> None:
     with pytest.raises(Killed):
         build(tmp_path / "store", source(stop=70))
-    capsys.readouterr()
-    build(tmp_path / "store", rows, **policy)
-    assert "was of other images or settings" in capsys.readouterr().err
+    build(tmp_path / "store", images, leave_out=leave_out)
+    assert [record.levelname for record in caplog.records if "starting over" in record.message] == ["WARNING"]
     assert len(Store.open(tmp_path / "store")) == 97
 
 
 def test_arrays_in_memory_leave_nothing(tmp_path: Path) -> None:
-    rows = source(stop=70)
     with pytest.raises(Killed):
-        build(tmp_path / "store", Rows(name="array", items=rows.items, count=100))
+        build(tmp_path / "store", source(stop=70, fingerprint=None))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_many_bad_ones_keep_the_work_and_show_no_store(tmp_path: Path, whole: Store) -> None:
     out = tmp_path / "store"
-    with pytest.raises(UserError, match=r"3 of the 100 .* 1 % .*3\.png: not an image.*--allow-bad 0\.04 takes"):
+    with raises("too-many-bad-images", "3 of the 100", "1 %", "3.png", "--allow-bad 0.04"):
         build(out, source(), allow_bad=0.01)
     assert not out.exists()
     build(out, source(), allow_bad=0.04)
@@ -163,15 +159,15 @@ def test_a_kill_between_the_last_two_renames(tmp_path: Path, whole: Store, monke
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from limbeck.data.check import examine
+from limbeck.data import decoded_sample
 from limbeck.data.store import writer
 from limbeck.data.store.open import build_store
 writer.COMMIT_SECONDS = 0.0
-look = examine.examine
-def slow(item, size):
+decode = decoded_sample.decode_sample
+def slow(sample, size):
     time.sleep(0.002)
-    return look(item, size)
-examine.examine = slow
+    return decode(sample, size)
+decoded_sample.decode_sample = slow
 build_store(sys.argv[1], sys.argv[2], store_size=8, workers=1)
 """
 
@@ -222,23 +218,54 @@ def test_what_changed() -> None:
     assert what_changed(before, after) == "5 added (n0, n1, n2, 2 more), 1 removed (a), 1 modified (b)"
 
 
-def test_a_store_says_what_changed_in_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_reports_what_changed_in_its_source(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
     photos = write_photos(tmp_path / "photos")
     build_store(photos, tmp_path / "store", store_size=8)
-    capsys.readouterr()
+    caplog.clear()
     shutil.copy(photos / "000.png", photos / "new.png")
     (photos / "001.png").unlink()
     build_store(photos, tmp_path / "store", store_size=8)
-    err = capsys.readouterr().err
-    assert f"'{photos}' has changed since" in err
-    assert ": 1 added (new.png), 1 removed (001.png)" in err
+    (changes, _) = caplog.messages
+    for part in (str(photos), "1 added (new.png)", "1 removed (001.png)"):
+        assert part in changes
 
 
-def test_the_plan_is_written_last(tmp_path: Path) -> None:
-    """A build that was killed before its first row is none to go on with."""
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"settings": {"size": 8}, "rows": 3}'])
+def test_a_damaged_manifest_starts_over(tmp_path: Path, whole: Store, text: str) -> None:
     out = tmp_path / "store"
     with pytest.raises(Killed):
         build(out, source(stop=70))
-    (partial(out) / "plan.json").write_text(json.dumps({"size": 8}))
+    (partial(out) / "build.json").write_text(text)
     build(out, source())
-    assert len(Store.open(out)) == 97
+    assert same(out, whole)
+
+
+def test_a_build_that_was_killed_before_its_first_image_continues(tmp_path: Path, whole: Store) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(Killed):
+        build(out, source(stop=70))
+    for path in partial(out).rglob("*.npy"):
+        path.unlink()
+    build(out, source())
+    assert same(out, whole)
+
+
+def test_skipped_samples_at_the_start_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal has lines before there is an image."""
+
+    def broken(stop: int | None) -> ImageSource:
+        samples = [Sample(f"{row}.png", b"broken" if row < 70 else PIXELS[row]) for row in range(100)]
+        return ImageSource(name="photos", samples=lambda: iter(samples[:stop]), count=100, fingerprint="x")
+
+    def killed(*args: object) -> None:
+        raise Killed
+
+    out = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.StoreWriter, "finish", killed)
+        with pytest.raises(Killed):
+            build(out, broken(80), allow_bad=1.0)
+    build(out, broken(None), allow_bad=1.0)
+    build(tmp_path / "other", broken(None), allow_bad=1.0)
+    assert same(out, Store.open(tmp_path / "other"))

@@ -1,4 +1,4 @@
-"""A reading: its numbers by hand, and that taking one leaves no trace."""
+"""A reading: its numbers by hand, and that it leaves no trace."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
-from limbeck.metrics.representation import deviation, effective_rank
+from limbeck.metrics.representation import effective_rank, normalized_std
 from limbeck.train.health.read import HealthReader
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")
 
 
-def examiner(method: Any, batch: int = 40, accumulate_steps: int = 1) -> HealthReader:
+def reader(method: Any, batch: int = 40, accumulate_steps: int = 1) -> HealthReader:
     loader = Loader(noise(), VIEWS, batch, seed=0, device=CPU, accumulate_steps=accumulate_steps)
     return HealthReader(method, loader, Fabric(accelerator="cpu", devices=1))
 
@@ -24,7 +24,7 @@ def examiner(method: Any, batch: int = 40, accumulate_steps: int = 1) -> HealthR
 def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     method = toy()
     torch.nn.init.normal_(method.average[1].weight)
-    found = examiner(method).read()
+    found = reader(method).read()
     first, second = Loader(noise(), VIEWS, 40, seed=0, device=CPU).fixed_batch(np.arange(40)).views
     method.eval()
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
     expected = {
         "effective_rank": effective_rank(a),
         "embedding_rank": effective_rank(a),
-        "deviation": deviation(a),
+        "embedding_std": normalized_std(a),
         "alignment": (unit[0] - unit[1]).square().sum(1).mean(),
         "uniformity": (-2 * torch.pdist(unit[0]).square()).exp().mean().log(),
         "dead_units": torch.tensor(0.0),
@@ -44,17 +44,17 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
 
 
 def test_micro_batches_change_no_number() -> None:
-    parts = examiner(toy(), accumulate_steps=5)
+    parts = reader(toy(), accumulate_steps=5)
     assert len(parts.parts) == 5
-    assert parts.read() == pytest.approx(examiner(toy()).read(), rel=1e-5)
+    assert parts.read() == pytest.approx(reader(toy()).read(), rel=1e-5)
 
 
-def test_a_unit_that_answers_alike_to_every_image_is_dead() -> None:
+def test_a_unit_with_the_same_output_for_every_image_is_dead() -> None:
     method = toy(norm=False)
     with torch.no_grad():
         method.backbone[1].weight[:2] = 0.0
         method.backbone[1].bias.fill_(1.0)
-    assert examiner(method).read()["dead_units"] == pytest.approx(2 / 6)
+    assert reader(method).read()["dead_units"] == pytest.approx(2 / 6)
 
 
 def test_a_reading_leaves_modes_statistics_and_random_numbers_alone() -> None:
@@ -62,26 +62,26 @@ def test_a_reading_leaves_modes_statistics_and_random_numbers_alone() -> None:
     method.backbone[2].eval()
     state = {name: value.clone() for name, value in method.state_dict().items()}
     random, modes = torch.get_rng_state(), [module.training for module in method.modules()]
-    examiner(method).read()
+    reader(method).read()
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in method.modules()] == modes
     assert all(torch.equal(state[name], value) for name, value in method.state_dict().items())
     assert all(p.grad is None for p in method.parameters())
 
 
-def test_numbers_that_are_none_are_read_as_such() -> None:
+def test_values_that_are_not_numbers_are_reported_as_such() -> None:
     method = toy(norm=False)
     with torch.no_grad():
         method.backbone[1].bias[0] = torch.inf
-    assert np.isnan(examiner(method).read()["embedding_rank"])
+    assert np.isnan(reader(method).read()["embedding_rank"])
 
 
-def test_small_batches_are_judged_by_32_images_and_a_method_without_teacher_has_no_distance() -> None:
-    class Alone(Toy):
+def test_small_batches_are_read_on_32_images_and_a_method_without_ema_encoder_has_no_distance() -> None:
+    class WithoutEMA(Toy):
         def target_encoder(self) -> None:
             return None
 
-    reader = examiner(toy(kind=Alone), batch=4)
-    assert [len(part) for part in reader.parts] == [4] * 8
-    assert "ema_distance" not in reader.read()
-    assert reader.of == 6
+    found = reader(toy(kind=WithoutEMA), batch=4)
+    assert [len(part) for part in found.parts] == [4] * 8
+    assert "ema_distance" not in found.read()
+    assert found.max_rank == 6

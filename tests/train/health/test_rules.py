@@ -1,17 +1,18 @@
-"""What is said of readings: thresholds from both sides, streaks, and nothing of a healthy run."""
+"""What readings show: thresholds from both sides, streaks, and nothing for a healthy run."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from limbeck.train.health.rules import PATIENCE, all_is_well, diagnose
+from limbeck.train.health.rules import HEALTH_CHECKS, PATIENCE, diagnose, healthy_summary
 
 GOOD = {
     "step": 200.0,
     "grad_norm": 1.0,
     "effective_rank": 20.0,
     "embedding_rank": 30.0,
-    "deviation": 0.9,
+    "embedding_std": 0.9,
     "alignment": 0.3,
     "uniformity": -2.0,
     "dead_units": 0.0,
@@ -27,51 +28,57 @@ def readings(count: int, **last: float) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "sick", "well", "said"),
+    ("name", "sick", "well", "value"),
     [
-        ("collapsing", {"embedding_rank": 2.9}, {"embedding_rank": 3.0}, "effective rank 2.9 of 512 since step 400"),
-        ("collapsing", {"deviation": 0.09}, {"deviation": 0.1}, "embeddings deviate by 0.090"),
-        ("collapsing", {"embedding_rank": math.nan}, {"embedding_rank": 3.5}, "effective rank nan of 512"),
-        ("standing still", {"weight_norm": 50.0}, {"weight_norm": 50.1}, "not moved since step 400"),
-        ("no gradient", {"grad_norm": 0.0}, {"grad_norm": 1e-5}, "gradient is 0.0e+00 since step 400"),
-        ("dead units", {"dead_units": 0.6}, {"dead_units": 0.5}, "60% of the encoder's units"),
-        ("teacher and student apart", {"ema_distance": 1.5}, {"ema_distance": 1.0}, "1.50 of at most 4"),
+        ("representation collapse", {"embedding_rank": 2.9}, {"embedding_rank": 3.0}, "2.9 of at most 512"),
+        ("representation collapse", {"embedding_std": 0.09}, {"embedding_std": 0.1}, "0.090"),
+        ("representation collapse", {"embedding_rank": math.nan}, {"embedding_rank": 3.5}, "nan of at most 512"),
+        ("frozen weights", {"weight_norm": 50.0}, {"weight_norm": 50.1}, "since step 400"),
+        ("vanishing gradient", {"grad_norm": 0.0}, {"grad_norm": 1e-5}, "0.0e+00 since step 400"),
+        ("dead units", {"dead_units": 0.6}, {"dead_units": 0.5}, "60%"),
+        ("EMA divergence", {"ema_distance": 1.5}, {"ema_distance": 1.0}, "1.50 of at most 4"),
     ],
 )
-def test_each_sign_has_its_threshold(name: str, sick: dict[str, float], well: dict[str, float], said: str) -> None:
+def test_each_check_has_its_threshold(name: str, sick: dict[str, float], well: dict[str, float], value: str) -> None:
     assert diagnose(readings(1, **well), 512, "eat fruit") == []
-    (found,) = diagnose(readings(1, **sick), 512, "eat fruit")
-    assert found.name == name
-    assert said in found.sentence
-    assert ("; try: eat fruit" in found.sentence) == (name == "collapsing")
-    assert not found.stops
+    (issue,) = diagnose(readings(1, **sick), 512, "eat fruit")
+    assert issue.name == name
+    assert value in issue.message
+    assert ("; try: eat fruit" in issue.message) == (name == "representation collapse")
+    assert not issue.stops_run
+
+
+def test_the_thresholds_are_those_of_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "health.md").read_text(encoding="utf-8")
+    assert [check.name for check in HEALTH_CHECKS if check.name not in page] == []
 
 
 def test_only_a_collapse_that_lasts_stops_a_run() -> None:
-    assert not diagnose(readings(PATIENCE - 1, deviation=0.01), 512, "")[0].stops
-    assert diagnose(readings(PATIENCE, deviation=0.01), 512, "")[0].stops
-    assert not diagnose(readings(PATIENCE + 1, dead_units=0.9), 512, "")[0].stops
+    assert not diagnose(readings(PATIENCE - 1, embedding_std=0.01), 512, "")[0].stops_run
+    assert diagnose(readings(PATIENCE, embedding_std=0.01), 512, "")[0].stops_run
+    assert not diagnose(readings(PATIENCE + 1, dead_units=0.9), 512, "")[0].stops_run
 
 
 def test_since_is_the_first_reading_of_the_last_streak() -> None:
-    row = [*readings(2, deviation=0.01), GOOD | {"step": 800.0, "weight_norm": 1.0}, *readings(0)]
-    row += [row[-2] | {"step": step, "deviation": 0.02} for step in (1000.0, 1200.0)]
-    (found,) = diagnose(row, 512, "")
-    assert "since step 1,000" in found.sentence
+    row = [*readings(2, embedding_std=0.01), GOOD | {"step": 800.0, "weight_norm": 1.0}, *readings(0)]
+    row += [row[-2] | {"step": step, "embedding_std": 0.02} for step in (1000.0, 1200.0)]
+    (issue,) = diagnose(row, 512, "")
+    assert "since step 1,000" in issue.message
 
 
-def test_no_teacher_and_no_reading_are_no_finding() -> None:
+def test_without_ema_encoder_and_without_reading_there_is_no_issue() -> None:
     assert diagnose([{k: v for k, v in GOOD.items() if k != "ema_distance"}], 512, "") == []
     assert diagnose([], 512, "") == []
 
 
 def test_a_healthy_run_gets_one_sentence() -> None:
-    said = all_is_well(readings(2), 512)
-    assert said.startswith("healthy: effective rank 30.0 of 512, deviation 0.90, 0% dead units at the end; read 3 ")
+    summary = healthy_summary(readings(2), 512)
+    assert summary.startswith("healthy: ")
+    assert [value for value in ("30.0 of at most 512", "0.90", "0% dead units", "3 readings") if value not in summary] == []
 
 
-def test_a_single_reading_tells_no_collapse() -> None:
-    alone = [GOOD | {"deviation": 0.01}]
+def test_a_single_reading_shows_no_collapse() -> None:
+    alone = [GOOD | {"embedding_std": 0.01}]
     assert diagnose(alone, 512, "") == []
-    assert all_is_well(alone, 512).startswith("too short to judge: effective rank 30.0 of 512")
-    assert all_is_well([GOOD], 512).startswith("healthy: ")
+    assert healthy_summary(alone, 512).startswith("too short to diagnose: ")
+    assert healthy_summary([GOOD], 512).startswith("healthy: ")

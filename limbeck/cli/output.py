@@ -1,0 +1,92 @@
+"""What a command prints: its result as text or JSON, or an error with its exit status."""
+
+import json
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from limbeck.cli.command import Output, UsageError
+from limbeck.core.errors import UserError, one_line
+
+USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
+REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
+"""Packages with versions in the file of an unexpected error."""
+
+
+class Failure(NamedTuple):
+    """An error as it is printed."""
+
+    status: int
+    code: str
+    message: str
+    traceback_file: str | None = None
+
+
+def show(output: Output, *, as_json: bool) -> None:
+    """Print a result on stdout; with several processes on rank 0 alone."""
+    from limbeck.core.rank import is_rank0
+
+    if not is_rank0():
+        return
+    if as_json:
+        error = {"error": _as_json(as_failure(output.error, []))} if output.error else {}
+        print(json.dumps({**output.data, **error}))
+        return
+    from rich.console import Console
+
+    for item in output.text:
+        print(item) if isinstance(item, str) else Console().print(item)
+
+
+def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:
+    """Print an error in one sentence on stderr and, with `as_json`, as an object on stdout."""
+    code = f" [{failure.code}]" if verbose else ""
+    print(f"limbeck: {failure.message}{code}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": _as_json(failure)}))
+
+
+def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
+    """Return what to print for an error; an unexpected one gets a file with its traceback."""
+    if isinstance(error, UserError):
+        return Failure(USAGE if isinstance(error, UsageError) else WRONG_INPUT, error.code, str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(INTERRUPTED, "interrupted", "interrupted")
+    from limbeck.train.interrupt import Interrupted
+
+    if isinstance(error, Interrupted):
+        return Failure(error.code, "interrupted", str(error))
+    file = _write_traceback(error, argv)
+    message = (
+        f"unexpected {type(error).__name__}: {one_line(error)}; the traceback is in {file}. "
+        "This is probably a defect of Limbeck: please report it with that file"
+    )
+    return Failure(UNEXPECTED, "unexpected", message, file)
+
+
+def _as_json(failure: Failure) -> dict[str, str]:
+    found = {"code": failure.code, "message": failure.message}
+    return found | ({"traceback_file": failure.traceback_file} if failure.traceback_file else {})
+
+
+def _write_traceback(error: BaseException, argv: Sequence[str]) -> str:
+    """Write command, versions and traceback to a new temporary file and return its path."""
+    lines = [f"command: limbeck {' '.join(argv)}", f"Python {platform.python_version()} on {platform.platform()}"]
+    lines += [f"{name} {_version(name)}" for name in REPORTED]
+    text = "\n".join(lines) + "\n\n" + "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="limbeck-error-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    return file.name
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

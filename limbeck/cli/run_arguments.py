@@ -1,0 +1,136 @@
+"""Arguments of plan, pretrain and distill: the flags of the chosen method, network and teacher, over a config file."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from limbeck.cli.arguments import FLATTENED, Flag, peek
+from limbeck.cli.config_file import ConfigFile
+from limbeck.core.errors import UserError
+from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from limbeck.methods import MethodConfig
+    from limbeck.models.backbone import BackboneConfig
+
+MaybeSource = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+MethodName = Annotated[str, tyro.conf.arg(name="method", metavar="NAME")]
+HostName = Annotated[str, tyro.conf.arg(name="method.host", metavar="NAME")]
+NO_FILE = ConfigFile(None, ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArgs:
+    """Arguments that plan, pretrain and distill share."""
+
+    source: MaybeSource = None
+    """What `limbeck store` takes, or a store; by default `store` of the configuration file."""
+    out: str | None = None
+    """Folder of the run; by default runs/METHOD-SOURCE."""
+    config: str | None = None
+    """YAML or JSON file with the keys of a run's config.json; flags win over it."""
+    print_config: Flag = False
+    """Print the configuration as JSON, with everything that is chosen from the images, and train nothing."""
+    store_size: int | None = None
+    """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+    allow_bad: float = ALLOW_BAD
+    """Share of the images that may be unreadable."""
+    file: ClassVar[ConfigFile] = NO_FILE
+    """The content of `config`."""
+
+
+def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
+    """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
+    from limbeck.methods import MethodConfig, method_config
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import default_optim
+    from limbeck.train.optim import OptimConfig
+
+    given = _config_file(argv)
+    if given.name("teacher"):
+        raise UserError(f"'{given.path}' configures a distillation: use `limbeck distill`", code="is-distillation")
+    chosen = _method(argv, given, "sdssl", method_config)
+    host: Any = getattr(chosen, "host", None)
+    network = _backbone(argv, given, "--backbone", BackboneConfig())
+
+    @dataclass(frozen=True, kw_only=True)
+    class PretrainArgs(RunArgs):
+        file: ClassVar[ConfigFile] = given
+        training: Annotated[TrainConfig, FLATTENED] = field(
+            default_factory=lambda: given.over(TrainConfig(), "training")
+        )
+        method_name: MethodName = chosen.name
+        """Training method; `limbeck methods` lists them."""
+        method: MethodConfig = field(default_factory=lambda: chosen)
+        backbone: BackboneConfig = field(default_factory=lambda: network)
+        optim: OptimConfig = field(default_factory=lambda: given.over(default_optim(network.name), "optim"))
+
+    if host is None:
+        return PretrainArgs
+
+    @dataclass(frozen=True, kw_only=True)
+    class HostedArgs(PretrainArgs):
+        host_name: HostName = host.name
+        """Method that this one is built on."""
+
+    return HostedArgs
+
+
+def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
+    """Return the arguments of distill for the method, teacher and student that `argv` or its file names."""
+    from limbeck.methods import DistillConfig, distill_config
+    from limbeck.models.backbone import BackboneConfig
+    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.train.optim import OptimConfig
+
+    given = _config_file(argv)
+    chosen: Any = _method(argv, given, "simreg", distill_config)
+    frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
+    network = _backbone(argv, given, "--student", BackboneConfig(name=STUDENT))
+
+    @dataclass(frozen=True, kw_only=True)
+    class DistillArgs(RunArgs):
+        file: ClassVar[ConfigFile] = given
+        training: Annotated[TrainConfig, FLATTENED] = field(
+            default_factory=lambda: given.over(TrainConfig(), "training")
+        )
+        teacher: TeacherConfig = field(default_factory=lambda: given.over(frozen, "teacher", named=True))
+        student: BackboneConfig = field(default_factory=lambda: network)
+        method_name: MethodName = chosen.name
+        """Distillation method; `limbeck methods` lists them."""
+        method: DistillConfig = field(default_factory=lambda: chosen)
+        optim: OptimConfig = field(default_factory=lambda: given.over(DISTILL_OPTIM, "optim"))
+
+    return DistillArgs
+
+
+def _config_file(argv: Sequence[str]) -> ConfigFile:
+    from limbeck.runs.resolve import RunConfig
+
+    return ConfigFile(peek(argv, "--config"), [f.name for f in dataclasses.fields(RunConfig)])
+
+
+def _method(
+    argv: Sequence[str], file: ConfigFile, default: str, choose: Callable[[str], type["MethodConfig"]]
+) -> "MethodConfig":
+    """Return the chosen method's configuration, with the chosen host in it, over the file's values."""
+    from limbeck.methods import HostConfig
+
+    method: Any = choose(peek(argv, "--method") or file.name("method") or default)()
+    host = peek(argv, "--method.host") or (file.name("method", "host") if hasattr(method, "host") else None)
+    if host is not None:
+        if not hasattr(method, "host"):
+            raise UserError(f"method '{method.name}' is not built on a host: leave --method.host out", code="no-host")
+        method = dataclasses.replace(method, host=HostConfig.choose(host)())
+    chosen: MethodConfig = file.over(method, "method", named=True)
+    return chosen
+
+
+def _backbone(argv: Sequence[str], file: ConfigFile, flag: str, default: "BackboneConfig") -> "BackboneConfig":
+    name = peek(argv, flag) or file.name("backbone") or default.name
+    return file.over(dataclasses.replace(default, name=name), "backbone", named=True)

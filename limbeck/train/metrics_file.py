@@ -1,0 +1,53 @@
+"""metrics.csv: one row per logged step, complete and in order however often the run is killed and resumed."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from limbeck.core.files import atomic_write, disk_full_as_user_error
+
+
+class MetricsFile:
+    """A CSV file to which rows are appended; a column that appears late (`knn`) stays empty in the rows before.
+
+    Of an earlier part of the run, rows up to `last_step` remain; later ones and an incomplete last one are dropped.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or [])
+                rows = [row for row in reader if None not in row.values() and int(row["step"]) <= last_step]
+            self._rewrite(rows)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append a row, which has the column `step`."""
+        new = [column for column in row if column not in self._columns]
+        if new:
+            rows = self._read()
+            self._columns += new
+            self._rewrite(rows)
+        with disk_full_as_user_error(self.path), self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+            file.flush()
+            os.fsync(file.fileno())  # no checkpoint may outlive, in a power cut, the rows before it
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the content of the file, without empty cells."""
+        return [{name: float(text) for name, text in row.items() if text} for row in self._read()]
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        with atomic_write(self.path) as unfinished, unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)

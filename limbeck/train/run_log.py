@@ -1,0 +1,98 @@
+"""The log of a run while it trains: metrics.csv, experiment trackers, and progress on stderr."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from limbeck.core.config import Json
+from limbeck.core.run_folder import METRICS
+from limbeck.core.text import format_duration
+from limbeck.train.config import TrainConfig
+from limbeck.train.loggers import RunLoggers
+from limbeck.train.metrics_file import MetricsFile
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress, if stderr is not a terminal
+
+
+class RunLog:
+    """Metrics, trackers and progress of one run, in the one process that writes.
+
+    Args:
+        run: folder of the run.
+        start: optimizer steps taken before.
+        total_steps: optimizer steps of the whole run.
+        cfg: names the trackers, and the images of a step.
+        config: everything that defines the run, for the trackers.
+    """
+
+    def __init__(self, run: Path, start: int, total_steps: int, cfg: TrainConfig, config: Json = None) -> None:
+        self._metrics = MetricsFile(run / METRICS, last_step=start)
+        self._loggers = RunLoggers(cfg.loggers, run, start, config)
+        self._console = Console(stderr=True)
+        self._progress = _progress_bar(self._console)
+        self._task = self._progress.add_task("starting", completed=start, total=total_steps)
+        self._start, self._total_steps, self._batch_size = start, total_steps, cfg.batch_size
+        self._start_time = self._line_time = self._row_time = time.monotonic()
+        self._row_step, self._wait_seconds = start, 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._loggers.close(completed=error is None)
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.csv, without empty cells."""
+        return self._metrics.rows()
+
+    def speed(self, step: int, wait_seconds: float) -> dict[str, float]:
+        """Return the images per second, and the fraction of the time spent waiting for data, since the last row.
+
+        `wait_seconds` is the time spent waiting for data since the run began.
+        """
+        elapsed = max(time.monotonic() - self._row_time, 1e-9)
+        fraction = (wait_seconds - self._wait_seconds) / elapsed
+        self._wait_seconds = wait_seconds
+        return {"images_per_second": (step - self._row_step) * self._batch_size / elapsed, "data_wait": fraction}
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the state after `step` optimizer steps: a row of metrics.csv, the trackers, and the progress."""
+        self._metrics.add({"step": step, **values})
+        self._loggers.log(values, step)
+        self._show(step, values)
+        self._row_step, self._row_time = step, time.monotonic()
+
+    def _show(self, step: int, values: Mapping[str, float]) -> None:
+        line = (
+            f"epoch {values['epoch']:.1f}  loss {values['loss']:.4f}  "
+            f"{values['images_per_second']:,.0f} images/s  data wait {values['data_wait']:.0%}"
+        )
+        self._progress.update(self._task, completed=step, description=line)
+        now = time.monotonic()
+        due = now - self._line_time > SECONDS_BETWEEN_LINES or step == self._total_steps
+        if due and not self._console.is_terminal:
+            self._line_time = now
+            remaining = (now - self._start_time) / (step - self._start) * (self._total_steps - step)
+            logger.info("step %d/%d  %s  %s left", step, self._total_steps, line, format_duration(remaining))
+
+
+def _progress_bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal, refresh_per_second=4)
