@@ -240,7 +240,7 @@ def test_the_command_line_distils(limbeck: Run, big: Path, tmp_path: Path) -> No
     pixels, labels = images()
     np.savez(tmp_path / "digits.npz", images=pixels, labels=labels)
     words = f"distill {tmp_path}/digits.npz --teacher {big} --student resnet18 --method compress"
-    flags = ["--student.args", json.dumps(SMALL), "--epochs", "1", "--batch-size", "20", "--method.queue", "40"]
+    flags = ["--student.args", json.dumps(SMALL), "--epochs", "1", "--batch-size", "20", "--method.queue-size", "40"]
     code, out, told = limbeck(*words.split(), *flags, "--teacher.val-images", "20", "--out", tmp_path / "run")
     assert (code, out.strip()) == (0, str(tmp_path / "run")), distillers
     assert "compress has temperature" in distillers
