@@ -114,13 +114,8 @@ def export(
         )
         if format != "timm":
             inputs = "uint8 [B H W 3]" if fold_preprocessing else "float32 [B 3 H W], in [0, 1], then normalized"
-            about = {
-                "input": inputs,
-                "preprocessing": preprocessing,
-                "backbone": backbone.cfg,
-                "provenance": provenance,
-            }
-            _write_description(result, about, folder / "model.json")
+            about = {"input": inputs, "preprocessing": preprocessing, "backbone": backbone.cfg}
+            _write_description(result, about | {"provenance": provenance}, folder / "model.json")
     return result
 
 

@@ -220,16 +220,16 @@ def test_saving_again_replaces_the_encoder(run: tuple[Path, Backbone]) -> None:
 
 
 def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no encoder"):
+    with raises("no-encoder", tmp_path):
         load(tmp_path)
-    with pytest.raises(UserError, match=r"Depth 9 .* 1 to 3"):
+    with raises("depth-out-of-range", 9, "1 to 3"):
         load(run[0], depth=9)
     with raises("unknown-format", "onx", "did you mean 'onnx'"):
         export(run[0], tmp_path / "out", format="onx")  # type: ignore[arg-type]
     with raises("fold-needs-onnx-or-torch"):
         export(run[0], tmp_path / "out", fold_preprocessing=True)
     (run[0] / "encoder" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(UserError, match="not the network"):
+    with raises("damaged-encoder", "model.safetensors"):
         load(run[0])
     (run[0] / "encoder" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not written by Limbeck"):
