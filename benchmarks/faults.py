@@ -95,7 +95,7 @@ def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import local_rows
     from limbeck.models.queue import Queue
 
-    push = Queue.push
+    push = Queue.enqueue
     replace(Queue, "push", lambda self, news: push(self, {k: local_rows(v) for k, v in news.items()}))
 
 

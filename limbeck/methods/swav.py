@@ -32,7 +32,7 @@ class SwAVConfig(HostConfig):
     card: ClassVar[MethodCard] = MethodCard(
         summary="predict the cluster of a large crop from the other crops",
         state="- (a queue for small batches)",
-        use_when="convolutional networks, and time for small crops but not for large batches",
+        use_when="convolutional networks, and time for local crops but not for large batches",
         cost=4.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)

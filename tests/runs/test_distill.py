@@ -198,7 +198,10 @@ def test_a_run_resumes_with_its_own_teacher_alone(tmp_path: Path) -> None:
         ({"teacher": replace(OWN, val_images=90)}, "batch size 20 .* 10"),
         ({"method": method_config("simclr")()}, "simclr learns without a teacher: use `limbeck pretrain"),
         ({"method": replace(small("bingo"), bag_size=COUNT)}, "bag_size"),
-        ({"method": replace(small("seed"), queue_size=COUNT + 1)}, "a queue of 101 rows is larger than the store of 90"),
+        (
+            {"method": replace(small("seed"), queue_size=COUNT + 1)},
+            "a queue of 101 rows is larger than the store of 90",
+        ),
     ],
 )
 def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, given: dict[str, Any], sentence: str) -> None:
@@ -242,10 +245,10 @@ def test_the_command_line_distils(limbeck: Run, big: Path, tmp_path: Path) -> No
     words = f"distill {tmp_path}/digits.npz --teacher {big} --student resnet18 --method compress"
     flags = ["--student.args", json.dumps(SMALL), "--epochs", "1", "--batch-size", "20", "--method.queue-size", "40"]
     code, out, told = limbeck(*words.split(), *flags, "--teacher.val-images", "20", "--out", tmp_path / "run")
-    assert (code, out.strip()) == (0, str(tmp_path / "run")), distillers
-    assert "compress has temperature" in distillers
-    assert "the teacher's answers spread over 8 of 79 other images" in distillers
-    assert "on 20 images that were held out (chance: " in distillers
+    assert (code, out.strip()) == (0, str(tmp_path / "run")), told
+    assert "compress has temperature" in told
+    assert "the teacher's answers spread over 8 of 79 other images" in told
+    assert "on 20 images that were held out (chance: " in told
     assert limbeck("distill", tmp_path / "digits.npz") == (
         1,
         "",
