@@ -95,7 +95,7 @@ def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import local_rows
     from limbeck.models.queue import Queue
 
-    push = Queue.push
+    push = Queue.enqueue
     replace(Queue, "push", lambda self, news: push(self, {k: local_rows(v) for k, v in news.items()}))
 
 
@@ -118,7 +118,7 @@ def _joint_statistics(replace: Any) -> None:
         halves = zip(*(tensor.chunk(2) for tensor in (both.final, *both.taps.values())), strict=True)
         features = tuple(both._replace(final=h[0], taps=dict(zip(both.taps, h[1:], strict=True))) for h in halves)
         projections = self.head.project(both.final).chunk(2)
-        return Step(features, projections, tuple(self.teach(view) for view in (first, second)), {})
+        return Step(features, projections, tuple(self.ema_forward(view) for view in (first, second)), {})
 
     replace(SymmetricEMAHost, "encode", encode)
 

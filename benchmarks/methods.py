@@ -92,7 +92,7 @@ def run(name: str, store: Store) -> float:
     config = None if name == "supervised" else method_config(name)().resolve(CONTEXT)
     method = build(config, backbone) if config else Supervised(backbone)
     views = config.make_views(SIZE) if config else view_specs(preset("supervised", SIZE))
-    in_bags = isinstance(config, DistillConfig) and config.bags() is not None
+    in_bags = isinstance(config, DistillConfig) and config.bag_spec() is not None
     sampling = SamplingPlan(bags=BAGS if in_bags else None, view_period=1)
     ends: list[float] = []
     last_act = method.after_step

@@ -35,7 +35,7 @@ from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views
 
 IMAGES, BATCH, STEPS = 64, 32, 7
-CPU, CLOCK = torch.device("cpu"), StepInfo(0, 1)
+CPU, STEP = torch.device("cpu"), StepInfo(0, 1)
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -71,7 +71,7 @@ def frozen() -> LoadedTeacher:
 def step(method: Method, batch: Batch) -> None:
     """Run forward and backward in bf16."""
     with torch.autocast("cpu", torch.bfloat16):
-        method(batch, CLOCK).total.backward()
+        method(batch, STEP).total.backward()
 
 
 def steps(folder: Path) -> dict[str, float]:

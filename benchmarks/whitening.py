@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.methods.base import Step
 from limbeck.methods.wmse import WMSEConfig
 from limbeck.models.backbone import BackboneConfig, build_backbone
 

@@ -31,7 +31,7 @@ CONFIGS = configs(
     DataContext(num_images=250, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
     hidden=64,
     dim=16,
-    prototypes=12,
+    num_prototypes=12,
 )
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
