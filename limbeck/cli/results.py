@@ -16,11 +16,7 @@ from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
 
 logger = logging.getLogger(__name__)
-<<<<<<< HEAD
 MEASURE, USE = "Evaluate", "Use"
-=======
-EVALUATE, USE = "Evaluate", "Use"
->>>>>>> main
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +133,7 @@ def _demo(args: DemoArgs) -> Output:
 
 
 EVALUATE = Command(
-<<<<<<< HEAD
     MEASURE,
-=======
-    EVALUATE,
->>>>>>> main
     """Measure every layer of a run: k-NN, linear probe, rank, size and latency.
   The same network before training is measured as well: the difference is what
   training has bought. A distilled run is compared with its teacher. The table is
@@ -154,11 +146,7 @@ Examples:
     _evaluate,
 )
 REPORT = Command(
-<<<<<<< HEAD
     MEASURE,
-=======
-    EVALUATE,
->>>>>>> main
     """Compare runs on one HTML page.
   It shows how good every layer is, how training went, and how each run can be
   repeated; it needs no network.
