@@ -38,7 +38,8 @@ class Toy(Method):
         super().__init__()
         layers = [nn.Flatten(), nn.Linear(3 * 8 * 8, 6), *([nn.BatchNorm1d(6)] if norm else [])]
         self.backbone: Any = Net(*layers)
-        self.average = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.average: Any = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.seen: torch.Tensor
         self.register_buffer("seen", torch.full((40,), -1))
         self.noise = noise
         self.clocks: list[StepInfo] = []
