@@ -47,7 +47,7 @@ def distill_config(name: str) -> type[DistillConfig]:
     if not issubclass(chosen, DistillConfig):
         others = [other for other in method_names() if issubclass(method_config(other), DistillConfig)]
         remedy = f"use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
-        raise UserError(f"{name} learns without a teacher: {remedy}", code="not-a-distiller")
+        raise UserError(f"{name} learns without a teacher: {remedy}", code="no-distiller")
     return chosen
 
 

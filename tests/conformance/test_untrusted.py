@@ -26,7 +26,7 @@ from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.resolve import read_config
+from limbeck.runs.config import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.helpers.errors import raises

@@ -68,7 +68,7 @@ def toy(seed: int = 0, kind: type[Toy] = Toy, **arguments: Any) -> Toy:
 
 
 def noise(count: int = 40) -> Store:
-    """Return a labelled store of noise, 10 pixels squared."""
+    """Return a labeled store of noise, 10 pixels squared."""
     images = np.random.default_rng(0).integers(0, 256, (count, 10, 10, 3), dtype=np.uint8)
     return Store.from_arrays(images, np.arange(count) % 4)
 

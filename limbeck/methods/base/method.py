@@ -6,17 +6,19 @@ step.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
 from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.data.augment.views import PRESETS, preset
-from limbeck.data.sampling import ViewSpec, view_specs
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec, view_specs
 
 
 class MethodCard(NamedTuple):
@@ -26,6 +28,18 @@ class MethodCard(NamedTuple):
     state: str  # what it needs besides the network: "-", "EMA encoder", "EMA encoder, queue", ...
     use_when: str
     cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md: on what)
+
+
+class Trainable(NamedTuple):
+    """A method that is ready to be trained."""
+
+    method: "Method"
+    views: tuple[Any, ...]  # what the loader makes of each row, in the order of `Batch.views`
+    sampling: SamplingPlan  # which rows an epoch visits, and which rows come together
+
+
+PrepareTeacher = Callable[[Any, tuple[Any, ...]], Any]
+"""Prepare the teacher of a run: from a `DistillConfig` and its views to `DistillationInputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +90,19 @@ class MethodConfig(NamedConfig):
             UserError: an option does not suit the data; the message names a value that does.
         """
         return self
+
+    def raise_without_teacher(self) -> None:
+        """Raise UserError if the method learns from a frozen teacher."""
+
+    def resolve_with_teacher(self, features: Float[Tensor, "M D"]) -> Resolved[Self]:
+        """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
+        return Resolved(self, [])
+
+    def prepare(
+        self, encoder: Encoder, views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> Trainable:
+        """Return the method around `encoder` with its views and its sampling plan."""
+        return Trainable(self.build(encoder), views, ALL_ROWS)
 
     @abstractmethod
     def build(self, backbone: Encoder) -> "Method":
