@@ -109,10 +109,7 @@ def keys(value: Any) -> Iterator[str]:
 
 def test_names_in_the_package() -> None:
     offenders = {
-        f"{name_of(path)}: {fault}"
-        for path in PACKAGE
-        for name in names_defined(path)
-        for fault in faults(name)
+        f"{name_of(path)}: {fault}" for path in PACKAGE for name in names_defined(path) for fault in faults(name)
     }
     assert not sorted(offenders)
 
