@@ -35,7 +35,7 @@ from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views
 
 IMAGES, BATCH, STEPS = 64, 32, 7
-CPU, STEP = torch.device("cpu"), StepInfo(0, 1)
+CPU, CLOCK = torch.device("cpu"), StepInfo(0, 1)
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -71,7 +71,7 @@ def frozen() -> LoadedTeacher:
 def step(method: Method, batch: Batch) -> None:
     """Run forward and backward in bf16."""
     with torch.autocast("cpu", torch.bfloat16):
-        method(batch, STEP).total.backward()
+        method(batch, CLOCK).total.backward()
 
 
 def steps(folder: Path) -> dict[str, float]:
@@ -114,7 +114,7 @@ def queue(rows: int, width: int) -> None:
     teacher, student = torch.randn(256, width), torch.randn(256, width, requires_grad=True)
     target = relation(teacher, bank["teacher"], 0.04)
     relation_divergence(student, bank["teacher"], 0.04, target).backward()
-    bank.push({"teacher": teacher})
+    bank.enqueue({"teacher": teacher})
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
     print(f"queue of {rows:,} x {width}: {rows * width * 4 / 2**20:,.0f} MiB of rows, peak {peak:,.0f} MiB", flush=True)
 

@@ -70,21 +70,6 @@ FORBIDDEN_TERMS = {
 HISTORY = {"docs/log.md"}
 """Pages whose entries are records and are not rewritten."""
 
-UNFINISHED = {
-    "docs/distillation.md",
-    "docs/teachers.md",
-    "limbeck/demo.py",
-    "limbeck/runs/api.py",
-    "limbeck/runs/online_eval.py",
-    "limbeck/runs/resolve.py",
-    "limbeck/teachers/cache.py",
-    "limbeck/teachers/from_timm.py",
-    "limbeck/teachers/frozen.py",
-    "limbeck/teachers/outputs.py",
-    "limbeck/teachers/setup.py",
-}
-"""Files that still have words to be replaced."""
-
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -124,11 +109,7 @@ def keys(value: Any) -> Iterator[str]:
 
 def test_names_in_the_package() -> None:
     offenders = {
-        f"{name_of(path)}: {fault}"
-        for path in PACKAGE
-        if name_of(path) not in UNFINISHED
-        for name in names_defined(path)
-        for fault in faults(name)
+        f"{name_of(path)}: {fault}" for path in PACKAGE for name in names_defined(path) for fault in faults(name)
     }
     assert not sorted(offenders)
 
@@ -160,7 +141,7 @@ def test_terms_in_the_documentation() -> None:
     assert not [
         f"{name_of(page)}:{number}: {found.group()} -> {use}"
         for page in PAGES
-        if name_of(page) not in HISTORY | UNFINISHED
+        if name_of(page) not in HISTORY
         for number, line in prose(page)
         for pattern, use in patterns.items()
         for found in pattern.finditer(line)

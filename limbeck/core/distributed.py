@@ -36,7 +36,7 @@ def peer_failure_as_user_error(otherwise: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise UserError(otherwise) from error
+            raise UserError(otherwise, code="process-ended") from error
         raise
 
 
@@ -144,7 +144,8 @@ def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
             # BatchNormAct2d runs an activation after the norm and has no such stand-in.
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):
                 raise UserError(
-                    f"{type(child).__name__} cannot be synchronized between processes on CPUs: use GPUs or one process"
+                    f"{type(child).__name__} cannot be synchronized between processes on CPUs: use GPUs or one process",
+                    code="batchnorm-not-synchronizable",
                 )
             child.__class__ = SyncedBatchNorm
     return module

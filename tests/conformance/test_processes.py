@@ -5,12 +5,13 @@ With gradients accumulated, two processes equal one process that accumulates as 
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.core.distributed import rank, sync_batchnorm, world_size
@@ -61,7 +62,7 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
     As the loader does it, a process gets every row that is a multiple of the number of processes after its first one.
     """
     # averages gradients for as long as it lives
-    wrapped = method if world_size() == 1 else DistributedDataParallel(method)
+    wrapped: Any = method if world_size() == 1 else DistributedDataParallel(method)
     torch.manual_seed(STEP.step)
     batch = batch_for(config, COUNT * micro, torch.float64)
     losses = []
@@ -77,7 +78,7 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
     with torch.no_grad():
         for parameter in method.parameters():
             if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
+                parameter.sub_(0.1 * parameter.grad)
         method.after_step(loss, STEP)
     total = loss.total.clone()
     if world_size() > 1:
@@ -104,7 +105,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     folder: Path = tmp_path_factory.mktemp("processes")
     here = [item for item in request.session.items if item.path == request.path]
     names = [name for name in CONFIGS if any(f"[{name}-" in item.name for item in here)]
-    mp.start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
+    start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

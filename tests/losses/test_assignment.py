@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]

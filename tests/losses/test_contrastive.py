@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 
 from limbeck.losses.contrastive import info_nce, info_nce_per_positive, sup_con
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import info_nce_loops, sup_con_loops
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.neighbors import class_cross_entropy, neighbor_consistency, neighbor_contrast
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loops import cos
 
 Golden = dict[str, np.ndarray]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from limbeck.losses.ranking import smooth_ap
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import smooth_ap_loops
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.relation import relation, relation_divergence, relation_loss
+from tests.helpers.golden import assert_allclose
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.losses.whitening import w_mse, whiten
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import w_mse_loops, whiten_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]
@@ -65,9 +65,9 @@ def test_whitening_of_the_authors(golden: Golden, case: str) -> None:
     x = torch.from_numpy(g[f"{case}/x"]).requires_grad_(True)
     z = whiten(x, float(g[f"{case}/eps"]))
     (gradient,) = torch.autograd.grad(z, x, torch.from_numpy(g[f"{case}/gy"]))
-    tolerance = {"rtol": 1e-6, "atol": 1e-6} if case.endswith("ill") else {"rtol": 1e-7, "atol": 1e-9}
-    assert_allclose(z.detach(), g[f"{case}/y"], **tolerance)
-    assert_allclose(gradient, g[f"{case}/gx"], **tolerance)
+    rtol, atol = (1e-6, 1e-6) if case.endswith("ill") else (1e-7, 1e-9)
+    assert_allclose(z.detach(), g[f"{case}/y"], rtol, atol)
+    assert_allclose(gradient, g[f"{case}/gx"], rtol, atol)
 
 
 def test_float32_is_as_near_to_float64_as_the_authors(golden: Golden) -> None:
@@ -149,8 +149,9 @@ class Precisions(TorchDispatchMode):
     found: set[str]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        backends: Any = torch.backends  # its types lack `mkldnn.matmul`
         if "mm" in func.__name__:
-            self.found |= {torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision}
+            self.found |= {backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision}
         return func(*args, **(kwargs or {}))
 
 

@@ -114,7 +114,7 @@ def test_boxes_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) ->
         drawn = np.random.RandomState(seed)
         share, y, x = drawn.beta(2, 2), drawn.randint(16), drawn.randint(12)
         assert share == g["lam_sampled"][i]
-        inside = box(*map(torch.tensor, (share, y, x)), 16, 12)
+        inside = box(torch.tensor(share), torch.tensor(y), torch.tensor(x), 16, 12)
         rows, columns = np.nonzero(inside.numpy())
         assert [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1] == g["box_h1w1h2w2"][i].tolist()
         assert torch.equal(torch.where(inside, second, first), torch.from_numpy(g["mixed"][i]))

@@ -36,7 +36,8 @@ def test_a_step_is_its_definition(queues: int) -> None:
     (vectors,) = method.teacher(batch).vectors
     finals = method.backbone(batch.views[0]).final
     before = {name: rows.clone() for name, rows in method.queue.named_buffers()}
-    embeddings = finals if queues == 2 else finals @ method.head.weight.T + method.head.bias
+    parameters = dict(method.head.named_parameters())
+    embeddings = finals if queues == 2 else finals @ parameters["weight"].T + parameters["bias"]
     total = torch.zeros((), dtype=torch.float64)
     for z, t in zip(embeddings, vectors, strict=True):
         p = shares(t, before["teacher"], method.temperature)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.cone import CoNe, CoNeConfig
 from tests.helpers.errors import raises
+from tests.helpers.golden import assert_allclose
 from tests.helpers.tiny import CONTEXT, Flat
 
 Golden = dict[str, np.ndarray]
@@ -91,7 +91,7 @@ def descend(method: CoNe, batch: Batch, step_info: StepInfo) -> LossOutput:
     grads = torch.autograd.grad(loss.total, trained)
     with torch.no_grad():
         for parameter, grad in zip(trained, grads, strict=True):
-            parameter -= 0.1 * grad
+            parameter.sub_(0.1 * grad)
     return loss
 
 

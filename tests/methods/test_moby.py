@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
 from limbeck.methods.base import ProjectedEncoder
 from limbeck.methods.moby import MoBY, MoBYConfig
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loops import cos
 from tests.helpers.tiny import Flat, batch, tiny_vit
 
@@ -58,7 +58,7 @@ def from_the_authors(g: Golden) -> MoBY:
 def check(method: MoBY, expected: dict[str, Tensor]) -> None:
     found = method.state_dict()
     for name, value in expected.items():
-        assert_allclose(found[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+        assert_allclose(found[name], value, rtol=1e-9, atol=1e-9, name=name)
 
 
 def test_three_steps_of_the_authors(golden: Callable[[str], Golden]) -> None:
@@ -73,7 +73,7 @@ def test_three_steps_of_the_authors(golden: Callable[[str], Golden]) -> None:
         optimizer.zero_grad()
         loss.total.backward()
         for name, grad in state(g, "step0grad_").items() if step == 0 else ():
-            assert_allclose(method.get_parameter(name).grad, grad, rtol=1e-9, atol=1e-9, err_msg=name)
+            assert_allclose(method.get_parameter(name).grad, grad, rtol=1e-9, atol=1e-9, name=name)
         optimizer.step()
         if step == 2:
             check(method, {k: v for k, v in final.items() if not k.startswith("queue")})

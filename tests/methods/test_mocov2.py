@@ -49,7 +49,7 @@ def test_three_steps_equal_the_definition() -> None:
         before = copy.deepcopy(method.ema_encoder.module)
         with torch.no_grad():
             for parameter, grad in zip(student.values(), grads, strict=True):
-                parameter -= 0.1 * grad
+                parameter.sub_(0.1 * grad)
         method.after_step(loss, StepInfo(step, 3))
         for place, key in enumerate(keys, start=5 * step):
             queue[place % QUEUE] = key

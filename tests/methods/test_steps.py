@@ -1,30 +1,40 @@
 """A whole training step of hosts, and of SDSSL over them, against float64 loops: loss, gradients, AdamW, EMA."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
 from limbeck.core.types import StepInfo
-from limbeck.methods import Method
+from limbeck.methods import Method, MethodConfig
 from limbeck.methods.base import SymmetricEMAHost
 from limbeck.methods.sdssl import SDSSL, SDSSLConfig
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.helpers import loops
 from tests.helpers.steps import PAIR_LOSSES, Reference
-from tests.helpers.tiny import batch, configs, tiny_vit
+from tests.helpers.tiny import batch, configs, images, tiny_vit
 
 STEP = StepInfo(step=7, total_steps=20)
 LR, DECAY = 1e-3, 0.1
 
 
-def jittered(config: SDSSLConfig) -> Method:
+def jittered(config: MethodConfig) -> Method:
     """Return a method in float64 with nontrivial norms, biases, tokens and EMA encoder."""
     torch.manual_seed(0)
     method = config.build(tiny_vit(depth=4)).double()
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+    return method
+
+
+def sdssl(host: str, **changes: Any) -> SDSSL:
+    """Return SDSSL over a host, with other options than in `configs`."""
+    config = configs()[f"sdssl-{host}"]
+    assert isinstance(config, SDSSLConfig)
+    method = jittered(dataclasses.replace(config, **changes))
+    assert isinstance(method, SDSSL)
     return method
 
 
@@ -39,7 +49,7 @@ def reference_of(method: Method) -> Reference:
 def test_a_whole_step_equals_the_loops(name: str) -> None:
     method = jittered(configs()[name])
     reference = reference_of(method)
-    views = batch(dtype=torch.float64).views
+    views = images(dtype=torch.float64)
 
     loss = method(batch(dtype=torch.float64), STEP)
     expected = reference.loss(views)
@@ -48,6 +58,7 @@ def test_a_whole_step_equals_the_loops(name: str) -> None:
     loss.total.backward()
     expected.backward()
     wanted = dict(reference.method.named_parameters())
+    gradients = {key: p.grad for key, p in wanted.items() if p.grad is not None}
     before = {k: p.detach().clone() for k, p in method.named_parameters()}
     for key, parameter in method.named_parameters():
         assert (parameter.grad is None) == (wanted[key].grad is None), key
@@ -60,7 +71,7 @@ def test_a_whole_step_equals_the_loops(name: str) -> None:
     for key, parameter in method.named_parameters():
         if parameter.grad is not None:
             decay = DECAY if parameter.dim() > 1 else 0.0
-            stepped = loops.adamw(before[key], wanted[key].grad, LR, decay)
+            stepped = loops.adamw(before[key], gradients[key], LR, decay)
             torch.testing.assert_close(parameter.detach(), stepped, rtol=1e-7, atol=1e-9, msg=key)
     check_ema_encoder(method, before)
 
@@ -81,8 +92,7 @@ def check_ema_encoder(method: Method, before: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("host", PAIR_LOSSES)
 def test_without_alpha_and_predictor_loss_sdssl_is_its_host(host: str) -> None:
-    config = dataclasses.replace(configs()[f"sdssl-{host}"], alpha=0.0, predictor_weight=0.0)
-    method = jittered(config)
+    method = sdssl(host, alpha=0.0, predictor_weight=0.0)
     alone = method.host(batch(dtype=torch.float64), STEP).total
     total = method(batch(dtype=torch.float64), STEP).total
     torch.testing.assert_close(total, alone, rtol=1e-12, atol=1e-12)
@@ -93,7 +103,7 @@ def test_predictor_loss_only_rescales_the_gradients_of_predictors(host: str) -> 
     """The factor is (1 + a) / a with a = alpha / L for the layers, 2 for the last one, 1 for everything else."""
     grads = {}
     for weight in (0.0, 1.0):
-        method = jittered(dataclasses.replace(configs()[f"sdssl-{host}"], predictor_weight=weight))
+        method = sdssl(host, predictor_weight=weight)
         method(batch(dtype=torch.float64), STEP).total.backward()
         grads[weight] = {k: p.grad for k, p in method.named_parameters() if p.grad is not None}
     a = method.alpha(STEP) / 3
@@ -103,6 +113,6 @@ def test_predictor_loss_only_rescales_the_gradients_of_predictors(host: str) -> 
 
 
 def test_without_layers_the_predictor_is_trained_twice() -> None:
-    method = jittered(dataclasses.replace(configs()["sdssl-byol"], layers=()))
+    method = sdssl("byol", layers=())
     total = method(batch(dtype=torch.float64), STEP).total
     torch.testing.assert_close(total, 2 * method.host(batch(dtype=torch.float64), STEP).total, rtol=1e-12, atol=0)

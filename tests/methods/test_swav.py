@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ STEP = StepInfo(3, 10)
 CONTEXT = DataContext(num_images=100, batch_size=8, forward_batch_size=8)
 
 
-def config(**changes: int | None) -> SwAVConfig:
+def config(**changes: Any) -> SwAVConfig:
     return dataclasses.replace(SwAVConfig(hidden=12, dim=8, num_prototypes=5, freeze_steps=0), **changes)
 
 
@@ -110,7 +111,7 @@ def test_layers_that_learn_from_the_last_one_do_not_train_the_prototypes() -> No
 def test_crops_of_one_size_share_a_pass_and_all_share_the_head() -> None:
     method = swav()
     seen: list[Tensor] = []
-    for module in (method.backbone.model, method.head.projector):
+    for module in (method.backbone.get_submodule("model"), method.head.projector):
         module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     method(batch(), STEP)
     assert [tuple(x.shape) for x in seen] == [(8, 3, 16, 16), (8, 3, 8, 8), (16, 16)]

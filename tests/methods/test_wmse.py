@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from numpy.testing import assert_allclose
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 
 import limbeck
 from limbeck.core.distributed import sync_batchnorm
@@ -21,6 +20,7 @@ from limbeck.methods.wmse import WMSE, WMSEConfig
 from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
 from tests.helpers.errors import raises
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import w_mse_loops, whiten_loops
 from tests.helpers.tiny import Flat, tiny_vit, views_of
 
@@ -181,7 +181,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 def test_slices_extend_over_processes(tmp_path: Path) -> None:
     """Two processes of 12 images, with different random numbers, cut the joined batch as one process does."""
-    mp.start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
     expected = outcome(batch(3, 24), seed=0)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -255,7 +255,7 @@ def test_any_number_of_views_is_taken_from_the_pair_in_turn() -> None:
 def test_the_hint_for_a_loss_of_nan_names_the_slices() -> None:
     method = wmse(whitening_size=12).double()
     with torch.no_grad():
-        method.head.projector[-1].weight.zero_()  # type: ignore[index,operator,union-attr]
+        list(method.head.projector.parameters())[-2].zero_()
     assert method(batch(2, 12), STEP).total.isnan()
     assert "slices of 12 images in 4 columns" in method.nonfinite_hint
     assert SDSSLConfig(host=method.cfg, hidden=8).build(tiny_vit()).nonfinite_hint == method.nonfinite_hint

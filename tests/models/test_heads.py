@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import nn
 
 from limbeck.models.heads import Head, HypercolumnPool, hypercolumn, mlp
 
@@ -49,6 +50,8 @@ def test_hypercolumn_pool_equals_its_definition() -> None:
     large = torch.randn(5, 2, 4, 4, dtype=torch.float64).requires_grad_(True)
     small = torch.randn(5, 3, 2, 2, dtype=torch.float64).requires_grad_(True)
     conv, norm, _ = pool.mix
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()

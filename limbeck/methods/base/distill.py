@@ -86,7 +86,7 @@ class DistillConfig(MethodConfig):
         """Return this configuration with everything filled in that depends on the teacher's vectors."""
         return self
 
-    def resolve_with_teacher(self, features: Tensor) -> Resolved[Self]:
+    def resolve_with_teacher(self, features: Float[Tensor, "M D"]) -> Resolved[Self]:
         """Return `with_teacher_defaults`, and over how many images the teacher's targets spread if they are soft."""
         resolved = self.with_teacher_defaults(features)
         temperature = resolved.target_temperature

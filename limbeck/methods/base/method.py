@@ -94,7 +94,7 @@ class MethodConfig(NamedConfig):
     def raise_without_teacher(self) -> None:
         """Raise UserError if the method learns from a frozen teacher."""
 
-    def resolve_with_teacher(self, features: Tensor) -> Resolved[Self]:
+    def resolve_with_teacher(self, features: Float[Tensor, "M D"]) -> Resolved[Self]:
         """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
         return Resolved(self, [])
 
