@@ -101,7 +101,7 @@ RUNS = [
     ("resume {tmp}/pickle", 1, "is not a readable checkpoint"),
     ("resume {tmp}/other_network", 1, "does not hold the state of this network"),
     ("export {run} {tmp}/out --depth 9", 1, "depth 9 .* 1 to 3"),
-    ("export {tmp}/empty {tmp}/out", 1, "holds no encoder"),
+    ("export {tmp}/empty {tmp}/out", 1, "has no encoder"),
     ("export {tmp}/no_weights {tmp}/out", 1, "is not the network of its config.json"),
     ("export {run} {tmp}/texts", 1, "not an empty folder"),
     ("evaluate {run} --train {store} --test {tmp}/letters", 1, "label"),
