@@ -22,7 +22,7 @@ class Gap(NamedTuple):
 def summary(run: RunSummary) -> str:
     """Return method, images, epochs and network of a run."""
     images = plural(run.images, "image") if run.images else "images"
-    return f"{run.method} on {images}, {run.config.training.epochs:g} epochs of {_network(run.config.backbone)}."
+    return f"{run.method} on {images}, {run.config.training.num_epochs:g} epochs of {_network(run.config.backbone)}."
 
 
 def gaps(run: RunSummary) -> list[Gap]:

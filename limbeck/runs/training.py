@@ -20,6 +20,7 @@ from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.resolve import RunSetup
+from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.teachers import student_size_warning
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
@@ -34,10 +35,13 @@ def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_colla
     With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
     representations have collapsed, in spite of the configuration.
     """
-    cfg, config = setup.cfg, to_json(setup.cfg)
-    training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
     with _exclusive(run):
-        method, views, sampling = build_method(setup, run)
+        if resume:
+            method, views, sampling = build_method(setup, run)
+        else:
+            setup, (method, views, sampling) = prepare_run(setup, run)
+        cfg, config = setup.cfg, to_json(setup.cfg)
+        training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
         if is_rank0():
             write_config(run, cfg)
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
@@ -59,6 +63,22 @@ def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_colla
             setup.modality.save_encoder(encoder, run / ENCODER, setup.data, cfg.backbone, {"run": config})
             _log_fidelity(setup, eval_callback, encoder)
     return run
+
+
+def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
+    """Build the method of a new run and log what the run will cost; fit its steps into a time that was given.
+
+    Several processes estimate on their first steps, together, and not here.
+    """
+    trainable = build_method(setup, run)
+    if setup.cfg.training.num_processes > 1:
+        return setup, trainable
+    estimate = estimate_run(setup, trainable)
+    planned = fit_to_time(setup, estimate)
+    if planned.cfg.method != setup.cfg.method:
+        trainable = build_method(planned, run)
+    logger.info("%s", estimate.with_steps(planned.total_steps))
+    return planned, trainable
 
 
 def build_method(setup: RunSetup, run: Path) -> Trainable:

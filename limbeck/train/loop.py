@@ -127,7 +127,9 @@ class _Loop:
     def _begin(self) -> None:
         if not self.log:
             return
-        length = f"{self.cfg.epochs:g} epochs of {self.runner.steps_per_epoch:,} steps of {self.cfg.batch_size} images"
+        length = (
+            f"{self.cfg.num_epochs:g} epochs of {self.runner.steps_per_epoch:,} steps of {self.cfg.batch_size} images"
+        )
         resumed = f", from step {self.start:,}" if self.start else ""
         logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)
         if self.cfg.health_every_steps:

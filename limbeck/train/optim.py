@@ -90,10 +90,10 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
 
 def check_milestones(cfg: OptimConfig, training: TrainConfig) -> None:
     """Raise UserError if a drop of the learning rate would come after the end of the run."""
-    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.epochs]
+    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.num_epochs]
     if late:
         raise UserError(
-            f"the milestone at epoch {late[0]:g} is not within the {training.epochs:g} epochs: "
+            f"the milestone at epoch {late[0]:g} is not within the {training.num_epochs:g} epochs: "
             "choose an earlier one or leave it out",
             code="milestone-after-end",
         )

@@ -48,7 +48,7 @@ class StepRunner:
         sampling: SamplingPlan = ALL_ROWS,
         loader: LoaderFactory = Loader,
     ) -> None:
-        self.method, self.cfg, self.optim = method, cfg, optim
+        self.method, self.optim = method, optim
         self.fabric = fabric = launch(cfg)
         self.loader = loader(
             store,
@@ -61,6 +61,7 @@ class StepRunner:
             accumulate_steps=cfg.accumulate_steps,
             sampling=sampling,
         )
+        self.cfg = cfg = cfg.with_epochs(self.loader.count, fabric.device.type)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = cfg.total_steps(self.steps_per_epoch)
         prepare(method, fabric, cfg)
