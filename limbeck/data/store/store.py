@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.progress import progress
 from limbeck.core.text import plural
 from limbeck.data.store.layout import (
     IMAGES,
@@ -112,7 +113,7 @@ class Store:
     def verify(self) -> None:
         """Read every pixel and compare with the digest of the manifest; UserError where they differ."""
         digest = ContentDigest()
-        for start in range(0, len(self), 1024):
+        for start in progress(range(0, len(self), 1024), "reading the store", unit="blocks"):
             rows = slice(start, start + 1024)
             digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
         if digest.hexdigest(self.label_names) != self.digest:
