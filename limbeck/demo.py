@@ -38,6 +38,7 @@ from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import SDSSLConfig
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import training_stage
 from limbeck.report import cheapest_cut, write_report
 from limbeck.runs.api import evaluate_run, pretrain, resume
 from limbeck.runs.config import read_config
@@ -117,7 +118,7 @@ def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig,
             f"{training.num_epochs:g}): set --out to another folder, or remove this one",
             code="demo-differs",
         )
-    if (run / ENCODER).is_dir():
+    if (run / ENCODER).is_dir() and not training_stage(run / ENCODER):
         logger.info("'%s' is trained already", run)
     else:
         logger.info("continuing '%s'", run)

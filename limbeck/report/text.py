@@ -29,9 +29,10 @@ def gaps(run: RunSummary) -> list[Gap]:
     """Return what a run lacks."""
     folder = shlex.quote(str(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELLED/train --test LABELLED/test"
+    where = f", which stopped at {run.stage}" if run.stage else ""
     found = [
         (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),
-        (not run.finished, Gap("Training is not finished; continue it with", f"limbeck resume {folder}")),
+        (not run.finished, Gap(f"Training is not finished{where}; continue it with", f"limbeck resume {folder}")),
         (run.finished and not run.result, Gap("The layers are not evaluated yet; do so with", evaluate)),
     ]
     return [gap for missing, gap in found if missing]

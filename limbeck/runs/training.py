@@ -18,6 +18,7 @@ from limbeck.core.types import Encoder
 from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
+from limbeck.models.encoder_io import STAGE
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_collapse: bool = True) -> Path:
-    """Train a run and write its encoder; return its folder.
+    """Train a run and write its encoder, also next to every checkpoint; return its folder.
 
     With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
     representations have collapsed, in spite of the configuration.
@@ -45,6 +46,11 @@ def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_colla
         if is_rank0():
             write_config(run, cfg)
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
+
+        def save_encoder(stage: str) -> None:
+            provenance = {"run": config} | ({STAGE: stage} if stage else {})
+            setup.modality.save_encoder(method.encoder(), run / ENCODER, setup.data, cfg.backbone, provenance)
+
         train(
             method,
             setup.data,
@@ -56,12 +62,12 @@ def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_colla
             eval_callback=eval_callback,
             sampling=sampling,
             loader=setup.modality.loader,
+            save_encoder=save_encoder,
             resume=resume,
         )
         if is_rank0():
-            encoder = method.encoder()
-            setup.modality.save_encoder(encoder, run / ENCODER, setup.data, cfg.backbone, {"run": config})
-            _log_fidelity(setup, eval_callback, encoder)
+            save_encoder("")
+            _log_fidelity(setup, eval_callback, method.encoder())
     return run
 
 

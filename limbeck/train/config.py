@@ -24,10 +24,10 @@ class TrainConfig:
     """Epochs of linear warm-up of the learning rate; by default a tenth of the epochs."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, the augmentations and the method's own random numbers."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the networks; auto is bf16 if the hardware supports it. Weights are float32 in any case."""
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    """Kind of device to train on; auto is CUDA if there is any."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Precision of the networks; auto is bf16, on CUDA devices without it fp16 with loss scaling. Weights are fp32."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device to train on; auto is CUDA if there is any, else the CPU; mps is the GPU of a Mac."""
     devices: int = 1
     """Processes per machine, each with its own device."""
     num_nodes: int = 1

@@ -49,7 +49,7 @@ class StepTimes(NamedTuple):
     def scaled(self, images: int, smaller: "StepTimes | None") -> "StepTimes":
         """Return the times with so many images, from these and those of a smaller batch; all but `update` grow."""
         parts = [_extrapolate(self, smaller, part, images) for part in ("views", "forward", "backward", "activations")]
-        return StepTimes(images, *parts[:3], self.update, parts[3])
+        return StepTimes(images, parts[0], parts[1], parts[2], self.update, parts[3])
 
     def times(self, count: int) -> "StepTimes":
         """Return the times of a step of `count` micro-batches."""
@@ -163,7 +163,8 @@ def _time(runner: StepRunner, loader: BatchLoader, repeats: int, slow: float, cl
     with closing(loader.batches(0, 1 + repeats)) as batches:
         first = _step(runner, batches, clock)
         steps = [first] if first.seconds > slow else [_step(runner, batches, clock) for _ in range(repeats)]
-    return StepTimes(loader.batch_size, *(fmean(part) for part in list(zip(*steps, strict=True))[1:]))
+    views, forward, backward, update, activations = (fmean(part) for part in list(zip(*steps, strict=True))[1:])
+    return StepTimes(loader.batch_size, views, forward, backward, update, activations)
 
 
 def _step(runner: StepRunner, batches: Iterator[Batch], clock: Callable[[], float]) -> StepTimes:
@@ -182,8 +183,8 @@ def _step(runner: StepRunner, batches: Iterator[Batch], clock: Callable[[], floa
     with torch.no_grad():
         runner.method.after_step(loss, info)
     marks.append(_now(device, clock))
-    parts = (end - start for start, end in pairwise(marks))
-    return StepTimes(len(batch.indices), *parts, sum(activations.values()))
+    views, forward, backward, update = (end - start for start, end in pairwise(marks))
+    return StepTimes(len(batch.indices), views, forward, backward, update, sum(activations.values()))
 
 
 def _now(device: torch.device, clock: Callable[[], float]) -> float:

@@ -30,7 +30,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(**changes: Any) -> RunRequest:
-    return RunRequest(**{"source": images(), "training": TrainConfig(accelerator="cpu")} | changes)
+    given: dict[str, Any] = {"source": images(), "training": TrainConfig(accelerator="cpu")}
+    return RunRequest(**given | changes)
 
 
 def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
