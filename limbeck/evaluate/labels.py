@@ -49,9 +49,12 @@ def _check_names(train: Store, test: Store) -> None:
             f"train and test images must have the same labels, but {_difference(only_train, only_test)}",
             code="labels-differ",
         )
-    if len(train.label_names) < 2:
+    found = np.unique(train.labels)
+    if len(found) < 2:
         raise UserError(
-            f"a probe needs at least two classes, and the only label is '{train.label_names[0]}'", code="one-class"
+            f"the training images{_where(train)} have one class, '{train.label_names[found[0]]}', and accuracies need "
+            "two: add images of another class, or give images without labels for the metrics that need none",
+            code="one-class",
         )
 
 

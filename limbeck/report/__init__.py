@@ -5,8 +5,9 @@ from pathlib import Path
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
+from limbeck.evaluate.verdict import cheapest_cut
 from limbeck.report.page import page
-from limbeck.report.runs import cheapest_cut, read_runs
+from limbeck.report.runs import read_runs
 
 __all__ = ["cheapest_cut", "write_report"]
 

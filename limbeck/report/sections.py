@@ -8,8 +8,8 @@ from limbeck.evaluate.metrics import all_columns
 from limbeck.report import charts
 from limbeck.report.charts import Chart
 from limbeck.report.runs import Curve, RunSummary
-from limbeck.report.tables import Table, comparison_table, layer_table
-from limbeck.report.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences
+from limbeck.report.tables import Table, comparison_table, layer_table, reference_table
+from limbeck.report.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences, verdicts
 
 HEALTH = {
     "embedding_rank": "effective rank of the embeddings (below 3: collapse)",
@@ -45,6 +45,14 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
     """Return the sections that have something to show."""
     evaluated = [run for run in runs if run.result]
     found = (
+        Section(
+            title="What training has brought",
+            text="The whole network next to features that need no training (raw pixels, filters from k-means of image "
+            "patches, the network at its random initialization) and to the networks that were named. Two accuracies "
+            "differ if they are more than two standard errors of their difference apart.",
+            items=verdicts(evaluated),
+            tables=[table for run in evaluated for table in reference_table(run)],
+        ),
         _fidelity(evaluated),
         Section(
             title="Accuracy of each layer",
@@ -61,8 +69,8 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
         ),
         Section(
             title="Layer by layer",
-            text="The scissors mark the lowest layer within one point of the best k-NN accuracy. Headings have a "
-            "definition under the pointer; gray columns are for comparison.",
+            text="The scissors mark the lowest layer within one standard error of the best k-NN accuracy. Headings have "
+            "a definition under the pointer; gray columns are for comparison.",
             tables=[layer_table(run) for run in evaluated],
         ),
         Section(

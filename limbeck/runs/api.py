@@ -5,7 +5,7 @@ and, once evaluated, result.json.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,9 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.comparison import compare_run
+from limbeck.evaluate.data import EvalData
+from limbeck.evaluate.references import load_whole, measure_references
+from limbeck.evaluate.results import ModelScores
 from limbeck.methods import DistillConfig, Method, MethodConfig
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
@@ -198,21 +201,22 @@ def evaluate_run(
     test_data: Source,
     cfg: EvaluateConfig | None = None,
     *,
-    baseline: str | Path | None = None,
+    others: Sequence[str] = (),
+    references: Sequence[ModelScores] | None = None,
     teacher_module: nn.Module | None = None,
     allow_bad: float = ALLOW_BAD,
     say: Say = print,
 ) -> EvaluationResult:
     """Judges every layer of a run's encoder beside the same network at its random start; writes result.json.
 
-    A distilled encoder is compared with its teacher as well (`teacher_module`, where that is a module of your own), and with
-    the same network of the run `baseline`, trained without one. `allow_bad` is the share of images of either source that
-    may be unreadable; `say` is told how many were.
+    `others` are networks to compare with as a whole (`limbeck.evaluate.references.load_whole`), and `references` lines of
+    reference that have been measured already. A distilled encoder is compared with its teacher as well (`teacher_module`,
+    where that is a module of your own). `allow_bad` is the share of images of either source that may be unreadable; `say`
+    is told how many were.
     """
     folder = Path(run)
     config = read_config(folder)
-    if baseline is not None and config.teacher is None:
-        raise UserError(f"{folder} had no teacher: a run from scratch is compared with a distilled one")
+    models = [load_whole(name) for name in others]
     size = Store.open(config.store).size if config.store else None
     bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
     for store in (bank, queries):
@@ -220,9 +224,19 @@ def evaluate_run(
             say(store.summary())
     cfg = cfg or EvaluateConfig()
     frozen, fresh = _teacher_again(config, teacher_module, say), _fresh_backbone(config)
-    comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, baseline=baseline) if frozen else None
-    preprocessing = load_preprocessing(folder)
-    result = evaluate(load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=fresh)
+    comparison = compare_run(folder, frozen, fresh, bank, queries, cfg, models) if frozen else None
+    if references is None:
+        measured = comparison.students[2:] if comparison else ()
+        references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
+    result = evaluate(
+        load(folder),
+        bank,
+        queries,
+        cfg,
+        preprocessing=load_preprocessing(folder),
+        reference=fresh,
+        references=references,
+    )
     result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
