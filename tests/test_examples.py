@@ -1,6 +1,7 @@
 """The examples run: on an eighth of the digits, with fewer steps than they take by themselves."""
 
 import inspect
+import json
 import runpy
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from limbeck.data import samples
 
 EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("*.py"))
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_look.ipynb"
 SHORT = {"epochs": 0.5, "steps": 4}
 
 
@@ -37,6 +39,21 @@ def test_an_example_runs(script: Path, tmp_path: Path, capsys: pytest.CaptureFix
     else:
         assert 0 < main(**given) < 1
     capsys.readouterr()
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        assert cell["outputs"] == []
+        exec("".join(cell["source"]).replace("EPOCHS = 5", "EPOCHS = 0.5"), names)
+    pyplot = matplotlib.pyplot
+    assert len(pyplot.get_fignums()) == 4
+    pyplot.close("all")
+    assert any((tmp_path / "out" / "first_look" / "model").iterdir())
 
 
 def test_there_are_six_short_examples() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from limbeck.evaluate import EvaluationResult
 
 logger = logging.getLogger(__name__)
-JUDGE, USE = "Evaluate", "Use"
+MEASURE, USE = "Evaluate", "Use"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +146,12 @@ def _report(args: ReportArgs) -> Output:
 def _demo(args: DemoArgs) -> Output:
     from limbeck.demo import demo
 
-    page = str(demo(Path(args.out), args.epochs, logger.info))
+    page = str(demo(Path(args.out), args.epochs))
     return Output({"report": page}, [page])
 
 
 EVALUATE = Command(
-    JUDGE,
+    MEASURE,
     """Measure every layer of a run: k-NN, linear probe, rank, size and latency.
   The whole network is compared with what needs no training (raw pixels, filters
   from k-means of patches, the same network before training) and with the
@@ -167,7 +167,7 @@ Examples:
     _evaluate,
 )
 REPORT = Command(
-    JUDGE,
+    MEASURE,
     """Compare runs on one HTML page.
   It shows how good every layer is, how training went, and how each run can be
   repeated; it needs no network.

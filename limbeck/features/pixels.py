@@ -21,7 +21,7 @@ class CenteredPixels(nn.Module):
     """The pixels of an image less the mean image of a store, as a network: [B 3 S S] -> [B 3 * S * S].
 
     Images are resized to at most 32 pixels. Features are multiplied by `scale`, the same for all, so that their mean
-    squared norm is 16: gradient descent with the learning rates of the probes then converges, and cosines do not change.
+    squared norm is 16: cosines do not change, and gradient descent converges with the learning rates of the probes.
     """
 
     def __init__(self, image_size: int, store_size: int) -> None:

@@ -69,8 +69,8 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
         ),
         Section(
             title="Layer by layer",
-            text="The scissors mark the lowest layer within one standard error of the best k-NN accuracy. Headings have "
-            "a definition under the pointer; gray columns are for comparison.",
+            text="The scissors mark the lowest layer within one standard error of the best k-NN accuracy. Headings "
+            "have a definition under the pointer; gray columns are for comparison.",
             tables=[layer_table(run) for run in evaluated],
         ),
         Section(

@@ -1,6 +1,5 @@
 """Evaluate several networks on the same images, side by side: runs at every layer, others as a whole."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,6 @@ from limbeck.evaluate.data import EvalData
 from limbeck.evaluate.references import UNTRAINED_NETWORK, load_whole, measure_references
 from limbeck.evaluate.results import ModelScores
 from limbeck.runs.api import evaluate_run
-
-logger = logging.getLogger(__name__)
 
 
 class Evaluations(NamedTuple):
@@ -68,7 +65,6 @@ def evaluate_networks(
             others=others if shared is None else (),
             references=shared,
             allow_bad=allow_bad,
-            say=logger.info,
         )
         results[run] = result
         shared = tuple(model for model in result.references if model.name != UNTRAINED_NETWORK)

@@ -22,8 +22,8 @@ METRIC = Metric(
             format=decimals(1),
             better="higher",
             accuracy=True,
-            help="accuracy of a weighted vote of the k nearest training images by cosine; k is 20, or the images of the "
-            "smallest class if they are fewer",
+            help="accuracy of a weighted vote of the k nearest training images by cosine; k is 20, or the number of "
+            "images of the smallest class if that is less",
         ),
     ),
     needs=frozenset({"labels"}),
