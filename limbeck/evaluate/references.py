@@ -1,24 +1,33 @@
 """Lines of reference: what an accuracy is worth next to raw pixels, patch filters and networks that are at hand."""
 
+import json
 import logging
+import platform
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, wait_for_lock, write_json
+from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.store import Store
 from limbeck.evaluate.data import EvalData
 from limbeck.evaluate.inputs import MetricInputs
 from limbeck.evaluate.measure import measure_whole
 from limbeck.evaluate.metric import Group
+from limbeck.evaluate.metrics import all_columns
 from limbeck.evaluate.models import Bank, EvaluatedModel, TeacherModel
-from limbeck.evaluate.results import ModelScores
+from limbeck.evaluate.results import VERSION, ModelScores
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import PatchFilters, patch_filters
+from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.patch_filters import PatchFilters, PatchFiltersConfig, patch_filters
 from limbeck.features.pixels import CenteredPixels
 from limbeck.teachers import TeacherConfig, load_teacher
 
@@ -69,8 +78,41 @@ def measure_references(
         return ()
     if data.k < data.cfg.k:
         logger.info("k-NN takes %d neighbors instead of %d: the smallest class has no more images", data.k, data.cfg.k)
-    fixed: Iterable[EvaluatedModel] = fixed_models(data) if data.cfg.references else ()
-    return (*(measure_whole(MetricInputs(model, data), GROUPS) for model in chain(fixed, others)), *measured)
+    fixed = _measure_fixed(data) if data.cfg.references else ()
+    return (*fixed, *_measure(data, others), *measured)
+
+
+def _measure(data: EvalData, models: Iterable[EvaluatedModel]) -> list[ModelScores]:
+    return [measure_whole(MetricInputs(model, data), GROUPS) for model in models]
+
+
+def _measure_fixed(data: EvalData) -> list[ModelScores]:
+    """Return the scores of raw pixels and patch filters, measured once for these images and settings and then cached.
+
+    They are a function of images, settings and, because of the latency, machine.
+    """
+    path = Path.home() / ".cache" / "limbeck" / f"references-{_key(data)}.json"
+    if path.is_file():
+        with suppress(UserError, TypeError):
+            found = [from_json(ModelScores, scores, str(path)) for scores in read_json(path)]
+            logger.info("raw pixels and patch filters as measured before, from '%s'", path)
+            return found
+    found = _measure(data, fixed_models(data))
+    try:
+        with wait_for_lock(path):
+            write_json(path, [to_json(scores) for scores in found])
+    except UserError as error:
+        logger.warning("the lines of reference are not cached: %s", error)
+    return found
+
+
+def _key(data: EvalData) -> str:
+    """Return a digest of everything that the scores of fixed models depend on."""
+    names = [column.name for column in all_columns(*GROUPS)]
+    settings = to_json(replace(data.cfg, progress=True))
+    machine = [platform.node(), str(data.device), str(torch.get_num_threads())]
+    parts = [str(VERSION), data.train.digest, data.test.digest, json.dumps(settings, sort_keys=True), *names, *machine]
+    return fingerprint([*parts, str(FILTERS_VERSION), repr(PatchFiltersConfig())])[:16]
 
 
 def fixed_models(data: EvalData) -> Iterator[FixedModel]:

@@ -21,7 +21,8 @@ class CenteredPixels(nn.Module):
     """The pixels of an image less the mean image of a store, as a network: [B 3 S S] -> [B 3 * S * S].
 
     Images are resized to at most 32 pixels. Features are multiplied by `scale`, the same for all, so that their mean
-    squared norm is 16: cosines do not change, and gradient descent converges with the learning rates of the probes.
+    squared norm is 16: cosines do not change, and the SGD probe, with a learning rate made for features of networks, is
+    best there (CIFAR-10, 5,000 rows, 50 epochs: 38.6 %, and 34.8 % without it).
     """
 
     def __init__(self, image_size: int, store_size: int) -> None:

@@ -16,7 +16,7 @@ from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.data import EvalData
 from limbeck.evaluate.inputs import MetricInputs
 from limbeck.evaluate.measure import measure
-from limbeck.evaluate.references import FILTERS, PIXELS, fixed_models, load_whole
+from limbeck.evaluate.references import FILTERS, PIXELS, fixed_models, load_whole, measure_references
 from limbeck.evaluate.render import model_table
 from limbeck.evaluate.results import LayerResult, ModelScores
 from limbeck.evaluate.verdict import cheapest_cut, verdict
@@ -170,6 +170,27 @@ def test_fixed_models_are_measured_like_any_other() -> None:
             assert (values["knn_whitened"] or 0) > 0.6
         assert values["width"] == (768 if model.name == PIXELS else 80)
         assert (values["gflops"] or 0) > 0 or model.name == PIXELS
+
+
+def test_fixed_models_are_measured_once_for_images_and_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = replace(CFG, references=True)
+    data = EvalData.of(shades(45, 0), shades(30, 1), cfg)
+    first = measure_references(data)
+    assert [scores.name for scores in first] == [PIXELS, FILTERS]
+    others = [replace(data, k=2, cfg=replace(cfg, k=2)), EvalData.of(shades(45, 0), shades(30, 2), cfg)]
+    monkeypatch.setattr("limbeck.evaluate.references.fixed_models", lambda data: [])
+    assert measure_references(data) == first
+    assert measure_references(replace(data, cfg=replace(cfg, progress=True))) == first
+    assert [measure_references(other) for other in others] == [(), ()]
+    for file in (tmp_path / ".cache" / "limbeck").glob("references-*.json"):
+        file.write_text("damaged")
+    monkeypatch.undo()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    assert measure_references(data) != ()
+    assert "not cached" in caplog.text
 
 
 def scored(knn: tuple[float | None, ...], images: int = 1000, **references: float) -> EvaluationResult:
