@@ -55,11 +55,8 @@ def evaluate(
     data, preprocessing = EvalData.of(train, test, cfg), override(preprocessing, cfg)
     values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
     if reference is not None:
-        untrained = MetricInputs(BackboneModel("untrained network", reference, preprocessing), data)
-        for depth, more in measure(untrained, untrained_only=True).items():
-            values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
-    if references is None:
-        references = measure_references(data)
+        _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
+    references = measure_references(data) if references is None else references
     if reference is not None and data.labels and cfg.references:
         references = (_untrained(values[backbone.taps[-1]], preprocessing.image_size), *references)
     result = EvaluationResult(
@@ -87,6 +84,12 @@ def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing
         mean=cfg.mean or preprocessing.mean,
         std=cfg.std or preprocessing.std,
     )
+
+
+def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
+    """Add the values of the untrained network to those of the same depths."""
+    for depth, more in measure(untrained, untrained_only=True).items():
+        values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
 
 
 def _untrained(last: Values, image_size: int) -> ModelScores:

@@ -11,7 +11,7 @@ from limbeck.evaluate.metric import STDERR, UNTRAINED, Column, Values
 from limbeck.evaluate.results import Comparison, EvaluationResult, ModelScores, percent
 
 WIDTH = 80
-NAME = 27
+NAME = 24
 """Characters of a name in a table of models."""
 
 
@@ -42,7 +42,7 @@ def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> 
 def comparison_table(comparison: Comparison, width: int = WIDTH) -> Table:
     """Return a table with a row per model: cost, accuracy, and how much of the teacher's space is preserved."""
     rows = [model.values for model in comparison.models]
-    names = [model.name for model in comparison.models]
+    names = [_short(model.name) for model in comparison.models]
     title = (
         f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test images: "
         f"{percent(comparison.chance)} agreement by chance"

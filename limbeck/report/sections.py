@@ -45,14 +45,7 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
     """Return the sections that have something to show."""
     evaluated = [run for run in runs if run.result]
     found = (
-        Section(
-            title="What training has brought",
-            text="The whole network next to features that need no training (raw pixels, filters from k-means of image "
-            "patches, the network at its random initialization) and to the networks that were named. Two accuracies "
-            "differ if they are more than two standard errors of their difference apart.",
-            items=verdicts(evaluated),
-            tables=[table for run in evaluated for table in reference_table(run)],
-        ),
+        _references(evaluated),
         _fidelity(evaluated),
         Section(
             title="Accuracy of each layer",
@@ -120,6 +113,17 @@ def by_scale(curves: dict[str, Curve]) -> list[dict[str, Curve]]:
         groups[-1][name] = terms[name]
         previous = size
     return [{name: group[name] for name in terms if name in group} for group in groups]
+
+
+def _references(runs: Sequence[RunSummary]) -> Section:
+    return Section(
+        title="What training has brought",
+        text="The whole network next to features that need no training (raw pixels, filters from k-means of image "
+        "patches, the network at its random initialization) and to the networks that were named. Two accuracies differ "
+        "if they are more than two standard errors of their difference apart.",
+        items=verdicts(runs),
+        tables=[table for run in runs for table in reference_table(run)],
+    )
 
 
 def _fidelity(runs: Sequence[RunSummary]) -> Section:

@@ -154,10 +154,7 @@ def evaluate_run(
     config = read_config(folder)
     models = [load_whole(name) for name in others]
     size = Store.open(config.store).size if config.store else None
-    bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
-    for store in (bank, queries):
-        if store.skipped:
-            logger.info(store.summary())
+    bank, queries = (_open_labeled(source, size, allow_bad) for source in (train_data, test_data))
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
@@ -166,18 +163,21 @@ def evaluate_run(
     if references is None:
         measured = comparison.students[2:] if comparison else ()
         references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
+    preprocessing = load_preprocessing(folder)
     result = evaluate(
-        load(folder),
-        bank,
-        queries,
-        cfg,
-        preprocessing=load_preprocessing(folder),
-        reference=untrained,
-        references=references,
+        load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained, references=references
     )
     result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
+
+
+def _open_labeled(source: Source, size: int | None, allow_bad: float) -> Store:
+    """Return the store of labeled images, and log how many were skipped."""
+    store = open_store(source, store_size=size, allow_bad=allow_bad)
+    if store.skipped:
+        logger.info(store.summary())
+    return store
 
 
 def _start(request: RunRequest, run: Path) -> Path:
