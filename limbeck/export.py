@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from limbeck.core.config import Json, to_json
 from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.packages import require
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import (
@@ -86,7 +87,7 @@ def export(
     inside. No file contains an absolute path of this machine.
 
     Raises:
-        UserError: `out` is not empty, the format is unknown, or it cannot hold the network.
+        UserError: `out` is not empty, the format is unknown or lacks its packages, or it cannot hold the network.
         RuntimeError: the file gives other features than the network; nothing is left at `out`.
     """
     out = Path(out)
@@ -149,6 +150,8 @@ def _check_request(out: Path, format: str, fold: bool) -> None:
             "a timm folder cannot hold the normalization; choose format onnx or torch to fold it in",
             code="fold-needs-onnx-or-torch",
         )
+    if format == "onnx":
+        require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"'{out}' already exists and is not an empty folder; choose another or remove it", code="out-not-empty"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
+from limbeck.core.packages import require
 from limbeck.report.page import page
 from limbeck.report.runs import cheapest_cut, read_runs
 
@@ -17,7 +18,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     For a run that was not evaluated, or has not logged anything yet, the page shows the command that fills the gap.
 
     Raises:
-        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`.
+        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`, no plotly.
     """
     if not runs:
         raise UserError("a report needs at least one run: limbeck report RUN", code="no-run")
@@ -25,6 +26,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise UserError(
             f"'{out}' is a folder; give the page a file name, such as {out / 'report.html'}", code="out-is-a-folder"
         )
+    require("report", "plotly", purpose="a report")
     text = page(read_runs(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as unfinished:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
+from limbeck.core.packages import require
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import Interpolation, StatedPreprocessing, TeacherFeatures, TeacherSource, triple
 from limbeck.teachers.license import license_in_card
@@ -93,14 +94,9 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> TeacherSourc
 
 def _load(folder: Path) -> tuple[Any, list[str]]:
     """Return the model and the names of the weights that the folder lacks."""
-    try:
-        from transformers import AutoModel
-    except ImportError as error:
-        raise UserError(
-            f"'{folder}' is a Hugging Face model, which needs the package transformers: "
-            "pip install 'limbeck[huggingface]'",
-            code="missing-package",
-        ) from error
+    require("huggingface", "transformers", purpose=f"the Hugging Face model in '{folder}'")
+    from transformers import AutoModel
+
     try:
         with _quiet():
             model, report = AutoModel.from_pretrained(

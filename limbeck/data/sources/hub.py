@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.packages import require
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource, SourceType
 from limbeck.data.sources.parquet import BATCH, table_source
@@ -21,6 +22,7 @@ def is_hub_name(value: Any) -> bool:
 
 def open_hub(name: str) -> ImageSource:
     """Open 'owner/name' or 'owner/name:split' (default: train), downloaded to the cache of `datasets`."""
+    require("hub", "datasets", purpose=f"the Hugging Face data set '{name}'")
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 
