@@ -10,6 +10,8 @@ Conventions, where a file leaves a choice:
 """
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from limbeck.core.text import format_bytes
 from limbeck.data.check.issues import Issue, IssueName
 from limbeck.data.store.layout import Pixels
 
@@ -28,6 +31,7 @@ Transpose = Image.Transpose
 # An explicit list, because Pillow would pass PostScript to an interpreter; HEIF is available with its plug-in.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF", "ICO", "QOI")
 WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+MAX_BYTES = 2**31  # of a file: the largest images that are decoded have about half of that, uncompressed
 PLAIN = ("RGB", "L", "P", "1")  # modes that convert to RGB in one way only
 # Formats that share their extensions with another: a JPEG followed by more pictures, a BMP without its file header
 SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
@@ -97,16 +101,30 @@ def open_image(content: Content) -> Image.Image:
         return content
     if isinstance(content, np.ndarray):
         return from_array(content)
-    data = content if isinstance(content, bytes) else content.read_bytes()
+    data = content if isinstance(content, bytes) else read_file(content)
     if not data:
         raise UndecodableError("empty file", "empty")
     return Image.open(io.BytesIO(data), formats=readable_formats())
 
 
-def image_format(path: Path) -> str | None:
-    """Return the format of a file by its first bytes, whatever its name; None where it is not an image."""
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; raise `UndecodableError` for anything else, such as a FIFO or a device."""
+    with pillow_errors(), open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise UndecodableError("not a regular file")
+        if state.st_size > MAX_BYTES:
+            raise UndecodableError(f"{format_bytes(state.st_size)} are too many for an image", "too_many_pixels")
+        return file.read()
+
+
+def image_format(content: Path | bytes) -> str | None:
+    """Return the format of an image by its first bytes, whatever its name; None where it is not an image."""
     known = [name for name in readable_formats() if name != "TGA"]  # TGA has no signature: anything might be one
-    with suppress(Exception), Image.open(path, formats=known) as image:
+    if isinstance(content, Path) and not content.is_file():
+        return None
+    file = content if isinstance(content, Path) else io.BytesIO(content)
+    with suppress(Exception), Image.open(file, formats=known) as image:
         return image.format
     return None
 

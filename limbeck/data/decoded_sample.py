@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from limbeck.data.check.issues import Issue, skip_reason
-from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, pillow_errors
+from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, read_file
 from limbeck.data.sources.base import ImageSource, Sample
-from limbeck.data.store.layout import Pixels, printable
+from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
 
 CHUNK = 16  # samples decoded by one task: enough to hide the cost of a task, few enough to hold large files
@@ -44,7 +44,7 @@ class DecodedSample(NamedTuple):
 
     def to_json(self) -> str:
         """Return everything but the pixels as one line of JSON."""
-        fields = [printable(self.path), self.label, self.issues, self.width, self.height, self.digest]
+        fields = [storable(self.path), self.label, self.issues, self.width, self.height, self.digest]
         return json.dumps(fields) + "\n"
 
     @classmethod
@@ -83,7 +83,7 @@ def decode_sample(sample: Sample, size: int) -> DecodedSample:
     """Decode one sample; an image that cannot be decoded becomes an issue."""
     digest = ""
     try:
-        content = read_file(sample.content)
+        content = read_file(sample.content) if isinstance(sample.content, Path) else sample.content
         digest = digest_of(content)
         decoded = decode(content, size)
     except UndecodableError as error:
@@ -93,14 +93,6 @@ def decode_sample(sample: Sample, size: int) -> DecodedSample:
     return DecodedSample(
         sample.path, sample.label, issues, decoded.width, decoded.height, digest, pixels=decoded.pixels
     )
-
-
-def read_file(content: Content) -> Content:
-    """Return the bytes of a file, and anything else as it is; raise `UndecodableError` with the reason."""
-    if not isinstance(content, Path):
-        return content
-    with pillow_errors():
-        return content.read_bytes()
 
 
 def digest_of(content: Content) -> str:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, make_folder, wait_for_lock
 from limbeck.core.logs import ensure_visible
-from limbeck.core.text import plural
-from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue
+from limbeck.core.text import csv_cell, plural, printable
+from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
 from limbeck.data.check.page import PICTURES, Picture, Section, check_page, issue_sections, thumbnail
 from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy, ScanStats
 from limbeck.data.decode import image_format
 from limbeck.data.decoded_sample import DecodedSample, quiet_pillow
 from limbeck.data.fingerprint import what_changed
-from limbeck.data.sources.base import ImageSource
+from limbeck.data.sources.base import ImageSource, LeftOut
+from limbeck.data.sources.labels import describe_labels
+from limbeck.data.sources.names import why_hidden
 from limbeck.data.sources.open import Source, open_source
 from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
-from limbeck.data.store.layout import ContentDigest, printable, read_manifest, read_source_files
+from limbeck.data.store.layout import ContentDigest, read_manifest, read_source_files
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
@@ -40,8 +42,8 @@ class Check:
 
     source: str
     stats: ScanStats
-    ignored: int
-    """Files that are not taken for images, by their names."""
+    labels: str
+    """Which labels there are and where they come from, or why there are none."""
     folder: Path
     """Folder of check.csv and check.html."""
     store: Path | None
@@ -59,7 +61,7 @@ class Check:
         parts = [
             f"{self.stats.used:,} of {plural(self.stats.total, 'image')} of '{self.source}' will be used",
             *([skipped] if skipped else []),
-            *([f"{plural(self.ignored, 'other file')} ignored"] if self.ignored else []),
+            *self.stats.describe_left_out(),
         ]
         return "; ".join(parts)
 
@@ -71,12 +73,14 @@ class Check:
     def table(self) -> "Table":
         """Return the issues as a table for the terminal, the most harmful first."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("issue", "files", "outcome", "for example", "what to do")
         for name in self.stats.by_harm():
             path, issue = self.stats.first[name]
             kind, action = ISSUE_TYPES[name], self.stats.action(name)
-            table.add_row(kind.title, f"{self.stats.found[name]:,}", action, f"{path}: {issue.detail}", kind.advice)
+            example = printable(f"{path}: {issue.detail}")
+            table.add_row(kind.title, f"{self.stats.found[name]:,}", action, Text(example), kind.advice)
         return table
 
 
@@ -178,7 +182,7 @@ class _Scan:
         result = Check(
             source=self.source.name,
             stats=self.stats,
-            ignored=len(self.source.ignored),
+            labels=self._labels(),
             folder=self.folder,
             store=store if self.stats.acceptable() else None,
             pictures=self.pictures,
@@ -188,22 +192,36 @@ class _Scan:
 
     def _sample_lines(self, sample: DecodedSample) -> Iterator[list[str]]:
         """Yield the lines of the table for a sample."""
-        outcome = "used" if sample.used(self.stats.policy.leave_out) else "skipped"
+        reason = skip_reason(sample.issues, self.stats.policy.leave_out)
+        outcome = self.stats.action(reason.name) if reason else "used"
         for issue in sample.issues:
             self._add_picture(sample.path, issue, sample)
-            yield [printable(sample.path), outcome, issue.name, issue.detail]
+            yield [csv_cell(sample.path), outcome, issue.name, csv_cell(issue.detail)]
 
     def _other_lines(self, workers: int) -> Iterator[list[str]]:
-        """Yield the lines for classes with hardly an image, and for files that are not taken for images."""
+        """Yield the lines for classes with hardly an image, and for everything that is no sample."""
         issues = [(path, "used", issue) for path, issue in self.stats.small_classes(self.source.label_names)]
-        paths = (Path(self.source.name) / path for path in self.source.ignored)
-        for path, kind in zip(self.source.ignored, ordered_map(image_format, paths, workers), strict=True):
-            issue = Issue("no_extension", f"a {kind} file") if kind else Issue("not_an_image", "no image's extension")
-            issues.append((path, "ignored", issue))
-        for path, outcome, issue in issues:
+        for path, _, issue in issues:
             self.stats.add_issue(path, issue)
+        for left_out in ordered_map(self._recognize, self.source.left_out, workers):
+            self.stats.add_left_out(*left_out)
+            issues.append((left_out.path, ISSUE_TYPES[left_out.issue.name].action, left_out.issue))
+        for path, outcome, issue in issues:
             self._add_picture(path, issue)
-            yield [printable(path), outcome, issue.name, issue.detail]
+            yield [csv_cell(path), outcome, issue.name, csv_cell(issue.detail)]
+
+    def _recognize(self, left_out: LeftOut) -> LeftOut:
+        """Return a file without an image's extension as an issue of its own where it holds an image."""
+        path, issue = left_out
+        if issue.name != "not_an_image" or why_hidden(path):
+            return left_out
+        kind = image_format(Path(self.source.name) / path)
+        return LeftOut(path, Issue("no_extension", f"a {kind} file")) if kind else left_out
+
+    def _labels(self) -> str:
+        stats, source = self.stats, self.source
+        names = source.label_names or [str(label) for label in sorted(stats.classes)]
+        return describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems)
 
     def _add_picture(self, path: str, issue: Issue, sample: DecodedSample | None = None) -> None:
         pictures = self.pictures.setdefault(issue.name, [])
@@ -212,4 +230,4 @@ class _Scan:
         image = ""
         if sample is not None and sample.pixels is not None:
             image = thumbnail(sample.pixels, sample.width, sample.height)
-        pictures.append(Picture(printable(path), issue.detail, image))
+        pictures.append(Picture(printable(path), printable(issue.detail), image))

@@ -1,5 +1,6 @@
 """Get the store of a source: built at a given place, or built once in a cache and opened from then on."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from limbeck.data.sources.open import Source, open_source
 from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def build_store(
@@ -50,7 +53,9 @@ def build_store(
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy)
-    return Store.open(folder)
+    store = Store.open(folder)
+    logger.info(store.describe_labels())
+    return store
 
 
 def open_store(
@@ -72,7 +77,9 @@ def open_store(
     """
     ensure_visible()
     if isinstance(source, str | Path) and is_store(Path(source)):
-        return check_size(Store.open(source), store_size)
+        store = check_size(Store.open(source), store_size)
+        logger.info(store.describe_labels())
+        return store
     policy = AcceptPolicy(allow_bad=allow_bad)
     check_arguments(None, store_size, None)
     images = open_source(source)
@@ -82,6 +89,7 @@ def open_store(
         if not is_current(out, images):
             write_store(images, out, size, workers=None, policy=policy)
     store = Store.open(out)
+    logger.info(store.describe_labels())
     # it may have been built under a laxer policy
     policy.raise_if_too_many_bad(store.skipped, store.skipped + len(store), images.name)
     return store
