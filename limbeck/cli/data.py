@@ -38,6 +38,10 @@ class CheckArgs:
     """Share of the images that may be unreadable; more is an error, after the scan."""
     leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types whose images are skipped as well."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
     near_duplicates: bool = False
     """Also write near_duplicates.csv, and show the most similar pairs in check.html."""
     against: str | None = None
@@ -62,6 +66,10 @@ class StoreArgs:
     """Share of the images that may be unreadable."""
     leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types of `limbeck check` whose images are skipped as well."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
 
 
 def _check(args: CheckArgs) -> Output:
@@ -100,7 +108,13 @@ def _check_files(args: CheckArgs) -> Output:
     except UserError as error:
         return Output(data, text, error)
     if args.near_duplicates or args.against:
-        store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
+        store = open_store(
+            found.store or args.source,
+            store_size=args.store_size,
+            allow_bad=args.allow_bad,
+            exclude=args.exclude,
+            only=args.only,
+        )
         near = _near_duplicates(args, store)
         found.write_page(near.sections())
         data |= _near_duplicate_data(args, near)
@@ -174,7 +188,8 @@ STORE = Command(
 
 Examples:
   limbeck store photos/ stores/photos
-  limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny""",
+  limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny
+  limbeck store photos/ stores/photos --exclude '*_mask.png' thumbnails""",
     lambda argv: StoreArgs,
     _store,
 )

@@ -16,6 +16,10 @@ IssueName = Literal[
     "duplicate",
     "singleton_class",
     "root_image",
+    "constant",
+    "dark",
+    "mask",
+    "elongated",
     "tiny",
     "unusual_mode",
     "exif_rotated",
@@ -25,7 +29,17 @@ IssueName = Literal[
     "not_an_image",
 ]
 OptionalIssue = Literal[
-    "duplicate", "root_image", "tiny", "unusual_mode", "exif_rotated", "animated", "wrong_extension"
+    "duplicate",
+    "root_image",
+    "constant",
+    "dark",
+    "mask",
+    "elongated",
+    "tiny",
+    "unusual_mode",
+    "exif_rotated",
+    "animated",
+    "wrong_extension",
 ]
 """Issues whose images are used unless the user leaves them out."""
 Action = Literal["used", "skipped", "ignored"]
@@ -85,6 +99,18 @@ ISSUE_TYPES: dict[IssueName, IssueType] = {
         "used",
         "move the images into a class: with images at the root, nothing is labeled",
     ),
+    "constant": IssueType(
+        "of one color", "used", "`--leave-out constant` skips them: there is nothing to learn from a plain surface"
+    ),
+    "dark": IssueType(
+        "nearly black", "used", "look at the originals: an exposure, or pixels that span less than their type, is wrong"
+    ),
+    "mask": IssueType(
+        "mask beside an image", "used", "`--exclude` with a pattern of their names, or `--leave-out mask`, skips them"
+    ),
+    "elongated": IssueType(
+        "extreme aspect ratio", "used", "cut panoramas and strips into tiles: a store squeezes them to squares"
+    ),
     "tiny": IssueType("tiny", "used", "`--leave-out tiny` skips them: there is little to learn from icons"),
     "unusual_mode": IssueType(
         "unusual color mode", "used", "look at the thumbnails: the conversion may not be what you want"
@@ -102,6 +128,10 @@ ISSUE_TYPES: dict[IssueName, IssueType] = {
 OPTIONAL_ISSUES: tuple[OptionalIssue, ...] = (
     "duplicate",
     "root_image",
+    "constant",
+    "dark",
+    "mask",
+    "elongated",
     "tiny",
     "unusual_mode",
     "exif_rotated",

@@ -24,6 +24,7 @@ from limbeck.data.sources.base import ImageSource, LeftOut
 from limbeck.data.sources.labels import describe_labels
 from limbeck.data.sources.names import why_hidden
 from limbeck.data.sources.open import Source, open_source
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
 from limbeck.data.store.layout import ContentDigest, read_manifest, read_source_files
 from limbeck.data.store.store import Store
@@ -99,6 +100,8 @@ def check(
     workers: int | None = None,
     allow_bad: float = ALLOW_BAD,
     leave_out: Sequence[OptionalIssue] = (),
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Check:
     """Scan a source once, and write check.csv (a row per issue) and check.html (with thumbnails) into `out`.
 
@@ -106,7 +109,7 @@ def check(
         source: see `limbeck.build_store`.
         out: folder of the two files.
         build_store: build a store there in the same scan, of exactly the images that are used; not if too many are bad.
-        store_size, workers, allow_bad, leave_out: as for `limbeck.build_store`.
+        store_size, workers, allow_bad, leave_out, exclude, only: as for `limbeck.build_store`.
 
     Raises:
         UserError: the source is missing or not recognized. Too many unreadable images are an error only in
@@ -116,7 +119,7 @@ def check(
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
     store, folder = None if build_store is None else Path(build_store), Path(out)
     check_arguments(store, store_size, workers)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     make_folder(folder)
     with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
         size = _size(images, must_exist=store is not None) if store_size is None else store_size
@@ -136,7 +139,7 @@ def check_store(folder: Path) -> list[str]:
     intact = f"{store.summary()}; every pixel is as it was written"
     if manifest.fingerprint is None or not Path(manifest.source).exists():
         return [intact, f"its source '{manifest.source}' is not available for comparison"]
-    source = open_source(Path(manifest.source))
+    source = open_source(Path(manifest.source), Selection(exclude=manifest.exclude, only=manifest.only))
     if source.fingerprint == manifest.fingerprint:
         return [intact, f"its source '{manifest.source}' has not changed"]
     changes = what_changed(read_source_files(folder), source.files()) or "its files were rewritten"

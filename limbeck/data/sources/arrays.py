@@ -1,5 +1,6 @@
 """Images in numpy arrays: in memory, in .npy and in .npz files."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -9,11 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
+from limbeck.data.pixel_range import PixelRange
 from limbeck.data.sources.base import ImageSource, Sample, SourceType
 from limbeck.data.sources.labels import IMAGE_NAMES, LABEL_NAMES, classify, pick
 
 ARRAY_NAMES = (*IMAGE_NAMES, "x", "data")
+BLOCK = 256  # images looked through at a time
 
 
 def open_array_file(files: Sequence[Path], name: str) -> ImageSource:
@@ -59,10 +63,11 @@ def array_source(
     if labels is None:
         classes.problems["the arrays hold none"] = len(images)
 
+    values = range_of(images)
+
     def every_nth(step: int) -> Iterator[Sample]:
-        return (
-            Sample(str(row), np.asarray(images[row]), int(classes.numbers[row])) for row in range(0, len(images), step)
-        )
+        rows = range(0, len(images), step)
+        return (array_sample(str(row), images[row], int(classes.numbers[row]), values) for row in rows)
 
     files = [] if file is None else [file]
     return ImageSource(
@@ -76,6 +81,26 @@ def array_source(
         files=lambda: iter(files),
         every_nth=every_nth,
     )
+
+
+def range_of(images: NDArray[Any]) -> PixelRange | None:
+    """Return the range that all images together span; None for 8-bit ones, and where no pixel is a finite number."""
+    if images.dtype in (np.uint8, np.bool_) or images.dtype.kind not in "iuf":
+        return None
+    low, high = math.inf, -math.inf
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        finite = block[np.isfinite(block)]
+        if finite.size:
+            low, high = min(low, finite.min().item()), max(high, finite.max().item())
+    return PixelRange.between(low, high) if low <= high else None
+
+
+def array_sample(path: str, image: NDArray[Any], label: int, values: PixelRange | None) -> Sample:
+    """Return an image as a sample, scaled by the range of all images, so that a dark one stays dark."""
+    if values is None or not np.isfinite(image).all():
+        return Sample(path, np.asarray(image), label)
+    return Sample(path, values.scale(image), label, (Issue("unusual_mode", values.description),))
 
 
 def label_rows(labels: ArrayLike, count: int, name: str) -> NDArray[Any]:

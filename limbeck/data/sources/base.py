@@ -47,6 +47,9 @@ class ImageSource:
     """Why samples have no label, and how many of them; complete when all samples were read."""
     left_out: Sequence[LeftOut] = ()
     """Everything in the source that is no sample."""
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    """Patterns by which images were left out; see `selection`."""
     fingerprint: str | None = None
     """Changes when the source does; None where only reading everything would tell."""
     files: Callable[[], Iterator[FileState]] = lambda: iter(())

@@ -62,7 +62,7 @@ def _open_folder(folder: Path, selection: Selection) -> ImageSource:
         return selection.of(found)
     images = open_folder(folder, selection.excluded)
     if images.count:
-        return replace(images, fingerprint=selection.fingerprint_of(images))
+        return selection.mark(images)
     return selection.of(_open_files_in(folder, images))
 
 

@@ -30,11 +30,13 @@ class Selection:
             return Issue("excluded", f"--only {' '.join(self.only)}")
         return None
 
-    def fingerprint_of(self, source: ImageSource) -> str | None:
-        """Return the fingerprint of a source of which some images are left out."""
-        if source.fingerprint is None or self == Selection():
-            return source.fingerprint
-        return fingerprint([source.fingerprint, "exclude", *self.exclude, "only", *self.only])
+    def mark(self, source: ImageSource) -> ImageSource:
+        """Return a source that knows what was left out of it, with another fingerprint if there was a wish."""
+        if self == Selection():
+            return source
+        parts = (source.fingerprint or "", "exclude", *self.exclude, "only", *self.only)
+        changed = None if source.fingerprint is None else fingerprint(parts)
+        return replace(source, exclude=self.exclude, only=self.only, fingerprint=changed)
 
     def of(self, source: ImageSource) -> ImageSource:
         """Return the source without what is left out, which is counted as ignored."""
@@ -47,12 +49,12 @@ class Selection:
                 yield sample if issue is None else sample._replace(content=UndecodableError(issue.detail, issue.name))
 
         every_nth = source.every_nth
-        return replace(
+        chosen = replace(
             source,
             samples=lambda: selected(source.samples()),
             every_nth=None if every_nth is None else lambda step: selected(every_nth(step)),
-            fingerprint=self.fingerprint_of(source),
         )
+        return self.mark(chosen)
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -113,6 +113,8 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
         labels=describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems),
         digest=digest.hexdigest(names),
         source=source.name,
+        exclude=source.exclude,
+        only=source.only,
         fingerprint=source.fingerprint,
     )
 

@@ -17,8 +17,8 @@ from limbeck.core.config import from_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.data.fingerprint import FileState
+from limbeck.data.pixel_range import Pixels as Pixels
 
-Pixels = NDArray[np.uint8]
 VERSION = 1
 MAX_CLASSES = 1_000_000  # unnamed labels get one class each, up to the highest: with ids as labels that would be many
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
@@ -43,6 +43,8 @@ class Manifest:
     """Which labels there are and where they come from, or why there are none."""
     digest: str
     source: str
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     fingerprint: str | None
 
 
