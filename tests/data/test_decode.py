@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from limbeck.data.decode import UndecodableError, decode, original_size
+from limbeck.data.formats import readable_formats
 from limbeck.data.picture import Picture, PixelBudget
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -315,6 +316,21 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "really.png"
     path.write_bytes(encoded(smooth(16, 16), "JPEG"))
     assert decode(path, 8).width == 16
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "JXL", "AVIF"])
+def test_formats_of_plug_ins(kind: str) -> None:
+    if kind not in readable_formats():
+        pytest.skip(f"no plug-in for {kind}")
+    decoded = decode(encoded(smooth(64, 48), kind), 16)
+    assert (decoded.width, decoded.height, decoded.format, decoded.issues) == (64, 48, kind, ())
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\xff\x0a\xfa", b"\0\0\0\x0cJXL \r\n\x87\n"])
+def test_a_format_without_its_plug_in_names_the_package(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.data.decode.readable_formats", lambda: ("PNG", "JPEG"))
+    with pytest.raises(UndecodableError, match=r"limbeck\[heif\]"):
+        decode(data, 8)
 
 
 def test_a_missing_file_has_a_reason_without_its_address() -> None:
