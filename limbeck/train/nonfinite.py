@@ -38,7 +38,7 @@ def locate_nonfinite(runner: StepRunner, start: int, stop: int, run: Path, confi
         UserError: always; it names the step, the module, the rows and the views.
     """
     folder, method = run / NONFINITE, runner.method
-    advice = f"learning rate {runner.optim.lr}: {method.nonfinite_hint()}"
+    advice = f"learning rate {runner.optim.lr}: {method.nonfinite_hint}"
 
     def check(loss: LossOutput) -> None:
         total, norm = float(loss.total), float(clip_gradients(method.parameters(), None))
@@ -168,10 +168,9 @@ def write_findings(found: NonFinite, folder: Path, step: int, store: Dataset) ->
 
 def _image_paths(store: Dataset, rows: list[int]) -> list[str]:
     """Return the files that the rows of a store on a disk came from."""
-    folder: Path | None = getattr(store, "path", None)
-    if folder is None or not (folder / INDEX).is_file():
+    if store.path is None or not (store.path / INDEX).is_file():
         return []
-    found: list[str] = pq.read_table(folder / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
+    found: list[str] = pq.read_table(store.path / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
     return found
 
 

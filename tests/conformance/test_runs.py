@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.config import to_json
-from limbeck.core.types import DataContext, StepInfo
+from limbeck.core.types import DataContext, Encoder, StepInfo
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
@@ -17,7 +17,7 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.interrupt import Interrupted
@@ -31,7 +31,7 @@ CONFIGS = configs(
     DataContext(num_images=250, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
     hidden=64,
     dim=16,
-    prototypes=12,
+    num_prototypes=12,
 )
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
@@ -51,7 +51,7 @@ def build(config: MethodConfig) -> Method:
     return tiny.build(config, build_backbone(BackboneConfig(image_size=SIZE, args=args)))
 
 
-def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
+def stop_at_the_end_of_the_first_epoch(_: Encoder) -> dict[str, float]:
     signal.raise_signal(signal.SIGTERM)
     return {}
 
@@ -63,9 +63,20 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        company = tiny.sampling(config, store)
-        said = to_json(config)
-        train(method, store, views, cfg, optim, folder, config=said, eval_callback=eval_callback, sampling=company, resume=resume)
+        sampling = tiny.sampling(config, store)
+        settings = to_json(config)
+        train(
+            method,
+            store,
+            views,
+            cfg,
+            optim,
+            folder,
+            config=settings,
+            eval_callback=eval_callback,
+            sampling=sampling,
+            resume=resume,
+        )
         return method
 
     whole = run("whole").state_dict()
@@ -97,7 +108,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
 
 @torch.no_grad()
 def fill(method: Method, loader: Loader) -> None:
-    """Puts images in the place of the noise that a queue starts with, without which the first loss is another loss."""
+    """Put images in the place of the noise that a queue starts with, without which the first loss is another loss."""
     for batch in loader.batches(54, 58):
         method.after_step(method(batch, StepInfo(0, 50)), StepInfo(0, 50))
 

@@ -26,7 +26,7 @@ from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.resolve import read_config
+from limbeck.runs.config import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.helpers.errors import raises
@@ -60,7 +60,7 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 def read_or_refused(read: Callable[[], object]) -> None:
-    """The file is read, or refused; any other error fails the test, and so does a refusal of several lines."""
+    """Read the file or refuse it; any other error fails the test, and so does a refusal of several lines."""
     with suppress(UserError):
         try:
             read()
@@ -78,7 +78,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damaged(folder: Path, name: str, change: Callable[[bytes], bytes], to: Path) -> Path:
-    """A copy of a folder with one file changed."""
+    """Return a copy of a folder with one file changed."""
     to.mkdir(exist_ok=True)
     for file in folder.iterdir():
         data = file.read_bytes()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from tests.helpers.tiny import tiny_vit
 def evaluated(
     backbone: Backbone, cfg: EvaluateConfig = CFG, *, labeled: bool = True, reference: Backbone | None = None
 ) -> EvaluationResult:
-    """The result on 45 training and 30 test images of three shades."""
+    """Return the result on 45 training and 30 test images of three shades."""
     train, test = shades(45, 0, labeled), shades(30, 1, labeled)
     return evaluate(backbone, train, test, cfg, preprocessing=PLAIN, reference=reference)
 
@@ -125,7 +126,8 @@ def test_another_file_is_refused(tmp_path: Path, content: str, code: str, value:
 @pytest.mark.parametrize("value", ["0.5", True, [0.5]])
 def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: object) -> None:
     result = evaluated(tiny_vit())
-    data = {"version": 2, **to_json(result)}  # type: ignore[dict-item]
+    data: Any = {"version": 2, "result": to_json(result)}
+    data |= data.pop("result")
     data["layers"][1]["values"]["knn"] = value
     (tmp_path / "result.json").write_text(json.dumps(data))
     with raises("not-a-result", "knn", "layer 2", repr(value)):
@@ -146,7 +148,7 @@ def test_a_collapsed_backbone_gives_json_without_infinities(tmp_path: Path) -> N
 
 
 def text(result: EvaluationResult, width: int = 80) -> str:
-    """The table as a terminal of `width` columns shows it."""
+    """Return the table as a terminal of `width` columns shows it."""
     console = Console(file=StringIO(), width=width)
     console.print(layer_table(result, width))
     assert isinstance(console.file, StringIO)
@@ -186,7 +188,7 @@ def test_a_latency_that_falls_with_depth_is_marked_as_noise() -> None:
 @pytest.mark.parametrize("name", ["temperature", "linear_epochs", "memory_gib"])
 def test_settings_out_of_range_are_named(name: str) -> None:
     with raises("value-out-of-range", name, 0):
-        EvaluateConfig(**{name: 0})
+        replace(EvaluateConfig(), **{name: 0})  # type: ignore[arg-type]
     with raises("value-out-of-range", "alignment_images", 1):
         EvaluateConfig(alignment_images=1)
 

@@ -1,4 +1,4 @@
-"""A script for test_processes.py: trains the toy in two processes, and writes what each of them saw and learnt."""
+"""A script for test_processes.py: trains the toy in two processes, and writes what each of them saw and trained."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.helpers.toy import Toy, fit, toy
 
 
 class Watched(Toy):
-    """Keeps the rows that its own process was given."""
+    """A toy that records the rows of its own process."""
 
     def __init__(self) -> None:
         super().__init__(norm=False, noise=0.0)

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def by_hand(features: NDArray[np.floating], k: int, max_similarity: float = np.inf) -> NDArray[np.int64]:
-    """The definition: all cosines in float64, rounded to float32, sorted by cosine and then by row."""
+    """Return the definition: all cosines in float64, rounded to float32, sorted by cosine and then by row."""
     unit = features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     found = []
@@ -50,7 +50,9 @@ def test_exact_equals_brute_force(make: Callable[..., NDArray[np.float32]], dtyp
     np.testing.assert_array_equal(graph.neighbors, by_hand(features, 7))
     unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     np.testing.assert_allclose(graph.cosines, (unit[:, None] * unit[graph.neighbors]).sum(axis=2), rtol=0, atol=1e-7)
-    assert (graph.neighbors.dtype, graph.cosines.dtype, graph.search) == (np.int32, np.float32, "exact")
+    assert graph.search == "exact"
+    assert graph.neighbors.dtype == np.int32
+    assert graph.cosines.dtype == np.float32
 
 
 @pytest.mark.parametrize("blocks", [BlockSize(1, 150), BlockSize(7, 300), BlockSize(300, 11), BlockSize(64, 64)])
@@ -180,7 +182,7 @@ class Killed(BaseException):
 
 
 def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, until it is called for that time."""
+    """Return the function, until it is called for that time."""
     calls = itertools.count(1)
 
     def wrapped(*args: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from limbeck.cli import main
+from limbeck.cli import main, training
+from limbeck.cli.command import Output
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
@@ -19,7 +20,7 @@ from limbeck.report import cheapest_cut, write_report
 from limbeck.report.command import run_command
 from limbeck.report.sections import by_scale
 from limbeck.runs import api as run_module
-from limbeck.runs.resolve import RunConfig
+from limbeck.runs.config import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -64,7 +65,7 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
 
 
 def with_its_teacher() -> Comparison:
-    values = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
+    values: dict[str, float | None] = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
     teacher = ModelScores(name="teacher", dim=8, image_size=32, values=values)
     values = {
         "parameters": 50_000,
@@ -92,7 +93,7 @@ def make_run(
 
 
 def body(page: Path) -> str:
-    """The page without plotly's own source."""
+    """Return the page without plotly's own source."""
     text = page.read_text(encoding="utf-8")
     return text[: text.index("<script>")] + text[text.index("</head>") :]
 
@@ -241,6 +242,7 @@ def test_the_command_on_the_page_repeats_the_run(method: MethodConfig, monkeypat
         training=TrainConfig(epochs=3, warmup_epochs=0.5, compile=True, precision="fp32"),
     )
     seen: dict[str, Any] = {}
+    monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
     monkeypatch.setattr(run_module, "pretrain", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
@@ -256,15 +258,14 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
     config = RunConfig(
         store="a store",
         digest="d",
-        method=method_config("compress")(temperature=0.07, queue=500),  # type: ignore[call-arg]
+        method=method_config("compress")(temperature=0.07, queue_size=500),  # type: ignore[call-arg]
         backbone=BackboneConfig(name="resnet18", small_stem=True),
         optim=OptimConfig(name="sgd", lr=0.02),
         training=TrainConfig(epochs=3),
-        teacher=TeacherConfig(
-            name="runs/big", image_size=64, center=True, val_images=5, digest="abc", license="mit", cached_views=2
-        ),
+        teacher=TeacherConfig(name="runs/big", image_size=64, center=True, val_images=5, license="mit", cached_views=2),
     )
     seen: dict[str, Any] = {}
+    monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
     monkeypatch.setattr(run_module, "distill", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")

@@ -30,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def root_page(name: str) -> str:
-    """The page that shows the file `name` of the repository's root."""
+    """Return the page that shows the file `name` of the repository's root."""
     return "index.md" if name == "README.md" else name.lower()
 
 
@@ -43,23 +43,15 @@ def generated() -> Iterator[tuple[str, str]]:
 
 
 def methods_page() -> str:
-    """A row for every method, with what its card says."""
-    from limbeck.methods import method_config, method_names
+    """Return a row for every method, with what its card says."""
+    from limbeck.methods.base.tables import methods_table
 
-    cards = {name: method_config(name).card._asdict() for name in method_names()}
-    columns = list(next(iter(cards.values())))
-    rows = [
-        f"| [`{name}`]({name}.md) | {' | '.join(str(card[column]) for column in columns)} |"
-        for name, card in cards.items()
-    ]
     return "\n".join(
         [
             "# Methods\n",
             "Every method is one file of code, one test and one page, which has its loss, its options with their "
             "defaults, when to use it, and where it deviates from the paper. `limbeck methods` prints this table.\n",
-            f"| method | {' | '.join(column.replace('_', ' ') for column in columns)} |",
-            f"|---|{'---|' * len(columns)}",
-            *rows,
+            methods_table(""),
             "\nThe cost is the time of a training step, in steps of supervised training of the same network on as many "
             "images. Measured comparisons are in the [benchmarks](../benchmarks.md).\n",
         ]
@@ -67,7 +59,7 @@ def methods_page() -> str:
 
 
 def exported_names_page() -> str:
-    """The names in `limbeck.__all__`, in full."""
+    """Return the names in `limbeck.__all__`, in full."""
     import limbeck
 
     names = "\n".join(f"::: limbeck.{name}\n" for name in sorted(limbeck.__all__, key=str.lower))
@@ -80,7 +72,7 @@ def exported_names_page() -> str:
 
 
 def module_pages(package: Path) -> Iterator[tuple[str, str]]:
-    """A page for every module whose name has no leading underscore, and SUMMARY.md, the navigation over them."""
+    """Return a page for every module whose name has no leading underscore, and SUMMARY.md, the navigation over them."""
     navigation = []
     for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).with_suffix("").parts):
         parts = [package.name, *path.relative_to(package).with_suffix("").parts]
