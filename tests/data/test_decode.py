@@ -134,8 +134,19 @@ def test_the_content_tells_how_many_bits_a_container_of_sixteen_holds(bits: int)
     values = np.linspace(0, top, 64 * 64 * 3).astype(np.uint16).reshape(64, 64, 3)
     expected = np.rint(values / top * 255)
     gray = values[..., 0]
-    colors = [wide_png(values), wide_tiff(values, "<"), wide_tiff(values, ">"), values, values.astype(np.float32)]
-    grays = [encoded(Image.fromarray(gray)), encoded(Image.fromarray(gray), "TIFF"), gray, gray.astype(np.int32)]
+    colors: list[bytes | np.ndarray] = [
+        wide_png(values),
+        wide_tiff(values, "<"),
+        wide_tiff(values, ">"),
+        values,
+        values.astype(np.float32),
+    ]
+    grays: list[bytes | np.ndarray] = [
+        encoded(Image.fromarray(gray)),
+        encoded(Image.fromarray(gray), "TIFF"),
+        gray,
+        gray.astype(np.int32),
+    ]
     for content, channels in [*((color, 3) for color in colors), *((one, 1) for one in grays)]:
         decoded = decode(content, 64)
         assert np.abs(decoded.pixels - expected[..., :channels]).max() <= 1

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -25,7 +26,7 @@ from tests.helpers.sources import numbered, png, write_folder, write_parquet, wr
     ],
 )
 def test_images_are_left_out_by_name(
-    wish: dict[str, list[str]], left: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    wish: dict[str, Any], left: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["a/1.png", "a/1_mask.png", "a/2.jpg", "b/1.png", "raw/1.png"]
     members = [(name, png(row)) for row, name in enumerate(names)]
