@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from limbeck.cli.command import Output, UsageError
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.text import printable_lines
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
 REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
@@ -38,14 +39,15 @@ def show(output: Output, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    console = Console(markup=False, emoji=False, highlight=False)  # names may hold brackets and colons
     for item in output.text:
-        print(item) if isinstance(item, str) else Console().print(item)
+        print(printable_lines(item)) if isinstance(item, str) else console.print(item)
 
 
 def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:
     """Print an error in one sentence on stderr and, with `as_json`, as an object on stdout."""
     code = f" [{failure.code}]" if verbose else ""
-    print(f"limbeck: {failure.message}{code}", file=sys.stderr)
+    print(printable_lines(f"limbeck: {failure.message}{code}"), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": _as_json(failure)}))
 

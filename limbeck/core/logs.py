@@ -12,6 +12,7 @@ from pathlib import Path
 
 from limbeck.core.errors import one_line
 from limbeck.core.rank import is_rank0
+from limbeck.core.text import printable_lines
 
 ROOT = logging.getLogger("limbeck")
 
@@ -20,7 +21,7 @@ class _PlainFormatter(logging.Formatter):
     """Print the bare sentence, preceded by the level from WARNING upwards."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable_lines(super().format(record))
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, make_folder
+from limbeck.core.text import csv_cell, printable
 from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
@@ -140,7 +141,7 @@ def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[objec
         groups,
     )
     for index, path, match, match_path, cosine, group in zip(*columns, strict=True):
-        yield index, path, f"{cosine:.4f}", match, match_path, other_in, group
+        yield index, csv_cell(path), f"{cosine:.4f}", match, csv_cell(match_path), csv_cell(other_in), group
 
 
 def _paths(store: Store, indices: NDArray[np.int64]) -> list[str]:
@@ -152,7 +153,7 @@ def _paths(store: Store, indices: NDArray[np.int64]) -> list[str]:
 
 
 def _names(store: Store, indices: NDArray[np.int64]) -> list[str]:
-    return [path or f"row {index}" for path, index in zip(_paths(store, indices), indices, strict=True)]
+    return [printable(path) or f"row {index}" for path, index in zip(_paths(store, indices), indices, strict=True)]
 
 
 def _place(store: Store) -> str:

@@ -18,6 +18,7 @@ from limbeck.data.decode import UndecodableError, original_size
 from limbeck.data.decoded_sample import DecodedSample, decode_sample, decode_samples, quiet_pillow, remember
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import SAMPLE_SIZE, ImageSource, Sample
+from limbeck.data.sources.labels import describe_labels
 from limbeck.data.store.layout import (
     SKIPPED,
     ContentDigest,
@@ -46,9 +47,12 @@ def write_store(source: ImageSource, out: Path, size: int, workers: int | None, 
     with quiet_pillow(), StoreWriter(out, source, size, policy.leave_out) as writer:
         for chunk in scan_samples(source, size, workers, stats, writer):
             add_to_digest(digest, chunk, policy)
+        add_left_out(stats, source)
         stats.raise_if_unacceptable(source.name)
         writer.finish(make_manifest(source, size, stats, digest))
-    logger.info(build_summary(stats, source, out, size))
+    logger.info(build_summary(stats, out, size))
+    if stats.found["unreadable_part"]:
+        logger.warning("'%s' was stored without %s", source.name, stats.describe_left_out()[0])
 
 
 def scan_samples(
@@ -82,6 +86,12 @@ def _resumed_and_decoded(
         yield chunk
 
 
+def add_left_out(stats: ScanStats, source: ImageSource) -> None:
+    """Count everything in a source that is no sample."""
+    for path, issue in source.left_out:
+        stats.add_left_out(path, issue)
+
+
 def add_to_digest(digest: ContentDigest, samples: Sequence[DecodedSample], policy: AcceptPolicy) -> None:
     """Add the samples that go into a store to the digest of its content."""
     used = [sample for sample in samples if sample.used(policy.leave_out)]
@@ -97,11 +107,14 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
     return Manifest(
         images=stats.used,
         skipped=stats.skipped.total(),
-        ignored=len(source.ignored),
+        ignored=stats.ignored,
         size=size,
         label_names=tuple(names),
+        labels=describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems),
         digest=digest.hexdigest(names),
         source=source.name,
+        exclude=source.exclude,
+        only=source.only,
         fingerprint=source.fingerprint,
     )
 
@@ -146,13 +159,12 @@ def short_sides(samples: Iterable[Sample]) -> Iterator[int]:
             yield min(original_size(sample.content))
 
 
-def build_summary(stats: ScanStats, source: ImageSource, out: Path, size: int) -> str:
+def build_summary(stats: ScanStats, out: Path, size: int) -> str:
     """Return one line that accounts for every file."""
     parts = [f"{plural(stats.used, 'image')} stored at {size} x {size} in {out}"]
     if skipped := stats.describe_skipped():
         parts.append(f"{skipped}, listed in {out / SKIPPED}")
-    if source.ignored:
-        parts.append(f"{plural(len(source.ignored), 'other file')} ignored")
+    parts += stats.describe_left_out()
     if counts := describe_counts({name: stats.found[name] for name in OPTIONAL_ISSUES if stats.action(name) == "used"}):
         parts.append(f"see `limbeck check` for {counts}")
     return "; ".join(parts)

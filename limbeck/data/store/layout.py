@@ -17,8 +17,8 @@ from limbeck.core.config import from_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.data.fingerprint import FileState
+from limbeck.data.pixel_range import Pixels as Pixels
 
-Pixels = NDArray[np.uint8]
 VERSION = 1
 MAX_CLASSES = 1_000_000  # unnamed labels get one class each, up to the highest: with ids as labels that would be many
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
@@ -39,8 +39,12 @@ class Manifest:
     ignored: int
     size: int
     label_names: tuple[str, ...]
+    labels: str = ""
+    """Which labels there are and where they come from, or why there are none."""
     digest: str
     source: str
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     fingerprint: str | None
 
 
@@ -76,7 +80,7 @@ def write_source_files(folder: Path, files: Iterable[FileState]) -> None:
     states = iter(files)
     with pq.ParquetWriter(folder / SOURCE_FILES, SOURCE_SCHEMA) as writer:
         while some := list(islice(states, 10_000)):
-            columns = zip(*((printable(path), size, modified) for path, size, modified in some), strict=True)
+            columns = zip(*((storable(path), size, modified) for path, size, modified in some), strict=True)
             writer.write_batch(pa.record_batch([list(column) for column in columns], schema=SOURCE_SCHEMA))
 
 
@@ -135,6 +139,6 @@ def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64
     return np.maximum(np.asarray(labels, dtype=np.int64), -1)
 
 
-def printable(path: str) -> str:
-    """Return a path as text: bytes of a file name that are not UTF-8 become replacement characters."""
-    return path.encode(errors="surrogateescape").decode(errors="replace")
+def storable(path: str) -> str:
+    """Return a path as UTF-8 text: other bytes of a file name become escapes."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -1,7 +1,9 @@
 """Get the store of a source: built at a given place, or built once in a cache and opened from then on."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limbeck.core.errors import UserError
@@ -12,9 +14,12 @@ from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def build_store(
@@ -25,6 +30,8 @@ def build_store(
     workers: int | None = None,
     allow_bad: float = ALLOW_BAD,
     leave_out: Sequence[OptionalIssue] = (),
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Store:
     """Decode every image of `source` into a new store folder `out`, which appears only when it is complete.
 
@@ -39,6 +46,9 @@ def build_store(
         workers: decoding threads; None: one per core.
         allow_bad: share of the images that may be unreadable.
         leave_out: issues (see `limbeck.check`) whose images are skipped, too.
+        exclude: patterns such as `*_mask.png` or `masks`; images that match one are left out. A pattern without a slash
+            must match a file or a folder, one with a slash the whole path below the source.
+        only: if given, images that match none of these patterns are left out.
 
     Raises:
         UserError: the source is missing, empty, not recognized, without images, or has too many unreadable ones.
@@ -46,15 +56,22 @@ def build_store(
     ensure_visible()
     policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), Path(out)
     check_arguments(folder, store_size, workers)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy)
-    return Store.open(folder)
+    store = Store.open(folder)
+    logger.info(store.describe_labels())
+    return store
 
 
 def open_store(
-    source: Source, cache: str | Path | None = None, store_size: int | None = None, allow_bad: float = ALLOW_BAD
+    source: Source,
+    cache: str | Path | None = None,
+    store_size: int | None = None,
+    allow_bad: float = ALLOW_BAD,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Store:
     """Return the store of `source`: a store folder is opened; anything else is built once in a cache and reused.
 
@@ -63,8 +80,8 @@ def open_store(
 
     Args:
         source: a store, or see `build_store`.
-        cache: folder of the stores; None: ~/.cache/limbeck.
-        store_size: see `build_store`.
+        cache: folder of the stores; None: `limbeck` in $XDG_CACHE_HOME or else in ~/.cache.
+        store_size, exclude, only: see `build_store`.
         allow_bad: share of the images that may be unreadable, also where the store was built before.
 
     Raises:
@@ -72,16 +89,19 @@ def open_store(
     """
     ensure_visible()
     if isinstance(source, str | Path) and is_store(Path(source)):
-        return check_size(Store.open(source), store_size)
+        store = check_size(Store.open(source), store_size)
+        logger.info(store.describe_labels())
+        return store
     policy = AcceptPolicy(allow_bad=allow_bad)
     check_arguments(None, store_size, None)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     size = choose_size(images) if store_size is None else store_size
-    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(images, size)
-    with wait_for_lock(out):
+    out = Path(cache or cache_folder()) / cache_name(images, size)
+    with cache_advice(out), wait_for_lock(out):
         if not is_current(out, images):
             write_store(images, out, size, workers=None, policy=policy)
     store = Store.open(out)
+    logger.info(store.describe_labels())
     # it may have been built under a laxer policy
     policy.raise_if_too_many_bad(store.skipped, store.skipped + len(store), images.name)
     return store
@@ -97,9 +117,29 @@ def check_size(store: Store, size: int | None) -> Store:
     return store
 
 
+def cache_folder() -> Path:
+    """Return the folder of the stores that are built by themselves."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "limbeck"
+
+
+@contextmanager
+def cache_advice(out: Path) -> Iterator[None]:
+    """Name the ways out where the cache cannot be written."""
+    try:
+        yield
+    except UserError as error:
+        if error.code != "not-writable":
+            raise
+        raise UserError(
+            f"{error}; set XDG_CACHE_HOME to a folder that you can write to, or build a store elsewhere with "
+            "`limbeck store SOURCE OUT` and give it",
+            code=error.code,
+        ) from error
+
+
 def cache_name(source: ImageSource, size: int) -> str:
     """Return a readable folder name that differs between sources and between sizes of the stored images."""
-    key = fingerprint([str(Path(source.name).absolute()), str(size)])[:8]
+    key = fingerprint([str(Path(source.name).absolute()), str(size), *source.exclude, *source.only])[:8]
     return f"{Path(source.name).stem}-{size}-{key}"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.text import plural
+from limbeck.core.text import first_names, plural
 from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
@@ -36,6 +36,7 @@ class Store:
     heights: NDArray[np.int32]
     label_names: list[str]
     digest: str  # of everything above
+    label_note: str = ""  # where the labels are from
     skipped: int = 0
     path: Path | None = None
 
@@ -51,6 +52,13 @@ class Store:
         """Return a sentence with the number of images, their size, and how many images of the source were skipped."""
         skipped = f", {self.skipped:,} skipped (see {self.path / SKIPPED})" if self.skipped and self.path else ""
         return f"{plural(len(self), 'image')} of {self.size} x {self.size} in {self.path or 'memory'}{skipped}"
+
+    def describe_labels(self) -> str:
+        """Return a sentence on which labels there are and where they come from, or why there are none."""
+        if self.label_note:
+            return self.label_note
+        names = f"{plural(len(self.label_names), 'class', 'classes')} ({first_names(self.label_names)})"
+        return f"labels: {names if self.label_names else 'none'}"
 
     @property
     def labeled(self) -> bool:
@@ -70,6 +78,7 @@ class Store:
             heights=index["height"],
             label_names=list(manifest.label_names),
             digest=manifest.digest,
+            label_note=manifest.labels,
             skipped=manifest.skipped,
             path=folder,
         )

@@ -30,7 +30,7 @@ from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import disk_full_as_user_error, make_folder, write_json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
-from limbeck.core.text import plural
+from limbeck.core.text import csv_cell, plural
 from limbeck.data.check.issues import skip_reason
 from limbeck.data.decoded_sample import CHUNK, DecodedSample
 from limbeck.data.fingerprint import what_changed
@@ -195,7 +195,10 @@ class StoreWriter:
                 index.write_batch(index_batch(used, row))
                 row += len(used)
                 reasons = ((sample.path, skip_reason(sample.issues, self._leave_out)) for sample in some)
-                table.writerows([path, reason.name, reason.detail] for path, reason in reasons if reason)
+                rows = ((csv_cell(path), reason.name, csv_cell(reason.detail)) for path, reason in reasons if reason)
+                table.writerows(rows)
+            listed = (item for item in self._source.left_out if item.issue.name != "not_an_image")
+            table.writerows((csv_cell(path), issue.name, csv_cell(issue.detail)) for path, issue in listed)
 
 
 def index_batch(samples: Sequence[DecodedSample], start: int) -> pa.RecordBatch:

@@ -226,7 +226,7 @@ def test_a_build_reports_what_changed_in_its_source(tmp_path: Path, caplog: pyte
     shutil.copy(photos / "000.png", photos / "new.png")
     (photos / "001.png").unlink()
     build_store(photos, tmp_path / "store", store_size=8)
-    (changes, _) = caplog.messages
+    changes, *_ = caplog.messages
     for part in (str(photos), "1 added (new.png)", "1 removed (001.png)"):
         assert part in changes
 
