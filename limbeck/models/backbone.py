@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
+from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
 from limbeck.models.surgery import TruncatedModel, feature_table, small_stem_of, timm_defaults
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
@@ -21,8 +22,6 @@ VITS = (
     "eva",
     "beit",
 )  # timm modules: blocks, tokens, one final norm
-# Arguments that make timm read weights, from the network or from any file
-LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless told otherwise
 
 
@@ -65,6 +64,16 @@ class BackboneConfig:
     """Keep blocks or stages 1..cut only."""
     per_layer_norm: bool = False
     """ViTs: every depth has a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a name or an argument with which timm would read weights; configurations are shared."""
+        if self.name == "limbeck_backbone":
+            raise UserError(
+                f"the network '{self.name}' cannot be named in a configuration: name timm's network, with small_stem "
+                "or cut",
+                code="unsafe-config",
+            )
+        refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
 
 
 class Backbone(Encoder):
@@ -197,8 +206,6 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     `limbeck_backbone`, which timm knows once `limbeck.models.backbone` is imported.
     """
     _check_name(cfg.name)
-    if loading := [arg for arg in LOADING if arg in cfg.args]:
-        raise UserError(f"'{loading[0]}' is no argument of a network: weights are read with `pretrained` alone.")
     args = _whole_args(cfg)
     small = _wants_small_stem(cfg)
     cut = cfg.cut
@@ -258,8 +265,8 @@ def _create(name: str, args: dict[str, Any]) -> Any:
         model = timm.create_model(name, **args)
     except UserError:
         raise
-    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
-        raise UserError(f"timm cannot build '{name}' with {args}: {error}.") from error
+    except Exception as error:  # the constructors of a thousand networks raise any kind
+        raise UserError(f"timm cannot build '{name}' with {args}: {one_line(error)}.") from error
     if not callable(getattr(model, "forward_intermediates", None)):  # timm does not list which of its models have it
         raise UserError(f"'{name}' has no forward_intermediates in timm, which taps need; choose another model.")
     return model

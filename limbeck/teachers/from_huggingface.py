@@ -14,6 +14,7 @@ from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import Found, Interpolation, Sight, TeacherFeatures, triple
+from limbeck.teachers.huggingface_safety import check_folder
 from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
@@ -72,7 +73,7 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> Found:
         UserError: `transformers` is missing, a model that it cannot build, weights that are missing, no vision model.
     """
     folder = Path(cfg.name)
-    model, missing = _load(folder)
+    model, missing = _load(folder, config)
     tower = model
     if "vision_config" in config and not config["model_type"].endswith("vision_model"):
         tower = getattr(model, TOWER, None)
@@ -88,7 +89,7 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> Found:
     return Found(network, sight, license, about, network.patch)
 
 
-def _load(folder: Path) -> tuple[Any, list[str]]:
+def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
     """The model and the names of its weights that the folder does not have."""
     try:
         from transformers import AutoModel
@@ -96,6 +97,7 @@ def _load(folder: Path) -> tuple[Any, list[str]]:
         raise UserError(
             f"'{folder}' is a Hugging Face model, which needs the package transformers: pip install transformers"
         ) from error
+    check_folder(folder, config)
     try:
         with _quiet():
             model, report = AutoModel.from_pretrained(
