@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from limbeck.core.config import Json, to_json
+from limbeck.core.disk import fsync, make_folder, write_errors_as_user_error
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import disk_full_as_user_error, fsync, make_folder, read_json, write_json
+from limbeck.core.files import read_json, write_json
 
 
 class ResumableArray:
@@ -42,7 +43,7 @@ class ResumableArray:
         """Add rows [n, *row_shape]; a kill before the next `commit` may lose them."""
         if not self._prepared:
             self._prepare()
-        with disk_full_as_user_error(self.path), self.path.open("r+b") as file:
+        with write_errors_as_user_error(self.path), self.path.open("r+b") as file:
             file.seek(self._end())
             file.write(np.ascontiguousarray(block, self._dtype).data)
         self.rows += len(block)
@@ -51,7 +52,7 @@ class ResumableArray:
         """Sync the rows to the disk, then write their number into the manifest."""
         if not self._prepared:
             self._prepare()
-        with disk_full_as_user_error(self.path):
+        with write_errors_as_user_error(self.path):
             with self.path.open("r+b") as file:
                 file.write(self._header(self.rows))
             fsync(self.path)
@@ -101,7 +102,7 @@ class ResumableArray:
         """Cut the file off behind the last complete row; before that, make the manifest count no more than those."""
         make_folder(self.path.parent)
         self._write_manifest()
-        with disk_full_as_user_error(self.path):
+        with write_errors_as_user_error(self.path):
             if self.rows == 0:
                 self.path.write_bytes(self._header(0))
             os.truncate(self.path, self._end())

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder
+from limbeck.core.files import atomic_write
 from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode

@@ -16,7 +16,8 @@ from torch import nn
 from limbeck.core.config import to_json
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, exclusive_lock
+from limbeck.core.files import atomic_write
+from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD

@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.core.files import atomic_write, disk_full_as_user_error
+from limbeck.core.disk import write_errors_as_user_error
+from limbeck.core.files import atomic_write
 
 
 class MetricsFile:
@@ -31,7 +32,7 @@ class MetricsFile:
             rows = self._read()
             self._columns += new
             self._rewrite(rows)
-        with disk_full_as_user_error(self.path), self.path.open("a", newline="") as file:
+        with write_errors_as_user_error(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
             file.flush()
             os.fsync(file.fileno())  # no checkpoint may outlive, in a power cut, the rows before it

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder, wait_for_lock
+from limbeck.core.files import atomic_write
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.core.text import plural
 from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue
@@ -24,6 +26,7 @@ from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
 from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
 from limbeck.data.store.layout import ContentDigest, printable, read_manifest, read_source_files
+from limbeck.data.store.replace import store_path
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
@@ -110,7 +113,7 @@ def check(
     """
     ensure_visible()
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    store, folder = None if build_store is None else Path(build_store), Path(out)
+    store, folder = None if build_store is None else store_path(build_store), Path(out)
     check_arguments(store, store_size, workers)
     images = open_source(source)
     make_folder(folder)

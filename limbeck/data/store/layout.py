@@ -1,6 +1,5 @@
 """The files of a store folder: their names, the manifest, and the digest of the content."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -119,15 +118,6 @@ def name_labels(highest: int, names: Sequence[str]) -> list[str]:
             code="label-too-large",
         )
     return list(names) if names else [str(label) for label in range(highest + 1)]
-
-
-def replace_folder(new: Path, out: Path) -> None:
-    """Rename `new` to `out`; a folder that is there is moved aside first and deleted last."""
-    aside = new.with_name(f"{new.name}.old")
-    if out.exists():
-        out.rename(aside)
-    new.rename(out)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
