@@ -18,8 +18,8 @@ def main(out: Path = Path("out/clean")) -> None:
     photos, test = out / "digits" / "train", out / "digits" / "test"
     write_digits(out / "digits")
     (photos / "3" / "broken.png").write_bytes(b"")
-    shutil.copy(photos / "3" / "000.png", photos / "3" / "copy.png")
-    shutil.copy(test / "5" / "000.png", photos / "5" / "leaked.png")
+    shutil.copy(min(photos.glob("3/0*.png")), photos / "3" / "copy.png")
+    shutil.copy(min(test.glob("5/*.png")), photos / "5" / "leaked.png")
 
     found = limbeck.check(photos, out / "check", build_store=out / "store", leave_out=["duplicate"])
     print(found.summary())

@@ -2,10 +2,8 @@
 
     python examples/own_method.py
 
-Under the name `limbeck/methods/vicreg.py` the two classes would be all that `limbeck pretrain --method vicreg` needs,
-and SDSSL could build on it. Takes about half a minute on two CPU cores.
-
-Bardes, Ponce, LeCun, *VICReg: Variance-Invariance-Covariance Regularization*, ICLR 2022.
+As `limbeck/methods/vicreg.py` the two classes would be all that `limbeck pretrain --method vicreg` needs, and SDSSL
+could build on it (Bardes, Ponce, LeCun, ICLR 2022). Takes about half a minute on two CPU cores.
 """
 
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import limbeck
 from limbeck.core.types import Encoder
 from limbeck.data.samples import digits
 from limbeck.methods.base import BatchHost, HostConfig, MethodCard
-from limbeck.models.backbone import build_backbone
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.loop import train
 
 
@@ -41,19 +39,17 @@ class VICReg(BatchHost):
     def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of [2B D], the rows of the first view and then those of the second (eq. 6)."""
         first, second = queries.chunk(2)
-        invariance = (first - second).square().mean()
-        spread, correlated = queries.new_zeros(()), queries.new_zeros(())
+        loss = 25 * (first - second).square().mean()
         for z in (first, second):
-            centered = z - z.mean(0)
-            covariance = centered.T @ centered / (len(z) - 1)
-            spread = spread + (1 - (covariance.diagonal() + 1e-4).sqrt()).relu().mean()
-            correlated = correlated + (covariance - covariance.diag().diag()).square().sum() / z.shape[1]
-        return 25 * invariance + 25 * spread / 2 + correlated
+            covariance = z.T.cov()
+            loss = loss + 12.5 * (1 - (covariance.diagonal() + 1e-4).sqrt()).relu().mean()
+            loss = loss + (covariance - covariance.diag().diag()).square().sum() / z.shape[1]
+        return loss
 
 
 def main(out: Path = Path("out/vicreg"), epochs: float = 3) -> None:
     """Train on the digits, and write the run into the folder `out`."""
-    backbone = build_backbone(limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
+    backbone = build_backbone(BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
     config = VICRegConfig(views="mocov2", hidden=256, dim=128)
     training = limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32")
     store = limbeck.Store.from_arrays(*digits())

@@ -142,8 +142,8 @@ def test_nothing_but_methods_names_a_method() -> None:
         inside = path.relative_to(ROOT / "limbeck")
         if {inside.parts[0], inside.as_posix()} & {*MAY_NAME, PRESETS_OF_VIEWS}:
             continue
-        calls = [node for node in nodes(path) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-        presets = {id(call.args[0]) for call in calls if call.func.id == "preset"}
+        calls = [node for node in nodes(path) if isinstance(node, ast.Call)]
+        presets = {id(call.args[0]) for call in calls if ast.unparse(call.func) == "preset"}
         strings = [node for node in nodes(path) if isinstance(node, ast.Constant) and id(node) not in presets]
         offenders += [f"{name_of(path)}: {node.value!r}" for node in strings if node.value in names]
         offenders += [

@@ -110,7 +110,7 @@ def test_weights_can_start_a_classifier_in_timm(run: tuple[Path, Backbone]) -> N
 def test_timm_prepares_images_as_the_encoder_expects(size: int, store: int) -> None:
     preprocessing = Preprocessing(image_size=size, store_size=store, mean=MEAN, std=STD)
     side = min(store, max(size, store * 7 // 8))
-    cfg = {"input_size": (3, size, size), "mean": MEAN, "std": STD, "interpolation": "bilinear"}
+    cfg: dict[str, Any] = {"input_size": (3, size, size), "mean": MEAN, "std": STD, "interpolation": "bilinear"}
     cfg |= {"crop_pct": preprocessing.crop_pct, "crop_mode": preprocessing.crop_mode}
     resize, crop, *_ = create_transform(**resolve_data_config(pretrained_cfg=cfg)).transforms
     assert crop.size == (size, size)

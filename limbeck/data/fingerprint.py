@@ -17,7 +17,7 @@ class FileState(NamedTuple):
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """A digest of strings in their order."""
+    """Return the digest of a sequence of strings."""
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(part.encode(errors="surrogateescape") + b"\0")
@@ -25,7 +25,7 @@ def fingerprint(parts: Iterable[str]) -> str:
 
 
 def file_state(path: str | Path, name: str | None = None) -> FileState:
-    """The state of a file, under its path or another name."""
+    """Return the state of a file, under its path or another name."""
     try:
         state = Path(path).stat()
     except OSError:
@@ -34,7 +34,7 @@ def file_state(path: str | Path, name: str | None = None) -> FileState:
 
 
 def state_fingerprint(files: Iterable[FileState]) -> str:
-    """A digest of the states of files in their order."""
+    """Return the digest of the states of files, in their order."""
     return fingerprint(f"{file.path} {file.bytes} {file.modified}" for file in files)
 
 

@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items, the last one shorter."""
     while chunk := list(islice(items, size)):
         yield chunk
 

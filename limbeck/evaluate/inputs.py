@@ -48,8 +48,8 @@ class MetricInputs:
 
     @cached_property
     def networks(self) -> dict[int, nn.Module]:
-        """The network cut at every depth."""
-        return self.model.networks()
+        """The network cut at every depth, on the device."""
+        return {depth: network.to(self.data.device) for depth, network in self.model.networks().items()}
 
     @property
     def image(self) -> Tensor:

@@ -1,1 +1,1 @@
-"""What a network says of the images of a store: the images that it is shown, and one pass over them."""
+"""Features of the images of a store: the input of a network, and one pass of a network over it."""

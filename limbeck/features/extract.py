@@ -1,10 +1,11 @@
-"""One pass over a store: a bank of what any network says of its images, and of every tap of a backbone."""
+"""Features of the images of a store, in one pass: from any network, or from every tap of a backbone."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.progress import progress
@@ -12,11 +13,14 @@ from limbeck.core.types import Encoder
 from limbeck.features.images import ImageFn
 from limbeck.models.eval_mode import eval_mode
 
+FeatureFn = Callable[[Tensor], Mapping[int, Tensor]]
+"""From images, float32 [B 3 H W], to features by key, [B D_key]."""
+
 
 def extract_matrix(
-    say: Callable[[Tensor], Mapping[int, Tensor]],
-    look: ImageFn,
-    rows: np.ndarray,
+    features: FeatureFn,
+    images: ImageFn,
+    rows: NDArray[np.int64],
     dims: Mapping[int, int],
     *,
     device: torch.device,
@@ -24,24 +28,31 @@ def extract_matrix(
     memory: int = 2**32,
     show: str = "",
 ) -> dict[int, Tensor]:
-    """What `say` answers to the images that `look` shows at `rows`: key -> float32 [N dims[key]].
+    """Return the features of the images at `rows`: key -> float32 [N dims[key]].
 
-    `say`, called once per batch, answers key -> [B dims[key]]. The result takes 4 N sum(dims) bytes: up to `memory`
-    bytes it lies on `device`, above it is memory-mapped to an unnamed file in the system's folder for temporary files.
-    `show` is the text of a progress bar; none if empty.
+    Args:
+        features: called once per batch.
+        images: makes the input of `features` from rows of the store.
+        rows: [N].
+        dims: the width of the features, by key.
+        device: where the result is kept while its 4 N sum(dims) bytes do not exceed `memory`. Beyond that, it is
+            memory-mapped to an unnamed file in the system's folder for temporary files.
+        batch_size: images per call.
+        memory: in bytes.
+        show: text of the progress bar; no bar if empty.
     """
     bank = _allocate(len(rows), dims, memory, device)
     for start in progress(range(0, len(rows), batch_size), show):
         part = slice(start, start + batch_size)
-        for key, values in say(look(rows[part])).items():
+        for key, values in features(images(rows[part])).items():
             bank[key][part] = values
     return bank
 
 
 def extract(
     backbone: Encoder,
-    look: ImageFn,
-    rows: np.ndarray,
+    images: ImageFn,
+    rows: NDArray[np.int64],
     *,
     taps: Sequence[int] | None = None,
     device: torch.device,
@@ -50,20 +61,22 @@ def extract(
     memory: int = 2**32,
     show: str = "",
 ) -> dict[int, Tensor]:
-    """Pooled features at `taps` (all if None), tap -> float32 [N D_tap], of the images that `look` shows at `rows`.
+    """Return the pooled features of the images at `rows` [N] at `taps` (default: all): tap -> float32 [N D_tap].
 
-    One forward pass per batch, in eval mode (the mode of `backbone`, which is moved to `device`, is restored);
-    `batch_size`, `memory` and `show` are those of `extract_matrix`.
+    Runs one forward pass per batch in evaluation mode and restores the mode of `backbone`, which is moved to `device`.
+    `images`, `batch_size`, `memory` and `show` are those of `extract_matrix`.
     """
     backbone.to(device)
     dims = {tap: backbone.tap_dims[tap] for tap in backbone.taps if taps is None or tap in taps}
 
-    def say(images: Tensor) -> dict[int, Tensor]:
+    def features(batch: Tensor) -> dict[int, Tensor]:
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            return backbone(images, taps=tuple(dims)).taps
+            return backbone(batch, taps=tuple(dims)).taps
 
     with eval_mode(backbone):
-        return extract_matrix(say, look, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show)
+        return extract_matrix(
+            features, images, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show
+        )
 
 
 def _allocate(rows: int, dims: Mapping[int, int], memory: int, device: torch.device) -> dict[int, Tensor]:
@@ -73,5 +86,5 @@ def _allocate(rows: int, dims: Mapping[int, int], memory: int, device: torch.dev
 
 
 def _mapped(rows: int, dim: int) -> Tensor:
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive; both go with the tensor
+    with tempfile.TemporaryFile() as file:  # the mapping keeps the file open until the tensor is freed
         return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, dim)))

@@ -53,14 +53,16 @@ def _flags(value: Any, default: Any, prefix: str) -> list[str]:
         if dataclasses.is_dataclass(new):
             words += _flags(new, old, f"{prefix}{field.name}.")
         elif new != old:
-            words += _flag(prefix, field.name.replace("_", "-"), new, old)
+            flag = prefix.removesuffix(".") if field.name == "name" else prefix + field.name.replace("_", "-")
+            words += _flag(flag, new, old)
     return words
 
 
-def _flag(prefix: str, name: str, new: Any, old: Any) -> list[str]:
+def _flag(flag: str, new: Any, old: Any) -> list[str]:
     """Return a setting in tyro's spelling; a flag that is True or False by default has a form with "no-"."""
     if isinstance(old, bool):
-        return [f"--{prefix}{name}" if new else f"--{prefix}no-{name}"]
+        start, dot, last = flag.rpartition(".")
+        return [f"--{flag}" if new else f"--{start}{dot}no-{last}"]
     if isinstance(new, dict):
-        return [f"--{prefix}{name}", json.dumps(new)]
-    return [f"--{prefix}{name}", *map(str, new if isinstance(new, tuple) else [new])]
+        return [f"--{flag}", json.dumps(new)]
+    return [f"--{flag}", *map(str, new if isinstance(new, tuple) else [new])]

@@ -75,7 +75,13 @@ def pretrain(
     run = Path(out)
     _check_free(run)
     request = RunRequest(
-        source=source, method=method, backbone=backbone, optim=optim, training=training, store_size=store_size, allow_bad=allow_bad
+        source=source,
+        method=method,
+        backbone=backbone,
+        optim=optim,
+        training=training,
+        store_size=store_size,
+        allow_bad=allow_bad,
     )
     cfg, store, _ = resolve_run(request, say)
     return _fit(cfg, store, run, resume=False)
@@ -150,7 +156,13 @@ def plan(
         UserError: as `pretrain`.
     """
     request = RunRequest(
-        source=source, method=method, backbone=backbone, optim=optim, training=training, store_size=store_size, allow_bad=allow_bad
+        source=source,
+        method=method,
+        backbone=backbone,
+        optim=optim,
+        training=training,
+        store_size=store_size,
+        allow_bad=allow_bad,
     )
     cfg, store, _ = resolve_run(request, say)
     processes = cfg.training.devices * cfg.training.num_nodes

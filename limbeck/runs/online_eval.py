@@ -58,7 +58,9 @@ def _fidelity(store: Store, size: int, teacher_context: TeacherContext) -> Calla
 
     @cache
     def ask() -> Callable[[Encoder], dict[str, float]]:
-        teacher = teacher_features(teacher_context.frozen, store, rows, device=device, show="the teacher's held-out images")
+        teacher = teacher_features(
+            teacher_context.frozen, store, rows, device=device, show="the teacher's held-out images"
+        )
         return fidelity_callback(eval_images(store, size, IMAGENET_MEAN, IMAGENET_STD, device), rows, teacher, device)
 
     return lambda backbone: ask()(backbone)

@@ -88,7 +88,9 @@ def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, Teache
     store = open_store(request.source, store_size=request.store_size, allow_bad=request.allow_bad)
     tell(store.summary())
     fitted = resolve_backbone(request.backbone or BackboneConfig(), store.size)
-    teacher_context = prepare_teacher(request.teacher, frozen, store, training, tell) if request.teacher and frozen else None
+    teacher_context = (
+        prepare_teacher(request.teacher, frozen, store, training, tell) if request.teacher and frozen else None
+    )
     images = len(store) if teacher_context is None else len(teacher_context.kept)
     check_batch(training.batch_size, images, training.devices * training.num_nodes, training.accumulate_steps)
     suited = method.resolve(_data_context(store, images, training))
@@ -106,7 +108,12 @@ def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, Teache
     views = (v.augmentation for v in suited.make_views(cfg.image_size) if v.network == "student")
     seeing = resolve_views(cfg.backbone, tuple(views))
     cfg = replace(cfg, backbone=seeing.backbone)
-    chosen = [*fitted.reasons, *seeing.reasons, *_chosen(method, suited), *(_spread(suited, teacher_context) if teacher_context else [])]
+    chosen = [
+        *fitted.reasons,
+        *seeing.reasons,
+        *_chosen(method, suited),
+        *(_spread(suited, teacher_context) if teacher_context else []),
+    ]
     for sentence in [*chosen, describe(cfg, images)]:
         tell(sentence)
     return cfg, store, teacher_context

@@ -108,10 +108,13 @@ def build_distillation_inputs(
     views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
     folder, bags = _folder(teacher_context, store, run), method.bags()
     if not (bags or cfg.cached_views):
-        return DistillationInputs(_live(teacher_context, method, views), views, SamplingPlan(indices=teacher_context.kept))
+        return DistillationInputs(
+            _live(teacher_context, method, views), views, SamplingPlan(indices=teacher_context.kept)
+        )
     cache = Cache(folder, frozen, store, teacher_context.device, say)
     sampling = SamplingPlan(
-        indices=teacher_context.kept, bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say)
+        indices=teacher_context.kept,
+        bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say),
     )
     live = _live(teacher_context, method, views)
     if not cfg.cached_views:

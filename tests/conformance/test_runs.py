@@ -65,7 +65,18 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
         folder = tmp_path / name
         company = tiny.sampling(config, store)
         said = to_json(config)
-        train(method, store, views, cfg, optim, folder, config=said, eval_callback=eval_callback, sampling=company, resume=resume)
+        train(
+            method,
+            store,
+            views,
+            cfg,
+            optim,
+            folder,
+            config=said,
+            eval_callback=eval_callback,
+            sampling=company,
+            resume=resume,
+        )
         return method
 
     whole = run("whole").state_dict()

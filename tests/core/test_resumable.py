@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from limbeck.core import resumable
+from limbeck.core.config import Json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
 from tests.helpers.errors import raises
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
-SETTINGS = {"seed": 1, "names": ["a", "b"]}
+SETTINGS: dict[str, Json] = {"seed": 1, "names": ["a", "b"]}
 
 
 class Killed(BaseException):

@@ -13,7 +13,9 @@ from tests.helpers.errors import raises
 
 def test_the_digits_are_an_ordinary_folder_of_classes(tmp_path: Path) -> None:
     images, labels = samples.digits()
-    assert (images.shape, images.dtype, labels.dtype) == ((5000, 28, 28), np.uint8, np.int64)
+    assert images.shape == (5000, 28, 28)
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int64
     assert np.bincount(labels).tolist() == [500] * 10
     samples.write_digits(tmp_path)
     for split, each in (("train", 400), ("test", 100)):

@@ -37,8 +37,8 @@ def test_a_student_is_compared_with_its_teacher_and_costs_what_it_costs() -> Non
     students = [WholeBackbone("student", student, PLAIN)]
     found = compare(students, WholeBackbone("teacher", teacher, PLAIN), train, test, CFG)
     images = eval_images(test, SIZE, PLAIN.mean, PLAIN.std, CPU)
-    vectors = [extract(b, images, np.arange(30), device=CPU)[b.taps[-1]] for b in (student, teacher)]
-    expected = fidelity(*vectors)._asdict()
+    own, wanted = (extract(b, images, np.arange(30), device=CPU)[b.taps[-1]] for b in (student, teacher))
+    expected = fidelity(own, wanted)._asdict()
     (scores,) = found.students
     for name in FIDELITY:
         assert scores.values[name] == pytest.approx(expected[name], rel=1e-5)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,12 @@ def test_needs_are_met_by_what_there_is() -> None:
     assert inputs().offers == {"views", "feature_maps", "labels", "teacher"}
 
 
+def test_networks_are_on_the_device_before_any_feature_is_extracted() -> None:
+    data = replace(EvalData.of(shades(45, 0), shades(30, 1), CFG), device=torch.device("meta"))
+    given = MetricInputs(BackboneModel("net", tiny_vit(), PLAIN), data)
+    assert {p.device.type for network in given.networks.values() for p in network.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
 def test_feature_maps_are_those_of_the_backbone(build: Callable[[], object]) -> None:
     backbone = build()
@@ -116,7 +123,7 @@ def test_three_significant_digits(value: float, shown: str) -> None:
 
 
 def test_only_what_cannot_fall_is_marked_where_it_does() -> None:
-    rows = [{"x": 1.0}, {"x": 3.0}, {"x": 2.0}, {"x": None}, {"x": 3.0}, {"x": 2.9}]
+    rows: list[dict[str, float | None]] = [{"x": x} for x in (1.0, 3.0, 2.0, None, 3.0, 2.9)]
     column = Column(name="x", label="x", help="x", rises=True)
     assert fallen(column, rows) == [False, False, True, False, False, True]
     assert not any(fallen(Column(name="x", label="x", help="x"), rows))

@@ -143,7 +143,11 @@ def test_views() -> None:
         replace(second, crop_of=1),
         replace(second, crop_of=1, image="partner"),
     )
-    assert [view.network for view in PAPER.make_views(32)] == ["student", "student", "teacher"]  # the paper asks it once
+    assert [view.network for view in PAPER.make_views(32)] == [
+        "student",
+        "student",
+        "teacher",
+    ]  # the paper asks it once
     assert [view.image for view in replace(PAPER, cutmix=1.0).make_views(32)] == ["own", "partner"] * 2
 
 

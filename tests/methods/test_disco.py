@@ -90,9 +90,7 @@ def test_the_slow_copy_follows_backbone_and_head() -> None:
 
 def test_both_views_are_seen_by_both() -> None:
     views = DisCoConfig().make_views(32)
-    assert views[2:] == tuple(
-        replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:2])
-    )
+    assert views[2:] == tuple(replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:2]))
 
 
 def test_the_teacher_is_no_part_of_it() -> None:

@@ -72,9 +72,7 @@ def test_small_crops_are_those_of_swav_seen_by_both() -> None:
     views = SEEDConfig(small=6).make_views(224)
     assert [view.augmentation.size for view in views[:7]] == [224] + [96] * 6
     assert [view.augmentation.scale for view in views[:7]] == [(0.2, 1.0)] + [(0.05, 0.14)] * 6
-    assert views[7:] == tuple(
-        replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:7])
-    )
+    assert views[7:] == tuple(replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:7]))
 
 
 def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ def test_the_command(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     store, against = planted()
     photos, others = save(tmp_path / "photos", store.images), save(tmp_path / "others", against.images)
     tables = []
-    for number, words in enumerate([[photos], [photos, "--build-store", tmp_path / "store"], [tmp_path / "store"]]):
+    commands: list[list[Any]] = [[photos], [photos, "--build-store", tmp_path / "store"], [tmp_path / "store"]]
+    for number, words in enumerate(commands):
         out = tmp_path / f"check{number}"
         code, _, err = limbeck("check", *words, "--near-duplicates", "--against", others, "--out", out)
         assert code == 0, err

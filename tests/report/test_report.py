@@ -64,7 +64,7 @@ def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) ->
 
 
 def with_its_teacher() -> Comparison:
-    values = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
+    values: dict[str, float | None] = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
     teacher = ModelScores(name="teacher", dim=8, image_size=32, values=values)
     values = {
         "parameters": 50_000,

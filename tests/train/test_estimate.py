@@ -28,7 +28,15 @@ ESTIMATE = CostEstimate(
 
 
 def test_an_estimate_is_one_line_with_every_number() -> None:
-    values = ("1,234.5 images/s", "3.2 GB", "about 1,536 (extrapolated)", "2 h 0 min", "9,000 steps", "1.1 GB", "536.9 MB")
+    values = (
+        "1,234.5 images/s",
+        "3.2 GB",
+        "about 1,536 (extrapolated)",
+        "2 h 0 min",
+        "9,000 steps",
+        "1.1 GB",
+        "536.9 MB",
+    )
     assert [value for value in values if value not in str(ESTIMATE)] == []
     assert "1,536 (tried)" in str(replace(ESTIMATE, tried=True))
     assert "\n" not in str(ESTIMATE)

@@ -15,7 +15,9 @@ def test_a_late_column_is_empty_above_and_below(tmp_path: Path) -> None:
     assert (tmp_path / "m.csv").read_text().split() == ["step,loss,knn", "1,2.5,", "2,2.0,0.5", "3,1.5,"]
 
 
-@pytest.mark.parametrize(("last_step", "expected"), [(0, []), (2, ["1,2.5", "2,2.0"]), (9, ["1,2.5", "2,2.0", "3,1.5"])])
+@pytest.mark.parametrize(
+    ("last_step", "expected"), [(0, []), (2, ["1,2.5", "2,2.0"]), (9, ["1,2.5", "2,2.0", "3,1.5"])]
+)
 def test_resuming_drops_the_rows_after_the_checkpoint(tmp_path: Path, last_step: int, expected: list[str]) -> None:
     path = tmp_path / "m.csv"
     path.write_text("step,loss\n1,2.5\n2,2.0\n3,1.5\n")

@@ -1,4 +1,4 @@
-"""Pixels: pure, batched functions (images, parameters) -> images, on the images' device.
+"""Augment batches: pure functions (images, parameters) -> images, on the device of the images.
 
 Every operation equals torchvision's functional operation on float tensors, with clamps to [0, 1] in the same places;
 `tests/data/augment/test_apply.py` states the tolerances.
@@ -18,9 +18,9 @@ from limbeck.data.augment.crop import resample
 from limbeck.data.augment.params import Array, Params
 from limbeck.data.augment.views import View
 
-# Floats of pixels that are worked on at once. CPU: they and their temporaries stay in a second-level cache of 2 MB (85
-# images of 32 px, one of 224 px; four times as many cost 15 to 30 % at 224 px, a quarter of it 40 % at 32 px).
-# Elsewhere: the temporaries stay below about 2 GB.
+# Pixel values (floats) that are processed at once. On a CPU, they and their temporaries fit into a second-level cache
+# of 2 MB (85 images of 32 px, one of 224 px; four times as many cost 15 to 30 % at 224 px, a quarter as many 40 % at
+# 32 px). Elsewhere, the temporaries stay below about 2 GB.
 _CHUNK = {"cpu": 2**18}
 _LARGE_CHUNK = 2**26
 
@@ -30,9 +30,9 @@ _TILE = 16  # pixels blurred by one matrix product; measured at 224 px
 
 
 def augment(images: Tensor, view: View, params: Params, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """One view of every image: [B S S 3] uint8 -> [B 3 size size] float32, normalised by `mean` and `std` (3 each).
+    """Compute one view of every image: [B S S 3] uint8 -> [B 3 size size] float32, normalized by `mean` and `std` [3].
 
-    The result is on the device of `images`; `params` are those of `draw`.
+    The result is on the device of `images`; `params` come from `sample_params`.
     """
     out = torch.empty(len(images), 3, view.size, view.size, device=images.device)
     side = max(view.size, images.shape[1]) if view.jitter_first else view.size
@@ -40,7 +40,7 @@ def augment(images: Tensor, view: View, params: Params, mean: Sequence[float], s
     for start in range(0, len(images), chunk):
         stop = start + chunk
         x = _view(images[start:stop], view, params.part(start, stop))
-        _normalise(x, mean, std, out[start:stop])
+        _normalize(x, mean, std, out[start:stop])
     return out
 
 
@@ -51,26 +51,26 @@ def eval_view(
     std: Sequence[float],
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Tensor:
-    """The central view, without chance: [B S S 3] uint8 -> [B 3 size size] float32, normalised.
+    """Compute the deterministic central view: [B S S 3] uint8 -> [B 3 size size] float32, normalized.
 
-    The central 7/8 of a larger store (224 of 256 px, as the field evaluates) but at least its central `size` pixels;
-    the whole of a store of `size` pixels or fewer. What then differs from `size` is resized.
+    A store larger than `size` is cropped to its central 7/8 (224 of 256 px, the usual evaluation), but to no fewer than
+    `size` pixels. A store of `size` pixels or fewer is used whole. The crop is resized to `size` where it differs.
     """
     store = images.shape[1]
     side = min(store, max(size, store * 7 // 8))
     corner = (store - side) // 2
     box = np.tile(np.array([corner, corner, side, side]), (len(images), 1))
     x = resample(images.permute(0, 3, 1, 2), box, np.zeros(len(images), bool), size, interpolation)
-    _normalise(x, mean, std, out=x)
+    _normalize(x, mean, std, out=x)
     return x
 
 
 def blur(x: Tensor, sigma: Array) -> Tensor:
-    """Gaussian blur of [B C S S] with `sigma` [B] in pixels, 2 * BLUR_RADIUS + 1 taps, borders reflected.
+    """Blur [B C S S] with a Gaussian of `sigma` [B] pixels, 2 * BLUR_RADIUS + 1 taps and reflected borders.
 
-    Taps that are more than five deviations out for every image, less than 1e-6 of the sum, are left out. Two products
-    with banded matrices, in tiles of the band, first along rows of pixels, then down: 0.4 ms at 224 px on one core,
-    where two depthwise convolutions take 1.8 ms and two dense matrices 0.9 ms.
+    Taps beyond five standard deviations of every image (less than 1e-6 of the sum) are left out. The blur is two
+    products with banded matrices, in tiles of the band, first along rows of pixels, then along columns: 0.4 ms at
+    224 px on one core, where two depthwise convolutions take 1.8 ms and two dense matrices 0.9 ms.
     """
     batch, channels, size, _ = x.shape
     radius = min(BLUR_RADIUS, size - 1, math.ceil(5 * sigma.max()))
@@ -89,7 +89,7 @@ def blur(x: Tensor, sigma: Array) -> Tensor:
 
 
 def _bands(sigma: Tensor, radius: int, tile: int, tiles: int) -> Tensor:
-    """[B*tiles tile tile+2*radius]: row j holds the taps at columns j to j + 2 * radius, alike in all tiles."""
+    """Return [B*tiles tile tile+2*radius]: row j has the taps at columns j to j + 2 * radius, the same in all tiles."""
     distance = torch.arange(-radius, radius + 1, device=sigma.device) / sigma[:, None]
     taps = F.threshold(torch.softmax(-0.5 * distance.square(), dim=1), _NEGLIGIBLE, 0)
     band = F.pad(taps, (tile - 1, tile - 1)).unfold(1, tile + 2 * radius, 1).flip(1)
@@ -97,24 +97,24 @@ def _bands(sigma: Tensor, radius: int, tile: int, tiles: int) -> Tensor:
 
 
 def _view(images: Tensor, view: View, params: Params) -> Tensor:
-    """The view before normalisation: [B S S 3] uint8 -> [B 3 size size] float32 in [0, 1]."""
+    """Compute a view before normalization: [B S S 3] uint8 -> [B 3 size size] float32 in [0, 1]."""
     x = images.permute(0, 3, 1, 2)
     if view.jitter_first:
-        x = _colour(x.to(torch.float32, memory_format=torch.contiguous_format).div_(255), params)
+        x = _color(x.to(torch.float32, memory_format=torch.contiguous_format).div_(255), params)
     x = resample(x, params.box, params.flip, view.size, view.interpolation)
     if not view.jitter_first:
-        x = _colour(x, params)
+        x = _color(x, params)
     x = on_rows(x, params.blur, lambda some, rows: blur(some, params.sigma[rows]))
     return on_rows(x, params.solarize, lambda some, rows: solarize_(some))
 
 
-def _colour(x: Tensor, params: Params) -> Tensor:
+def _color(x: Tensor, params: Params) -> Tensor:
     x = on_rows(x, params.jitter, lambda some, rows: jitter_(some, params.order[rows], params.factors[rows]))
     return on_rows(x, params.grayscale, lambda some, rows: some.copy_(luma(some)))
 
 
-def _normalise(x: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor) -> None:
-    """out <- (x - mean) / std, in one pass per channel; `x` and `out` are [B 3 H W]."""
+def _normalize(x: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor) -> None:
+    """Write (x - mean) / std to `out`, in one pass per channel; `x` and `out` are [B 3 H W]."""
     for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):
         shift = torch.tensor(-center / spread)
         torch.add(shift, x[:, channel], alpha=1 / spread, out=out[:, channel])

@@ -1,6 +1,6 @@
-"""Colour operations on batches [B 3 H W], float32 in [0, 1], one parameter per image; equal to torchvision's.
+"""Color operations on batches [B 3 H W], float32 in [0, 1], one parameter per image; equal to torchvision's.
 
-Names that end in `_` work in place.
+Functions whose names end in `_` modify their input.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's: ITU-R BT.601, rounded
 
 
 def to_device(array: Array, device: torch.device) -> Tensor:
-    """The array as a tensor on `device`, queued without waiting for it."""
+    """Copy the array to `device` without waiting for the copy."""
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def on_rows(x: Tensor, chosen: Array, operation: Callable[[Tensor, Array], Tensor]) -> Tensor:
-    """`operation(images, their rows)` on the `chosen` [B] images of `x`, which may be overwritten; the others stay."""
+    """Apply `operation(images, rows)` to the `chosen` [B] images of `x`; it may overwrite `x`."""
     rows = np.flatnonzero(chosen)
     if len(rows) == 0:
         return x
@@ -33,7 +33,7 @@ def on_rows(x: Tensor, chosen: Array, operation: Callable[[Tensor, Array], Tenso
 
 
 def jitter_(x: Tensor, order: Array, factors: Array) -> Tensor:
-    """Brightness, contrast, saturation, hue in each image's own order; `order` and `factors` [B 4] as in `Params`."""
+    """Jitter brightness, contrast, saturation and hue; `order` and `factors` [B 4] are those of `Params`."""
     images = np.arange(len(order))
     for operation in order.T:
         factor = factors[images, operation]
@@ -46,10 +46,10 @@ def jitter_(x: Tensor, order: Array, factors: Array) -> Tensor:
 
 
 def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
-    """x <- clamp(f x + (1 - f) reference, 0, 1), one `operation` and factor f per image, both [B].
+    """Blend in place: x <- clamp(f x + (1 - f) reference, 0, 1), with one `operation` and factor f per image, both [B].
 
-    The reference is black for BRIGHTNESS, the mean grey for CONTRAST and the grey image for SATURATION; HUE: no change.
-    What no image of the batch needs is not computed, so that a batch of one pays for its own operation alone.
+    The reference is black for BRIGHTNESS, the mean gray for CONTRAST and the gray image for SATURATION; HUE changes
+    nothing. References that no image of the batch needs are not computed.
     """
     kinds = set(operation.tolist())
     keep = _per_image(np.where(operation == HUE, 1, factor) if HUE in kinds else factor, x)
@@ -65,27 +65,27 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
 
 
 def _clamp_(x: Tensor, factor: Array) -> Tensor:
-    """The blend `x` in [0, 1]: with factors of at most 1 it is a mean of values that are there already."""
+    """Clamp the blend `x` to [0, 1]; factors of at most 1 cannot leave that range."""
     return x.clamp_(0, 1) if factor.max() > 1 else x
 
 
 def _per_image(values: Array, like: Tensor) -> Any:
-    """[B] numbers shaped to broadcast with `like`, or one plain number for one image: half of torch's overhead."""
+    """Reshape [B] numbers to broadcast with `like`; one image gets a Python number, which halves torch's overhead."""
     if len(values) == 1:
         return float(values[0])
     return to_device(values.astype(np.float32), like.device).view(-1, *[1] * (like.ndim - 1))
 
 
 def luma(x: Tensor) -> Tensor:
-    """[B 1 H W]: the grey value of every pixel."""
+    """Return the gray value of every pixel, [B 1 H W]."""
     red, green, blue = x.unbind(1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
 
 
 def shift_hue_(x: Tensor, shift: Array) -> Tensor:
-    """Hue turned by `shift` [B] in turns, from -1/2 to 1/2; value and saturation of HSV stay.
+    """Rotate the hue by `shift` [B] turns, from -1/2 to 1/2; value and saturation of HSV do not change.
 
-    A third of a turn permutes the channels; what remains is at most a sextant forwards or backwards (see `_turn_`).
+    A third of a turn permutes the channels; the rest is at most a sextant forwards or backwards (see `_turn_`).
     """
     thirds = np.rint(3 * shift).astype(np.int64)
     sextants = 6 * shift - 2 * thirds
@@ -98,14 +98,14 @@ def shift_hue_(x: Tensor, shift: Array) -> Tensor:
 
 
 def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> Tensor:
-    """Hue turned by `third` thirds and then by `sextants[rows]` [B] in [0, 1], backwards if `back`.
+    """Rotate the hue by `third` thirds and then by `sextants[rows]` [B] in [0, 1], backwards if `back`.
 
-    No trip through HSV, no division and no case per sextant. A turn by t sextants takes a channel c to
+    This needs no conversion to HSV, no division and no case per sextant. A turn by t sextants maps a channel c to
 
         most + c - n - |p - (least + t span)|, clamped to [least, most],
 
-    with n the next and p the previous channel in the direction of the turn. (Around the hexagon of hues c, n and p are
-    one trapezoid, shifted; go along its edges. The test does.)
+    with n the next and p the previous channel in the direction of the turn. (Around the hexagon of hues, c, n and p are
+    the same trapezoid, shifted; the formula follows from its edges, and the test checks each of them.)
     """
     planes = x.unbind(1)
     least = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
@@ -122,7 +122,7 @@ def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> T
 
 
 def solarize_(x: Tensor) -> Tensor:
-    """Values above one half inverted.
+    """Invert values above one half, in place.
 
     PIL's threshold of 128 lies between the levels 127 and 128, whose middle is one half, where x meets 1 - x.
     """

@@ -12,13 +12,13 @@ NATIVE_SIZE = 64  # pixels; on the CPU, larger results come from torch's own ker
 
 
 def resample(images: Tensor, box: Array, flip: Array, size: int, interpolation: str) -> Tensor:
-    """Boxes of `images` [B 3 S S] (uint8, or float32 in [0, 1]) resized to [B 3 size size], float32 in [0, 1].
+    """Resize boxes of `images` [B 3 S S] (uint8, or float32 in [0, 1]) to [B 3 size size], float32 in [0, 1].
 
     `box` [B 4] int64 holds top, left, height, width in pixels; `flip` [B] mirrors an image left to right.
 
-    Two ways to the same numbers, chosen by measurement: for large results on the CPU torch's kernel, image by image,
-    which rounds uint8 input to whole grey levels as torchvision does (256 to 224 px on one core: 0.2 ms against 2.4 ms
-    for matrices); elsewhere two matrix products for the whole batch, in float32.
+    There are two implementations, chosen by measurement. For large results on the CPU: torch's kernel, image by image,
+    which rounds uint8 input to whole gray levels as torchvision does (256 to 224 px on one core: 0.2 ms against 2.4 ms
+    for matrices). Elsewhere: two matrix products for the whole batch, in float32.
     """
     if images.device.type == "cpu" and size > NATIVE_SIZE:
         return _by_kernel(images, box, flip, size, interpolation)
@@ -51,13 +51,13 @@ def _by_matrices(images: Tensor, box: Array, flip: Array, size: int, interpolati
 def _weights(
     start: Array, extent: Array, mirror: Array, size: int, store: int, interpolation: str, device: torch.device
 ) -> Tensor:
-    """[2 B size S]: row i holds the share of every store pixel in pixel i of [start, start + extent) resized to `size`.
+    """Return [2 B size S]: row i has the weight of every store pixel in pixel i of [start, start + extent) at `size`.
 
     `start`, `extent` and `mirror` are [2 B]. The filter is stretched by extent / size where that exceeds 1
-    (antialiasing), and rows are scaled to sum to 1 over the pixels of the box: nothing outside the box is seen.
+    (antialiasing), and rows are scaled to sum to 1 over the pixels of the box: pixels outside the box have no weight.
     """
     step = extent / size
-    first = start + np.where(mirror, extent - step / 2, step / 2)  # the centre of pixel 0
+    first = start + np.where(mirror, extent - step / 2, step / 2)  # center of pixel 0
     pixel = np.arange(store) + 0.5
     inside = (pixel > start[..., None]) & (pixel < (start + extent)[..., None])
     numbers = np.stack([first, np.where(mirror, -step, step), 1 / np.maximum(step, 1)])
@@ -70,7 +70,7 @@ def _weights(
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic with a = -1/2, as in Pillow and in torch's antialiased kernel."""
+    """Evaluate Keys' cubic with a = -1/2, as in Pillow and in torch's antialiased kernel."""
     near = (1.5 * distance - 2.5) * distance.square() + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))

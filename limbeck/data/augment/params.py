@@ -1,7 +1,7 @@
-"""Random parameters of views, without a generator: every number is a hash of (seed, epoch, view, row, counter).
+"""Sample the parameters of views without a generator: every number is a hash of (seed, epoch, view, row, counter).
 
-An image therefore gets the same view whatever the batch size, the order, the device and the number of workers or
-processes are, and a resumed run draws what the uninterrupted one would have drawn.
+The view of an image is therefore independent of the batch size, the order, the device and the number of workers and
+processes, and a resumed run draws the same views as an uninterrupted one.
 """
 
 from typing import Any, NamedTuple
@@ -16,20 +16,20 @@ Array = npt.NDArray[Any]
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
-# The counters of an image: which of its uniforms decides what. Append only: a changed counter changes every seeded run.
+# Which of the uniform numbers of an image decides what. Append only: a changed counter changes every seeded run.
 _AREA, _RATIO, _CORNER = slice(0, 10), slice(10, 20), slice(20, 22)  # ten tries, as torchvision
 _FLIP, _JITTER, _ORDER, _FACTOR = 22, 23, slice(24, 28), slice(28, 32)
-_GREY, _BLUR, _SIGMA, _SOLARISE = 32, 33, 34, 35
+_GRAY, _BLUR, _SIGMA, _SOLARIZE = 32, 33, 34, 35
 _COUNT = 36
 
 
 class Params(NamedTuple):
-    """One set of parameters per image, on the host: they steer the control flow of `augment`."""
+    """One set of parameters per image, on the host, where they decide the control flow of `augment`."""
 
     box: Array  # [B 4] int64: top, left, height, width of the crop, in store pixels
     flip: Array  # [B] bool
     jitter: Array  # [B] bool
-    order: Array  # [B 4] int64: which of BRIGHTNESS, CONTRAST, SATURATION, HUE is done first, second, third, fourth
+    order: Array  # [B 4] int64: the order of BRIGHTNESS, CONTRAST, SATURATION and HUE
     factors: Array  # [B 4] float32: factors of brightness, contrast, saturation; shift of hue in turns
     grayscale: Array  # [B] bool
     blur: Array  # [B] bool
@@ -37,14 +37,14 @@ class Params(NamedTuple):
     solarize: Array  # [B] bool
 
     def part(self, start: int, stop: int) -> "Params":
-        """The parameters of images `start` to `stop` (exclusive)."""
+        """Return the parameters of images `start` to `stop` (exclusive)."""
         return Params(*(field[start:stop] for field in self))
 
 
 def sample_params(
     view: View, view_index: int, rows: Tensor, widths: Tensor, heights: Tensor, store_size: int, seed: int, epoch: int
 ) -> Params:
-    """Parameters of view number `view_index` of the store rows `rows` [B], distributed as in torchvision's transforms.
+    """Sample view number `view_index` of the store rows `rows` [B], with the distributions of torchvision's transforms.
 
     `widths` and `heights` [B] are the original sizes in pixels: crops are drawn there, in whole pixels, and then mapped
     to the grid of the store (`store_size` pixels squared), again in whole pixels. Where the original has the size of
@@ -61,15 +61,15 @@ def sample_params(
         jitter=u[:, _JITTER] < view.jitter_p,
         order=u[:, _ORDER].argsort(axis=1),
         factors=_between(np.array(low), np.array(high), u[:, _FACTOR]).astype(np.float32),
-        grayscale=u[:, _GREY] < view.grayscale,
+        grayscale=u[:, _GRAY] < view.grayscale,
         blur=u[:, _BLUR] < view.blur,
         sigma=_between(*view.blur_sigma, u[:, _SIGMA]).astype(np.float32),
-        solarize=u[:, _SOLARISE] < view.solarize,
+        solarize=u[:, _SOLARIZE] < view.solarize,
     )
 
 
 def hash_uniforms(seed: int, epoch: int, view_index: int, rows: Array, count: int) -> Array:
-    """[B count] float64 in [0, 1): the first `count` numbers of one SplitMix64 generator per row.
+    """Return [B count] float64 in [0, 1): the first `count` numbers of one SplitMix64 generator per row.
 
     A generator starts from the hash of (seed, epoch, view_index, row). Source: Steele, Lea and Flood, OOPSLA 2014.
     """
@@ -85,7 +85,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, mad
 
 
 def _mix(x: Array) -> Array:
-    """The finaliser of SplitMix64: a bijection of 64-bit words in which every input bit moves every output bit."""
+    """Apply the finalizer of SplitMix64, a bijection of 64-bit words: every input bit affects every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -96,9 +96,9 @@ def _between(low: Any, high: Any, u: Array) -> Array:
 
 
 def _crop(view: View, u: Array, size: Array) -> Array:
-    """[B 4] (top, left, height, width) in original pixels; `size` [B 2] is (height, width).
+    """Return [B 4] (top, left, height, width) in original pixels; `size` [B 2] is (height, width).
 
-    The first of ten random boxes that fits, or else the largest central box whose ratio is allowed.
+    The crop is the first of ten random boxes that fits, or else the largest central box of an allowed ratio.
     """
     area = size.prod(axis=1, keepdims=True) * _between(*view.scale, u[:, _AREA])
     narrow, wide = np.log(view.ratio)
@@ -117,7 +117,7 @@ def _crop(view: View, u: Array, size: Array) -> Array:
 
 
 def _to_store(box: Array, size: Array, store_size: int) -> Array:
-    """The box on the grid of the store: edges to the nearest pixel, at least one pixel high and wide."""
+    """Map boxes to the grid of the store: edges at the nearest pixel, at least one pixel high and wide."""
     scale = store_size / size
     start = np.minimum(np.rint(box[:, :2] * scale), store_size - 1)
     stop = np.maximum(np.rint((box[:, :2] + box[:, 2:]) * scale), start + 1)

@@ -1,4 +1,4 @@
-"""What views a method wants: recipes of augmentation, with the source of every constant.
+"""Augmentation recipes: the views of the methods, with the source of every constant.
 
 Sources, by the short names used below:
 
@@ -27,10 +27,10 @@ SMALL = 64  # pixels: the largest size of the small-image variants (CIFAR, Tiny 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One random view: crop, flip, jitter, grey, blur, solarise; `jitter_first` puts jitter and grey first."""
+    """Distribution of a random view: crop, flip, jitter, gray, blur, solarize (or jitter and gray first)."""
 
     size: int  # pixels, height and width of the result
-    scale: tuple[float, float] = (0.08, 1.0)  # share of the original area that the crop covers
+    scale: tuple[float, float] = (0.08, 1.0)  # share of the original area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop in the original image
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     flip: float = 0.5  # probability, as are the next ones unless said
@@ -41,12 +41,12 @@ class View:
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the result
     solarize: float = 0.0
-    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalisation, for pixels in [0, 1]
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the normalization, for pixels in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
 
 
 def _simclr(size: int) -> tuple[View, ...]:
-    """SimCLR: colour strength 1, and 0.5 on small images (B.9)."""
+    """SimCLR: color strength 1, and 0.5 on small images (B.9)."""
     jitter = (0.4, 0.4, 0.4, 0.1) if size <= SMALL else (0.8, 0.8, 0.8, 0.2)
     view = View(size=size, jitter=jitter, jitter_p=0.8, grayscale=0.2, blur=0.5)
     return view, view
@@ -59,7 +59,7 @@ def _mocov2(size: int) -> tuple[View, ...]:
 
 
 def _byol(size: int) -> tuple[View, ...]:
-    """BYOL's asymmetric pair: the first view always blurred, the second seldom blurred and sometimes solarised."""
+    """BYOL's asymmetric pair: the first view always blurred, the second seldom blurred and sometimes solarized."""
     first = View(size=size, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale=0.2, blur=1.0)
     return first, replace(first, blur=0.1, solarize=0.2)
 
@@ -87,12 +87,12 @@ def _multicrop(size: int) -> tuple[View, ...]:
 
 
 def _ressl(size: int) -> tuple[View, ...]:
-    """ReSSL: MoCo v2's view for the student, crop and flip for the teacher, which comes last."""
+    """ReSSL: MoCo v2's view for the student, then crop and flip for the EMA encoder."""
     return _mocov2(size)[0], _weak(size)[0]
 
 
 def _ressl_multicrop(size: int) -> tuple[View, ...]:
-    """ReSSL with five crops for the student, each smaller and of less, and one weak one for the teacher, last."""
+    """ReSSL with five crops of decreasing size and area for the student; the weak view of the EMA encoder is last."""
     strong, weak = _ressl(size)
     crops = ((224, 0.2, 1.0), (192, 0.172, 0.86), (160, 0.143, 0.715), (128, 0.114, 0.571), (96, 0.086, 0.429))
     students = (replace(strong, size=_share(size, side), scale=(least, most)) for side, least, most in crops)
@@ -100,23 +100,23 @@ def _ressl_multicrop(size: int) -> tuple[View, ...]:
 
 
 def _msvq(size: int) -> tuple[View, ...]:
-    """MSVQ: one strong view for the student and three weak ones, mostly flipped, for its two teachers."""
+    """MSVQ: one strong view for the student and three weak ones, mostly flipped, for its two EMA encoders."""
     strong, weak = _ressl(size)
     return strong, *(replace(weak, flip=0.9),) * 3
 
 
 def _supervised(size: int) -> tuple[View, ...]:
-    """One view, as ResNets are trained with labels (CoNe): crop and flip."""
+    """Supervised training of ResNets (CoNe): one view, crop and flip."""
     return (View(size=size),)
 
 
 def local_crop(view: View) -> View:
-    """SwAV's local crop beside a global one: 96/224 of its side, 5 to 14 % of the image."""
+    """Return SwAV's local crop for a global one: 96/224 of its side, 5 to 14 % of the image."""
     return replace(view, size=_share(view.size, 96), scale=(0.05, 0.14))
 
 
 def _share(size: int, side: int) -> int:
-    """Pixels of a crop that is `side` where a whole one is 224, to a multiple of 8 for the patches."""
+    """Scale `side` from 224 to `size` pixels and round to a multiple of 8, for the patches."""
     return max(8, 8 * round(size * side / 224 / 8))
 
 
@@ -136,13 +136,17 @@ PRESETS = tuple(_RECIPES)
 
 
 def preset(name: str, size: int) -> tuple[View, ...]:
-    """The views of the recipe `name` (one of `PRESETS`) for images of `size` pixels, global views first.
+    """Return the views of the recipe `name` for images of `size` pixels, global views first.
 
-    Raises `UserError` for an unknown name and for a size below 8 pixels.
+    Raises:
+        UserError: `name` is none of `PRESETS`, or `size` is below 8 pixels.
     """
     if name not in _RECIPES:
-        raise UserError(f"unknown views '{name}'{did_you_mean(name, PRESETS)}: choose one of {', '.join(PRESETS)}")
+        raise UserError(
+            f"unknown views '{name}'{did_you_mean(name, PRESETS)}: choose one of {', '.join(PRESETS)}",
+            code="unknown-views",
+        )
     if size < 8:
-        raise UserError(f"views of {size} pixels are too small: choose a size of at least 8")
+        raise UserError(f"views of {size} pixels are too small: choose a size of at least 8", code="views-too-small")
     views = _RECIPES[name](size)
     return tuple(replace(view, blur=0.0) for view in views) if size <= SMALL else views

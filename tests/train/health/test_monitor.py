@@ -116,9 +116,7 @@ def test_what_came_before_an_interruption_counts(tmp_path: Path) -> None:
     assert [info.step for info in method.clocks] == [10]
 
 
-def test_a_healthy_run_ends_with_one_verdict_and_no_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_healthy_run_ends_with_one_verdict_and_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "limbeck")
     fit(tmp_path, toy(), **SETTINGS)
     assert len([message for message in caplog.messages if message.startswith("healthy: ")]) == 1

@@ -74,7 +74,9 @@ def test_without_ema_encoder_and_without_reading_there_is_no_issue() -> None:
 def test_a_healthy_run_gets_one_sentence() -> None:
     summary = healthy_summary(readings(2), 512)
     assert summary.startswith("healthy: ")
-    assert [value for value in ("30.0 of at most 512", "0.90", "0% dead units", "3 readings") if value not in summary] == []
+    assert [
+        value for value in ("30.0 of at most 512", "0.90", "0% dead units", "3 readings") if value not in summary
+    ] == []
 
 
 def test_a_single_reading_shows_no_collapse() -> None:
