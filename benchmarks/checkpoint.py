@@ -1,8 +1,8 @@
-"""What a checkpoint costs: its size, the time to write and to read it, beside a training step.
+"""What a checkpoint costs: its size, the time to write and to read it, compared with a training step.
 
     OMP_NUM_THREADS=1 python benchmarks/checkpoint.py FOLDER     # on the disk of FOLDER
 
-Default heads, queue (65,536 rows) and optimiser, batches of 256 at 32 px. Written as the training loop does: under
+Default heads, queue (65,536 rows) and optimizer, batches of 256 at 32 px. Written as the training loop does: under
 another name, to the disk (fsync), and renamed. Read with its checksums verified. Medians of three.
 """
 
@@ -34,14 +34,14 @@ ROUNDS = 3
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def measure(network: str, cfg: BackboneConfig, config: MethodConfig, folder: Path) -> None:
-    """Prints a line of the table."""
+    """Print a line of the table."""
     store = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), np.uint8))
     train, path = TrainConfig(), folder / "checkpoint.ckpt"
     method = config.build(build_backbone(cfg))
@@ -61,12 +61,12 @@ def measure(network: str, cfg: BackboneConfig, config: MethodConfig, folder: Pat
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| network | method | learnt | size | write | read | a step | write, in steps | of 10 minutes |")
+    print("| network | method | trained | size | write | read | a step | write, in steps | of 10 minutes |")
     print("|---" * 9 + "|")
     for name in METHODS:
         for network, cfg in NETWORKS.items():

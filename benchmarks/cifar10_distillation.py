@@ -2,13 +2,13 @@
 
     limbeck store cifar10/train.parquet runs/c10/train
     limbeck store cifar10/test.parquet runs/c10/test
-    python benchmarks/cifar10_distillation.py runs/c10/train runs/c10/test --weights lite0.safetensors --minutes 8
+    python -m benchmarks.cifar10_distillation runs/c10/train runs/c10/test --weights lite0.safetensors --minutes 8
 
-The teacher is EfficientNet-Lite0, trained on ImageNet with labels, which sees the images at 144 pixels; its answers to
-two draws of two weak views (crop and flip) are kept once and shared by all. A method gets `--minutes` of processor
-time of one thread (a few steps are timed first, and the run is made as long as fits; start and last look come on top),
-with AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a teacher. Runs that are complete are not
-repeated. Prints, of the last layer, 20-NN, linear, neighbours kept (of 10, on the test images), linear CKA and
+The teacher is EfficientNet-Lite0, trained on ImageNet with labels, with images at 144 pixels; its features of two
+draws of two weak views (crop and flip) are cached once and shared by all. A method gets `--minutes` of processor time
+of one thread (a few steps are timed first, and the run is as long as fits; start and last evaluation come on top), with
+AdamW, batches of 256 and queues of 4,096; `alone` is SimCLR without a teacher. Runs that are complete are not
+repeated. Prints, of the last layer, 20-NN, linear, neighbors preserved (of 10, on the test images), linear CKA and
 effective rank; then the same of the teacher.
 """
 
@@ -25,9 +25,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cifar10_methods import BATCH, QUARTER, small
 from torch import Tensor
 
+from benchmarks.cifar10_methods import BATCH, QUARTER, small
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluate.probes import SGDProbe, fit
@@ -36,11 +36,12 @@ from limbeck.features.images import eval_images
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names
 from limbeck.metrics.fidelity import fidelity
 from limbeck.metrics.knn import knn_accuracy
+from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load
 from limbeck.runs.api import distill, pretrain
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher_features
-from limbeck.teachers.cache import Cache
+from limbeck.teachers.cache import FeatureCache
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 from limbeck.train.step import StepResult, StepRunner
@@ -52,7 +53,7 @@ OPTIM = OptimConfig(lr=2e-3, weight_decay=0.01)
 
 
 def arms() -> dict[str, DistillConfig]:
-    """Every distiller, CompRess with two queues too, all with weak views and a queue of 4,096."""
+    """Return every distiller, CompRess with two queues too, all with weak views and a queue of 4,096."""
     found: dict[str, DistillConfig] = {}
     for name in method_names():
         if issubclass(method_config(name), DistillConfig):
@@ -64,7 +65,7 @@ def arms() -> dict[str, DistillConfig]:
 
 
 def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> float:
-    """Trains, and returns the processor seconds that it took, start included."""
+    """Train, and return the processor seconds that it took, start included."""
     start = time.process_time()
     length = TrainConfig(epochs=epochs, batch_size=BATCH, seed=args.seed, eval_every_epochs=0)
     if name == "alone":
@@ -77,7 +78,7 @@ def train(name: str, run: Path, epochs: float, args: argparse.Namespace) -> floa
 
 
 def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
-    """Processor seconds of a step, from the end of one to the end of the next: the median of a run of 16."""
+    """Return the processor seconds from the end of a step to the end of the next: the median of a run of 16."""
     ends: list[float] = []
     train_step = StepRunner.train_step
 
@@ -92,11 +93,11 @@ def seconds_per_step(name: str, epoch: int, args: argparse.Namespace) -> float:
 
 
 def teacher(args: argparse.Namespace) -> TeacherConfig:
-    """EfficientNet-Lite0 at 144 pixels."""
+    """Return EfficientNet-Lite0 at 144 pixels."""
     return TeacherConfig(
         name="tf_efficientnet_lite0",
         weights=args.weights,
-        size=144,
+        image_size=144,
         mean=HALF,
         std=HALF,
         cached_views=2,
@@ -104,36 +105,36 @@ def teacher(args: argparse.Namespace) -> TeacherConfig:
     )
 
 
-def line(name: str, train: Tensor, test: Tensor, theirs: Tensor, stores: tuple[Store, Store]) -> str:
-    """A row of the table, from features of all training and all test images."""
+def line(name: str, train: Tensor, test: Tensor, of_teacher: Tensor, stores: tuple[Store, Store]) -> str:
+    """Return a row of the table, from features of all training and all test images."""
     labels = [torch.from_numpy(np.array(store.labels)) for store in stores]
     probe = SGDProbe(epochs=20, batch_size=1024, lr=0.1, seed=0)
     heads = fit(probe, {0: train}, labels[0], 10, CPU)
     accuracies = knn_accuracy(train, labels[0], test, labels[1]), heads.accuracy({0: test}, labels[1], 1024)[0]
-    kept = fidelity(test, theirs)
-    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, kept.neighbor_agreement))
-    return f"| {name} | {shown} | {kept.cka:.3f} | {kept.student_rank:.1f} |"
+    found = fidelity(test, of_teacher)
+    shown = " | ".join(f"{100 * value:.1f}" for value in (*accuracies, found.neighbor_agreement))
+    return f"| {name} | {shown} | {found.cka:.3f} | {effective_rank(test):.1f} |"
 
 
 def features(backbone: Backbone, store: Store) -> Tensor:
-    """Of the last layer, [N D]."""
-    look = eval_images(store, 32, IMAGENET_MEAN, IMAGENET_STD, CPU)
+    """Return the features of the last layer, [N D]."""
+    images = eval_images(store, 32, IMAGENET_MEAN, IMAGENET_STD, CPU)
     last = backbone.taps[-1]
-    return extract(backbone, look, np.arange(len(store)), taps=(last,), device=CPU)[last]
+    return extract(backbone, images, np.arange(len(store)), taps=(last,), device=CPU)[last]
 
 
-def of_teacher(frozen: LoadedTeacher, stores: tuple[Store, Store], folder: Path) -> tuple[Tensor, Tensor]:
-    """Unit vectors of all training images, from the cache, and of all test images, kept in `folder`."""
-    kept = folder / "teacher.npy"
-    if not kept.exists():
+def teacher_vectors(frozen: LoadedTeacher, stores: tuple[Store, Store], folder: Path) -> tuple[Tensor, Tensor]:
+    """Return unit vectors of all training images, from the cache, and of all test images, from `folder`."""
+    file = folder / "teacher.npy"
+    if not file.exists():
         found = teacher_features(frozen, stores[1], np.arange(len(stores[1])), device=CPU)
-        np.save(kept, F.normalize(found, dim=1).numpy())
-    train = Cache(folder, frozen, stores[0], CPU, print).plain()
-    return torch.from_numpy(train.astype(np.float32)), torch.from_numpy(np.load(kept))
+        np.save(file, F.normalize(found, dim=1).numpy())
+    train = FeatureCache(folder, frozen, stores[0], CPU).features()
+    return torch.from_numpy(train.astype(np.float32)), torch.from_numpy(np.load(file))
 
 
 def main() -> None:
-    """Trains and judges what was asked for, and prints a line for each."""
+    """Train and evaluate the chosen methods, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", help="store to train on, and bank of the probes")
     parser.add_argument("test", help="store to test on")
@@ -147,7 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     stores = Store.open(args.train), Store.open(args.test)
-    of_train, of_test = of_teacher(load_teacher(teacher(args)), stores, Path(args.cache))
+    of_train, of_test = teacher_vectors(load_teacher(teacher(args)), stores, Path(args.cache))
     epoch = (len(stores[0]) - 1000) // BATCH
     for name in args.methods:
         run = Path(args.out) / f"{name}-{args.seed}"
@@ -156,7 +157,8 @@ def main() -> None:
             spent = train(name, run, steps / epoch, args)
             print(f"{name}, seed {args.seed}: {steps} steps in {spent:.0f} s of processor time", flush=True)
         student = load(run)
-        print(line(name, *(features(student, store) for store in stores), of_test, stores), flush=True)
+        train_features, test_features = (features(student, store) for store in stores)
+        print(line(name, train_features, test_features, of_test, stores), flush=True)
     print(line("teacher", of_train, of_test, of_test, stores), flush=True)
 
 

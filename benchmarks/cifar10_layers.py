@@ -35,7 +35,7 @@ VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "dep
 
 
 def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult:
-    """The evaluation of one run, trained first if it is not there."""
+    """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
         train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision="fp32")
@@ -59,7 +59,7 @@ def value(result: EvaluationResult, index: int, metric: str) -> float:
 
 
 def print_table(results: dict[str, list[EvaluationResult]], metric: str) -> None:
-    """A line per layer: the untrained network, then every arm."""
+    """Print a line per layer: the untrained network, then every arm."""
     print(f"\n{metric}, %\n\n| layer | untrained | {' | '.join(results)} |\n|{'---|' * (len(results) + 2)}")
     first = next(iter(results.values()))
     for index, layer in enumerate(first[0].layers):
@@ -67,14 +67,14 @@ def print_table(results: dict[str, list[EvaluationResult]], metric: str) -> None
         cells = [spread([value(r, index, metric) for r in found]) for found in results.values()]
         print(f"| {layer.depth} | {untrained} | {' | '.join(cells)} |")
     wins = [
-        sum(value(ours, index, metric) > value(theirs, index, metric) for index in range(len(ours.layers)))
-        for ours, theirs in zip(results["sdssl"], results["host"], strict=True)
+        sum(value(sdssl, index, metric) > value(host, index, metric) for index in range(len(sdssl.layers)))
+        for sdssl, host in zip(results["sdssl"], results["host"], strict=True)
     ]
     print(f"\nlayers at which SDSSL beats its host, per seed: {wins} of {len(first[0].layers)}")
 
 
 def main() -> None:
-    """Runs every arm with every seed."""
+    """Run every arm with every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", help="store to train on, and bank of the probes")
     parser.add_argument("test", help="store to test on")

@@ -16,6 +16,7 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,12 +36,12 @@ BATCH = 256
 
 
 def small(config: MethodConfig) -> MethodConfig:
-    """The same method with heads, queue and momentum for a small network and a short run."""
+    """Return the same method with heads, queue and momentum for a small network and a short run."""
     known = {field.name for field in dataclasses.fields(config)}
-    changes: dict[str, object] = {name: value for name, value in SIZES.items() if name in known}
+    changes: dict[str, Any] = {name: value for name, value in SIZES.items() if name in known}
     if config.views in ("byol", "simclr"):
         changes["views"] = "mocov2"
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(config, **changes)
 
 
 def arms() -> dict[str, MethodConfig]:
@@ -79,7 +80,7 @@ def seconds_per_step(method: MethodConfig, store: str, epoch: int) -> float:
 
 
 def result_of(name: str, method: MethodConfig, args: argparse.Namespace) -> EvaluationResult:
-    """The evaluation of one run, trained first if it is not there."""
+    """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{name}-{args.seed}"
     if not (run / RESULT).exists():
         epoch = len(Store.open(args.train)) // BATCH

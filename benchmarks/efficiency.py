@@ -2,7 +2,7 @@
 
     python benchmarks/efficiency.py                     # ResNet-18 and ViT-Tiny at 32 px, batch 256, as the machine is
 
-The step is that of `limbeck pretrain`: reading, two views, SimCLR with the release's head, optimiser, logging. The
+The step is that of `limbeck pretrain`: reading, two views, SimCLR with the release's head, optimizer, logging. The
 backbone alone runs on ready tensors of the same batch (512 rows), precision and memory format. Rounds alternate between
 the two, so that a noisy machine disturbs both; the parts are timed as well, to explain what is not the backbone.
 """
@@ -26,7 +26,7 @@ from limbeck.data.loader import Loader
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import simclr
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig, build_optimizer
@@ -53,13 +53,13 @@ class Bench:
         self.batch: Batch = next(self.loader.batches(0, 1))
 
     def backbone(self) -> None:
-        """Forward and backward of the backbone alone."""
-        backbone: Backbone = self.method.backbone
+        """Run forward and backward of the backbone alone."""
+        backbone = self.method.backbone
         images = torch.cat(self.batch.views)
         self._backward(lambda: backbone(images).final.float().square().mean())
 
     def head(self) -> None:
-        """Forward and backward of projector and loss on ready features."""
+        """Run forward and backward of projector and loss on ready features."""
         features = torch.randn(2 * len(self.batch.indices), self.method.backbone.dim, device=self.device)
 
         def loss() -> Tensor:
@@ -69,22 +69,22 @@ class Bench:
         self._backward(loss)
 
     def views(self) -> None:
-        """Two views of one batch."""
+        """Make the views of one batch."""
         next(self.loader.batches(0, 1))
 
-    def optimiser(self) -> None:
-        """One update of all parameters."""
+    def optimizer_step(self) -> None:
+        """Update all parameters once, and measure it."""
         for parameter in self.method.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         optimizer = build_optimizer(self.method, OptimConfig())
         optimizer.step()
         start = time.perf_counter()
         optimizer.step()
-        self._synchronise()
+        self._synchronize()
         self.update = time.perf_counter() - start
 
     def step(self) -> float:
-        """Median seconds of a step of the real loop, as its log says; the first step warms up."""
+        """Return the median seconds of a step of the real loop, from its log; the first step warms up."""
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             train(self.method, self.store, view_specs(preset("simclr", SIZE)), self.cfg, OptimConfig(), run, config={})
@@ -98,27 +98,27 @@ class Bench:
         value.backward()
         self.method.zero_grad()
 
-    def _synchronise(self) -> None:
+    def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def seconds(self, part: Callable[[], None]) -> float:
-        """Of one call, after one that warms up."""
+        """Return the seconds of one call, after one that warms up."""
         part()
-        self._synchronise()
+        self._synchronize()
         start = time.perf_counter()
         part()
-        self._synchronise()
+        self._synchronize()
         return time.perf_counter() - start
 
 
 def measure(name: str, cfg: BackboneConfig, args: argparse.Namespace) -> None:
-    """Prints a line of the table."""
+    """Print a line of the table."""
     bench = Bench(cfg, args.batch_size, args.steps)
     ratios, parts = [], []
     for _ in range(args.rounds):
         before, step, after = bench.seconds(bench.backbone), bench.step(), bench.seconds(bench.backbone)
-        bench.optimiser()
+        bench.optimizer_step()
         parts.append((step, (before + after) / 2, bench.seconds(bench.head), bench.seconds(bench.views), bench.update))
         ratios.append(parts[-1][1] / step)
     step, backbone, head, views, update = (median(column) for column in zip(*parts, strict=True))
@@ -129,14 +129,14 @@ def measure(name: str, cfg: BackboneConfig, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=5, help="steps of the real loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(f"batch {args.batch_size}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| network | precision | step | efficiency | backbone | head and loss | views | optimiser | rest |")
+    print("| network | precision | step | efficiency | backbone | head and loss | views | optimizer | rest |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, cfg in NETWORKS.items():
         measure(name, cfg, args)

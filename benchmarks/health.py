@@ -32,7 +32,7 @@ NETWORKS = {
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -41,20 +41,20 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(name: str, cfg: BackboneConfig, rounds: int) -> None:
-    """Prints a line of the table."""
+    """Print a line of the table."""
     train = TrainConfig()
     store = Store.from_arrays(np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), np.uint8))
     config = method_config("sdssl")()
     method = config.build(build_backbone(cfg))
     runner = StepRunner(method, store, config.make_views(32), train, default_optim(cfg.name))
-    examiner = HealthReader(method, runner.loader, runner.fabric)
+    reader = HealthReader(method, runner.loader, runner.fabric)
     taken, read = [], []
     with closing(runner.loader.batches(0, rounds + 1)) as batches:
         runner.train_step(batches, 0)
-        examiner.read()
+        reader.read()
         for step in range(1, rounds + 1):
             taken.append(seconds(lambda step=step: runner.train_step(batches, step)))  # type: ignore[misc]
-            read.append(seconds(examiner.read))
+            read.append(seconds(reader.read))
     shares = [100 * reading / (train.health_every_steps * step) for reading, step in zip(read, taken, strict=True)]
     print(
         f"| {name} | {1000 * median(taken):.0f} ms | {1000 * median(read):.0f} ms | "
@@ -63,7 +63,7 @@ def measure(name: str, cfg: BackboneConfig, rounds: int) -> None:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Kills runs at random moments, resumes them, and compares each with a run that nobody killed, bit for bit.
+"""Kills runs at random moments, resumes them, and compares each bit for bit with an uninterrupted run.
 
     python -m benchmarks.kills --runs 20
 
-How runs are killed and compared stands in tests/helpers/kills.py. Half of the runs are killed again.
+tests/helpers/kills.py kills and compares them. Half of the runs are killed again.
 """
 
 import argparse
@@ -17,7 +17,7 @@ MOMENTS = ("step", "checkpoint", "evaluation", "row", "encoder", "start", "check
 
 
 def main() -> None:
-    """Kills `--runs` runs and prints how many of them ended equal."""
+    """Kill `--runs` runs and print how many of them ended equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,12 +1,12 @@
-"""What a frozen teacher costs a step: asked live, or its answers read from a cache; and what long queues take.
+"""Cost of a frozen teacher per step, run live or with cached features; and memory of long queues.
 
     python benchmarks/teachers.py
 
-A ViT-Small of patch 16 at 224 pixels (random weights: they do not matter for time) teaches a ResNet-18 at 224 pixels,
-batches of 32, SimReg. The arms take turns in one process; printed are medians of their steps in processor time of one
-thread, per image, and the student's forward and backward pass alone. Queues: CompRess's loss and its gradient for a
-batch of 256 over 65,536 rows of 128 numbers and over 128,000 of 2,048, each in a process of its own, whose peak memory
-is read.
+A ViT-Small of patch 16 at 224 pixels (random weights: they do not matter for time) is distilled into a ResNet-18 at 224
+pixels, batches of 32, SimReg. The arms take turns in one process; printed are medians of their steps in processor time
+of one thread, per image, and the student's forward and backward pass alone. Queues: CompRess's loss and its gradient
+for a batch of 256 over 65,536 rows of 128 numbers and over 128,000 of 2,048, each in a process of its own; printed is
+its peak memory.
 """
 
 import multiprocessing
@@ -30,9 +30,9 @@ from limbeck.methods import distill_config
 from limbeck.methods.base import Method
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.models.queue import Queue
-from limbeck.teachers import LoadedTeacher, TeacherFeatures, TeacherNetwork
-from limbeck.teachers.cache import Cache
-from limbeck.teachers.outputs import Kept, LiveTeacher, keep
+from limbeck.teachers import LoadedTeacher, TeacherConfig, TeacherFeatures, TeacherNetwork
+from limbeck.teachers.cache import FeatureCache
+from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views
 
 IMAGES, BATCH, STEPS = 64, 32, 7
 CPU, CLOCK = torch.device("cpu"), StepInfo(0, 1)
@@ -46,45 +46,57 @@ class Big(nn.Module):
         super().__init__()
         self.backbone = build_backbone(BackboneConfig(name="vit_small_patch16_224"))
 
-    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
-        """[B 3 H W] -> [B D]."""
+    def forward(self, images: Tensor, feature_map: bool) -> TeacherFeatures:
+        """Return the vectors [B D] of images [B 3 H W]."""
         return TeacherFeatures(self.backbone(images).final)
 
 
 def frozen() -> LoadedTeacher:
-    """It, frozen."""
+    """Return it, frozen."""
     network = TeacherNetwork(Big(), precision="auto", batch_statistics=False, convolutional=False)
-    sight = {"size": 224, "mean": HALF, "std": HALF}
-    about = {"interpolation": "bicubic", "digest": "d", "source": "ViT-Small", "license": ""}
-    return LoadedTeacher(network=network, dim=384, map_dim=384, **sight, **about)  # type: ignore[arg-type]
+    return LoadedTeacher(
+        cfg=TeacherConfig(name="ViT-Small"),
+        network=network,
+        dim=384,
+        map_dim=384,
+        image_size=224,
+        mean=HALF,
+        std=HALF,
+        interpolation="bicubic",
+        digest="d",
+        license="",
+    )
 
 
 def step(method: Method, batch: Batch) -> None:
-    """Forward and backward, in bf16 where the machine has it."""
+    """Run forward and backward in bf16."""
     with torch.autocast("cpu", torch.bfloat16):
         method(batch, CLOCK).total.backward()
 
 
 def steps(folder: Path) -> dict[str, float]:
-    """Milliseconds per image of each arm, views included."""
+    """Return the milliseconds per image of each arm, views included."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 256, 256, 3), dtype=np.uint8)
     store, teacher, config = Store.from_arrays(pixels), frozen(), distill_config("simreg")()
     views = config.make_views(224)
     sample = F.normalize(torch.randn(8, 384), dim=1)
-    passes = keep(Cache(folder, teacher, store, CPU, print), DrawSchedule(views, 0, 1))
+    passes = cache_views(FeatureCache(folder, teacher, store, CPU), DrawSchedule(views, 0, 1))
     live = LiveTeacher(teacher, views, sample, center=False)
-    kept = Kept(teacher, views, sample, passes, center=False)
+    cached = CachedTeacher(teacher, views, sample, passes, center=False)
     student = build_backbone(BackboneConfig(name="resnet18", image_size=224))
     arms = {
         "live": (config.build_distiller(student, live), views),
-        "kept": (config.build_distiller(student, kept), views[:1]),
+        "cached": (config.build_distiller(student, cached), views[:1]),
     }
     times: dict[str, list[float]] = {name: [] for name in (*arms, "student alone")}
     loaders = {name: Loader(store, seen, BATCH, seed=0, device=CPU) for name, (_, seen) in arms.items()}
     for _ in range(STEPS):
         for name, (method, _) in arms.items():
             began = time.process_time()
-            step(method, loaders[name].fixed_batch(np.arange(BATCH)) if name == "kept" else next(loaders[name].batches(0, 1)))
+            step(
+                method,
+                loaders[name].fixed_batch(np.arange(BATCH)) if name == "cached" else next(loaders[name].batches(0, 1)),
+            )
             times[name].append(time.process_time() - began)
         images = torch.randn(BATCH, 3, 224, 224)
         began = time.process_time()
@@ -95,7 +107,7 @@ def steps(folder: Path) -> dict[str, float]:
 
 
 def queue(rows: int, width: int) -> None:
-    """Prints the peak memory that a queue and a step over it add to the process."""
+    """Print the peak memory that a queue and a step over it add to the process."""
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bank = Queue(rows, {"teacher": width})
@@ -108,7 +120,7 @@ def queue(rows: int, width: int) -> None:
 
 
 def main() -> None:
-    """Times and memory."""
+    """Print times and memory."""
     torch.set_num_threads(1)
     for rows, width in ((65536, 128), (128000, 2048)):
         process = multiprocessing.get_context("spawn").Process(target=queue, args=(rows, width))

@@ -1,10 +1,9 @@
-"""The whole way on 5,000 handwritten digits: folder, stores, two runs, every layer judged, a cut exported, a report.
+"""Run everything once on 5,000 handwritten digits: stores, two runs, evaluation of every layer, export, report.
 
     limbeck demo --epochs 12
 
-One run (seed 0, float32, torch 2.15) takes 165 s on two idle x86-64 cores; another one on busy cores took 872 s and
-gave the same accuracies, in % of 1,000 test images (deviation of one such
-number: about 1.3):
+One run (seed 0, float32, torch 2.15) takes 165 s on two idle x86-64 cores. Another one, on busy cores, took 872 s and
+gave the same accuracies, in % of 1,000 test images (the standard error of one such number is about 1.3):
 
     layer               1     2     3     4     5     6
     k-NN, untrained  56.3  57.9  57.8  58.1  58.5  58.4
@@ -13,19 +12,22 @@ number: about 1.3):
     linear, simclr   73.9  78.3  78.2  81.1  80.8  80.8
     linear, sdssl    75.7  77.7  78.9  82.5  83.3  82.3
 
-Training is seen at every layer; with one seed and differences of a deviation or two, which of the two methods is better
-is not. Of the hosts tried for 8 epochs under SDSSL, with CLS pooling, MoCo v3 came to 68.9 % k-NN in the last layer and
-SimCLR to 77.1 %.
+Training improves every layer; which of the two methods is better cannot be decided from one seed and differences of
+one or two standard deviations. Of the hosts tried for 8 epochs under SDSSL, with CLS pooling, MoCo v3 reached 68.9 %
+k-NN in the last layer and SimCLR 77.1 %.
 """
 
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from limbeck.core.errors import UserError
+from limbeck.core.logs import ensure_visible
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
+from limbeck.core.text import format_bytes
 from limbeck.data.samples import write_digits
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import build_store
@@ -38,17 +40,18 @@ from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report import cheapest_cut, write_report
 from limbeck.runs.api import evaluate_run, pretrain, resume
-from limbeck.runs.resolve import read_config
+from limbeck.runs.config import read_config
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 VIT = {"patch_size": 7, "embed_dim": 96, "depth": 6, "num_heads": 3, "global_pool": "avg", "class_token": False}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the demo trains, and how; both runs have the same budget."""
+class DemoRecipe:
+    """What the demo trains; both runs have the same budget."""
 
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(image_size=28, args=VIT))
     host: HostConfig = field(default_factory=lambda: SimCLRConfig(hidden=512, views="mocov2"))
@@ -61,81 +64,84 @@ class Plan:
     evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(progress=False))
 
     def methods(self) -> dict[str, MethodConfig]:
-        """By the name of their run: the host alone, and SDSSL over it."""
+        """Return the methods by the names of their runs: the host alone, and SDSSL over it."""
         return {self.host.name: self.host, "sdssl": SDSSLConfig(host=self.host, hidden=self.hidden)}
 
 
-def demo(out: Path, epochs: int, say: Say, plan: Plan | None = None) -> Path:
-    """Runs the demo in the folder `out` and returns its report; what is there already is used again.
+def demo(out: Path, epochs: int, recipe: DemoRecipe | None = None) -> Path:
+    """Run the demo in the folder `out` and return its report; whatever is complete there already is used.
 
     Raises:
-        UserError: the digits are not installed, or `out` holds runs of another plan or length.
+        UserError: the digits are not installed, or `out` contains runs of another recipe or length.
     """
-    plan = plan or Plan()
+    ensure_visible()
+    recipe = recipe or DemoRecipe()
     stores = {split: _store(out, split) for split in ("train", "test")}
-    training = replace(plan.training, epochs=epochs)
-    runs = {name: out / "runs" / name for name in plan.methods()}
-    for name, method in plan.methods().items():
-        _train(runs[name], stores["train"], method, training, plan, say)
-    results = {name: _judge(run, stores, plan.evaluate, say) for name, run in runs.items()}
-    say(table(results))
+    training = replace(recipe.training, epochs=epochs)
+    runs = {name: out / "runs" / name for name in recipe.methods()}
+    for name, method in recipe.methods().items():
+        _train(runs[name], stores["train"], method, training, recipe)
+    results = {name: _evaluate(run, stores, recipe.evaluate) for name, run in runs.items()}
+    logger.info(table(results))
     best = cheapest_cut(results["sdssl"])
     assert best is not None, "the digits have labels"
     for format in ("onnx", "timm"):
-        _export(runs["sdssl"], out / f"sdssl-layer{best.depth}-{format}", best, format, say)
-    return write_report([runs["sdssl"], runs[plan.host.name]], out / "report.html")
+        _export(runs["sdssl"], out / f"sdssl-layer{best.depth}-{format}", best, format)
+    return write_report([runs["sdssl"], runs[recipe.host.name]], out / "report.html")
 
 
 def _store(out: Path, split: str) -> Store:
-    """The store of a split, built from a folder of PNGs as anybody has one."""
+    """Return the store of a split, built from a folder of PNGs as a user has one."""
     digits, store = out / "digits", out / "stores" / split
     if is_store(store):
         return Store.open(store)
     if not digits.exists():
-        half = out / ".digits"
-        shutil.rmtree(half, ignore_errors=True)
-        write_digits(half)
-        os.replace(half, digits)
+        incomplete = out / ".digits"
+        shutil.rmtree(incomplete, ignore_errors=True)
+        write_digits(incomplete)
+        os.replace(incomplete, digits)
     return build_store(str(digits / split), store)
 
 
-def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig, plan: Plan, say: Say) -> None:
+def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig, recipe: DemoRecipe) -> None:
+    """Train a run, or the rest of it, or nothing if it is complete."""
     if not (run / CONFIG).exists():
-        say(f"pretraining {run.name} for {training.epochs} epochs, labels unseen")
-        pretrain(
-            str(store.path), run, method=method, backbone=plan.backbone, optim=plan.optim, training=training, say=say
-        )
+        logger.info("pretraining %s for %g epochs, without labels", run.name, training.epochs)
+        pretrain(str(store.path), run, backbone=recipe.backbone, method=method, optim=recipe.optim, training=training)
         return
-    there = read_config(run)
-    if (there.method, there.backbone, there.optim, there.training) != (method, plan.backbone, plan.optim, training):
+    found = read_config(run)
+    expected = (method, recipe.backbone, recipe.optim, training)
+    if (found.method, found.backbone, found.optim, found.training) != expected:
         raise UserError(
-            f"{run} was trained differently ({there.training.epochs} epochs, not {training.epochs}?): "
-            "give the demo another folder with --out, or remove this one"
+            f"'{run}' was trained with other settings ({found.training.epochs:g} epochs; this demo has "
+            f"{training.epochs:g}): set --out to another folder, or remove this one",
+            code="demo-differs",
         )
     if (run / ENCODER).is_dir():
-        say(f"{run} is trained already")
+        logger.info("'%s' is trained already", run)
     else:
-        say(f"going on with {run}")
+        logger.info("continuing '%s'", run)
         resume(run)
 
 
-def _judge(run: Path, stores: Mapping[str, Store], cfg: EvaluateConfig, say: Say) -> EvaluationResult:
+def _evaluate(run: Path, stores: Mapping[str, Store], cfg: EvaluateConfig) -> EvaluationResult:
     file = run / RESULT
     if file.exists():
         return EvaluationResult.load(file)
-    say(f"judging every layer of {run.name}")
+    logger.info("evaluating every layer of %s", run.name)
     return evaluate_run(run, str(stores["train"].path), str(stores["test"].path), cfg)
 
 
-def _export(run: Path, out: Path, row: LayerResult, format: Format, say: Say) -> None:
+def _export(run: Path, out: Path, layer: LayerResult, format: Format) -> None:
     if not out.exists():
-        done = export(run, out, row.depth, format)
-        say(f"{run.name} cut at layer {done.depth}: {done.file_bytes / 1e6:.1f} MB, {done.latency_ms:.2f} ms per image")
-    say(f"  {format}: {out}")
+        exported = export(run, out, layer.depth, format)
+        size = format_bytes(exported.file_bytes)
+        logger.info("%s cut at layer %d: %s, %.2f ms per image", run.name, exported.depth, size, exported.latency_ms)
+    logger.info("  %s: %s", format, out)
 
 
 def table(results: Mapping[str, EvaluationResult]) -> str:
-    """k-NN and linear accuracy of each run beside the untrained network, layer by layer, as text."""
+    """Return k-NN and linear accuracy of each run and of the untrained network, layer by layer, as text."""
     names = ["untrained", *results]
     pair = " ".join(f"{name:>10}" for name in names)
     lines = [f"{'':24}{'k-NN %':^{len(pair)}}   {'linear %':^{len(pair)}}", f"layer  GFLOPs  latency  {pair}   {pair}"]

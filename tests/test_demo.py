@@ -1,7 +1,10 @@
 """The demo, end to end with little of everything."""
 
 import csv
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +14,15 @@ import torch
 from PIL import Image
 
 from limbeck import demo as module
-from limbeck.core.errors import UserError
 from limbeck.data.samples import digits
-from limbeck.demo import Plan, demo
+from limbeck.demo import DemoRecipe, demo
 from limbeck.evaluate.results import EvaluationResult
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig
+from tests.helpers.errors import raises
 
-TINY = Plan(
+TINY = DemoRecipe(
     backbone=BackboneConfig(image_size=28, args={"patch_size": 14, "embed_dim": 16, "depth": 2, "num_heads": 2}),
     host=SimCLRConfig(hidden=16, dim=8),
     hidden=16,
@@ -38,15 +41,32 @@ def write_few_digits(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A demo that ran through, and what it said."""
-    out, said = tmp_path_factory.mktemp("demo") / "out", list[str]()
-    with pytest.MonkeyPatch.context() as patch:
+    """Return the folder of a completed demo and its messages."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    with pytest.MonkeyPatch.context() as patch, messages() as logged:
         patch.setattr(module, "write_digits", write_few_digits)
-        assert demo(out, 1, said.append, TINY) == out / "report.html"
-    return out, said
+        assert demo(out, 1, TINY) == out / "report.html"
+    return out, logged
 
 
-def test_both_runs_had_the_same_budget_and_are_judged(finished: tuple[Path, list[str]]) -> None:
+@contextmanager
+def messages() -> Iterator[list[str]]:
+    """Collect what is logged; `caplog` cannot be used in a fixture of a module."""
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("limbeck")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield logged
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def test_both_runs_had_the_same_budget_and_are_evaluated(finished: tuple[Path, list[str]]) -> None:
     out, _ = finished
     for name in ("sdssl", "simclr"):
         rows = list(csv.DictReader((out / "runs" / name / "metrics.csv").read_text().splitlines()))
@@ -61,13 +81,13 @@ def test_both_runs_had_the_same_budget_and_are_judged(finished: tuple[Path, list
     assert "<b>simclr</b>" in text
 
 
-def test_what_is_said_is_the_table_and_where_things_are(finished: tuple[Path, list[str]]) -> None:
-    out, said = finished
-    table = next(text for text in said if "k-NN %" in text).splitlines()
+def test_the_table_and_the_places_of_files_are_logged(finished: tuple[Path, list[str]]) -> None:
+    out, logged = finished
+    table = next(text for text in logged if "k-NN %" in text).splitlines()
     assert table[1].split()[:6] == ["layer", "GFLOPs", "latency", "untrained", "simclr", "sdssl"]
     first = EvaluationResult.load(out / "runs" / "sdssl" / "result.json").layers[0]
     assert table[2].split()[6] == f"{100 * (first.values['knn'] or 0):.1f}"
-    assert any(str(path) in line for path in out.glob("sdssl-layer*-onnx") for line in said)
+    assert any(str(path) in line for path in out.glob("sdssl-layer*-onnx") for line in logged)
 
 
 def test_the_cut_is_a_network_for_onnx_and_timm(finished: tuple[Path, list[str]]) -> None:
@@ -88,27 +108,27 @@ def test_a_second_time_uses_what_is_there(finished: tuple[Path, list[str]]) -> N
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "report.html")
     written = {path: path.stat().st_mtime_ns for path in files}
     (out / "report.html").unlink()
-    said: list[str] = []
-    demo(out, 1, said.append, TINY)
+    with messages() as logged:
+        demo(out, 1, TINY)
     assert (out / "report.html").exists()
     assert {path: path.stat().st_mtime_ns for path in files} == written
-    assert [text for text in said if "k-NN %" in text] == [text for text in first if "k-NN %" in text]
+    assert [text for text in logged if "k-NN %" in text] == [text for text in first if "k-NN %" in text]
 
 
-def test_a_run_that_was_stopped_goes_on(finished: tuple[Path, list[str]]) -> None:
+def test_a_run_that_was_stopped_is_continued(finished: tuple[Path, list[str]]) -> None:
     out, _ = finished
     run = out / "runs" / "simclr"
     before = EvaluationResult.load(run / "result.json")
     os.rename(run / "encoder", run / "elsewhere")
     (run / "result.json").unlink()
-    said: list[str] = []
-    demo(out, 1, said.append, TINY)
-    assert any("going on" in text for text in said)
+    with messages() as logged:
+        demo(out, 1, TINY)
+    assert any(text.startswith("continuing") and str(run) in text for text in logged)
     again = EvaluationResult.load(run / "result.json")
     assert [layer.values["knn"] for layer in again.layers] == [layer.values["knn"] for layer in before.layers]
 
 
 def test_runs_of_another_length_are_not_touched(finished: tuple[Path, list[str]]) -> None:
     out, _ = finished
-    with pytest.raises(UserError, match="trained differently"):
-        demo(out, 2, print, TINY)
+    with raises("demo-differs", str(out / "runs" / "simclr"), "1 epochs", "2)"):
+        demo(out, 2, TINY)

@@ -169,7 +169,7 @@ def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     for name in os.listdir(pictures):
         (tmp_path / name).symlink_to(pictures / name)
-    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **kwargs: None)
+    monkeypatch.setattr("limbeck.runs.training.train", lambda *args, **kwargs: None)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":

@@ -1,1 +1,1 @@
-"""What a GPU has to show: `python -m benchmarks.gpu`."""
+"""Checks and measurements on a GPU: `python -m benchmarks.gpu`."""

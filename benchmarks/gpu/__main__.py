@@ -1,4 +1,4 @@
-"""The battery for the day there is a GPU: checks first, then measurements, the most important ones first.
+"""Run checks and measurements on a GPU: checks first, then measurements, the most important ones first.
 
     python -m benchmarks.gpu --train cifar10/train.parquet --test cifar10/test.parquet --minutes 25
 
@@ -33,7 +33,7 @@ ITEMS = [
 
 
 def main() -> None:
-    """Parses and plays."""
+    """Parse the command line and run the items."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True, help="CIFAR-10's training images, parquet or store")
     parser.add_argument("--test", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""What is learnt in how much time: CIFAR-10, features judged by 20-NN and by a linear probe, no label seen before."""
+"""Accuracy against time: CIFAR-10, 20-NN and linear probe on features that are trained without labels."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ SMALL = BackboneConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A run: what, for how long."""
+    """A run: the method, and for how long."""
 
     name: str
     method: MethodConfig
@@ -39,13 +39,13 @@ class Arm:
 
 
 def simclr(**options: Any) -> MethodConfig:
-    """With heads as for CIFAR."""
+    """Return a method with heads for CIFAR."""
     base = method_config("simclr")(views="mocov2", temperature=0.2)  # type: ignore[call-arg]
     return replace(base, **options)
 
 
 def stores(machine: Machine) -> tuple[Store, Store]:
-    """CIFAR-10, built once."""
+    """Return the stores of CIFAR-10, which are built once."""
     out = []
     for name, source in (("train", machine.train), ("test", machine.test)):
         folder = machine.baseline / f"c10-{name}"
@@ -54,12 +54,12 @@ def stores(machine: Machine) -> tuple[Store, Store]:
 
 
 def score(machine: Machine, arm: Arm) -> dict[str, Any]:
-    """Trains an arm and judges it."""
+    """Train an arm and evaluate it."""
     bank, queries = stores(machine)
     run = machine.baseline / f"run-{arm.name}"
     start = time.perf_counter()
     pretrain(
-        bank.path,
+        str(bank.path),
         run,
         method=arm.method,
         backbone=arm.backbone,
@@ -92,7 +92,7 @@ def score(machine: Machine, arm: Arm) -> dict[str, Any]:
 
 
 def minute(machine: Machine) -> Findings:
-    """SimCLR, ResNet-18: what a minute gives, at two batch sizes and optimisers."""
+    """Measure the accuracy of SimCLR with a ResNet-18 per minute, for two batch sizes and optimizers."""
     lars = OptimConfig(name="lars", lr=0.6, weight_decay=1e-5)
     for arm in (
         Arm(name="adamw-512", method=simclr(), epochs=8),
@@ -102,12 +102,12 @@ def minute(machine: Machine) -> Findings:
 
 
 def five_minutes(machine: Machine) -> Findings:
-    """SimCLR, ResNet-18, with the linear probe."""
+    """Measure SimCLR with a ResNet-18, with the linear probe."""
     yield score(machine, Arm(name="five-minutes", method=simclr(), epochs=90, linear="sgd", compile=True))
 
 
 def family(machine: Machine) -> Findings:
-    """Every method without a frozen teacher, the same small ResNet, as many epochs."""
+    """Measure every method without a frozen teacher, with the same small ResNet and number of epochs."""
     for name, config in arms().items():
         try:
             yield score(machine, Arm(name=f"family-{name}", method=config, backbone=SMALL, epochs=8, batch=256))

@@ -1,4 +1,4 @@
-"""What must hold on a GPU before a number means anything."""
+"""Checks that must hold on a GPU before a measurement means anything."""
 
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ CLOCK = StepInfo(3, 10)
 
 
 def versions(machine: Machine) -> Findings:
-    """Names, and the two ceilings: a large copy and a large product."""
+    """Report names, and the two ceilings: a large copy and a large product."""
     yield {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if machine.device.type != "cuda":
         return
@@ -44,7 +44,7 @@ def versions(machine: Machine) -> Findings:
 
 
 def seconds(call: Any, repeats: int = 10) -> float:
-    """Of one call, on a CUDA device, by events."""
+    """Return the seconds of one call, on a CUDA device by events."""
     for _ in range(3):
         call()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -57,7 +57,7 @@ def seconds(call: Any, repeats: int = 10) -> float:
 
 
 def views_equal(machine: Machine) -> Findings:
-    """Every preset gives the pixels of the CPU."""
+    """Compare the pixels of every preset with those of the CPU."""
     store = random_store(48, 64)
     rows = torch.arange(48)
     images = torch.from_numpy(store.images)
@@ -74,7 +74,7 @@ def views_equal(machine: Machine) -> Findings:
 
 
 def methods_equal(machine: Machine) -> Findings:
-    """Every method: loss and gradients in float32 as on the CPU; under bf16 finite; the step's end runs."""
+    """Check every method: loss and gradients in float32 as on the CPU, finite under bf16, and `after_step`."""
     for name, config in tiny.configs().items():
         try:
             here, there = (step(config, device) for device in (torch.device("cpu"), machine.device))
@@ -86,13 +86,13 @@ def methods_equal(machine: Machine) -> Findings:
 
 
 def build(config: MethodConfig) -> Method:
-    """A tiny method, the same on every device."""
+    """Return a tiny method, the same on every device."""
     torch.manual_seed(0)
     return tiny.build(config, tiny.tiny_vit())
 
 
 def step(config: MethodConfig, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradients of a step, on the CPU."""
+    """Return loss and gradients of a step, on the CPU."""
     method, batch = build(config).to(device), on(tiny.batch_for(config), device)
     torch.manual_seed(CLOCK.step)
     loss = method(batch, CLOCK)
@@ -103,7 +103,7 @@ def step(config: MethodConfig, device: torch.device) -> tuple[Tensor, list[Tenso
 
 
 def half(config: MethodConfig, device: torch.device) -> bool:
-    """Whether the loss and the gradients are finite under autocast to bf16."""
+    """Return whether the loss and the gradients are finite under autocast to bf16."""
     method = build(config).to(device)
     with torch.autocast(device.type, torch.bfloat16):
         loss = method(on(tiny.batch_for(config), device), CLOCK)
@@ -113,29 +113,29 @@ def half(config: MethodConfig, device: torch.device) -> bool:
 
 
 def on(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device."""
+    """Return the batch on a device."""
     tensors = (batch.indices, batch.labels, batch.partner_indices)
     return Batch(tuple(v.to(device) for v in batch.views), *(None if t is None else t.to(device) for t in tensors))  # type: ignore[arg-type]
 
 
 def relative(a: Tensor, b: Tensor) -> float:
-    """Norm of the difference over the norm."""
+    """Return the norm of the difference over the norm."""
     return float((a - b).norm() / a.norm().clamp(min=1e-6))
 
 
 def runs_resume(machine: Machine) -> Findings:
-    """A run that was stopped after half of its steps ends in the weights of one that was not; and so does a repeat."""
+    """Compare a run with one that was stopped after half of its steps, and with a repeat."""
     store = random_store(256, 32)
     whole, again, halves = (weights(store, machine, "whole"), weights(store, machine, "again"), stopped(store, machine))
     yield {"repeat": difference(whole, again), "resumed": difference(whole, halves)}
 
 
 def resident_is_streamed(machine: Machine) -> Findings:
-    """Batches from a store on the device are those of one that is read through pinned memory."""
+    """Compare batches from a store on the device with those that are read through pinned memory."""
     store, views = random_store(256, 32), view_specs(preset("simclr", 32))
     fits, batches = loading._fits, []
     for resident in (True, False):
-        loading._fits = lambda images, device, answer=resident: answer  # type: ignore[misc]
+        loading._fits = lambda images, device, fits=resident: fits  # type: ignore[misc]
         loader = Loader(store, views, 64, seed=0, device=machine.device)
         batches.append([v for batch in loader.batches(0, 6) for v in batch.views])
     loading._fits = fits
@@ -143,14 +143,14 @@ def resident_is_streamed(machine: Machine) -> Findings:
 
 
 def compiled_is_eager(machine: Machine) -> Findings:
-    """Losses of a run whose backbone is compiled."""
+    """Compare the losses of a compiled backbone with those of an eager one."""
     store = random_store(256, 32)
     eager, compiled = (losses(store, machine, f"compile-{on}", compile=on) for on in (False, True))
     yield {"eager": eager, "compiled": compiled}
 
 
 def random_store(count: int, size: int) -> Store:
-    """Smooth random images, labelled."""
+    """Return a labeled store of smooth random images."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
     side = size // 8
     return Store.from_arrays(coarse.repeat(side, axis=1).repeat(side, axis=2), np.arange(count) % 10)
@@ -162,15 +162,24 @@ QUARTER = BackboneConfig(
 
 
 def fresh() -> Method:
-    """SimCLR around the quarter-width ResNet-18."""
+    """Return SimCLR around the quarter-width ResNet-18."""
     torch.manual_seed(0)
     return method_config("simclr")().build(build_backbone(QUARTER))
 
 
 def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Method:
-    """Trains and returns the method."""
+    """Train and return the method."""
     method = fresh()
-    train(method, store, view_specs(preset("simclr", 32)), cfg, OptimConfig(lr=1e-3), run, config=to_json(QUARTER), resume=resume)
+    train(
+        method,
+        store,
+        view_specs(preset("simclr", 32)),
+        cfg,
+        OptimConfig(lr=1e-3),
+        run,
+        config=to_json(QUARTER),
+        resume=resume,
+    )
     return method
 
 
@@ -180,16 +189,16 @@ CFG = TrainConfig(
 
 
 def weights(store: Store, machine: Machine, name: str) -> dict[str, Tensor]:
-    """Of a whole run."""
+    """Return the weights of a whole run."""
     return go(store, machine.baseline / name, CFG).state_dict()
 
 
 class _StopError(Exception):
-    """Ends a run at a step."""
+    """End a run at a step."""
 
 
 def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
-    """Of a run that is taken up again from the checkpoint of its half."""
+    """Return the weights of a run that is resumed from the checkpoint of its half."""
     folder = machine.baseline / "stopped"
     method = fresh()
     views = view_specs(preset("simclr", 32))
@@ -208,12 +217,12 @@ def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
 
 
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """The largest of any tensor."""
+    """Return the largest difference of any tensor."""
     return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
 
 
 def losses(store: Store, machine: Machine, name: str, compile: bool) -> list[float]:
-    """What metrics.csv says."""
+    """Return what metrics.csv has."""
     run = Path(tempfile.mkdtemp(dir=machine.baseline)) / name
     go(store, run, replace(CFG, compile=compile))
     lines: Iterator[str] = iter((run / "metrics.csv").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""A file that grows by one JSON line per finding, so that whatever ends the battery keeps what was found."""
+"""A file that grows by one JSON line per finding, so that nothing is lost if the process ends early."""
 
 import json
 import time
@@ -13,7 +13,7 @@ Findings = Iterator[dict[str, Any]]
 
 
 class Machine(NamedTuple):
-    """Where the battery runs, and on what."""
+    """The folders and the device of the battery."""
 
     device: torch.device
     train: Path  # parquet files of CIFAR-10, or stores
@@ -23,7 +23,7 @@ class Machine(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A check or a measurement: yields its findings as it has them."""
+    """A check or a measurement; it yields its findings one by one."""
 
     name: str
     run: Callable[[Machine], Findings]
@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 def play(items: list[Item], machine: Machine, out: Path, minutes: float) -> int:
-    """Runs the items in their order for as long as there is time; returns how many ended in an error."""
+    """Run the items in their order for as long as there is time; return how many ended in an error."""
     end = time.monotonic() + 60 * minutes
     failed = 0
     for item in items:
@@ -51,7 +51,7 @@ def play(items: list[Item], machine: Machine, out: Path, minutes: float) -> int:
 
 
 def note(out: Path, line: dict[str, Any]) -> None:
-    """Appends a line to the file, and prints it."""
+    """Append a line to the file, and print it."""
     text = json.dumps(line)
     with out.open("a", encoding="utf-8") as file:
         file.write(text + "\n")

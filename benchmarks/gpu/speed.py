@@ -1,4 +1,4 @@
-"""How fast: views, steps against the backbone's bare arithmetic, neighbors."""
+"""Speed of views, of steps against the backbone's bare arithmetic, and of the neighbor search."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ TOY = {"toy": (BackboneConfig(name="resnet18", image_size=32, args={"channels": 
 
 
 def views(machine: Machine) -> Findings:
-    """Views per second, drawing included, from a batch on the device."""
+    """Return the views per second, drawing included, from a batch on the device."""
     for store_size, size, batch in ((32, 32, 1024), (256, 224, 256)) if not machine.toy else ((32, 32, 16),):
         images = torch.from_numpy(random_store(batch, store_size).images).to(machine.device)
         for name in ("simclr", "byol", "weak") if not machine.toy else ("simclr",):
@@ -40,7 +40,7 @@ def views(machine: Machine) -> Findings:
 
 
 def rates(images: Tensor, view: View, machine: Machine) -> dict[str, float]:
-    """Views per second with their draw, and the milliseconds of either for a batch."""
+    """Return the views per second with their draw, and the milliseconds of either for a batch."""
     count, store_size = len(images), images.shape[1]
     rows, sides = torch.arange(count), torch.full((count,), store_size)
 
@@ -49,12 +49,14 @@ def rates(images: Tensor, view: View, machine: Machine) -> dict[str, float]:
         augment(images, view, params, view.mean, view.std)
 
     spent = per_call(one, machine, 2 if machine.toy else 30)
-    drawn = per_call(lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30)
+    drawn = per_call(
+        lambda e: sample_params(view, 0, rows, sides, sides, store_size, 0, e), machine, 2 if machine.toy else 30
+    )
     return {"views_per_s": round(count / spent), "ms": round(1e3 * spent, 2), "draw_ms": round(1e3 * drawn, 2)}
 
 
 def per_call(call, machine: Machine, repeats: int) -> float:  # type: ignore[no-untyped-def]
-    """Wall seconds of one call."""
+    """Return the wall seconds of one call."""
     for epoch in range(2):
         call(epoch)
     wait(machine)
@@ -66,13 +68,13 @@ def per_call(call, machine: Machine, repeats: int) -> float:  # type: ignore[no-
 
 
 def wait(machine: Machine) -> None:
-    """For the device."""
+    """Return the settings for the device."""
     if machine.device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def efficiency(machine: Machine) -> Findings:
-    """Images per second of SimCLR's step, and the share of it that is the backbone's bare forward and backward."""
+    """Measure the images per second of SimCLR's step, and the backbone's share of its time."""
     for name, (cfg, batch, store_size) in (TOY if machine.toy else NETWORKS).items():
         for compiled in (False,) if machine.toy else (False, True):
             yield {
@@ -86,7 +88,7 @@ def efficiency(machine: Machine) -> Findings:
 
 
 def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: int, compiled: bool) -> dict[str, float]:
-    """Seconds of a step, of the bare backbone, of the views."""
+    """Return the seconds of a step, of the bare backbone, and of the views."""
     torch.manual_seed(0)
     store = random_store(batch * 2, store_size)
     method = method_config("simclr")().build(build_backbone(cfg))
@@ -119,7 +121,7 @@ def one_network(machine: Machine, cfg: BackboneConfig, batch: int, store_size: i
 
 
 def bare_seconds(machine: Machine, backbone, batch: Batch, count: int) -> float:  # type: ignore[no-untyped-def]
-    """Forward and backward on ready tensors, in the precision of the run."""
+    """Run forward and backward on ready tensors, in the precision of the run."""
     images = torch.cat(batch.views)
 
     def one(_: int) -> None:
@@ -132,7 +134,7 @@ def bare_seconds(machine: Machine, backbone, batch: Batch, count: int) -> float:
 
 
 def graph(machine: Machine) -> Findings:
-    """Ten exact neighbors of unit rows in clusters."""
+    """Measure the search of ten exact neighbors of unit rows in clusters."""
     for rows, width in ((100_000, 768), (400_000, 768)) if not machine.toy else ((500, 16),):
         generator = np.random.default_rng(0)
         centres = generator.standard_normal((rows // 50 + 1, width), np.float32)
@@ -144,7 +146,7 @@ def graph(machine: Machine) -> Findings:
 
 
 def profile(machine: Machine) -> Findings:
-    """The operators that a step of SimCLR spends its time in, and how often the CPU launches one."""
+    """Return the operators that take most of the time of a SimCLR step, and how often the CPU launches one."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 

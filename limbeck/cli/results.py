@@ -89,7 +89,6 @@ def _evaluate(args: Any) -> Output:
         args.evaluate,
         baseline=args.baseline,
         allow_bad=args.allow_bad,
-        say=logger.info,
     )
     file = Path(args.run) / RESULT
     logger.info("written to %s", file)
@@ -129,7 +128,7 @@ def _report(args: ReportArgs) -> Output:
 def _demo(args: DemoArgs) -> Output:
     from limbeck.demo import demo
 
-    page = str(demo(Path(args.out), args.epochs, logger.info))
+    page = str(demo(Path(args.out), args.epochs))
     return Output({"report": page}, [page])
 
 

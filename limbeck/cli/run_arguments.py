@@ -14,8 +14,8 @@ from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from limbeck.core.types import EncoderConfig
     from limbeck.methods import MethodConfig
-    from limbeck.models.backbone import BackboneConfig
 
 MaybeSource = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 MethodName = Annotated[str, tyro.conf.arg(name="method", metavar="NAME")]
@@ -46,7 +46,7 @@ class RunArgs:
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
-    from limbeck.models.backbone import BackboneConfig
+    from limbeck.modalities import find_modality
     from limbeck.runs.defaults import default_optim
     from limbeck.train.optim import OptimConfig
 
@@ -55,7 +55,8 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         raise UserError(f"'{given.path}' configures a distillation: use `limbeck distill`", code="is-distillation")
     chosen = _method(argv, given, "sdssl", method_config)
     host: Any = getattr(chosen, "host", None)
-    network = _backbone(argv, given, "--backbone", BackboneConfig())
+    network = _encoder(argv, given, "--backbone") or find_modality(_early_source(argv, given)).default_encoder()
+    network = given.over(network, "backbone", named=True)
 
     @dataclass(frozen=True, kw_only=True)
     class PretrainArgs(RunArgs):
@@ -66,7 +67,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         method_name: MethodName = chosen.name
         """Training method; `limbeck methods` lists them."""
         method: MethodConfig = field(default_factory=lambda: chosen)
-        backbone: BackboneConfig = field(default_factory=lambda: network)
+        backbone: Any = field(default_factory=lambda: network)
         optim: OptimConfig = field(default_factory=lambda: given.over(default_optim(network.name), "optim"))
 
     if host is None:
@@ -83,15 +84,14 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of distill for the method, teacher and student that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.models.backbone import BackboneConfig
-    from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT
+    from limbeck.runs.defaults import DISTILL_OPTIM, default_student
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
 
     given = _config_file(argv)
     chosen: Any = _method(argv, given, "simreg", distill_config)
     frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
-    network = _backbone(argv, given, "--student", BackboneConfig(name=STUDENT))
+    network = given.over(_encoder(argv, given, "--student") or default_student(), "backbone", named=True)
 
     @dataclass(frozen=True, kw_only=True)
     class DistillArgs(RunArgs):
@@ -100,7 +100,7 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
         teacher: TeacherConfig = field(default_factory=lambda: given.over(frozen, "teacher", named=True))
-        student: BackboneConfig = field(default_factory=lambda: network)
+        student: Any = field(default_factory=lambda: network)
         method_name: MethodName = chosen.name
         """Distillation method; `limbeck methods` lists them."""
         method: DistillConfig = field(default_factory=lambda: chosen)
@@ -110,7 +110,7 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
 
 
 def _config_file(argv: Sequence[str]) -> ConfigFile:
-    from limbeck.runs.resolve import RunConfig
+    from limbeck.runs.config import RunConfig
 
     return ConfigFile(peek(argv, "--config"), [f.name for f in dataclasses.fields(RunConfig)])
 
@@ -131,6 +131,14 @@ def _method(
     return chosen
 
 
-def _backbone(argv: Sequence[str], file: ConfigFile, flag: str, default: "BackboneConfig") -> "BackboneConfig":
-    name = peek(argv, flag) or file.name("backbone") or default.name
-    return file.over(dataclasses.replace(default, name=name), "backbone", named=True)
+def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig | None":
+    """Return the configuration of the named network, whose dataclass has the flags of its modality; None unnamed."""
+    from limbeck.modalities import default_config
+
+    name = peek(argv, flag) or file.name("backbone")
+    return default_config(name) if name else None
+
+
+def _early_source(argv: Sequence[str], file: ConfigFile) -> str | None:
+    """Return the source if it comes before all flags, else that of the file: it decides the modality."""
+    return argv[0] if argv and not argv[0].startswith("-") else file.text("store")

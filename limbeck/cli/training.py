@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.cli.arguments import Run
 from limbeck.cli.command import Command, Output, UsageError
-from limbeck.cli.run_arguments import RunArgs, distill_arguments, pretrain_arguments
+from limbeck.cli.run_arguments import distill_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import ENCODER, METRICS
@@ -53,7 +53,7 @@ def _plan(args: Any) -> Output:
 
     if args.print_config:
         return _resolved(args)
-    found = plan(**_request(args), say=logger.info)
+    found = plan(**_request(args))
     return Output(dataclasses.asdict(found), [str(found)])
 
 
@@ -62,7 +62,7 @@ def _pretrain(args: Any) -> Output:
 
     if args.print_config:
         return _resolved(args)
-    return _finished(pretrain(out=_run_folder(args), **_request(args), say=logger.info))
+    return _finished(pretrain(out=_run_folder(args), **_request(args)))
 
 
 def _distill(args: Any) -> Output:
@@ -73,13 +73,13 @@ def _distill(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     request = _request(args)
-    return _finished(distill(out=_run_folder(args), student=request.pop("backbone"), **request, say=logger.info))
+    return _finished(distill(out=_run_folder(args), student=request.pop("backbone"), **request))
 
 
 def _resume(args: ResumeArgs) -> Output:
     from limbeck.runs.api import resume
 
-    return _finished(resume(args.run, stop_on_collapse=args.stop_on_collapse, say=logger.info))
+    return _finished(resume(args.run, stop_on_collapse=args.stop_on_collapse))
 
 
 def _finished(run: Path) -> Output:
@@ -107,7 +107,7 @@ def _request(args: Any) -> dict[str, Any]:
     return request | {"backbone": args.backbone}
 
 
-def _source(args: RunArgs) -> str:
+def _source(args: Any) -> str:
     """Return the source of the command line, or the store of the configuration file unless its content has changed."""
     if args.source is not None:
         return args.source
@@ -115,9 +115,10 @@ def _source(args: RunArgs) -> str:
     if source is None:
         raise UsageError("no images are named: give a folder, a file, a store or a hub name", code="no-source")
     if digest is not None:
-        from limbeck.data.store.store import Store
+        from limbeck.modalities import modality_of
 
-        if Store.open(source).digest != digest:
+        network = args.student if hasattr(args, "student") else args.backbone
+        if modality_of(network).reopen(source).digest != digest:
             raise UserError(
                 f"the store '{source}' has changed since '{args.config}' was written; name a store on the command line "
                 "to train on what it holds now",
@@ -132,9 +133,10 @@ def _run_folder(args: Any) -> str:
 
 def _resolved(args: Any) -> Output:
     """Return the configuration that a run would have."""
-    from limbeck.runs.resolve import RunRequest, resolve_run
+    from limbeck.runs.request import RunRequest
+    from limbeck.runs.resolve import resolve_run
 
-    config = to_json(resolve_run(RunRequest(**_request(args)), logger.info)[0])
+    config = to_json(resolve_run(RunRequest(**_request(args))).cfg)
     assert isinstance(config, dict)
     return Output(config, [json.dumps(config, indent=2)])
 

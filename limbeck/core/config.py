@@ -66,14 +66,17 @@ def read_mapping(path: Path) -> dict[str, Json]:
     return found
 
 
-def from_json(kind: type[T], data: Json, where: str = "config") -> T:
-    """Return the dataclass `kind` that `to_json` wrote; UserError for a wrong key, a missing key or a wrong type."""
+def from_json(kind: type[T], data: Json, where: str = "config", kinds: Mapping[str, Any] | None = None) -> T:
+    """Return the dataclass `kind` that `to_json` wrote; UserError for a wrong key, a missing key or a wrong type.
+
+    `kinds` are the types of those fields whose annotations do not determine them.
+    """
     if not isinstance(data, dict):
         raise UserError(f"{where} must be an object with keys, not {data!r}", code="not-a-mapping")
     data = dict(data)
     if issubclass(kind, NamedConfig):
         kind = typing.cast(type[T], kind.choose(str(data.pop("name", None))))
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind) | dict(kinds or {})
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
         if key not in fields:
@@ -84,7 +87,7 @@ def from_json(kind: type[T], data: Json, where: str = "config") -> T:
     return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
 
 
-class _Yaml(yaml.SafeLoader):  # type: ignore[misc]
+class _Yaml(yaml.SafeLoader):
     """Read `1e-3` as a number, as JSON and YAML 1.2 do; PyYAML follows YAML 1.1, where it is a string."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from limbeck.core.errors import one_line
 from limbeck.core.rank import is_rank0
 
 ROOT = logging.getLogger("limbeck")
@@ -36,11 +37,32 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+class _FileHandler(logging.FileHandler):
+    """Append to a file; messages from before the file `after` exists are written once it does, or else dropped.
+
+    A run that fails before it starts leaves nothing behind.
+    """
+
+    def __init__(self, path: Path, after: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.addFilter(lambda record: is_rank0())
+        self._after, self._early = after, list[logging.LogRecord]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._early.append(record)
+        if self._after.exists():
+            early, self._early = self._early, []
+            for message in early:
+                super().emit(message)
+
+
 def configure(level: int = logging.INFO) -> None:
-    """Send messages of at least `level` to stderr; calling it again changes the level."""
-    if not any(isinstance(handler, _StderrHandler) for handler in ROOT.handlers):
-        ROOT.addHandler(_StderrHandler())
-    ROOT.setLevel(level)
+    """Send messages of at least `level` to stderr; calling it again changes the level. Log files have INFO at least."""
+    handlers = [handler for handler in ROOT.handlers if isinstance(handler, _StderrHandler)] or [_StderrHandler()]
+    ROOT.addHandler(handlers[0])
+    handlers[0].setLevel(level)
+    ROOT.setLevel(min(level, logging.INFO))
 
 
 def ensure_visible() -> None:
@@ -50,16 +72,22 @@ def ensure_visible() -> None:
 
 
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Append messages with their time to the file `path` while the block runs, on rank 0 alone."""
-    if not is_rank0():
-        yield
-        return
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def log_file(path: Path, after: Path) -> Iterator[None]:
+    """Append messages with their time to the file `path` while the block runs, the error that ends it included.
+
+    Nothing is written before the file `after` exists, which the block may create.
+
+    The level of the `limbeck` logger counts; it is INFO unless the application has set another one.
+    """
+    handler, level = _FileHandler(path, after), ROOT.level
     ROOT.addHandler(handler)
+    ROOT.setLevel(level or logging.INFO)
     try:
         yield
+    except BaseException as error:
+        handler.handle(ROOT.makeRecord(ROOT.name, logging.ERROR, "", 0, one_line(error), (), None))
+        raise
     finally:
         ROOT.removeHandler(handler)
+        ROOT.setLevel(level)
         handler.close()

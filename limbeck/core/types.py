@@ -12,6 +12,7 @@ The tuples are named tuples because Fabric and DDP convert and scatter tuples by
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -99,6 +100,10 @@ class Dataset(Protocol):
     @property
     def digest(self) -> str:
         """Hash of the content: a run resumes on the same data only."""
+
+    @property
+    def path(self) -> Path | None:
+        """Folder or file of the data; None if they are in memory."""
 
     def __len__(self) -> int:
         """Return N, the number of rows."""

@@ -117,7 +117,7 @@ class TeacherModel(EvaluatedModel):
     depths = (0,)
 
     def __init__(self, teacher: LoadedTeacher) -> None:
-        self.name, self.teacher, self.image_size = "teacher", teacher, teacher.size
+        self.name, self.teacher, self.image_size = "teacher", teacher, teacher.image_size
 
     def features(self, data: EvalData, store: Store) -> Bank:
         """Extract the features of unaugmented images."""
@@ -127,7 +127,7 @@ class TeacherModel(EvaluatedModel):
             np.arange(len(store)),
             device=data.device,
             batch_size=data.cfg.batch_size,
-            show=data.description(self.name),
+            description=data.description(self.name),
         )
         return {0: found.to(data.device)}
 

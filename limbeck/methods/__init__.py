@@ -32,7 +32,8 @@ def method_config(name: str) -> type[MethodConfig]:
     """The configuration class of the method `name`; raises UserError with the nearest name."""
     names = method_names()
     if name not in names:
-        raise UserError(f"unknown method '{name}'{did_you_mean(name, names)}; the methods are {', '.join(names)}")
+        hint = f"{did_you_mean(name, names)}; the methods are {', '.join(names)}"
+        raise UserError(f"unknown method '{name}'{hint}", code="unknown-method")
     return next(
         found
         for found in _classes(_module(name)).values()
@@ -46,7 +47,8 @@ def distill_config(name: str) -> type[DistillConfig]:
     if not issubclass(chosen, DistillConfig):
         others = [other for other in method_names() if issubclass(method_config(other), DistillConfig)]
         raise UserError(
-            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
+            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}",
+            code="no-distiller",
         )
     return chosen
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.modalities import default_config
+from limbeck.runs.config import RunConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
-from limbeck.runs.resolve import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 
@@ -26,7 +26,7 @@ def run_command(config: RunConfig, out: str) -> str:
     words += [f"--{network}", name]
     words += _flags(config.training, TrainConfig(), "")
     words += _flags(config.method, method, "method.")
-    words += _flags(config.backbone, BackboneConfig(name=name), f"{network}.")
+    words += _flags(config.backbone, default_config(name), f"{network}.")
     words += _flags(config.optim, DISTILL_OPTIM if teacher else default_optim(name), "optim.")
     return shlex.join(words)
 
@@ -49,9 +49,13 @@ def _default_method(method: MethodConfig) -> MethodConfig:
 def _flags(value: Any, default: Any, prefix: str) -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(value):
+        if field.metadata.get("internal"):  # no flag: a run fills it in
+            continue
         new, old = getattr(value, field.name), getattr(default, field.name)
         if dataclasses.is_dataclass(new):
             words += _flags(new, old, f"{prefix}{field.name}.")
+        elif new != old and field.name == "name":
+            words += [f"--{prefix.rstrip('.')}", new]
         elif new != old:
             flag = prefix.removesuffix(".") if field.name == "name" else prefix + field.name.replace("_", "-")
             words += _flag(flag, new, old)

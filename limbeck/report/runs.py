@@ -12,7 +12,7 @@ from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluate.results import EvaluationResult, LayerResult
-from limbeck.runs.resolve import RunConfig, read_config
+from limbeck.runs.config import RunConfig, read_config
 
 TOLERANCE = 0.01  # share of the images that a cut may lose against the best layer
 Curve = list[tuple[float, float]]  # (epoch, value)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration, plural
+from limbeck.core.types import EncoderConfig
 from limbeck.evaluate.results import LayerResult
 from limbeck.models.backbone import BackboneConfig
 from limbeck.report.runs import RunSummary, cheapest_cut
@@ -74,7 +75,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _network(backbone: BackboneConfig) -> str:
+def _network(backbone: EncoderConfig) -> str:
+    if not isinstance(backbone, BackboneConfig):
+        return backbone.name
     args = "".join(f", {name} {value}" for name, value in backbone.args.items())
     return f"{backbone.name} ({backbone.image_size} x {backbone.image_size} pixels{args})"
 

@@ -1,1 +1,1 @@
-"""A run, from what a user asks for to its folder: what was not asked is chosen, and it is trained and judged."""
+"""Runs: choose what a request leaves out, train, and write a folder that documents and reproduces the run."""

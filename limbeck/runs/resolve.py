@@ -1,176 +1,170 @@
-"""From what a user says to everything that a run is: what was not said is chosen, and said with its reason."""
+"""Complete a request to a run that is ready to start, in stages that return a value and the reasons for it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from limbeck.core.config import from_json
 from limbeck.core.errors import UserError
-from limbeck.core.files import read_json
-from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import CONFIG
-from limbeck.core.types import DataContext
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.core.resolved import Resolved
+from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch
-from limbeck.data.sources.open import Source
-from limbeck.data.store.open import open_store
-from limbeck.data.store.store import Store
-from limbeck.methods import DistillConfig, MethodConfig, distill_config
-from limbeck.methods.base.temperature import effective_neighbors
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.simreg import SimRegConfig
-from limbeck.models.backbone import BackboneConfig
-from limbeck.runs.defaults import default_optim, resolve_backbone, resolve_views
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.methods import MethodConfig, distill_config
+from limbeck.modalities import Modality, find_modality, modality_of
+from limbeck.runs.config import RunConfig, read_config
+from limbeck.runs.defaults import default_method, default_optim, default_student
+from limbeck.runs.request import RunRequest
+from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig, check_milestones
+from limbeck.train.loggers import resolve_loggers
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything that defines a run; config.json holds it."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunSetup:
+    """A run that is ready to start: its configuration, its data and, for a distillation, its teacher."""
 
-    store: str
-    """Folder of the store."""
-    digest: str
-    """Digest of its content."""
-    method: MethodConfig = field(default_factory=SDSSLConfig)
-    backbone: BackboneConfig
-    optim: OptimConfig
-    training: TrainConfig = field(default_factory=TrainConfig)
-    teacher: TeacherConfig | None = None
-    """Of a distillation."""
-
-    def __post_init__(self) -> None:
-        """Raises UserError for settings that make no run together."""
-        check_milestones(self.optim, self.training)
+    cfg: RunConfig
+    modality: Modality[Any, Any]
+    data: Dataset
+    teacher: TeacherContext | None
 
     @property
-    def image_size(self) -> int:
-        """Side of the images that the network sees, in pixels."""
-        assert self.backbone.image_size is not None
-        return self.backbone.image_size
+    def num_images(self) -> int:
+        """Rows to train on."""
+        return _num_images(self.data, self.teacher)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What a user says of a run; what is None is chosen."""
-
-    source: Source
-    method: MethodConfig | None = None
-    backbone: BackboneConfig | None = None
-    optim: OptimConfig | None = None
-    training: TrainConfig | None = None
-    teacher: TeacherConfig | None = None
-    teacher_module: nn.Module | None = None
-    """The teacher itself, where it is no file."""
-    store_size: int | None = None
-    allow_bad: float = ALLOW_BAD
-
-
-def resolve_run(request: RunRequest, say: Say) -> tuple[RunConfig, Store, TeacherContext | None]:
-    """All that a run is, its images and, of a distillation, what is known of the teacher; says what was chosen.
+def resolve_run(request: RunRequest) -> RunSetup:
+    """Choose what the request leaves out, log it with the reasons, and return the run.
 
     Raises:
-        UserError: no images, or settings that do not fit together.
+        UserError: there are no images, or settings do not fit together.
     """
-    tell: Say = say if is_rank0() else lambda sentence: None
-    training, method = request.training or TrainConfig(), request.method or _default_method(request.teacher)
-    _check_teacher(method, request.teacher)
-    frozen = (
-        load_teacher(request.teacher, teacher_module=request.teacher_module) if request.teacher else None
-    )  # before hours of decoding
-    store = open_store(request.source, store_size=request.store_size, allow_bad=request.allow_bad)
-    tell(store.summary())
-    fitted = resolve_backbone(request.backbone or BackboneConfig(), store.size)
-    teacher_context = (
-        prepare_teacher(request.teacher, frozen, store, training, tell) if request.teacher and frozen else None
-    )
-    images = len(store) if teacher_context is None else len(teacher_context.kept)
-    check_batch(training.batch_size, images, training.devices * training.num_nodes, training.accumulate_steps)
-    suited = method.resolve(_data_context(store, images, training))
-    if teacher_context and isinstance(suited, DistillConfig):
-        suited = suited.with_teacher_defaults(teacher_context.sample)
+    method = request.method or default_method(request.teacher is not None)
+    modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
+    _check_teacher(method, request.teacher, modality)
+    resolve_loggers(request.training.loggers)
+    loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)
+    teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
+    backbone = modality.resolve_encoder(_encoder(request, modality), data).log(logger)
+    method = resolve_method(method, data, teacher, request.training).log(logger)
+    backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     cfg = RunConfig(
-        store=str(store.path.absolute()) if store.path else "",
-        digest=store.digest,
-        method=suited,
-        backbone=fitted.backbone,
-        optim=request.optim or default_optim(fitted.backbone.name),
-        training=training,
-        teacher=teacher_context.cfg if teacher_context else None,
+        store=str(data.path.absolute()) if data.path else "",
+        digest=data.digest,
+        method=method,
+        backbone=backbone,
+        optim=request.optim or default_optim(backbone.name, teacher is not None),
+        training=request.training,
+        teacher=teacher.cfg if teacher else None,
     )
-    views = (v.augmentation for v in suited.make_views(cfg.image_size) if v.network == "student")
-    seeing = resolve_views(cfg.backbone, tuple(views))
-    cfg = replace(cfg, backbone=seeing.backbone)
-    chosen = [
-        *fitted.reasons,
-        *seeing.reasons,
-        *_chosen(method, suited),
-        *(_spread(suited, teacher_context) if teacher_context else []),
-    ]
-    for sentence in [*chosen, describe(cfg, images)]:
-        tell(sentence)
-    return cfg, store, teacher_context
+    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher)
+    logger.info(describe(setup))
+    return setup
 
 
-def describe(cfg: RunConfig, images: int) -> str:
-    """What a run does, in a sentence."""
-    host = f" over {cfg.method.host.name}" if isinstance(cfg.method, SDSSLConfig) else ""
+def reopen_run(run: Path, teacher_module: nn.Module | None = None) -> RunSetup:
+    """Return the run in a folder, with the data and the teacher that it began with.
+
+    Raises:
+        UserError: the folder is not a run, its images were in memory, or its data or its teacher have changed.
+    """
+    cfg = read_config(run)
+    if not cfg.store:
+        raise UserError(
+            f"'{run}' was trained on arrays in memory, which are gone: start it again from Python", code="data-gone"
+        )
+    modality = modality_of(cfg.backbone)
+    data = modality.reopen(cfg.store)
+    if data.digest != cfg.digest:
+        raise UserError(
+            f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",
+            code="store-changed",
+        )
+    loaded = resolve_teacher(cfg.teacher, teacher_module)
+    teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
+    return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher)
+
+
+def resolve_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
+    """Load the teacher, if there is one, and warn of its license."""
+    if cfg is None:
+        return None
+    loaded = load_teacher(cfg, teacher_module=teacher_module)
+    if warning := license_warning(loaded):
+        logger.warning(warning)
+    return loaded
+
+
+def resolve_method(
+    method: MethodConfig, data: Dataset, teacher: TeacherContext | None, training: TrainConfig
+) -> Resolved[MethodConfig]:
+    """Fill in what depends on the number of images, the batch and the features of the teacher."""
+    images = _num_images(data, teacher)
+    check_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
+    context = DataContext(
+        num_images=images,
+        batch_size=training.batch_size,
+        forward_batch_size=training.batch_size // training.accumulate_steps,
+        num_classes=len(data.label_names) if data.labeled else 0,
+        total_steps=training.total_steps(images // training.batch_size),
+    )
+    fitted = method.resolve(context)
+    reasons = _describe_choices(method, fitted, f"{images:,} images in batches of {training.batch_size}")
+    if teacher is None:
+        return Resolved(fitted, reasons)
+    final, more = fitted.resolve_with_teacher(teacher.centered_features)
+    return Resolved(final, [*reasons, *_describe_choices(fitted, final, "the teacher"), *more])
+
+
+def describe(setup: RunSetup) -> str:
+    """Return what a run does in one sentence."""
+    cfg = setup.cfg
+    host = getattr(cfg.method, "host", None)
+    over = f" over {host.name}" if host else ""
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
     return (
-        f"{cfg.method.name}{host}{teacher} on {images:,} images, views '{cfg.method.views}': {cfg.backbone.name}, "
-        f"{cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, weight decay {cfg.optim.weight_decay:g}"
+        f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images{setup.modality.describe_views(cfg.method)}: "
+        f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
+        f"weight decay {cfg.optim.weight_decay:g}"
     )
 
 
-def read_config(run: Path) -> RunConfig:
-    """The configuration of a run folder; UserError when there is none or it does not fit this version."""
-    file = run / CONFIG
-    if not file.is_file():
-        raise UserError(f"{run} is no run: it has no {CONFIG}")
-    return from_json(RunConfig, read_json(file), CONFIG)
+def _encoder(request: RunRequest, modality: Modality[Any, Any]) -> EncoderConfig:
+    return request.backbone or (default_student() if request.teacher else modality.default_encoder())
 
 
-def _default_method(teacher: TeacherConfig | None) -> MethodConfig:
-    return SDSSLConfig() if teacher is None else SimRegConfig()
-
-
-def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None) -> None:
-    """UserError unless there is a teacher where the method wants one, and there alone."""
-    if teacher is None and isinstance(method, DistillConfig):
+def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality: Modality[Any, Any]) -> None:
+    """Raise UserError unless there is a teacher if the method needs one, and only then."""
+    if teacher is None:
         method.raise_without_teacher()
-    if teacher is not None:
-        distill_config(method.name)
+        return
+    distill_config(method.name)
+    if not modality.takes_teachers:
+        raise UserError(
+            f"encoders of {modality.name} cannot be distilled from the teacher '{teacher.name}': train without one",
+            code="no-teachers",
+        )
 
 
-def _chosen(asked: MethodConfig, fitted: MethodConfig) -> list[str]:
-    """What was filled in, a sentence each; the host's too."""
+def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:
+    """Return a sentence for each setting that was filled in or changed, those of the host included."""
     sentences = []
-    for name, value in vars(fitted).items():
+    for name, value in vars(resolved).items():
+        before = getattr(requested, name)
         if isinstance(value, MethodConfig):
-            sentences += _chosen(getattr(asked, name), value)
-        elif value != getattr(asked, name):
-            what = "the teacher" if "temperature" in name else "these images and batches"
-            sentences.append(f"{fitted.name} has {name} {value}, which suits {what}")
+            sentences += _describe_choices(before, value, reason)
+        elif value != before:
+            instead = "" if before is None else f" instead of {before}"
+            sentences.append(f"{resolved.name}: {name} set to {value}{instead}, to suit {reason}")
     return sentences
 
 
-def _spread(method: MethodConfig, teacher_context: TeacherContext) -> list[str]:
-    """Over how many images the teacher's targets spread, where they are a distribution."""
-    temperature = method.target_temperature if isinstance(method, DistillConfig) else None
-    if temperature is None:
-        return []
-    found, others = effective_neighbors(teacher_context.sample, temperature), len(teacher_context.sample) - 1
-    return [f"at temperature {temperature:g} the teacher's answers spread over {found:.0f} of {others:,} other images"]
-
-
-def _data_context(store: Store, images: int, training: TrainConfig) -> DataContext:
-    classes = len(store.label_names) if store.labeled else 0
-    steps = training.total_steps(images // training.batch_size)
-    return DataContext(images, training.batch_size, training.batch_size // training.accumulate_steps, classes, steps)
+def _num_images(data: Dataset, teacher: TeacherContext | None) -> int:
+    return len(data) if teacher is None else len(teacher.train_indices)

@@ -1,17 +1,17 @@
-"""Frozen networks that teach: any of them, with its own preprocessing, told apart by a digest of its weights."""
+"""Frozen teachers for distillation: any network, with its own preprocessing, identified by a digest of its weights."""
 
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, teacher_features
-from limbeck.teachers.license import larger, warning
+from limbeck.teachers.license import license_warning, student_size_warning
 from limbeck.teachers.load import load_teacher
 
 __all__ = [
-    "TeacherFeatures",
     "LoadedTeacher",
     "TeacherConfig",
+    "TeacherFeatures",
     "TeacherNetwork",
-    "larger",
+    "license_warning",
     "load_teacher",
+    "student_size_warning",
     "teacher_features",
-    "warning",
 ]

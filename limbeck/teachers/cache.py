@@ -1,14 +1,14 @@
-"""What a teacher says of a whole store, once: float16 unit vectors on a disk, to be read instead of asked for.
+"""Features of a teacher for a whole store, computed once: float16 unit vectors on disk.
 
-A cache is a folder for one teacher and one store. Each pass over the store is a file of its own, [N D], named after
-the digest of what the teacher was shown: the plain images, or one draw of a view, which the loader can repeat.
+A cache is a folder for one teacher and one store. Each pass over the store is an array of its own, [N D], named after a
+hash of the views that were passed: the central ones, or one draw of an augmentation, which the loader can repeat.
 """
 
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+from jaxtyping import Float16
 from numpy.typing import NDArray
 
 from limbeck.core.config import to_json
@@ -27,122 +28,134 @@ from limbeck.core.resumable import ResumableArray
 from limbeck.core.text import format_bytes, format_duration
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
-from limbeck.features.images import ImageFn, augmented_images, eval_images
+from limbeck.features.images import ImageFn, augmented_images
 from limbeck.teachers.frozen import LoadedTeacher
 
+logger = logging.getLogger(__name__)
+
 VERSION = 1
-BLOCK = 4096  # rows between two marks of how far a pass has come
+BLOCK = 4096  # rows between two commits
 BATCH = 256
-TIMED = 64  # images that the time of a pass is reckoned from
+TIMED = 64  # images, timed to estimate a whole pass
 REMEDY = "delete the folder of the cache, and it is made again"
-Vectors = NDArray[np.float16]
+Vectors = Float16[np.ndarray, "N D"]
 
 
-class Cache:
-    """The passes of one teacher over one store.
+@dataclass(frozen=True)
+class ViewDraw:
+    """What the random parameters of a view follow from."""
+
+    view: View
+    draw_index: int
+    seed: int
+    epoch: int
+
+
+class FeatureCache:
+    """The features of one teacher for one store.
 
     Args:
-        folder: made if it is not there; one of another teacher or store is refused.
-        frozen: the teacher.
+        folder: created if it does not exist; that of another teacher or store is refused.
+        teacher: the network and its preprocessing.
         store: the images.
-        device: where the teacher answers.
-        say: where to tell what a pass will cost.
+        device: where the teacher runs.
 
     Raises:
         UserError: the folder belongs to another teacher or store, or to something else.
     """
 
-    def __init__(
-        self, folder: Path, frozen: LoadedTeacher, store: Store, device: torch.device, say: Callable[[str], None]
-    ) -> None:
-        self.folder, self.frozen, self.store, self.device, self.say = folder, frozen, store, device, say
-        self.network = frozen.network.to(device)
+    def __init__(self, folder: Path, teacher: LoadedTeacher, store: Store, device: torch.device) -> None:
+        self.folder, self.teacher, self.store, self.device = folder, teacher, store, device
+        self.network = teacher.network.to(device)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            self._belong()
+            self._check_owner()
 
-    def plain(self) -> Vectors:
-        """Of the images as they are evaluated, float16 [N D], unit rows, read-only."""
-        frozen = self.frozen
-        look = eval_images(self.store, frozen.size, frozen.mean, frozen.std, self.device, frozen.interpolation)
-        return self._passes({"plain": True}, look)
+    def features(self) -> Vectors:
+        """Return the unit vectors of the central views, read-only."""
+        return self._pass({"view": "central"}, self.teacher.images(self.store, self.device))
 
-    def centred(self, center: NDArray[np.float32]) -> tuple[Vectors, str]:
-        """`plain` less a centre [D], and what tells it apart from others in the name of a file."""
-        plain, mark = self.plain(), sha256(center.tobytes()).hexdigest()[:16]
+    def centered_features(self, center: NDArray[np.float32]) -> tuple[Vectors, str]:
+        """Return `features` minus a center [D], and a hash of the center for the names of files."""
+        features, name = self.features(), sha256(center.tobytes()).hexdigest()[:16]
+        path, width = self.folder / f"centered-{name}.npy", (self.teacher.dim,)
         with FileLock(self.folder / ".lock"):
-            bank = ResumableArray(
-                self.folder / f"centered-{mark}.npy", (self.frozen.dim,), np.float16, {"center": mark}
-            )
-            for start in range(bank.rows, len(plain), BLOCK):
-                bank.append(plain[start : start + BLOCK] - center)
-                bank.commit()
-        return bank.read(), mark
+            array = ResumableArray(path, width, np.float16, {"center": name})
+            for start in range(array.rows, len(features), BLOCK):
+                array.append(features[start : start + BLOCK] - center)
+                array.commit()
+        return array.read(), name
 
-    def drawn(self, view: View, number: int, seed: int, draw: int) -> Vectors:
-        """Of draw `draw` of a view, whose number among the views is `number`; as `plain`."""
-        shown = {"view": asdict(view), "number": number, "drawn_from": seed, "draw": draw}
-        return self._passes(shown, augmented_images(self.store, view, number, self.device, seed, draw))
+    def view_features(self, view: View, draw_index: int, seed: int, epoch: int) -> Vectors:
+        """Return the unit vectors of one draw of a view, as the loader draws it; read-only."""
+        draw = asdict(ViewDraw(view, draw_index, seed, epoch))
+        return self._pass(draw, augmented_images(self.store, view, draw_index, self.device, seed, epoch))
 
     def bytes(self, passes: int) -> int:
-        """On the disk, of so many passes."""
-        return 2 * len(self.store) * self.frozen.dim * passes
+        """Return the size on disk of so many passes."""
+        return 2 * len(self.store) * self.teacher.dim * passes
 
-    def _belong(self) -> None:
-        """Writes down whose cache this is, or compares."""
-        file, frozen, store = self.folder / "cache.json", self.frozen, self.store
-        wanted = {"version": VERSION, "teacher": frozen.digest, "store": store.digest}
+    def _check_owner(self) -> None:
+        """Record teacher and store in a new folder; raise UserError if the folder records others."""
+        file = self.folder / "cache.json"
+        expected = {"version": VERSION, "teacher": self.teacher.digest, "store": self.store.digest}
         if not file.exists():
-            write_json(file, wanted | {"source": frozen.source})
+            write_json(file, expected | {"source": self.teacher.source})
             return
         found = read_json(file, REMEDY)
-        for name, value in wanted.items():
+        for name, value in expected.items():
             stored = found.get(name) if isinstance(found, dict) else None
             if stored != value:
                 raise UserError(
-                    f"{self.folder} keeps the answers of another {name} ({stored!r:.16}, not {value!r:.16}); "
-                    "name another folder, or none",
+                    f"'{self.folder}' is the cache of another {name} ({stored!r:.16} instead of {value!r:.16}): "
+                    "set --teacher.cache to another folder, or leave it out",
                     code="other-cache",
                 )
 
-    def _passes(self, shown: dict[str, Any], look: ImageFn) -> Vectors:
-        """The rows of one pass, those that are missing answered first; other processes wait."""
-        shown = {**shown, "size": self.frozen.size, "mean": self.frozen.mean, "std": self.frozen.std}
-        name = sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+    def _pass(self, views: dict[str, Any], images: ImageFn) -> Vectors:
+        """Return the features of one pass, after computing those that are missing; other processes wait."""
+        teacher = self.teacher
+        settings = {**views, "image_size": teacher.image_size, "mean": teacher.mean, "std": teacher.std}
+        name = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         with FileLock(self.folder / ".lock"):
-            bank = ResumableArray(self.folder / f"{name}.npy", (self.frozen.dim,), np.float16, to_json(shown))
-            if bank.rows < len(self.store):
-                self._answer(bank, look)
-        return bank.read()
+            array = ResumableArray(self.folder / f"{name}.npy", (teacher.dim,), np.float16, to_json(settings))
+            if array.rows < len(self.store):
+                self._compute(array, images)
+        return array.read()
 
-    def _answer(self, bank: ResumableArray, look: ImageFn) -> None:
-        if not bank.rows:
-            self._check_room()
-        self.say(self._cost(look, len(self.store) - bank.rows))
-        for start in progress(range(bank.rows, len(self.store), BLOCK), "the teacher's answers"):
+    def _compute(self, array: ResumableArray, images: ImageFn) -> None:
+        if not array.rows:
+            self._check_space()
+        self._log_cost(images, len(self.store) - array.rows)
+        for start in progress(range(array.rows, len(self.store), BLOCK), "teacher features"):
             stop = min(start + BLOCK, len(self.store))
-            for at in range(start, stop, BATCH):
-                found = F.normalize(self.network(look(np.arange(at, min(at + BATCH, stop)))).vector, dim=1)
-                bank.append(found.cpu().numpy().astype(np.float16))
-            bank.commit()
+            for first in range(start, stop, BATCH):
+                rows = np.arange(first, min(first + BATCH, stop))
+                vectors = F.normalize(self.network(images(rows)).vector, dim=1)
+                array.append(vectors.cpu().numpy().astype(np.float16))
+            array.commit()
 
-    def _check_room(self) -> None:
-        """UserError unless a pass fits on the disk."""
+    def _check_space(self) -> None:
+        """Raise UserError unless a pass fits on the disk."""
         free = shutil.disk_usage(self.folder).free
         if free < self.bytes(1):
             raise UserError(
-                f"{self.folder} has {format_bytes(free)} left and a pass of the teacher takes "
-                f"{format_bytes(self.bytes(1))}: make room, or ask the teacher live (--teacher.cached-views 0)",
+                f"'{self.folder}' has {format_bytes(free)} of free space and the teacher's features of a pass take "
+                f"{format_bytes(self.bytes(1))}: make room, or run the teacher in every step "
+                "(--teacher.cached-views 0)",
                 code="disk-full",
             )
 
-    def _cost(self, look: ImageFn, images: int) -> str:
+    def _log_cost(self, images: ImageFn, count: int) -> None:
         rows = np.arange(min(TIMED, len(self.store)))
-        self.network(look(rows[:8]))  # the first call allocates and chooses kernels
-        began = time.perf_counter()
-        self.network(look(rows)).vector.cpu()
-        seconds = (time.perf_counter() - began) / len(rows) * images
-        return (
-            f"asking the teacher about {images:,} images once: about {format_duration(seconds)}, "
-            f"{format_bytes(self.bytes(1))} in {self.folder}"
+        self.network(images(rows[:8]))  # the first call allocates and chooses kernels
+        start = time.perf_counter()
+        self.network(images(rows)).vector.cpu()
+        seconds = (time.perf_counter() - start) / len(rows) * count
+        logger.info(
+            "computing teacher features of %s images: about %s, %s in %s",
+            f"{count:,}",
+            format_duration(seconds),
+            format_bytes(self.bytes(1)),
+            self.folder,
         )

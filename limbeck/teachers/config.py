@@ -1,6 +1,6 @@
-"""Which frozen network teaches, and how it sees."""
+"""Settings of a teacher: which network, with which preprocessing, and whether its features are cached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from limbeck.core.errors import UserError
@@ -8,50 +8,49 @@ from limbeck.core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """Which frozen network teaches, and how it sees."""
+    """Which frozen network the student is distilled from, and with which preprocessing."""
 
     name: str
-    """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" where a folder has its
+    """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
     name), or "hf-hub:OWNER/MODEL" in timm's format."""
     weights: str | None = None
-    """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) instead of timm's."""
+    """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
-    """Blocks or stages to keep, of a Limbeck or timm network."""
+    """Number of blocks or stages to use, of a Limbeck or timm network."""
     image_size: int | None = None
-    """Pixels of the images that it sees; its own if not given."""
+    """Input size in pixels; by default the teacher's own."""
     mean: tuple[float, float, float] | None = None
-    """Mean of the channels that it was trained with, for pixels in [0, 1]; instead of what its configuration says."""
+    """Mean of the channels in its normalization, for pixels in [0, 1]; overrides what its configuration states."""
     std: tuple[float, float, float] | None = None
-    """Deviation of the channels that it was trained with, for pixels in [0, 1]; as the mean."""
+    """Standard deviation of the channels in its normalization, for pixels in [0, 1]; as mean."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Its arithmetic; auto takes bf16 where the hardware has it. What it says is float32."""
+    """Precision of its forward pass; auto is bf16 if the hardware supports it. Its features are float32."""
     batch_statistics: bool = False
-    """In training steps BatchNorms run on batch statistics, as those of BINGO and DisCo do; nothing is updated."""
+    """Let BatchNorm use batch statistics in training steps, as BINGO and DisCo do; nothing is updated."""
     cached_views: int = 0
-    """Draws of every image whose answers are kept on the disk and repeated; 0: the teacher is asked at every step."""
+    """Augmented views per image with teacher features cached on disk; 0 runs the teacher in every step."""
     cache: str | None = None
-    """Folder of the kept answers; by default one beside the store, named after teacher and store."""
+    """Folder of the cached features; by default next to the store, named after teacher and store."""
     center: bool | None = None
-    """Subtract the mean from the unit vectors; None: where it is longer than 0.5, as that of CLIP."""
+    """Subtract the mean from the unit feature vectors; by default if its norm is above 0.5, as for CLIP."""
     val_images: int | None = None
-    """Images of the store that are not learnt from, on which student and teacher are compared; None: 1,000, or a tenth
-    of a smaller store."""
-    digest: str = ""
-    """Of its weights; filled in when it is loaded, and another network of the same name is refused from then on."""
+    """Images held out of training, on which student and teacher are compared; by default 1,000, or a tenth of a smaller
+    store."""
+    digest: str = field(default="", metadata={"internal": True})
+    """Hash of the weights, recorded when the teacher is loaded; another network of the same name is then refused."""
     license: str = ""
-    """As its source says; filled in when it is loaded, unless the source says nothing."""
+    """License as its source states it, recorded when the teacher is loaded; yours if the source states none."""
 
     def __post_init__(self) -> None:
+        """Raise UserError for settings that contradict each other or are out of range."""
         if self.batch_statistics and self.cached_views:
             raise UserError(
-                "teacher.batch_statistics make an answer depend on what it comes together with, so answers cannot be "
-                "kept: take --teacher.cached-views 0"
+                "teacher.batch_statistics makes the features of an image depend on the other images of its batch, so "
+                f"they cannot be cached: set --teacher.cached-views to 0 (not {self.cached_views})",
+                code="teacher-not-cacheable",
             )
-        for name in ("cached_views", "val_images"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise UserError(f"teacher.{name} is {value}: it must be at least 0")
-        for name in ("depth", "image_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"teacher.{name} is {value}: it must be at least 1")
+        for name, least in (("cached_views", 0), ("val_images", 0), ("depth", 1), ("image_size", 1)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UserError(f"teacher.{name} is {value}: it must be at least {least}", code="out-of-range")
         if self.std is not None and min(self.std) <= 0:
-            raise UserError(f"teacher.std is {self.std}: every deviation must be more than 0")
+            raise UserError(f"teacher.std is {self.std}: every standard deviation must be above 0", code="out-of-range")

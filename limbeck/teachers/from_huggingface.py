@@ -1,4 +1,4 @@
-"""Teachers that are Hugging Face vision models, read from a folder with `transformers`; nothing in it is executed."""
+"""Teachers from Hugging Face vision models in a folder, read with `transformers`; no code in the folder is executed."""
 
 import inspect
 import math
@@ -13,89 +13,94 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import Found, Interpolation, Sight, TeacherFeatures, triple
+from limbeck.teachers.frozen import Interpolation, StatedPreprocessing, TeacherFeatures, TeacherSource, triple
 from limbeck.teachers.huggingface_safety import check_folder
 from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
-TOWER = "vision_model"  # of models of images and text, such as CLIP
+VISION_PART = "vision_model"  # of models of images and text, such as CLIP
 BILINEAR = 2  # in PIL's numbering of filters, which `resample` uses
-ABOUT_FILES = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")  # not the network
+NOT_THE_NETWORK = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 class HuggingFaceTeacher(nn.Module):
-    """A vision model, answered by its pooled output, or by its CLS token or the mean of its tokens.
+    """A vision model: its pooled output, or else its CLS token, or the mean of its tokens.
 
-    A pooler whose weights the folder lacks is no answer. Maps are the last hidden state: of tokens, those of the
-    patches where they make a square.
+    A pooler is not used if its weights are missing in the folder. The feature map is the last hidden state; of tokens,
+    those of the patches if they form a square.
     """
 
-    def __init__(self, model: Any, pooled: bool) -> None:
+    def __init__(self, model: Any, has_pooler: bool) -> None:
         super().__init__()
-        self.model, self.pooled = model, pooled
-        asked = inspect.signature(model.forward).parameters
-        self.resamples = "interpolate_pos_encoding" in asked  # and the model checks its size unless it is told to
-        extra = getattr(model.config, "num_register_tokens", None) or 0
-        self.patch, self.most_prefixed = (
-            _side(getattr(model.config, "patch_size", None)),
-            2 + extra,
-        )  # CLS, distillation
+        self.model, self.has_pooler = model, has_pooler
+        arguments = inspect.signature(model.forward).parameters
+        self.resamples = "interpolate_pos_encoding" in arguments  # else the model refuses any size but its own
+        self.patch = _side(getattr(model.config, "patch_size", None))
+        registers = getattr(model.config, "num_register_tokens", None) or 0
+        self.max_prefix_tokens = 2 + registers  # CLS, distillation
 
-    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
-        """[B 3 S S] -> [B D] and, if asked for and there, [B D H W]."""
-        said = self.model(pixel_values=images, **({"interpolate_pos_encoding": True} if self.resamples else {}))
-        hidden, pooler = said.last_hidden_state, getattr(said, "pooler_output", None) if self.pooled else None
+    def forward(self, images: Tensor, feature_map: bool) -> TeacherFeatures:
+        """Map [B 3 S S] to [B D] and, if requested and there, [B D H W]."""
+        output = self.model(pixel_values=images, **({"interpolate_pos_encoding": True} if self.resamples else {}))
+        hidden, pooled = output.last_hidden_state, getattr(output, "pooler_output", None) if self.has_pooler else None
         if hidden.ndim == 4:
-            return TeacherFeatures(
-                hidden.mean(dim=(2, 3)) if pooler is None else pooler.flatten(1), hidden if maps else None
-            )
-        side = self._grid(hidden.shape[1], images.shape[-1])
-        prefixed = side is not None and side * side < hidden.shape[1]
-        vector = pooler if pooler is not None else hidden[:, 0] if prefixed else hidden.mean(dim=1)
-        if not maps or side is None:
+            vector = hidden.mean(dim=(2, 3)) if pooled is None else pooled.flatten(1)
+            return TeacherFeatures(vector, hidden if feature_map else None)
+        side = self._grid_side(hidden.shape[1], images.shape[-1])
+        has_prefix = side is not None and side * side < hidden.shape[1]
+        vector = pooled if pooled is not None else hidden[:, 0] if has_prefix else hidden.mean(dim=1)
+        if not feature_map or side is None:
             return TeacherFeatures(vector)
-        return TeacherFeatures(
-            vector, hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side)).contiguous()
-        )
+        patches = hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        return TeacherFeatures(vector, patches.contiguous())
 
-    def _grid(self, tokens: int, size: int) -> int | None:
-        """Side of the square of patches that the last of `tokens` make; None if they make none."""
-        sides = [size // self.patch] if self.patch else []
-        found = [side for side in sides if 0 <= tokens - side * side <= self.most_prefixed]
+    def _grid_side(self, tokens: int, size: int) -> int | None:
+        """Return the side of the square of patches that ends the `tokens`; None if they form none."""
+        side = size // self.patch if self.patch else 0
+        if side and 0 <= tokens - side * side <= self.max_prefix_tokens:
+            return side
         root = math.isqrt(tokens)
-        return found[0] if found else root if root * root == tokens else None
+        return root if root * root == tokens else None
 
 
-def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> Found:
-    """The model in folder `cfg.name`, whose config.json holds `config`; of a model of images and text, the images'.
+def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> TeacherSource:
+    """Return the model in folder `cfg.name`, whose config.json holds `config`; its vision part if it reads text too.
 
     Raises:
-        UserError: `transformers` is missing, a model that it cannot build, weights that are missing, no vision model.
+        UserError: `transformers` is not installed or cannot build the model, weights are missing, or the model has no
+            vision part.
     """
     folder = Path(cfg.name)
     model, missing = _load(folder, config)
-    tower = model
     if "vision_config" in config and not config["model_type"].endswith("vision_model"):
-        tower = getattr(model, TOWER, None)
-        missing = [name.removeprefix(f"{TOWER}.") for name in missing if name.startswith(f"{TOWER}.")]
-    if tower is None or tower.main_input_name != "pixel_values":
-        raise UserError(f"'{folder}' ({config['model_type']}) holds no vision model that can be a teacher")
+        model = getattr(model, VISION_PART, None)
+        missing = [name.removeprefix(f"{VISION_PART}.") for name in missing if name.startswith(f"{VISION_PART}.")]
+    if model is None or model.main_input_name != "pixel_values":
+        raise UserError(
+            f"'{folder}' ({config['model_type']}) contains no vision model that can be a teacher",
+            code="not-a-vision-model",
+        )
     if lost := [name for name in missing if not name.startswith("pooler.")]:
-        raise UserError(f"the weights in '{folder}' lack {len(lost)} of the network's names: {', '.join(lost[:3])}")
-    about = {key: value for key, value in config.items() if key not in ABOUT_FILES}
+        raise UserError(
+            f"the weights in '{folder}' lack {len(lost)} of the network's names: {', '.join(lost[:3])}",
+            code="weights-mismatch",
+        )
+    identity = {key: value for key, value in config.items() if key not in NOT_THE_NETWORK}
     license = license_in_card(folder) or str(config.get("license") or "")
-    sight = _sight(folder, _side(getattr(tower.config, "image_size", None)))
-    network = HuggingFaceTeacher(tower.float(), pooled=not missing)
-    return Found(network, sight, license, about, network.patch)
+    stated = _stated(folder, _side(getattr(model.config, "image_size", None)))
+    network = HuggingFaceTeacher(model.float(), has_pooler=not missing)
+    return TeacherSource(network, stated, license, identity, network.patch)
 
 
 def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The model and the names of its weights that the folder does not have."""
+    """Return the model and the names of the weights that the folder lacks."""
     try:
         from transformers import AutoModel
     except ImportError as error:
         raise UserError(
-            f"'{folder}' is a Hugging Face model, which needs the package transformers: pip install transformers"
+            f"'{folder}' is a Hugging Face model, which needs the package transformers: "
+            "pip install 'limbeck[huggingface]'",
+            code="missing-package",
         ) from error
     check_folder(folder, config)
     try:
@@ -104,13 +109,15 @@ def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise UserError(f"transformers cannot read the model in '{folder}': {one_line(error)}") from error
+        raise UserError(
+            f"transformers cannot read the model in '{folder}': {one_line(error)}", code="weights-unreadable"
+        ) from error
     return model, sorted(report["missing_keys"])
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' bars and its report on heads that are not used."""
+    """Switch off transformers' progress bars and its report on unused heads."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -124,33 +131,35 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _sight(folder: Path, size: int | None) -> Sight:
-    """As preprocessor_config.json says: the crop if there is one, else the size to which images are resized."""
+def _stated(folder: Path, size: int | None) -> StatedPreprocessing:
+    """Read preprocessor_config.json: the crop if there is one, else the size to which images are resized."""
     file = folder / PROCESSOR
     if not file.is_file():
-        return Sight(size, None, None)
-    said = read_json(file)
-    cropped = said.get("do_center_crop", False) and said.get("crop_size")
-    found = _side(said["crop_size"] if cropped else said.get("size")) or size
-    filters: Interpolation = "bilinear" if said.get("resample", BILINEAR) == BILINEAR else "bicubic"
-    if not said.get("do_normalize", True):
-        return Sight(found, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), filters) if _scaled(said) else Sight(found, None, None)
-    mean, std = (triple(said.get(key)) if _scaled(said) else None for key in ("image_mean", "image_std"))
-    return Sight(found, mean, std, filters)
+        return StatedPreprocessing(size, None, None)
+    stated = read_json(file)
+    cropped = stated.get("do_center_crop", False) and stated.get("crop_size")
+    image_size = _side(stated["crop_size"] if cropped else stated.get("size")) or size
+    filters: Interpolation = "bilinear" if stated.get("resample", BILINEAR) == BILINEAR else "bicubic"
+    if not _scales_to_one(stated):
+        return StatedPreprocessing(image_size, None, None, filters)
+    if not stated.get("do_normalize", True):
+        return StatedPreprocessing(image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), filters)
+    mean, std = (triple(stated.get(key)) for key in ("image_mean", "image_std"))
+    return StatedPreprocessing(image_size, mean, std, filters)
 
 
-def _scaled(said: dict[str, Any]) -> bool:
-    """Whether pixels are brought to [0, 1] before they are normalised, as ours are."""
-    factor = said.get("rescale_factor", 1 / 255)
+def _scales_to_one(stated: dict[str, Any]) -> bool:
+    """Return whether pixels are scaled to [0, 1] before they are normalized, as in Limbeck."""
+    factor = stated.get("rescale_factor", 1 / 255)
     return (
-        said.get("do_rescale", True)
-        and not said.get("rescale_offset", False)
+        stated.get("do_rescale", True)
+        and not stated.get("rescale_offset", False)
         and math.isclose(factor, 1 / 255, rel_tol=1e-3)
     )
 
 
 def _side(size: Any) -> int | None:
-    """Pixels of a side, from the ways in which configurations write it; None for what is no square."""
+    """Return the pixels of a side, from the ways in which configurations write it; None for what is not a square."""
     if isinstance(size, dict):
         size = size.get("shortest_edge") or (size.get("height"), size.get("width"))
     if isinstance(size, list | tuple):

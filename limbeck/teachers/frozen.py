@@ -1,4 +1,4 @@
-"""A network that is frozen for good, what is known of it, and what it says of rows of a store."""
+"""A frozen network with its preprocessing, and its features of the images of a store."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,27 +9,30 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from limbeck.core.devices import resolve_bf16
+from limbeck.core.devices import Precision, resolve_bf16
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
-from limbeck.features.images import eval_images
+from limbeck.features.images import ImageFn, eval_images
+from limbeck.teachers.config import TeacherConfig
 
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
 
 class TeacherFeatures(NamedTuple):
-    """What a teacher says of a batch of images."""
+    """Output of a teacher's network for a batch of images."""
 
-    vector: Tensor  # [B D]
-    map: Tensor | None = None  # [B C H W], of its last block or stage; None unless asked for and there
+    vector: Float[Tensor, "B D"]
+    feature_map: Float[Tensor, "B C H W"] | None = None  # of its last block or stage; None unless requested and there
 
 
-class Sight(NamedTuple):
-    """How a source says that its network sees: None is what it does not say."""
+class StatedPreprocessing(NamedTuple):
+    """The preprocessing that the source of a network states; None for what it does not state."""
 
     image_size: int | None
     mean: Triple | None
@@ -37,19 +40,19 @@ class Sight(NamedTuple):
     interpolation: Interpolation = "bicubic"
 
 
-class Found(NamedTuple):
-    """A network as its source gives it."""
+class TeacherSource(NamedTuple):
+    """A network as its source provides it."""
 
-    network: nn.Module  # images [B 3 S S], whether maps are wanted -> Answer
-    sight: Sight
-    license: str  # "" where the source says nothing
-    about: Mapping[str, Any]  # JSON values: what else but weights tells networks apart
-    patch: int | None = None  # pixels, where the size must be a multiple of them
+    network: nn.Module  # (images [B 3 S S], whether a feature map is wanted) -> TeacherFeatures
+    stated: StatedPreprocessing
+    license: str  # "" if the source states none
+    identity: Mapping[str, Any]  # JSON values that distinguish networks, besides their weights
+    patch: int | None = None  # pixels, if the image size must be a multiple of them
     convolutional: bool = False
 
 
 def triple(values: Any) -> Triple | None:
-    """Three numbers, as a configuration holds them; None for anything else."""
+    """Return three numbers from a configuration as a tuple; None for anything else."""
     if not isinstance(values, list | tuple) or len(values) != 3:
         return None
     first, second, third = map(float, values)
@@ -57,21 +60,16 @@ def triple(values: Any) -> Triple | None:
 
 
 class TeacherNetwork(nn.Module):
-    """A network in eval mode without gradients, and it stays so: `train` does nothing.
+    """A network that stays in evaluation mode and without gradients: `train` has no effect.
 
-    Called with normalised images [B 3 S S], it computes in inference mode and in its own precision, whatever surrounds
-    it, and answers in ordinary float32 tensors, which a student's backward pass may keep. With `batch_statistics` its
-    BatchNorms normalise the batches of training steps by themselves, and running statistics are neither read nor
-    written then. Convolutional networks run in channels-last memory format.
+    The forward pass runs in inference mode and in the teacher's own precision, also inside an autocast of the student;
+    the features are ordinary float32 tensors, which a student's backward pass may save. With `batch_statistics`, its
+    BatchNorms normalize with the statistics of the batch in training steps, and running statistics are neither used nor
+    updated then. Convolutional networks run in channels-last memory format.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        *,
-        precision: Literal["auto", "bf16", "fp32"],
-        batch_statistics: bool,
-        convolutional: bool,
+        self, network: nn.Module, *, precision: Precision, batch_statistics: bool, convolutional: bool
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -79,23 +77,25 @@ class TeacherNetwork(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "TeacherNetwork":
-        """Eval mode, whatever `mode` is."""
+        """Set evaluation mode, whatever `mode` is."""
         return super().train(False)
 
-    def forward(self, images: Tensor, maps: bool = False, step: bool = False) -> TeacherFeatures:
-        """Normalised images [B 3 S S] -> vectors [B D] and, if asked for, maps [B C H W]; `step`: of training."""
+    def forward(
+        self, images: Float[Tensor, "B 3 S S"], feature_map: bool = False, training_step: bool = False
+    ) -> TeacherFeatures:
+        """Map normalized images to vectors [B D] and, if requested, feature maps [B C H W]."""
         device = images.device
         bf16 = resolve_bf16(self.precision, device)
-        by_batch = self._by_batch() if step and self.batch_statistics else nullcontext()
+        by_batch = self._batch_statistics() if training_step and self.batch_statistics else nullcontext()
         with by_batch, torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             if self.convolutional:  # EfficientNet-Lite0 at 144 pixels on one CPU core: 13.8 ms instead of 21.2
                 images = images.contiguous(memory_format=torch.channels_last)
-            vector, found = self.network(images, maps)
-        return TeacherFeatures(_ordinary(vector), None if found is None else _ordinary(found))
+            vector, found_map = self.network(images, feature_map)
+        return TeacherFeatures(_ordinary(vector), None if found_map is None else _ordinary(found_map))
 
     @contextmanager
-    def _by_batch(self) -> Iterator[None]:
-        """BatchNorms read the batch and write nothing."""
+    def _batch_statistics(self) -> Iterator[None]:
+        """Let BatchNorms use the statistics of the batch without updating the running ones."""
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
         tracked = [norm.track_running_stats for norm in norms]
         for norm in norms:
@@ -103,34 +103,43 @@ class TeacherNetwork(nn.Module):
         try:
             yield
         finally:
-            for norm, was in zip(norms, tracked, strict=True):
-                norm.training, norm.track_running_stats = False, was
+            for norm, was_tracked in zip(norms, tracked, strict=True):
+                norm.training, norm.track_running_stats = False, was_tracked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedTeacher:
-    """A teacher: its network, and how it sees."""
+    """A teacher: its network and its preprocessing."""
 
+    cfg: TeacherConfig  # as the user gave it
     network: TeacherNetwork
     dim: int  # width of its vectors
-    map_dim: int  # channels of its maps; 0 where it has none
-    size: int  # pixels
+    map_dim: int  # channels of its feature maps; 0 if it has none
+    image_size: int  # pixels
     mean: Triple  # of the channels, for pixels in [0, 1]
     std: Triple
     interpolation: Interpolation
-    digest: str  # of the weights, the architecture, the depth, the size, and whether batch statistics are used
-    source: str  # as the user named it
-    license: str  # "" where nothing is known
+    digest: str  # of weights, architecture, depth, image size and the use of batch statistics
+    license: str  # "" if unknown
 
     @property
-    def parameters(self) -> int:
-        """How many there are."""
+    def source(self) -> str:
+        """Where the network comes from, for messages."""
+        return self.cfg.name if self.cfg.weights is None else f"{self.cfg.name} with {self.cfg.weights}"
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of its parameters."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
+    def images(self, store: Store, device: torch.device) -> ImageFn:
+        """Return the central views of a store's images in the teacher's preprocessing, on `device`."""
+        return eval_images(store, self.image_size, self.mean, self.std, device, self.interpolation)
 
-def digest(network: nn.Module, about: Mapping[str, Any]) -> str:
-    """sha256 over names, shapes, dtypes and bytes of the state dict, sorted by name, and the JSON values `about`."""
-    found = sha256(json.dumps(about, sort_keys=True).encode())
+
+def digest(network: nn.Module, identity: Mapping[str, Any]) -> str:
+    """Return the sha256 of names, shapes, dtypes and bytes of the state dict, by name, and of `identity` as JSON."""
+    found = sha256(json.dumps(identity, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -138,27 +147,31 @@ def digest(network: nn.Module, about: Mapping[str, Any]) -> str:
 
 
 def teacher_features(
-    frozen: LoadedTeacher,
+    teacher: LoadedTeacher,
     store: Store,
-    rows: np.ndarray,
+    indices: NDArray[np.int64],
     *,
     device: torch.device,
     batch_size: int = 256,
-    show: str = "",
-) -> Tensor:
-    """Vectors, float32 [n D], of the plain central views of `rows` [n] of `store`, as the teacher sees them.
+    description: str = "",
+) -> Float[Tensor, "N D"]:
+    """Return the vectors, float32, of the central views of the rows `indices` [N] of `store`.
 
-    The network is moved to `device`; where the result lies, and `show`, are as in `extract.extract_matrix`.
+    The network is moved to `device`; for `description` and the place of the result see `extract.extract_matrix`.
     """
-    network = frozen.network.to(device)
-    look = eval_images(store, frozen.size, frozen.mean, frozen.std, device, frozen.interpolation)
-    dims = {0: frozen.dim}
+    network = teacher.network.to(device)
     bank = extract_matrix(
-        lambda images: {0: network(images).vector}, look, rows, dims, device=device, batch_size=batch_size, show=show
+        lambda images: {0: network(images).vector},
+        teacher.images(store, device),
+        indices,
+        {0: teacher.dim},
+        device=device,
+        batch_size=batch_size,
+        show=description,
     )
     return bank[0]
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
-    """A float32 copy made outside of inference mode."""
+    """Return a float32 copy made outside of inference mode."""
     return tensor.to(torch.float32, copy=True)

@@ -51,5 +51,5 @@ def _resolved(folder: Path) -> dict[str, Any]:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
     except Exception as error:  # transformers validates a thousand configurations in as many ways
         raise UserError(
-            f"transformers cannot read the model in '{folder}': {one_line(error)}", code="not-a-teacher"
+            f"transformers cannot read the model in '{folder}': {one_line(error)}", code="weights-unreadable"
         ) from error

@@ -1,4 +1,4 @@
-"""From a name, a folder or a module to a frozen teacher that is known to answer."""
+"""Load a teacher from a name, a folder or a module, and try it on one image."""
 
 from pathlib import Path
 from typing import Any
@@ -12,73 +12,92 @@ from limbeck.core.run_folder import ENCODER
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_huggingface import from_huggingface
 from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
-from limbeck.teachers.frozen import Found, LoadedTeacher, Sight, TeacherFeatures, TeacherNetwork, Triple, digest
+from limbeck.teachers.frozen import (
+    LoadedTeacher,
+    StatedPreprocessing,
+    TeacherFeatures,
+    TeacherNetwork,
+    TeacherSource,
+    Triple,
+    digest,
+)
 
 
 class ModuleTeacher(nn.Module):
-    """A module of the user's, whose answer is a tensor [B D], a map [B C H W], or the pair of them."""
+    """A module of the user's that returns vectors [B D], a feature map [B C H W], or the pair of them."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, images: Tensor, maps: bool) -> TeacherFeatures:
-        """A map alone is pooled by its mean."""
-        said = self.module(images)
-        vector, found = said if isinstance(said, tuple) else (said, None)
+    def forward(self, images: Tensor, feature_map: bool) -> TeacherFeatures:
+        """Map [B 3 S S] to [B D]; a feature map without a vector is pooled by its mean."""
+        output = self.module(images)
+        vector, found_map = output if isinstance(output, tuple) else (output, None)
         if vector.ndim == 4:
-            vector, found = vector.mean(dim=(2, 3)), vector
-        return TeacherFeatures(vector, found if maps else None)
+            vector, found_map = vector.mean(dim=(2, 3)), vector
+        return TeacherFeatures(vector, found_map if feature_map else None)
 
 
 def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None) -> LoadedTeacher:
-    """The teacher that `cfg` names, frozen, on the CPU, tried on one image of its size.
+    """Return the teacher that `cfg` names, frozen, on the CPU and tried on one image of its size.
 
-    A `teacher_module` of your own (see `ModuleTeacher` for what it may answer) needs size, mean and std in `cfg`, whose name is
-    then only a label; it is frozen itself, not a copy of it.
+    With a `teacher_module` of your own (`ModuleTeacher` lists what it may return), `cfg` must have image size, mean and
+    std, and its name is only a label; the module itself is frozen, not a copy of it.
 
     Raises:
-        UserError: nothing of that name, weights that are missing or of another network, an unknown normalisation, a
-            size that it cannot serve, another digest than `cfg` has.
+        UserError: nothing has that name, weights are missing or belong to another network, the normalization is
+            unknown, the image size does not fit, or the digest is another one than in `cfg`.
     """
-    if cfg.weights is not None and (teacher_module is not None or _is_elsewhere(cfg.name)):
-        raise UserError(f"teacher.weights are for a timm model by name: '{cfg.name}' brings its own")
-    with torch.random.fork_rng(devices=[]):  # random starts are overwritten and must not move the run's generator
-        found = _find(cfg) if teacher_module is None else _from_module(cfg, teacher_module)
-    size, mean, std = _preprocessing(cfg, found.sight)
-    _check_patches(cfg, size, found.patch)
-    frozen = TeacherNetwork(
-        found.network,
+    if cfg.weights is not None and (teacher_module is not None or _has_weights(cfg.name)):
+        raise UserError(
+            f"teacher.weights ({cfg.weights}) are for a timm model by name, and '{cfg.name}' has weights of its own: "
+            "leave --teacher.weights out",
+            code="teacher-weights-twice",
+        )
+    with torch.random.fork_rng(devices=[]):  # initial weights are overwritten and must not advance the run's generator
+        source = _find(cfg) if teacher_module is None else _from_module(cfg, teacher_module)
+    image_size, mean, std = _preprocessing(cfg, source.stated)
+    _check_patches(cfg, image_size, source.patch)
+    network = TeacherNetwork(
+        source.network,
         precision=cfg.precision,
         batch_statistics=cfg.batch_statistics,
-        convolutional=found.convolutional,
+        convolutional=source.convolutional,
     ).cpu()
-    dim, map_dim = _widths(cfg, frozen, size, found.sight.image_size)
-    mark = digest(found.network, {**found.about, "size": size, "batch_statistics": cfg.batch_statistics})
-    if cfg.digest not in ("", mark):
-        raise UserError(
-            f"teacher '{cfg.name}' is not the network that it was (digest {mark[:12]} instead of {cfg.digest[:12]}): "
-            "put that one back, or start anew with this one"
-        )
+    dim, map_dim = _widths(cfg, network, image_size, source.stated.image_size)
     return LoadedTeacher(
-        network=frozen,
+        cfg=cfg,
+        network=network,
         dim=dim,
         map_dim=map_dim,
-        size=size,
+        image_size=image_size,
         mean=mean,
         std=std,
-        interpolation=found.sight.interpolation,
-        digest=mark,
-        source=cfg.name if cfg.weights is None else f"{cfg.name} with {cfg.weights}",
-        license=found.license or cfg.license,
+        interpolation=source.stated.interpolation,
+        digest=_checked_digest(cfg, source, image_size),
+        license=source.license or cfg.license,
     )
 
 
-def _is_elsewhere(name: str) -> bool:
+def _checked_digest(cfg: TeacherConfig, source: TeacherSource, image_size: int) -> str:
+    """Return the digest of the network; raise UserError if the configuration records another one."""
+    identity = {**source.identity, "size": image_size, "batch_statistics": cfg.batch_statistics}
+    found = digest(source.network, identity)
+    if cfg.digest not in ("", found):
+        raise UserError(
+            f"the teacher '{cfg.name}' has changed (digest {found[:12]} instead of {cfg.digest[:12]}): "
+            "restore the former one, or start a new run with this one",
+            code="teacher-changed",
+        )
+    return found
+
+
+def _has_weights(name: str) -> bool:
     return name.startswith(HUB) or Path(name).is_dir()
 
 
-def _find(cfg: TeacherConfig) -> Found:
+def _find(cfg: TeacherConfig) -> TeacherSource:
     if cfg.name.startswith(HUB):
         return from_hub(cfg)
     folder = Path(cfg.name)
@@ -92,35 +111,52 @@ def _find(cfg: TeacherConfig) -> Found:
     if "architecture" in config:
         return from_timm_folder(cfg, config)
     if "model_type" not in config:
-        raise UserError(f"'{folder}' is no teacher: its config.json is neither Limbeck's, timm's nor Hugging Face's")
+        raise UserError(
+            f"'{folder}' is not a teacher: its config.json is not that of Limbeck, timm or Hugging Face",
+            code="not-a-teacher",
+        )
     if cfg.depth is not None:
-        raise UserError(f"teacher.depth cuts networks of Limbeck and timm: '{folder}' is a Hugging Face model")
+        raise UserError(
+            f"teacher.depth ({cfg.depth}) is for networks of Limbeck and timm, and '{folder}' is a Hugging Face model: "
+            "leave --teacher.depth out",
+            code="teacher-depth",
+        )
     return from_huggingface(cfg, config)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
-        raise UserError(f"'{folder}' is no teacher: it has no config.json (and no encoder/, as a run has)")
+        raise UserError(
+            f"'{folder}' is not a teacher: it has no config.json (and no folder encoder/, as a run has)",
+            code="not-a-teacher",
+        )
     config = read_json(file)
     if not isinstance(config, dict):
-        raise UserError(f"{file} is no configuration: it holds no object with keys")
+        raise UserError(f"'{file}' is not a configuration: it is not an object with keys", code="not-a-teacher")
     return config
 
 
-def _from_module(cfg: TeacherConfig, network: nn.Module) -> Found:
+def _from_module(cfg: TeacherConfig, network: nn.Module) -> TeacherSource:
     if cfg.depth is not None:
-        raise UserError("teacher.depth cuts networks of Limbeck and timm: cut a module of your own yourself")
-    return Found(ModuleTeacher(network), Sight(None, None, None), "", {"module": type(network).__qualname__})
+        raise UserError(
+            f"teacher.depth ({cfg.depth}) is for networks of Limbeck and timm: cut your own module yourself",
+            code="teacher-depth",
+        )
+    unstated = StatedPreprocessing(None, None, None)
+    return TeacherSource(ModuleTeacher(network), unstated, "", {"module": type(network).__qualname__})
 
 
-def _preprocessing(cfg: TeacherConfig, sight: Sight) -> tuple[int, Triple, Triple]:
-    """What the user says, or else what the source does; never a guess."""
-    found: dict[str, Any] = {name: getattr(cfg, name) or getattr(sight, name) for name in ("image_size", "mean", "std")}
+def _preprocessing(cfg: TeacherConfig, stated: StatedPreprocessing) -> tuple[int, Triple, Triple]:
+    """Return what the user gives, or else what the source states; never a guess."""
+    found: dict[str, Any] = {
+        name: getattr(cfg, name) or getattr(stated, name) for name in ("image_size", "mean", "std")
+    }
     if unknown := [name for name, value in found.items() if value is None]:
         flags = " and ".join(f"--teacher.{name.replace('_', '-')}" for name in unknown)
         raise UserError(
-            f"nothing says with which {' and '.join(unknown)} the teacher '{cfg.name}' was trained: give {flags}"
+            f"the source of the teacher '{cfg.name}' does not state its {' and '.join(unknown)}: give {flags}",
+            code="unknown-preprocessing",
         )
     return found["image_size"], found["mean"], found["std"]
 
@@ -131,19 +167,27 @@ def _check_patches(cfg: TeacherConfig, size: int, patch: int | None) -> None:
     below = size // patch * patch
     sizes = f"{below} or {below + patch}" if below else str(patch)
     raise UserError(
-        f"teacher '{cfg.name}' sees patches of {patch} pixels: give --teacher.image-size {sizes}, not {size}"
+        f"the teacher '{cfg.name}' has patches of {patch} pixels, and {size} is not a multiple of that: "
+        f"set --teacher.image-size to {sizes}",
+        code="teacher-image-size",
     )
 
 
-def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own: int | None) -> tuple[int, int]:
-    """(D, C) of what the network says of an image of `size` pixels; UserError if it says nothing of use."""
+def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own_size: int | None) -> tuple[int, int]:
+    """Return (D, C) of the features of an image of `size` pixels; raise UserError if the network has none for it."""
     images = torch.zeros(1 + cfg.batch_statistics, 3, size, size)  # BatchNorm may refuse one value per channel
     try:
-        vector, found = network(images, maps=True)
+        vector, found_map = network(images, feature_map=True)
     except Exception as error:  # a network may raise anything
-        other = f"; its own size is {own}" if own not in (None, size) else ""
-        raise UserError(f"teacher '{cfg.name}' cannot see images of {size} pixels: {one_line(error)}{other}") from error
-    if vector.ndim != 2 or (found is not None and found.ndim != 4):
-        shapes = [tuple(tensor.shape) for tensor in (vector, found) if tensor is not None]
-        raise UserError(f"teacher '{cfg.name}' answers in shapes {shapes}: vectors [B D] and maps [B C H W] are needed")
-    return vector.shape[1], 0 if found is None else found.shape[1]
+        other = f"; its own size is {own_size}" if own_size not in (None, size) else ""
+        raise UserError(
+            f"the teacher '{cfg.name}' fails on images of {size} pixels: {one_line(error)}{other}",
+            code="teacher-image-size",
+        ) from error
+    if vector.ndim != 2 or (found_map is not None and found_map.ndim != 4):
+        shapes = [tuple(tensor.shape) for tensor in (vector, found_map) if tensor is not None]
+        raise UserError(
+            f"the teacher '{cfg.name}' returns shapes {shapes}: it must return vectors [B D] or feature maps [B C H W]",
+            code="teacher-output",
+        )
+    return vector.shape[1], 0 if found_map is None else found_map.shape[1]

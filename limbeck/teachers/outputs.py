@@ -1,131 +1,155 @@
-"""A teacher as methods meet it: asked live, or its answers read from a cache."""
+"""The output of a teacher for a batch, as methods receive it: from a forward pass, or from the cache."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.core.text import format_bytes
+from limbeck.core.text import format_bytes, plural
 from limbeck.core.types import Batch, TeacherOutput
 from limbeck.data.loader import RESIDENT_SHARE
 from limbeck.data.sampling import DrawSchedule, ViewSpec
 from limbeck.methods.base import Teacher
-from limbeck.teachers.cache import Cache, Vectors
+from limbeck.teachers.cache import FeatureCache, Vectors
 from limbeck.teachers.frozen import LoadedTeacher
 
-ALIKE = 0.999  # least cosine of a live answer and a kept one; float16 costs 1e-7 of it and bf16 networks 1e-4
+logger = logging.getLogger(__name__)
+
+MIN_COSINE = 0.999  # of a cached and a live vector; float16 costs 1e-7 of it and bf16 networks 1e-4
 
 
 class TeacherOutputs(Teacher):
-    """Unit vectors, less their centre if there is one.
+    """Unit vectors, minus their center if the teacher is centered.
 
     Args:
-        frozen: the network.
-        views: of a batch; the teacher sees those that are marked as its own.
-        sample: unit vectors of some images of the store, [M D].
-        centre: subtract the mean of the sample from every unit vector.
+        teacher: the network and its preprocessing.
+        views: the views of a batch; the teacher gets those that are marked as its own.
+        features: unit vectors of some images of the store, [M D].
+        center: subtract the mean of `features` from every unit vector.
     """
 
-    def __init__(self, frozen: LoadedTeacher, views: Sequence[ViewSpec], sample: Tensor, *, center: bool) -> None:
-        self.frozen, self.seen = frozen, [view for view in views if view.network == "teacher"]
-        self.dim, self.map_dim = frozen.dim, frozen.map_dim
-        self._centre = sample.mean(0) if center else None
-        self.sample = self._centred(sample)
+    def __init__(
+        self, teacher: LoadedTeacher, views: Sequence[ViewSpec], features: Float[Tensor, "M D"], *, center: bool
+    ) -> None:
+        self.loaded, self.views = teacher, [view for view in views if view.network == "teacher"]
+        self.dim, self.map_dim = teacher.dim, teacher.map_dim
+        self._center = features.mean(0) if center else None
+        self.sample = self._centered(features)
 
-    def _centred(self, unit: Tensor) -> Tensor:
-        if self._centre is None:
+    def _centered(self, unit: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        if self._center is None:
             return unit
-        self._centre = self._centre.to(unit.device)
-        return unit - self._centre
+        self._center = self._center.to(unit.device)
+        return unit - self._center
 
 
 class LiveTeacher(TeacherOutputs):
-    """Asks the network about the last views of a batch; with `maps` also for a map of what the student sees first."""
+    """Runs the network on the teacher's views of a batch, which come last.
 
-    def __init__(
-        self, frozen: LoadedTeacher, views: Sequence[ViewSpec], sample: Tensor, *, center: bool, maps: bool = False
-    ) -> None:
-        super().__init__(frozen, views, sample, center=center)
-        first = [maps and view.crop_of == 0 and view.image == "own" for view in self.seen]
-        self._mapped = first.index(True) if any(first) else None
-        self._device: torch.device | None = None
-
-    def __call__(self, batch: Batch) -> TeacherOutput:
-        """A forward pass for every view."""
-        if self._device != batch.indices.device:
-            self._device = batch.indices.device
-            self.frozen.network.to(self._device)
-        views = batch.views[-len(self.seen) :]
-        answers = [self.frozen.network(view, index == self._mapped, step=True) for index, view in enumerate(views)]
-        vectors = tuple(self._centred(F.normalize(answer.vector, dim=1)) for answer in answers)
-        return TeacherOutput(vectors, None if self._mapped is None else answers[self._mapped].map)
-
-
-class Kept(TeacherOutputs):
-    """Reads what a cache keeps of every row; a mate's answer is that of the row that it is.
-
-    On CUDA the kept vectors move to the device, where they take less than a quarter of its memory.
-
-    Args:
-        passes: of every draw that is repeated, by the number of the view, float16 [N D].
+    With `feature_map`, the output has the feature map of the student's first view, too.
     """
 
     def __init__(
         self,
-        frozen: LoadedTeacher,
+        teacher: LoadedTeacher,
         views: Sequence[ViewSpec],
-        sample: Tensor,
+        features: Float[Tensor, "M D"],
+        *,
+        center: bool,
+        feature_map: bool = False,
+    ) -> None:
+        super().__init__(teacher, views, features, center=center)
+        first = [feature_map and view.crop_of == 0 and view.image == "own" for view in self.views]
+        self._mapped = first.index(True) if any(first) else None
+        self._device: torch.device | None = None
+
+    def __call__(self, batch: Batch) -> TeacherOutput:
+        """Run one forward pass for every view of the teacher."""
+        network = self.loaded.network
+        if self._device != batch.indices.device:
+            self._device = batch.indices.device
+            network.to(self._device)
+        views = batch.views[-len(self.views) :]
+        outputs = [network(view, index == self._mapped, training_step=True) for index, view in enumerate(views)]
+        vectors = tuple(self._centered(F.normalize(output.vector, dim=1)) for output in outputs)
+        return TeacherOutput(vectors, None if self._mapped is None else outputs[self._mapped].feature_map)
+
+
+class CachedTeacher(TeacherOutputs):
+    """Reads the features of the images, and of their partners, from a cache.
+
+    On CUDA, cached features that take less than a quarter of the free memory are moved to the device.
+
+    Args:
+        passes: for every epoch of the period of the views, the cached features by index of the draw.
+    """
+
+    def __init__(
+        self,
+        teacher: LoadedTeacher,
+        views: Sequence[ViewSpec],
+        features: Float[Tensor, "M D"],
         passes: Sequence[dict[int, Vectors]],
         *,
         center: bool,
     ) -> None:
-        super().__init__(frozen, views, sample, center=center)
+        super().__init__(teacher, views, features, center=center)
         self._passes = passes
+        self._device: torch.device | None = None
         self._resident: list[dict[int, Tensor]] | None = None
-        self._settled = False
 
     def __call__(self, batch: Batch) -> TeacherOutput:
-        """Rows of the passes of this draw."""
-        return TeacherOutput(tuple(self._centred(self._read(batch, view)) for view in self.seen))
+        """Read the rows of the batch from the passes of its epoch."""
+        if self._device != batch.indices.device:
+            self._device, self._resident = batch.indices.device, self._on_device(batch.indices.device)
+        return TeacherOutput(tuple(self._centered(self._read(batch, view)) for view in self.views))
 
-    def _read(self, batch: Batch, view: ViewSpec) -> Tensor:
+    def _read(self, batch: Batch, view: ViewSpec) -> Float[Tensor, "B D"]:
         rows = batch.indices if view.image == "own" else batch.partner_indices
-        assert rows is not None
-        assert view.crop_of is not None
-        if not self._settled:
-            self._resident, self._settled = self._on_device(rows.device), True
+        assert rows is not None, "a view of the partner needs bags"
+        assert view.crop_of is not None, "the views of a teacher are crops of the student's"
         if self._resident is not None:
             return F.normalize(self._resident[batch.view_epoch][view.crop_of][rows].float(), dim=1)
-        kept = torch.from_numpy(self._passes[batch.view_epoch][view.crop_of][rows.cpu().numpy()])
-        return F.normalize(kept.to(rows.device).float(), dim=1)
+        vectors = torch.from_numpy(self._passes[batch.view_epoch][view.crop_of][rows.cpu().numpy()])
+        return F.normalize(vectors.to(rows.device).float(), dim=1)
 
     def _on_device(self, device: torch.device) -> list[dict[int, Tensor]] | None:
-        total = sum(vectors.nbytes for kept in self._passes for vectors in kept.values())
+        total = sum(vectors.nbytes for passes in self._passes for vectors in passes.values())
         if device.type != "cuda" or total > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             return None
-        return [{n: torch.from_numpy(np.array(v)).to(device) for n, v in kept.items()} for kept in self._passes]
+        return [{i: torch.from_numpy(np.array(v)).to(device) for i, v in passes.items()} for passes in self._passes]
 
 
-def keep(cache: Cache, schedule: DrawSchedule) -> list[dict[int, Vectors]]:
-    """The passes over the store that `Kept` reads: every view that the teacher sees, in every epoch of its period."""
-    draws = schedule.teacher_views()
-    size = format_bytes(cache.bytes(schedule.view_period * len(draws)))
-    cache.say(f"the answers to {schedule.view_period} draw(s) of {len(draws)} view(s) of every image take {size}")
+def cache_views(cache: FeatureCache, schedule: DrawSchedule) -> list[dict[int, Vectors]]:
+    """Return the passes that `CachedTeacher` reads: every view of the teacher, in every epoch of their period."""
+    views = schedule.teacher_views()
+    logger.info(
+        "cached teacher features of %s x %s per image take %s",
+        plural(schedule.view_period, "draw"),
+        plural(len(views), "view"),
+        format_bytes(cache.bytes(schedule.view_period * len(views))),
+    )
     return [
-        {index: cache.drawn(view, index, *schedule.seed_and_epoch(index, epoch)) for index, view in draws.items()}
+        {
+            index: cache.view_features(view, index, *schedule.seed_and_epoch(index, epoch))
+            for index, view in views.items()
+        }
         for epoch in range(schedule.view_period)
     ]
 
 
-def check_alike(live: LiveTeacher, kept: Kept, batch: Batch) -> None:
-    """UserError unless what is kept of the images of a batch is what the teacher says of them now."""
-    for now, then in zip(live(batch).vectors, kept(batch).vectors, strict=True):
-        alike = float(F.cosine_similarity(now, then, dim=1).min())
-        if not alike >= ALIKE:
+def check_cache(live: LiveTeacher, cached: CachedTeacher, batch: Batch) -> None:
+    """Raise UserError unless the cached features of a batch are those that the teacher computes now."""
+    for now, then in zip(live(batch).vectors, cached(batch).vectors, strict=True):
+        cosine = float(F.cosine_similarity(now, then, dim=1).min())
+        if not cosine >= MIN_COSINE:
             raise UserError(
-                f"a kept answer of the teacher has a cosine of {alike:.4f} with what it says now, below {ALIKE}: "
-                "remove the cache, or take --teacher.cached-views 0 to ask it live"
+                f"a cached feature vector of the teacher has a cosine of {cosine:.4f} with the one computed now, below "
+                f"{MIN_COSINE}: delete the cache, or run the teacher in every step (--teacher.cached-views 0)",
+                code="stale-cache",
             )

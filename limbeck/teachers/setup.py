@@ -1,134 +1,152 @@
-"""What stands between a distillation and its teacher: which images, what it says of them, and which come together."""
+"""Prepare a distillation run: hold out images, compute teacher features (live or cached), build the bags."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.devices import local_device
 from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
 from limbeck.core.run_folder import TEACHER
 from limbeck.core.types import BagSpec
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig
-from limbeck.methods.base import Teacher
+from limbeck.methods.base import DistillationInputs, Teacher
 from limbeck.methods.base.temperature import MAX_RESULTANT_LENGTH, mean_resultant_length
 from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
-from limbeck.teachers.cache import Cache
+from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
-from limbeck.teachers.license import warning
-from limbeck.teachers.outputs import Kept, LiveTeacher, check_alike, keep
+from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views, check_cache
 from limbeck.train.config import TrainConfig
 
-SAMPLE = 1024  # images that a teacher's vectors are judged by
-HELD_OUT = 1000  # images, or a tenth of a store of fewer than ten times as many
-COMPARED = 16  # images whose kept answers are compared with live ones
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
+SAMPLE_IMAGES = 1024  # training images; the defaults are chosen from their teacher features
+VAL_IMAGES = 1000  # images, or a tenth of a store of fewer than ten times as many
+COMPARED_IMAGES = 16  # images; their cached features are compared with live ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherContext:
-    """What is known of a teacher before the student is built."""
+    """A teacher, and what is known about it for one store before the student is built."""
 
     cfg: TeacherConfig
-    """Of the teacher, with what it says of itself and what was chosen filled in."""
-    frozen: LoadedTeacher
-    kept: NDArray[np.int64]
-    """Rows of the store to learn from, ascending."""
-    held_out: NDArray[np.int64]
+    """Settings, with what the source states and what was chosen filled in."""
+    teacher: LoadedTeacher
+    store: Store
+    train_indices: NDArray[np.int64]
+    """Rows of the store to train on, ascending."""
+    val_indices: NDArray[np.int64]
     """The other rows, on which student and teacher are compared."""
-    sample: Tensor
-    """Unit vectors of the teacher, of some of the images to learn from, [M D]; centred if the teacher is."""
-    raw: Tensor
-    """The same, not centred."""
+    features: Float[Tensor, "M D"]
+    """Unit feature vectors of some of the training images."""
     device: torch.device
+    seed: int
+
+    @property
+    def center(self) -> bool:
+        """Whether the mean of `features` is subtracted from unit vectors."""
+        return bool(self.cfg.center)
+
+    @property
+    def centered_features(self) -> Float[Tensor, "M D"]:
+        """`features`, minus their mean if the teacher is centered: what the method compares with."""
+        return self.features - self.features.mean(0) if self.center else self.features
 
 
-class DistillationInputs(NamedTuple):
-    """What training needs of a teacher."""
-
-    teacher: Teacher
-    views: tuple[ViewSpec, ...]
-    sampling: SamplingPlan
-
-
-def prepare_teacher(
-    cfg: TeacherConfig, frozen: LoadedTeacher, store: Store, train: TrainConfig, say: Say = lambda sentence: None
-) -> TeacherContext:
-    """Holds images out, asks the teacher about some of the others, and chooses what its vectors decide.
+def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig) -> Resolved[TeacherContext]:
+    """Hold out images, compute features of some of the others, and choose what depends on them.
 
     Raises:
-        UserError: more images to be held out than there are.
+        UserError: more images are to be held out than there are.
     """
-    if cautioned := warning(frozen):
-        say(cautioned)
-    held_out, kept = _split(len(store), cfg.val_images, train.seed)
-    device = local_device(train.accelerator)
-    rows = np.sort(np.random.default_rng(train.seed).permutation(kept)[:SAMPLE])
-    raw = F.normalize(teacher_features(frozen, store, rows, device=device, show="the teacher's sample"), dim=1).cpu()
-    long = mean_resultant_length(raw)
-    center = long > MAX_RESULTANT_LENGTH if cfg.center is None else cfg.center
-    if cfg.center is None:
-        verdict = (
-            f"above {MAX_RESULTANT_LENGTH}: it is subtracted"
-            if center
-            else f"at most {MAX_RESULTANT_LENGTH}: it is left as it is"
-        )
-        say(f"the mean of the teacher's unit vectors is {long:.2f} long, {verdict}")
-    filled = replace(
-        _anywhere(cfg), digest=frozen.digest, license=frozen.license, val_images=len(held_out), center=center
+    val_indices, train_indices = _split(len(store), teacher.cfg.val_images, training.seed)
+    device = local_device(training.accelerator)
+    sampled = np.sort(np.random.default_rng(training.seed).permutation(train_indices)[:SAMPLE_IMAGES])
+    found = teacher_features(teacher, store, sampled, device=device, description="teacher features of a sample")
+    features = F.normalize(found, dim=1).cpu()
+    center, reasons = _resolve_center(teacher.cfg.center, features)
+    cfg = replace(_resolve_paths(teacher.cfg), val_images=len(val_indices), center=center)
+    context = TeacherContext(
+        cfg=replace(cfg, digest=teacher.digest, license=teacher.license),
+        teacher=teacher,
+        store=store,
+        train_indices=train_indices,
+        val_indices=val_indices,
+        features=features,
+        device=device,
+        seed=training.seed,
     )
-    sample = raw - raw.mean(0) if center else raw
-    return TeacherContext(
-        cfg=filled, frozen=frozen, kept=kept, held_out=held_out, sample=sample, raw=raw, device=device
-    )
+    return Resolved(context, reasons)
 
 
 def build_distillation_inputs(
-    teacher_context: TeacherContext, method: DistillConfig, store: Store, size: int, seed: int, run: Path, say: Say
+    context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...], run: Path
 ) -> DistillationInputs:
-    """The teacher as the method meets it, and the views and company of the images; passes over the store are made here.
+    """Return the teacher's output, the views and the sampling plan for a method; computes what has to be cached.
 
     Raises:
-        UserError: a cache of another teacher or store, or a dense term with kept answers, which have no maps.
+        UserError: the cache is that of another teacher or store, or a dense term has no feature maps to compare.
     """
-    cfg, frozen = teacher_context.cfg, teacher_context.frozen
-    _check_maps(teacher_context, method)
-    views = tuple(_seen_by(frozen, view) for view in method.make_views(size))
-    folder, bags = _folder(teacher_context, store, run), method.bags()
-    if not (bags or cfg.cached_views):
-        return DistillationInputs(
-            _live(teacher_context, method, views), views, SamplingPlan(indices=teacher_context.kept)
-        )
-    cache = Cache(folder, frozen, store, teacher_context.device, say)
-    sampling = SamplingPlan(
-        indices=teacher_context.kept,
-        bags=None if bags is None else _bags(cache, teacher_context, store, bags, seed, say),
-    )
-    live = _live(teacher_context, method, views)
-    if not cfg.cached_views:
+    _check_feature_maps(context, method)
+    views = tuple(_at_teacher_resolution(context.teacher, view) for view in views)
+    center, spec = context.center, method.bags()
+    live = LiveTeacher(context.teacher, views, context.features, center=center, feature_map=method.dense > 0)
+    sampling = SamplingPlan(indices=context.train_indices)
+    if not (spec or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
-    sampling = sampling._replace(view_period=cfg.cached_views)
-    rows = teacher_context.kept[:: -(-len(teacher_context.kept) // COMPARED)]
-    loader = Loader(store, views, len(rows), seed=seed, device=teacher_context.device, sampling=sampling)
-    kept = Kept(frozen, views, teacher_context.raw, keep(cache, loader.schedule), center=bool(cfg.center))
-    check_alike(live, kept, loader.fixed_batch(rows, teacher_views=True))
-    return DistillationInputs(kept, views, sampling)
+    cache = FeatureCache(_cache_folder(context, run), context.teacher, context.store, context.device)
+    if spec:
+        sampling = sampling._replace(bags=_build_bags(context, cache, spec))
+    if not context.cfg.cached_views:
+        return DistillationInputs(live, views, sampling)
+    sampling = sampling._replace(view_period=context.cfg.cached_views)
+    return DistillationInputs(_cached_teacher(context, cache, live, views, sampling), views, sampling)
 
 
-def _anywhere(cfg: TeacherConfig) -> TeacherConfig:
-    """With absolute paths, as a run has that of its store: it may be resumed from another folder."""
+def _cached_teacher(
+    context: TeacherContext,
+    cache: FeatureCache,
+    live: LiveTeacher,
+    views: tuple[ViewSpec, ...],
+    sampling: SamplingPlan,
+) -> Teacher:
+    """Compute the cached features, and compare some of them with live ones."""
+    some = context.train_indices[:: -(-len(context.train_indices) // COMPARED_IMAGES)]
+    loader = Loader(context.store, views, len(some), seed=context.seed, device=context.device, sampling=sampling)
+    passes = cache_views(cache, loader.schedule)
+    cached = CachedTeacher(context.teacher, views, context.features, passes, center=context.center)
+    check_cache(live, cached, loader.fixed_batch(some, teacher_views=True))
+    return cached
+
+
+def _resolve_center(requested: bool | None, features: Float[Tensor, "M D"]) -> tuple[bool, list[str]]:
+    if requested is not None:
+        return requested, []
+    length = mean_resultant_length(features)
+    if length <= MAX_RESULTANT_LENGTH:
+        reason = f"teacher features are spread (norm of the mean unit vector {length:.2f}): not centering them"
+        return False, [reason]
+    return True, [
+        f"teacher features are anisotropic (norm of the mean unit vector {length:.2f} > {MAX_RESULTANT_LENGTH}): "
+        "centering them"
+    ]
+
+
+def _resolve_paths(cfg: TeacherConfig) -> TeacherConfig:
+    """Make paths absolute, as that of a run's store is: the run may be resumed from another folder."""
     name = str(Path(cfg.name).absolute()) if Path(cfg.name).is_dir() else cfg.name
     return replace(cfg, name=name, weights=_absolute(cfg.weights), cache=_absolute(cfg.cache))
 
@@ -137,80 +155,74 @@ def _absolute(path: str | None) -> str | None:
     return path if path is None else str(Path(path).absolute())
 
 
-def _check_maps(teacher_context: TeacherContext, method: DistillConfig) -> None:
-    """UserError for a dense term without the maps that it compares."""
-    if method.dense and not teacher_context.frozen.map_dim:
+def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
+    """Raise UserError if a dense term has no feature maps to compare."""
+    if method.dense and not context.teacher.map_dim:
         raise UserError(
-            f"the teacher {teacher_context.frozen.source} has no maps for a dense term: leave --method.dense out"
+            f"the teacher {context.teacher.source} has no feature maps, which --method.dense {method.dense:g} "
+            "compares: leave --method.dense out",
+            code="no-feature-maps",
         )
-    if method.dense and teacher_context.cfg.cached_views:
-        raise UserError("kept answers have no maps, which the dense term compares: take --teacher.cached-views 0")
+    if method.dense and context.cfg.cached_views:
+        raise UserError(
+            f"the cache holds no feature maps, which --method.dense {method.dense:g} compares: "
+            "set --teacher.cached-views to 0",
+            code="no-feature-maps",
+        )
 
 
-def _live(teacher_context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...]) -> LiveTeacher:
-    return LiveTeacher(
-        teacher_context.frozen,
-        views,
-        teacher_context.raw,
-        center=bool(teacher_context.cfg.center),
-        maps=method.dense > 0,
-    )
-
-
-def _seen_by(frozen: LoadedTeacher, view: ViewSpec) -> ViewSpec:
-    """A teacher's view in its own size and normalisation."""
+def _at_teacher_resolution(teacher: LoadedTeacher, view: ViewSpec) -> ViewSpec:
+    """Give a view for the teacher the teacher's image size and normalization."""
     if view.network == "student":
         return view
-    augmentation = replace(
-        view.augmentation, size=frozen.size, mean=frozen.mean, std=frozen.std, interpolation=frozen.interpolation
-    )
-    return replace(view, augmentation=augmentation)
+    resized = replace(view.augmentation, size=teacher.image_size, interpolation=teacher.interpolation)
+    return replace(view, augmentation=replace(resized, mean=teacher.mean, std=teacher.std))
 
 
-def _split(count: int, asked: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows held out, drawn with the seed, and the rest; both ascending."""
-    wanted = min(HELD_OUT, count // 10) if asked is None else asked
-    if wanted >= count:
-        raise UserError(f"teacher.val_images is {wanted} and the store has {count} images: take at most {count // 2}")
+def _split(count: int, requested: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that are held out, drawn with the seed, and the others; both ascending."""
+    held_out = min(VAL_IMAGES, count // 10) if requested is None else requested
+    if held_out >= count:
+        raise UserError(
+            f"teacher.val_images is {held_out} and the store has {count} images: choose at most {count // 2}",
+            code="val-images-too-many",
+        )
     order = np.random.default_rng((seed, 1)).permutation(count)
-    return np.sort(order[:wanted]), np.sort(order[wanted:])
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
 
 
-def _folder(teacher_context: TeacherContext, store: Store, run: Path) -> Path:
-    """Of the cache that was asked for, of one beside the store, or in the run's where images are in memory."""
-    if teacher_context.cfg.cache is not None:
-        return Path(teacher_context.cfg.cache)
-    if store.path is None:
+def _cache_folder(context: TeacherContext, run: Path) -> Path:
+    """Return the folder in the settings, one next to the store, or one in the run if the images are in memory."""
+    if context.cfg.cache is not None:
+        return Path(context.cfg.cache)
+    if context.store.path is None:
         return run / TEACHER
-    return Path(f"{store.path}.teachers") / f"{teacher_context.frozen.digest[:12]}-{store.digest[:12]}"
+    return Path(f"{context.store.path}.teachers") / f"{context.teacher.digest[:12]}-{context.store.digest[:12]}"
 
 
-def _bags(
-    cache: Cache, teacher_context: TeacherContext, store: Store, bags: BagSpec, seed: int, say: Say
-) -> NDArray[np.int32]:
-    """The bags of every row, [N K]; rows that are held out are in none, and stand by themselves."""
-    rows, mark = teacher_context.kept, "plain"
-    vectors = cache.plain()
-    if teacher_context.cfg.center:
-        vectors, mark = cache.centred(teacher_context.raw.mean(0).numpy())
-    table = np.repeat(np.arange(len(store), dtype=np.int32)[:, None], bags.size, axis=1)
-    if bags.kind == "kmeans":
-        clusters = kmeans(vectors, indices=rows, seed=seed, device=teacher_context.device)
-        table[rows] = cluster_bags(clusters, bags.size, seed, rows)
-        return table
-    folder = cache.folder / f"graph-{bags.size}-{len(rows)}-{seed}-{mark}-{bags.max_similarity}"
+def _build_bags(context: TeacherContext, cache: FeatureCache, spec: BagSpec) -> NDArray[np.int32]:
+    """Return the bags of every row, [N K]; a row that is held out is in no bag but its own, alone."""
+    rows, features, center = context.train_indices, cache.features(), "none"
+    if context.center:
+        features, center = cache.centered_features(context.features.mean(0).numpy())
+    bags = np.repeat(np.arange(len(context.store), dtype=np.int32)[:, None], spec.size, axis=1)
+    if spec.kind == "kmeans":
+        clusters = kmeans(features, indices=rows, seed=context.seed, device=context.device)
+        bags[rows] = cluster_bags(clusters, spec.size, context.seed, rows)
+        return bags
     graph = build_graph(
-        vectors,
-        bags.size,
+        features,
+        spec.size,
         indices=rows,
-        max_similarity=bags.max_similarity,
-        device=teacher_context.device,
-        folder=folder,
-        digest=f"{teacher_context.frozen.digest} {mark}",
+        max_similarity=spec.max_similarity,
+        device=context.device,
+        folder=cache.folder / f"graph-{spec.size}-{len(rows)}-{context.seed}-{center}-{spec.max_similarity}",
+        digest=f"{context.teacher.digest} {center}",
         description="bags",
     )
-    found = graph_statistics(graph, store.labels if store.labeled else None)
-    for sentence in filter(None, (f"bags: {found.summary()}", found.warning())):
-        say(sentence)
-    table[rows] = knn_bags(graph)
-    return table
+    statistics = graph_statistics(graph, context.store.labels if context.store.labeled else None)
+    logger.info("bags: %s", statistics.summary())
+    if warning := statistics.warning():
+        logger.warning(warning)
+    bags[rows] = knn_bags(graph)
+    return bags

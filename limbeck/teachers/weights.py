@@ -1,4 +1,4 @@
-"""Files of weights, read without running anything in them, and what does not fit said in a sentence."""
+"""Files of weights, read without running code in them, and what does not fit the network in one sentence."""
 
 import re
 from pathlib import Path
@@ -10,45 +10,50 @@ from torch import Tensor
 from limbeck.core.errors import UserError, one_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
-SHOWN = 3  # names that an error lists of each kind
-# What timm's loaders raise at files that are damaged, of another architecture, or out of reach
+MAX_NAMES_SHOWN = 3  # of each kind of mismatch
+# What timm's loaders raise for files that are damaged, of another architecture, or out of reach
 LOADING_ERRORS = (RuntimeError, OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, AssertionError)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, without the wrappers of timm's trainers, of DDP and of torch.compile."""
+    """Return the tensors of a weights file, without the wrappers of timm's trainers, of DDP and of torch.compile."""
     if not path.is_file():
-        raise UserError(f"there is no file '{path}' with a teacher's weights")
+        raise UserError(f"the file '{path}' with a teacher's weights does not exist", code="file-not-found")
     if path.suffix not in SUFFIXES:
-        raise UserError(f"'{path}' is no weights file: {', '.join(SUFFIXES)} are read")
+        raise UserError(
+            f"'{path}' is not a weights file: it must end in one of {', '.join(SUFFIXES)}", code="weights-format"
+        )
     try:
         weights = timm.models.load_state_dict(str(path), weights_only=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read as weights: {one_line(error)}") from error
+        raise UserError(f"'{path}' cannot be read as weights: {one_line(error)}", code="weights-unreadable") from error
     if others := [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"'{path}' holds more than tensors ({listed(others)}): save the network's state dict alone")
+        raise UserError(
+            f"'{path}' holds more than tensors ({listed(others)}): save the state dict of the network alone",
+            code="weights-format",
+        )
     return dict(weights)
 
 
 def without_classifier(weights: dict[str, Tensor], classifier: str | tuple[str, ...] | None) -> dict[str, Tensor]:
-    """All but the weight and bias of the classifier that timm names, which a teacher does not have."""
+    """Return all but the weight and bias of the classifier that timm names, which a teacher does not have."""
     names = (classifier,) if isinstance(classifier, str) else classifier or ()
     dropped = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     return {name: tensor for name, tensor in weights.items() if name not in dropped}
 
 
 def mismatch(error: BaseException) -> str:
-    """torch's report of names that are missing, unexpected or of another shape: the first few, and how many."""
+    """Summarize torch's report of missing, unexpected or differently shaped names: how many, and the first few."""
     lines = str(error).split("\n\t")
     kinds = {
         "missing": [name for line in lines if line.startswith("Missing") for name in re.findall(r'"([^"]+)"', line)],
         "unexpected": sorted(name for ln in lines if ln.startswith("Unexp") for name in re.findall(r'"([^"]+)"', ln)),
         "of another shape": re.findall(r"size mismatch for (\S+):", str(error)),
     }
-    said = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
-    return "; ".join(said) or one_line(error)
+    parts = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
+    return "; ".join(parts) or one_line(error)
 
 
 def listed(names: list[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    """Return the first few names."""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (" ..." if len(names) > MAX_NAMES_SHOWN else "")

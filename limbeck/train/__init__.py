@@ -1,1 +1,1 @@
-"""The one training loop and what it needs."""
+"""Training: the loop, the optimizer step, checkpoints, logs and health."""

@@ -87,7 +87,6 @@ class CostEstimator:
     def _estimate(self, seconds_per_step: float) -> CostEstimate:
         runner, loader, method = self.runner, self.runner.loader, self.runner.method
         weights, state = _tensor_bytes(method.state_dict()), _tensor_bytes(runner.optimizer.state_dict())
-        path: Path | None = getattr(loader.store, "path", None)
         return CostEstimate(
             images_per_second=loader.batch_size / seconds_per_step,
             memory=_peak_memory(self.device),
@@ -95,7 +94,7 @@ class CostEstimator:
             tried=False,
             steps=runner.total_steps,
             seconds=seconds_per_step * runner.total_steps,
-            store_bytes=_folder_bytes(path) if path else 0,
+            store_bytes=_disk_bytes(loader.store.path) if loader.store.path else 0,
             run_bytes=2 * (weights + state) + _tensor_bytes(method.encoder().state_dict()),
         )
 
@@ -195,5 +194,7 @@ def _tensor_bytes(state: Any) -> int:
     return sum(_tensor_bytes(part) for part in parts)
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+def _disk_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

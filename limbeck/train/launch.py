@@ -34,7 +34,7 @@ def launch(cfg: TrainConfig) -> "Fabric":
             f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here",
             code="too-few-devices",
         )
-    for name in ("lightning.fabric", "lightning.pytorch"):  # `describe` says what they would say
+    for name in ("lightning.fabric", "lightning.pytorch"):  # `describe` has the same information
         logging.getLogger(name).setLevel(logging.WARNING)
     _check_launcher(cfg)
     fabric = Fabric(
@@ -50,7 +50,7 @@ def launch(cfg: TrainConfig) -> "Fabric":
 
 
 def _check_launcher(cfg: TrainConfig) -> None:
-    """Raise UserError if torchrun or srun started another number of processes than the configuration says."""
+    """Raise UserError if torchrun or srun started another number of processes than the configuration has."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # 1 also in an interactive shell
     started = int(os.environ.get("WORLD_SIZE", tasks if tasks > 1 else 0))  # 0: this process may start the others
     if started not in (0, cfg.num_processes):
@@ -64,8 +64,8 @@ def _check_launcher(cfg: TrainConfig) -> None:
 def check_same_run(fabric: "Fabric", start: int, config: Json) -> None:
     """Raise UserError unless every process starts at the same step of the same run."""
     digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=7).digest()
-    ours = torch.tensor([[start, int.from_bytes(digest)]], device=fabric.device)
-    steps, settings = (set(column) for column in gather(ours).T.tolist())
+    local = torch.tensor([[start, int.from_bytes(digest)]], device=fabric.device)
+    steps, settings = (set(column) for column in gather(local).T.tolist())
     if len(settings) > 1:
         raise UserError(
             "the processes were started with different settings: give all of them the same command",

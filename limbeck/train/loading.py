@@ -55,4 +55,5 @@ class LoaderFactory(Protocol):
         world_size: int,
         accumulate_steps: int,
         sampling: SamplingPlan,
-    ) -> BatchLoader: ...
+    ) -> BatchLoader:
+        """Return the loader of process `rank` of `world_size`."""

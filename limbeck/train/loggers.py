@@ -52,7 +52,7 @@ class RunLoggers:
         names: as in `TrainConfig.loggers`.
         run: folder of the run.
         start: optimizer steps taken before.
-        config: everything that defines the run, shown beside its curves.
+        config: everything that defines the run, shown next to its curves.
 
     Raises:
         UserError: a package is missing, or a tracker cannot start (no account, no network).

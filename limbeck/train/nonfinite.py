@@ -168,10 +168,9 @@ def write_findings(found: NonFinite, folder: Path, step: int, store: Dataset) ->
 
 def _image_paths(store: Dataset, rows: list[int]) -> list[str]:
     """Return the files that the rows of a store on a disk came from."""
-    folder: Path | None = getattr(store, "path", None)
-    if folder is None or not (folder / INDEX).is_file():
+    if store.path is None or not (store.path / INDEX).is_file():
         return []
-    found: list[str] = pq.read_table(folder / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
+    found: list[str] = pq.read_table(store.path / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
     return found
 
 

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from limbeck.core.config import Json
+from limbeck.core.progress import progress_bar
 from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration
 from limbeck.train.config import TrainConfig
@@ -36,21 +36,20 @@ class RunLog:
     def __init__(self, run: Path, start: int, total_steps: int, cfg: TrainConfig, config: Json = None) -> None:
         self._metrics = MetricsFile(run / METRICS, last_step=start)
         self._loggers = RunLoggers(cfg.loggers, run, start, config)
-        self._console = Console(stderr=True)
-        self._progress = _progress_bar(self._console)
-        self._task = self._progress.add_task("starting", completed=start, total=total_steps)
+        self._is_terminal = Console(stderr=True).is_terminal
+        self._bar_shown = progress_bar(total_steps, "starting", completed=start)
         self._start, self._total_steps, self._batch_size = start, total_steps, cfg.batch_size
         self._start_time = self._line_time = self._row_time = time.monotonic()
         self._row_step, self._wait_seconds = start, 0.0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bar = self._bar_shown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._bar_shown.__exit__(kind, error, trace)
         self._loggers.close(completed=error is None)
 
     def rows(self) -> list[dict[str, float]]:
@@ -79,20 +78,11 @@ class RunLog:
             f"epoch {values['epoch']:.1f}  loss {values['loss']:.4f}  "
             f"{values['images_per_second']:,.0f} images/s  data wait {values['data_wait']:.0%}"
         )
-        self._progress.update(self._task, completed=step, description=line)
+        self._bar.advance(step - self._row_step)
+        self._bar.describe(line)
         now = time.monotonic()
         due = now - self._line_time > SECONDS_BETWEEN_LINES or step == self._total_steps
-        if due and not self._console.is_terminal:
+        if due and not self._is_terminal:
             self._line_time = now
             remaining = (now - self._start_time) / (step - self._start) * (self._total_steps - step)
             logger.info("step %d/%d  %s  %s left", step, self._total_steps, line, format_duration(remaining))
-
-
-def _progress_bar(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal, refresh_per_second=4)

@@ -132,9 +132,12 @@ def test_plan_takes_a_few_steps_and_leaves_no_run(
 
 def test_resume_may_go_on_with_a_collapsed_run(monkeypatch: pytest.MonkeyPatch, limbeck: Run) -> None:
     seen: list[bool] = []
-    monkeypatch.setattr(
-        "limbeck.runs.api.resume", lambda run, stop_on_collapse, say: seen.append(stop_on_collapse) or run
-    )
+
+    def resume(run: str, stop_on_collapse: bool) -> str:
+        seen.append(stop_on_collapse)
+        return run
+
+    monkeypatch.setattr("limbeck.runs.api.resume", resume)
     limbeck("resume", "run")
     limbeck("resume", "run", "--no-stop-on-collapse")
     assert seen == [True, False]

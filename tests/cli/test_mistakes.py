@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.core.files import LOCK
+from limbeck.core.locks import LOCK
+from limbeck.core.run_folder import LOG
 from tests.helpers.commands import Run
 
 SMALL = "--batch-size 32"
@@ -84,20 +85,20 @@ SETTINGS = [
         1,
         "is no argument",
     ),
-    ("pretrain {store} --out {run}", 1, "holds a run already"),
+    ("pretrain {store} --out {run}", 1, "already contains a run"),
     (f"pretrain {{store}} --out {{tmp}}/texts/note.txt/run {SMALL}", 1, "note.txt/run' cannot be written"),
 ]
 RUNS = [
-    ("resume {tmp}/empty", 1, "has no config.json"),
-    ("resume {tmp}/nowhere", 1, "has no config.json"),
+    ("resume {tmp}/empty", 1, "is not a run folder"),
+    ("resume {tmp}/nowhere", 1, "is not a run folder"),
     ("resume {tmp}/changed", 1, "another configuration: training.epochs"),
     ("resume {tmp}/no_json", 1, "is not valid JSON"),
     ("resume {tmp}/unknown_key", 1, "unknown key 'epohcs' .did you mean 'epochs'"),
     ("resume {tmp}/wrong_type", 1, "training.epochs is 'many', which is not of type"),
     ("resume {tmp}/lost_store", 1, "is not a store"),
     ("resume {tmp}/other_store", 1, "has changed since"),
-    ("resume {tmp}/no_checkpoint", 1, "not a checkpoint that can be read"),
-    ("resume {tmp}/pickle", 1, "not a checkpoint that can be read"),
+    ("resume {tmp}/no_checkpoint", 1, "is not a readable checkpoint"),
+    ("resume {tmp}/pickle", 1, "is not a readable checkpoint"),
     ("resume {tmp}/other_network", 1, "does not hold the state of this network"),
     ("export {run} {tmp}/out --depth 9", 1, "Depth 9 .* 1 to 3"),
     ("export {tmp}/empty {tmp}/out", 1, "holds no encoder"),
@@ -105,8 +106,8 @@ RUNS = [
     ("export {run} {tmp}/texts", 1, "not an empty folder"),
     ("evaluate {run} --train {store} --test {tmp}/letters", 1, "label"),
     ("evaluate {run} --train {store} --test {tmp}/unlabelled", 1, "label"),
-    ("evaluate {tmp}/empty --train {store} --test {store}", 1, "has no config.json"),
-    ("report {tmp}/empty", 1, "has no config.json|no run"),
+    ("evaluate {tmp}/empty --train {store} --test {store}", 1, "is not a run folder"),
+    ("report {tmp}/empty", 1, "is not a run folder"),
     ("report {tmp}/no_result", 1, "is not a result of `limbeck evaluate`"),
     ("report {tmp}/no_metrics", 1, "is not the log of a training"),
 ]
@@ -164,8 +165,8 @@ def state(folder: Path) -> dict[Path, object]:
 
 
 def hidden(path: Path) -> bool:
-    """Return whether a file is a lock, or rows of an unfinished build that the next one reuses."""
-    return any(part.startswith(".") for part in path.parts)
+    """Return whether a file is a lock, rows of an unfinished build that the next one reuses, or the log of a run."""
+    return path.name == LOG or any(part.startswith(".") for part in path.parts)
 
 
 def restore(folder: Path, before: Mapping[Path, object]) -> None:

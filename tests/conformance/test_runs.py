@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.config import to_json
-from limbeck.core.types import DataContext, StepInfo
+from limbeck.core.types import DataContext, Encoder, StepInfo
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
@@ -17,7 +17,7 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.train.config import TrainConfig
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.interrupt import Interrupted
@@ -51,7 +51,7 @@ def build(config: MethodConfig) -> Method:
     return tiny.build(config, build_backbone(BackboneConfig(image_size=SIZE, args=args)))
 
 
-def stop_at_the_end_of_the_first_epoch(_: Backbone) -> dict[str, float]:
+def stop_at_the_end_of_the_first_epoch(_: Encoder) -> dict[str, float]:
     signal.raise_signal(signal.SIGTERM)
     return {}
 
@@ -63,8 +63,7 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        company = tiny.sampling(config, store)
-        said = to_json(config)
+        sampling_plan = tiny.sampling(config, store)
         train(
             method,
             store,
@@ -72,9 +71,9 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
             cfg,
             optim,
             folder,
-            config=said,
+            config=to_json(config),
             eval_callback=eval_callback,
-            sampling=company,
+            sampling=sampling_plan,
             resume=resume,
         )
         return method

@@ -26,7 +26,7 @@ from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.resolve import read_config
+from limbeck.runs.config import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.helpers.errors import raises
@@ -249,7 +249,7 @@ def test_a_packed_checkpoint_is_not_unpacked(checkpoint: Path) -> None:
     with zipfile.ZipFile(checkpoint) as whole, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
         for record in whole.infolist():
             packed.writestr(record.filename, whole.read(record) or b"\0" * 2**20)
-    with pytest.raises(UserError, match="not a checkpoint that can be read"):
+    with raises("checkpoint-unreadable", file):
         load_checkpoint(file, *state(), {"a": 1})
 
 
@@ -263,7 +263,7 @@ def test_pickles_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("a.npy", "b.npz", "c.npy"):
         with pytest.raises(UserError, match="cannot be read as an array"):
             build_store(name, "store")
-    with pytest.raises(UserError, match="not a checkpoint"):
+    with raises("checkpoint-unreadable", "d.ckpt"):
         load_checkpoint(Path("d.ckpt"), *state(), {})
     assert not Path("exploded").exists()
 

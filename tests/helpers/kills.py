@@ -1,8 +1,8 @@
-"""Kills runs at moments of their life, resumes them, and compares them with a run that nobody killed, bit for bit.
+"""Kill runs at moments of their life, resume them, and compare them bit for bit with an uninterrupted run.
 
 A run is the command line (`limbeck pretrain`, then `limbeck resume`) on 250 real digits, in a process of its own that
-is forked from one that has imported PyTorch. The process says which moment of its life begins; SIGKILL comes after a
-random part of the time that this moment took in the run that was left alone.
+is forked from one that has imported PyTorch. The process reports the moments of its life as they begin; SIGKILL comes
+after a random part of the time that this moment took in the uninterrupted run.
 """
 
 import csv
@@ -45,12 +45,12 @@ SMALL += [
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
     "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
-    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim.name", "sgd"],
+    "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim", "sgd"],
 }
 
 
 class Kill(NamedTuple):
-    """A signal in the `number`-th time (from 1) of a moment, after `delay` seconds of it."""
+    """A signal to send in the `number`-th time (from 1) of a moment, after `delay` seconds of it."""
 
     moment: str
     number: int
@@ -59,7 +59,7 @@ class Kill(NamedTuple):
 
 
 def write_store(folder: Path) -> Path:
-    """Every twentieth digit, 16 pixels squared, as a store."""
+    """Write a store of every twentieth digit, 16 pixels squared."""
     from limbeck.data.samples import digits
     from limbeck.data.store.open import build_store
 
@@ -70,20 +70,20 @@ def write_store(folder: Path) -> Path:
 
 
 def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, Life]:
-    """Runs a command of `limbeck` in a process of its own, which `kill` ends.
+    """Run a command of `limbeck` in a process of its own, which `kill` ends.
 
-    Returns its exit code (-9 if killed) and the moments of its life with the time at which each began.
+    Return its exit code (-9 if killed) and the moments of its life with the time at which each began.
     """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_command, args=(command, log, theirs))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_command, args=(command, log, sender))
     process.start()
-    theirs.close()
+    sender.close()
     began: Life = []
     with suppress(EOFError):
         while True:
-            began.append((ours.recv(), time.monotonic()))
+            began.append((receiver.recv(), time.monotonic()))
             if kill and [moment for moment, _ in began].count(kill.moment) == kill.number:
                 time.sleep(kill.delay)
                 os.kill(process.pid or 0, kill.sent)
@@ -95,7 +95,7 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 
 def _command(command: list[str], log: Path, pipe: Connection) -> None:
     from limbeck import cli
-    from limbeck.runs import api
+    from limbeck.modalities.images import Images
     from limbeck.train import loop, step
     from limbeck.train.metrics_file import MetricsFile
 
@@ -108,12 +108,12 @@ def _command(command: list[str], log: Path, pipe: Connection) -> None:
     _announce(MetricsFile, "add", "row", pipe, then="step")
     _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
     _announce(loop, "evaluate_encoder", "evaluation", pipe, then="step")
-    _announce(api, "save_encoder", "encoder", pipe, then="end")
+    _announce(Images, "save_encoder", "encoder", pipe, then="end")
     cli.main(command)
 
 
 def _announce(owner: Any, name: str, moment: str, pipe: Connection, then: str | None = None) -> None:
-    """Makes a function say when it begins and, if another moment follows then, when it ends."""
+    """Make a function report when it begins and, if another moment follows then, when it ends."""
     function: Callable[..., Any] = getattr(owner, name)
 
     @wraps(function)
@@ -127,13 +127,13 @@ def _announce(owner: Any, name: str, moment: str, pipe: Connection, then: str | 
     setattr(owner, name, announced)
 
 
-def go_on(folder: Path, command: list[str]) -> list[str]:
-    """What a user types after a kill: `resume`, or the first command again where there is no run yet."""
+def next_command(folder: Path, command: list[str]) -> list[str]:
+    """Return the command after a kill: `resume`, or the first command again if there is no run yet."""
     return ["resume", str(folder)] if (folder / "config.json").exists() else command
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two finished runs: tensors of the checkpoint and the encoder, rows of metrics.csv."""
+    """Return what differs between two finished runs: tensors of the checkpoint and the encoder, rows of metrics.csv."""
     a, b = (_content(run) for run in (one, other))
     return sorted(name for name in a.keys() | b.keys() if not _equal(a.get(name), b.get(name)))
 
@@ -157,18 +157,18 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def choose(life: Life, moment: str, chance: random.Random) -> Kill:
-    """A random time within a random occurrence of a moment."""
+    """Return a random time within a random occurrence of a moment."""
     seconds = [end - start for (kind, start), (_, end) in pairwise(life) if kind == moment]
     return Kill(moment, chance.randint(1, len(seconds)), chance.uniform(0, median(seconds)))
 
 
 def kill_and_resume(folder: Path, command: list[str], kills: list[Kill], log: Path) -> list[str]:
-    """A run that ends in spite of `kills`; returns the moments that they ended, and with which file half-written."""
+    """Complete a run in spite of `kills`; return the moments that these ended, with half-written files."""
     ended = []
     for kill in kills:
-        code, life = run(go_on(folder, command), log, kill)
+        code, life = run(next_command(folder, command), log, kill)
         halves = [f" with half of {half.stem[1:]}" for half in folder.rglob(".*.unfinished")]
         ended += [life[-1][0] + "".join(halves)] if code == -9 else []
-    code, _ = run(go_on(folder, command), log)
+    code, _ = run(next_command(folder, command), log)
     assert code == 0, log.read_text()
     return ended

@@ -38,7 +38,8 @@ class Toy(Method):
         super().__init__()
         layers = [nn.Flatten(), nn.Linear(3 * 8 * 8, 6), *([nn.BatchNorm1d(6)] if norm else [])]
         self.backbone: Any = Net(*layers)
-        self.average = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.average: Any = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.seen: torch.Tensor
         self.register_buffer("seen", torch.full((40,), -1))
         self.noise = noise
         self.clocks: list[StepInfo] = []
@@ -67,7 +68,7 @@ def toy(seed: int = 0, kind: type[Toy] = Toy, **arguments: Any) -> Toy:
 
 
 def noise(count: int = 40) -> Store:
-    """Return a labelled store of noise, 10 pixels squared."""
+    """Return a labeled store of noise, 10 pixels squared."""
     images = np.random.default_rng(0).integers(0, 256, (count, 10, 10, 3), dtype=np.uint8)
     return Store.from_arrays(images, np.arange(count) % 4)
 

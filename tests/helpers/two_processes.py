@@ -11,7 +11,7 @@ from tests.helpers.toy import Toy, fit, toy
 
 
 class Watched(Toy):
-    """Keeps the rows that its own process was given."""
+    """A toy that records the rows of its own process."""
 
     def __init__(self) -> None:
         super().__init__(norm=False, noise=0.0)

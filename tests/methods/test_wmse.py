@@ -247,7 +247,7 @@ def test_what_cannot_be_whitened_is_refused_with_what_can(
 
 def test_a_run_says_which_slice_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("limbeck.runs.api.train_method", lambda *args, **kwargs: None)
+    monkeypatch.setattr("limbeck.runs.training.train", lambda *args, **kwargs: None)
     images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
     for name, method in (("alone", WMSEConfig(dim=4)), ("host", SDSSLConfig(host=WMSEConfig(dim=4)))):
         said: list[str] = []

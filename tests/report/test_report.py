@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from limbeck.cli import main
+from limbeck.cli import main, training
+from limbeck.cli.command import Output
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluate.config import EvaluateConfig
@@ -19,7 +20,7 @@ from limbeck.report import cheapest_cut, write_report
 from limbeck.report.command import run_command
 from limbeck.report.sections import by_scale
 from limbeck.runs import api as run_module
-from limbeck.runs.resolve import RunConfig
+from limbeck.runs.config import RunConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -241,6 +242,7 @@ def test_the_command_on_the_page_repeats_the_run(method: MethodConfig, monkeypat
         training=TrainConfig(epochs=3, warmup_epochs=0.5, compile=True, precision="fp32"),
     )
     seen: dict[str, Any] = {}
+    monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
     monkeypatch.setattr(run_module, "pretrain", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
@@ -260,11 +262,10 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
         backbone=BackboneConfig(name="resnet18", small_stem=True),
         optim=OptimConfig(name="sgd", lr=0.02),
         training=TrainConfig(epochs=3),
-        teacher=TeacherConfig(
-            name="runs/big", image_size=64, center=True, val_images=5, digest="abc", license="mit", cached_views=2
-        ),
+        teacher=TeacherConfig(name="runs/big", image_size=64, center=True, val_images=5, license="mit", cached_views=2),
     )
     seen: dict[str, Any] = {}
+    monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
     monkeypatch.setattr(run_module, "distill", lambda source, out, **given: seen.update(given, source=source, out=out))
     main(shlex.split(run_command(config, "runs/again"))[1:])
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")

@@ -1,4 +1,4 @@
-"""Hugging Face folders: tiny vision models with random weights, saved as their library saves them."""
+"""Teachers from Hugging Face folders: tiny vision models with random weights, saved by their library."""
 
 import json
 import sys
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.core.errors import UserError
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images
@@ -55,29 +54,29 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_a_vision_model_answers_by_its_pooled_output_and_the_square_of_its_patches(tmp_path: Path, name: str) -> None:
+def test_a_vision_model_gives_its_pooled_output_and_the_square_of_its_patches(tmp_path: Path, name: str) -> None:
     model = save(MODELS[name](), tmp_path)
-    frozen = load_teacher(teacher(tmp_path))
+    loaded = load_teacher(teacher(tmp_path))
     expected = getattr(model, "vision_model", model)(pixel_values=images())
-    answer = frozen.network(images(), maps=True)
-    torch.testing.assert_close(answer.vector, expected.pooler_output)
+    output = loaded.network(images(), feature_map=True)
+    torch.testing.assert_close(output.vector, expected.pooler_output)
     patches = expected.last_hidden_state[:, -16:]
-    torch.testing.assert_close(answer.map, patches.transpose(1, 2).reshape(3, 16, 4, 4))
-    assert (frozen.dim, frozen.map_dim, frozen.size, frozen.mean, frozen.std) == (16, 16, 32, MEAN, STD)
+    torch.testing.assert_close(output.feature_map, patches.transpose(1, 2).reshape(3, 16, 4, 4))
+    assert (loaded.dim, loaded.map_dim, loaded.image_size, loaded.mean, loaded.std) == (16, 16, 32, MEAN, STD)
 
 
 @torch.no_grad()
-def test_a_convolutional_model_answers_by_its_last_stage(tmp_path: Path) -> None:
+def test_a_convolutional_model_gives_its_last_stage(tmp_path: Path) -> None:
     config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
     model = save(transformers.ResNetModel(config), tmp_path)
     expected = model(images()).last_hidden_state
-    answer = load_teacher(teacher(tmp_path)).network(images(), maps=True)
-    torch.testing.assert_close(answer.map, expected)
-    torch.testing.assert_close(answer.vector, expected.mean(dim=(2, 3)))
+    output = load_teacher(teacher(tmp_path)).network(images(), feature_map=True)
+    torch.testing.assert_close(output.feature_map, expected)
+    torch.testing.assert_close(output.vector, expected.mean(dim=(2, 3)))
 
 
 @torch.no_grad()
-def test_a_pooler_that_was_never_trained_is_not_asked(tmp_path: Path) -> None:
+def test_a_pooler_that_was_never_trained_is_not_used(tmp_path: Path) -> None:
     model = save(transformers.ViTForImageClassification(transformers.ViTConfig(**WIDE)), tmp_path)
     expected = model.vit(images()).last_hidden_state[:, 0]
     torch.testing.assert_close(load_teacher(teacher(tmp_path)).network(images()).vector, expected)
@@ -86,16 +85,18 @@ def test_a_pooler_that_was_never_trained_is_not_asked(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_another_size_resamples_the_positions(tmp_path: Path) -> None:
     model = save(vit(), tmp_path)
-    frozen = load_teacher(teacher(tmp_path, image_size=48))
+    loaded = load_teacher(teacher(tmp_path, image_size=48))
     expected = model(images(size=48), interpolate_pos_encoding=True).pooler_output
-    torch.testing.assert_close(frozen.network(images(size=48)).vector, expected)
-    assert frozen.network(images(size=48), maps=True).map.shape == (3, 16, 6, 6)  # type: ignore[union-attr]
-    with pytest.raises(UserError, match=r"patches of 8 pixels: give --teacher.image-size 40 or 48, not 44"):
+    torch.testing.assert_close(loaded.network(images(size=48)).vector, expected)
+    feature_map = loaded.network(images(size=48), feature_map=True).feature_map
+    assert feature_map is not None
+    assert feature_map.shape == (3, 16, 6, 6)
+    with raises("teacher-image-size", 44, "40 or 48"):
         load_teacher(teacher(tmp_path, image_size=44))
 
 
 @pytest.mark.parametrize(
-    ("processor", "seen"),
+    ("processor", "stated"),
     [
         (
             {"size": {"shortest_edge": 40}, "crop_size": {"height": 24, "width": 24}, "do_center_crop": True},
@@ -110,27 +111,27 @@ def test_another_size_resamples_the_positions(tmp_path: Path) -> None:
         ({"do_normalize": False}, (32, (0.0,) * 3, (1.0,) * 3)),
     ],
 )
-def test_preprocessing_is_read_as_it_is_written(tmp_path: Path, processor: dict[str, Any], seen: Any) -> None:
+def test_preprocessing_is_read_as_it_is_written(tmp_path: Path, processor: dict[str, Any], stated: Any) -> None:
     save(vit(), tmp_path, resample=2, **processor)
-    frozen = load_teacher(teacher(tmp_path))
-    assert (frozen.size, frozen.mean, frozen.std) == seen
-    assert frozen.interpolation == "bilinear"
+    loaded = load_teacher(teacher(tmp_path))
+    assert (loaded.image_size, loaded.mean, loaded.std) == stated
+    assert loaded.interpolation == "bilinear"
 
 
 @pytest.mark.parametrize(
     "processor", [{"image_mean": None, "image_std": None}, {"rescale_factor": 1 / 127.5}, {"do_rescale": False}]
 )
-def test_a_normalisation_that_is_not_said_or_not_ours_is_refused(tmp_path: Path, processor: dict[str, Any]) -> None:
+def test_a_normalization_that_is_unknown_or_different_is_refused(tmp_path: Path, processor: dict[str, Any]) -> None:
     save(vit(), tmp_path, **processor)
-    with pytest.raises(UserError, match=r"give --teacher.mean and --teacher.std"):
+    with raises("unknown-preprocessing", "--teacher.mean and --teacher.std"):
         load_teacher(teacher(tmp_path))
     assert load_teacher(teacher(tmp_path, mean=MEAN, std=STD)).mean == MEAN
 
 
-def test_without_a_processor_the_normalisation_is_unknown(tmp_path: Path) -> None:
+def test_without_a_processor_the_normalization_is_unknown(tmp_path: Path) -> None:
     save(vit(), tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(UserError, match=r"give --teacher.mean and --teacher.std"):
+    with raises("unknown-preprocessing", "--teacher.mean and --teacher.std"):
         load_teacher(teacher(tmp_path))
 
 
@@ -142,37 +143,37 @@ def test_weights_that_are_missing_or_damaged_are_an_error(tmp_path: Path) -> Non
     weights = load_file(file)
     lost = next(name for name in weights if name.endswith("layernorm.weight"))
     save_file({name: value for name, value in weights.items() if name != lost}, file, {"format": "pt"})
-    with pytest.raises(UserError, match=f"lack 1 of the network's names: {lost}"):
+    with raises("weights-mismatch", lost):
         load_teacher(teacher(tmp_path))
     file.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="transformers cannot read the model"):
+    with raises("weights-unreadable", tmp_path):
         load_teacher(teacher(tmp_path))
     file.unlink()
-    with pytest.raises(UserError, match="transformers cannot read the model"):
+    with raises("weights-unreadable", tmp_path):
         load_teacher(teacher(tmp_path))
 
 
-def test_models_that_are_unknown_or_do_not_see_are_refused(tmp_path: Path) -> None:
+def test_unknown_models_and_models_without_vision_are_refused(tmp_path: Path) -> None:
     save(transformers.BertModel(transformers.BertConfig(**TEXT)), tmp_path)
-    with pytest.raises(UserError, match=r"\(bert\) holds no vision model"):
+    with raises("not-a-vision-model", "bert"):
         load_teacher(teacher(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine"}))
-    with pytest.raises(UserError, match="transformers cannot read the model"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "custom"}))
+    with raises("weights-unreadable", tmp_path):
         load_teacher(teacher(tmp_path))
 
 
-def test_it_cannot_be_cut_and_its_card_gives_the_licence(tmp_path: Path) -> None:
+def test_it_cannot_be_cut_and_its_card_states_the_license(tmp_path: Path) -> None:
     save(vit(), tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     assert load_teacher(teacher(tmp_path)).license == "cc-by-nc-4.0"
-    with pytest.raises(UserError, match=r"teacher.depth cuts networks of Limbeck and timm"):
+    with raises("teacher-depth", tmp_path):
         load_teacher(teacher(tmp_path, depth=1))
 
 
-def test_without_the_package_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(vit(), tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match="pip install transformers"):
+    with raises("missing-package", "pip install 'limbeck[huggingface]'"):
         load_teacher(teacher(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""What a source says of its licence is kept, and a sentence warns where it is known to travel."""
+"""The license of a source is recorded, and a sentence warns if it is known to bind distilled models."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,48 +6,50 @@ from pathlib import Path
 import pytest
 import timm
 
-from limbeck.teachers import LoadedTeacher, TeacherConfig, larger, load_teacher, warning
+from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher, student_size_warning
 from limbeck.teachers.license import license_in_card
 from tests.helpers.folders import limbeck_run, save_timm, timm_vit
 
 
 @pytest.fixture
-def frozen(tmp_path: Path) -> LoadedTeacher:
+def teacher(tmp_path: Path) -> LoadedTeacher:
     return load_teacher(TeacherConfig(name=str(save_timm(timm_vit(), tmp_path))))
 
 
-def test_a_timm_folder_brings_the_licence_of_its_config(frozen: LoadedTeacher) -> None:
-    assert frozen.license == timm.get_pretrained_cfg("vit_tiny_patch16_224").license == "apache-2.0"
-    assert warning(frozen) is None
+def test_a_timm_folder_has_the_license_of_its_config(teacher: LoadedTeacher) -> None:
+    assert teacher.license == timm.get_pretrained_cfg("vit_tiny_patch16_224").license == "apache-2.0"
+    assert license_warning(teacher) is None
 
 
 @pytest.mark.parametrize(
-    ("license", "said"),
+    ("license", "fact"),
     [
         ("dinov3-license", "DINOv3"),
         ("cc-by-nc-4.0", "forbids commercial use"),
         ("fair-noncommercial-research-license", "forbids commercial use"),
         ("apple-amlr", "research"),
         ("creativeml-openrail-m", "restrictions on use"),
-        ("agpl-3.0", "keep the licence"),
-        ("other", "licence of its own"),
+        ("agpl-3.0", "same license"),
+        ("other", "custom license"),
     ],
 )
-def test_licences_that_travel_are_named_with_what_is_known(frozen: LoadedTeacher, license: str, said: str) -> None:
-    sentence = warning(replace(frozen, license=license))
+def test_licenses_that_bind_students_are_named_with_what_is_known(
+    teacher: LoadedTeacher, license: str, fact: str
+) -> None:
+    sentence = license_warning(replace(teacher, license=license))
     assert sentence is not None
-    assert said in sentence
+    assert fact in sentence
     assert f"'{license}'" in sentence
-    assert "may bind" in sentence
 
 
 @pytest.mark.parametrize("license", ["", "mit", "apache-2.0", "bsd-3-clause"])
-def test_others_and_unknown_ones_give_no_warning(frozen: LoadedTeacher, license: str) -> None:
-    assert warning(replace(frozen, license=license)) is None
+def test_others_and_unknown_ones_give_no_warning(teacher: LoadedTeacher, license: str) -> None:
+    assert license_warning(replace(teacher, license=license)) is None
 
 
-def test_the_name_of_dinov3_is_enough(frozen: LoadedTeacher) -> None:
-    assert "DINOv3" in str(warning(replace(frozen, license="", source="weights/dinov3_vits16")))
+def test_the_name_of_dinov3_is_enough(teacher: LoadedTeacher) -> None:
+    cfg = replace(teacher.cfg, name="weights/dinov3_vits16")
+    assert "DINOv3" in str(license_warning(replace(teacher, license="", cfg=cfg)))
 
 
 def test_a_student_inherits_what_its_teacher_was_under(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_without_a_teacher_nothing_is_inherited_and_what_is_given_counts(
 ) -> None:
     limbeck_run(tmp_path, note)
     assert load_teacher(TeacherConfig(name=str(tmp_path))).license == ""
-    assert load_teacher(TeacherConfig(name=str(tmp_path), license="mine")).license == "mine"
+    assert load_teacher(TeacherConfig(name=str(tmp_path), license="custom-1")).license == "custom-1"
 
 
 @pytest.mark.parametrize(
@@ -72,14 +74,17 @@ def test_without_a_teacher_nothing_is_inherited_and_what_is_given_counts(
         ("---\nlicense: 'cc-by-nc-4.0'\n---", "cc-by-nc-4.0"),
         ("# A model\nlicense: mit\n", ""),
         ("---\ntags: [a]\n---\nlicense: mit", ""),
+        ("---\nlicense: [\n---\n", ""),
+        ("---\n- license\n---\n", ""),
     ],
 )
-def test_the_front_of_a_model_card_is_read(tmp_path: Path, card: str, license: str) -> None:
+def test_the_metadata_of_a_model_card_are_read(tmp_path: Path, card: str, license: str) -> None:
     assert license_in_card(tmp_path) == ""
     (tmp_path / "README.md").write_text(card)
     assert license_in_card(tmp_path) == license
 
 
-def test_a_student_larger_than_its_teacher_is_said() -> None:
-    assert larger(10_000_000, 10_000_000) is None
-    assert "12.0 M parameters, its teacher 10.0 M" in str(larger(12_000_000, 10_000_000))
+def test_the_warning_of_a_student_larger_than_its_teacher_has_both_sizes() -> None:
+    assert student_size_warning(10_000_000, 10_000_000) is None
+    warning = str(student_size_warning(12_000_000, 10_000_000))
+    assert ("12.0 M" in warning, "10.0 M" in warning) == (True, True)

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from limbeck.core.config import Json
 from limbeck.train.checkpoint import first_difference, load_checkpoint, save_checkpoint
 from limbeck.train.optim import OptimConfig, build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import Toy, toy
 
-CONFIG = {"train": {"epochs": 2, "betas": [0.9, 0.999]}, "method": {"name": "toy"}}
+CONFIG: dict[str, Json] = {"train": {"epochs": 2, "betas": [0.9, 0.999]}, "method": {"name": "toy"}}
 
 
 def stepped(seed: int) -> tuple[Toy, torch.optim.Optimizer]:
-    """A toy after one step, so that the optimiser has a state."""
+    """Return a toy after one step, so that the optimizer has a state."""
     method = toy(seed)
     optimizer = build_optimizer(method, OptimConfig(lr=0.1))
     method.backbone(torch.randn(4, 3, 8, 8)).final.square().mean().backward()
@@ -52,7 +53,7 @@ def test_the_previous_one_survives_a_crash_while_writing(tmp_path: Path, monkeyp
 def test_another_configuration_is_refused_with_its_first_field(tmp_path: Path) -> None:
     method, optimizer = stepped(seed=0)
     save_checkpoint(tmp_path / "c.ckpt", 1, method, optimizer, CONFIG)
-    other = CONFIG | {"train": {"epochs": 3, "betas": [0.9, 0.95]}}
+    other: dict[str, Json] = CONFIG | {"train": {"epochs": 3, "betas": [0.9, 0.95]}}
     with raises("checkpoint-config", "train.epochs was 2 and is 3"):
         load_checkpoint(tmp_path / "c.ckpt", method, optimizer, other)
 
@@ -67,7 +68,7 @@ def test_another_configuration_is_refused_with_its_first_field(tmp_path: Path) -
         ({"old": 1}, {}, "old was 1 and is null"),
     ],
 )
-def test_first_difference(saved: dict[str, object], current: dict[str, object], expected: str) -> None:
+def test_first_difference(saved: Json, current: Json, expected: str) -> None:
     assert first_difference(saved, current) == expected
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, and the run that is resumed equals one that was left alone; a polite signal saves first."""
+"""After SIGKILL at any moment, the resumed run equals one that was never killed; SIGINT and SIGTERM save first."""
 
 import random
 import re
@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-import limbeck.runs.api as training
+from limbeck.train.loop import train
 from tests.helpers.commands import Run
-from tests.helpers.kills import METHODS, Kill, choose, differences, go_on, kill_and_resume, run, write_store
+from tests.helpers.kills import METHODS, Kill, choose, differences, kill_and_resume, next_command, run, write_store
 
 OPTIONS = METHODS["byol"]
 
 
 class Harness:
-    """A store, a run that was left alone, and its life."""
+    """A store, a run that is never killed, and the moments of its life."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
@@ -43,7 +43,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(harness: Harness, moments: tupl
     assert differences(harness.folder / "whole", out) == []
 
 
-def test_the_comparison_sees_another_seed(harness: Harness) -> None:
+def test_the_comparison_detects_another_seed(harness: Harness) -> None:
     code, _ = run(harness.command("other", "--seed", "1"), harness.log)
     assert code == 0
     found = differences(harness.folder / "whole", harness.folder / "other")
@@ -51,32 +51,30 @@ def test_the_comparison_sees_another_seed(harness: Harness) -> None:
     assert any(name.startswith(".optimizer.state") for name in found)
 
 
-def test_a_run_in_progress_is_no_other_process_s(
-    harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_in_progress_is_locked(harness: Harness, limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     out, log = harness.folder / "alone", harness.folder / "alone.log"
-    train, codes = training.train_method, []
+    codes: list[int] = []
 
     def meanwhile(*args: Any, **kwargs: Any) -> None:
-        codes.append(run(go_on(out, []), log)[0])
+        codes.append(run(next_command(out, []), log)[0])
         train(*args, **kwargs)
 
-    monkeypatch.setattr(training, "train_method", meanwhile)
+    monkeypatch.setattr("limbeck.runs.training.train", meanwhile)
     assert limbeck(*harness.command("alone"))[0] == 0
     assert codes == [1]
     assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")
     assert log.read_text().count("\n") == 1
-    assert run(go_on(out, []), log)[0] == 0
+    assert run(next_command(out, []), log)[0] == 0
     assert differences(harness.folder / "whole", out) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_polite_signal_saves_says_so_and_exits(harness: Harness, number: signal.Signals) -> None:
+def test_a_signal_saves_and_exits_with_the_command_to_resume(harness: Harness, number: signal.Signals) -> None:
     out = harness.folder / number.name
     code, life = run(harness.command(out.name), harness.log, Kill("step", 7, 0.0, number))
     assert code == 128 + number
     assert "checkpoint" in [moment for moment, _ in life[-2:]]
     last = harness.log.read_text().splitlines()[-1]
     assert re.search(rf"step \d+ of 25.*`limbeck resume {out}`", last)
-    assert run(go_on(out, []), harness.log)[0] == 0
+    assert run(next_command(out, []), harness.log)[0] == 0
     assert differences(harness.folder / "whole", out) == []

@@ -59,7 +59,12 @@ def test_processes_that_would_mix_two_runs_are_refused(
 ) -> None:
     fabric: Any = SimpleNamespace(device=torch.device("cpu"))
     gathered: list[Tensor] = []
-    monkeypatch.setattr(module, "gather", lambda ours: gathered.append(ours) or torch.cat(gathered))
+
+    def gather(rows: Tensor) -> Tensor:
+        gathered.append(rows)
+        return torch.cat(gathered)
+
+    monkeypatch.setattr(module, "gather", gather)
     check_same_run(fabric, 3, {"seed": 0})
     check_same_run(fabric, 3, {"seed": 0})
     with raises("processes-differ", value):

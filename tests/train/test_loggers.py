@@ -15,7 +15,7 @@ from tests.helpers.toy import fit, toy
 
 
 class Tracker:
-    """Stands for a logger of Fabric's; remembers what it was given, by the identifier of its run."""
+    """A fake of Fabric's loggers that records what it gets, by the identifier of its run."""
 
     histories: ClassVar[dict[str, list[int]]] = {}
     params: ClassVar[list[Any]] = []
@@ -44,7 +44,7 @@ class Tracker:
 
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> type[Tracker]:
-    """Put a fake in the place of W&B's and MLflow's loggers; every package is installed."""
+    """Replace W&B's and MLflow's loggers by a fake; every package is installed."""
     for name in ("histories", "params", "closed"):
         monkeypatch.setattr(Tracker, name, type(getattr(Tracker, name))())
     for name in ("WandbLogger", "MLFlowLogger"):

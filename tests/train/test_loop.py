@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,14 +36,14 @@ class Stopping(Toy):
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """Of metrics.csv, without what depends on the time of day."""
+    """Return the rows of metrics.csv, without what depends on the time of day."""
     with (run / "metrics.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in found]
 
 
-def stop_and_resume(run: Path, **settings: object) -> Toy:
-    """Five of the ten steps, a signal, and the other five by an object that starts elsewhere."""
+def stop_and_resume(run: Path, **settings: Any) -> Toy:
+    """Take five of the ten steps, stop by a signal, and take the other five with a method of other initial weights."""
     with pytest.raises(Interrupted):
         fit(run, toy(kind=Stopping), **settings)
     return fit(run, toy(seed=1), resume=True, **settings)
@@ -57,7 +58,7 @@ def test_an_epoch_may_be_left_unfinished(tmp_path: Path, epochs: float, steps: i
 
 @pytest.mark.parametrize("optim", OPTIMS, ids=lambda optim: optim.name)
 @pytest.mark.parametrize("settings", [{}, {"accumulate_steps": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
-def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, object]) -> None:
+def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, Any]) -> None:
     whole = fit(tmp_path / "whole", toy(), optim=optim, log_every_steps=1, **settings)
     parts = stop_and_resume(tmp_path / "parts", optim=optim, log_every_steps=1, **settings)
     expected, got = whole.state_dict(), parts.state_dict()
@@ -84,9 +85,9 @@ def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_
 
 
 def test_a_run_equals_a_plain_loop(tmp_path: Path) -> None:
-    """Two micro-batches, warm-up, weight decay, clipping and the average, written out with torch alone."""
+    """Compare with two micro-batches, warm-up, weight decay, clipping and the average in plain torch."""
     optim = OptimConfig(lr=3.2, weight_decay=0.1, clip_grad_norm=0.5)
-    ours = fit(tmp_path, toy(norm=False, noise=0.0), optim=optim, accumulate_steps=2, warmup_epochs=1)
+    trained = fit(tmp_path, toy(norm=False, noise=0.0), optim=optim, accumulate_steps=2, warmup_epochs=1)
     plain = toy(norm=False)
     weight, bias = plain.backbone[1].weight, plain.backbone[1].bias
     groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
@@ -106,8 +107,8 @@ def test_a_run_equals_a_plain_loop(tmp_path: Path) -> None:
         with torch.no_grad():
             for average, live in zip(plain.average.parameters(), plain.backbone.parameters(), strict=True):
                 average.lerp_(live, 0.1)
-    torch.testing.assert_close(ours.state_dict()["backbone.1.weight"], weight.detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours.state_dict()["average.1.bias"], plain.average[1].bias, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.state_dict()["backbone.1.weight"], weight.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.state_dict()["average.1.bias"], plain.average[1].bias, rtol=1e-4, atol=1e-5)
 
 
 def test_after_step_comes_once_per_step_with_the_rows_of_all_micro_batches(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ STEP = 6  # the seventh, in the second epoch, which no row of the log follows at
 
 
 class Break(nn.Module):
-    """The identity, which on request spoils rows in the forward pass, or the whole gradient."""
+    """The identity, except that it can spoil rows in the forward pass, or the whole gradient."""
 
     forward_rows: tuple[int, ...] = ()
     backward = False
@@ -37,7 +36,7 @@ class Break(nn.Module):
 
 
 class Breaking(Toy):
-    """Goes wrong in one step, in its second view or in both at once."""
+    """A toy that fails in one step, in its second view or in both at once."""
 
     stacked = False
 
@@ -72,7 +71,7 @@ class Stacked(Breaking):
 
 
 def broken(run: Path, kind: type[Breaking] = Breaking, **spoil: Any) -> tuple[str, dict[str, Any]]:
-    """The sentence that the run ends with, and where.json."""
+    """Return the sentence that the run ends with, and where.json."""
     with raises("not-finite", f"at step {STEP + 1}", run / "nan") as caught:
         fit(run, toy(kind=kind, **spoil), log_every_steps=3, config={"a": 1})
     return str(caught.value), json.loads((run / "nan" / "where.json").read_text())
@@ -121,7 +120,7 @@ def test_the_weights_before_the_step_are_saved_and_the_checkpoint_is_untouched(t
 
 def test_a_number_that_is_finite_when_repeated_is_reported_as_such(tmp_path: Path) -> None:
     class Once(Breaking):
-        """As memory that was hit by a ray: not again when the step is repeated."""
+        """Fail once, like memory that was hit by a ray: not when the step is repeated."""
 
         def _set(self, breaks: tuple[Any, ...], wrong: bool) -> None:
             super()._set(breaks, wrong)

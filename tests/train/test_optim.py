@@ -1,5 +1,7 @@
 """Which parameters decay, and that the names give the optimisers that they say."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from tests.helpers.errors import raises
 
 
 class Net(nn.Module):
-    """A CLS token, a layer, a norm, and something frozen."""
+    """A network with a CLS token, a layer, a norm, and a frozen parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ def test_tensors_of_two_dimensions_decay_except_biases() -> None:
 
 
 def one_step(cfg: OptimConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight [2 2] and bias [2] after one step of lr 0.5 from ones, the gradients being 2 and 3 everywhere."""
+    """Return weight [2 2] and bias [2] after one step of lr 0.5 from ones, with gradients of 2 and 3 everywhere."""
     layer = nn.Linear(2, 2)
     nn.init.ones_(layer.weight)
     nn.init.ones_(layer.bias)
@@ -100,7 +102,7 @@ def test_the_rate_drops_at_milestones_and_is_constant_between() -> None:
 
 
 def test_adam_adds_the_decay_to_the_gradient() -> None:
-    """Where the gradient is 0, the decay alone moves the weight by a whole step, and leaves the bias."""
+    """With a gradient of 0, the decay alone moves the weight by a whole step, and leaves the bias."""
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)
     optimizer = build_optimizer(layer, OptimConfig(name="adam", lr=0.5, weight_decay=0.1))
@@ -110,9 +112,9 @@ def test_adam_adds_the_decay_to_the_gradient() -> None:
     assert (layer.weight.item(), layer.bias.item()) == pytest.approx((0.5, bias))
 
 
-def classified() -> nn.Module:
+def classified() -> Any:
     """Return a net with a fresh classifier."""
-    net = Net()
+    net: Any = Net()
     net.classifier = nn.Linear(4, 2)
     return net
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file
 
 from limbeck import cli
-from limbeck.train import step as module
 from tests.helpers.kills import METHODS, PRELOAD, write_store
 from tests.helpers.toy import fit, toy
 
@@ -22,7 +23,7 @@ CONTEXT.set_forkserver_preload(PRELOAD)
 ROOT = Path(__file__).parents[2]
 
 
-def test_two_processes_share_out_the_rows_and_learn_what_one_learns(tmp_path: Path) -> None:
+def test_two_processes_divide_the_rows_and_get_the_weights_of_one(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests/helpers/two_processes.py"), str(tmp_path / "two")]
     done = subprocess.run(
@@ -46,20 +47,25 @@ def one_of_torchruns(variables: dict[str, str], command: list[str]) -> None:
     cli.main(command)
 
 
+def kill_in_step_3(seed: int, step: int, fabric: Any) -> None:
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def one_that_a_kill_ends(variables: dict[str, str], command: list[str]) -> None:
-    """As the others, but that it is gone in its fourth step; what the others say is in the file "said" of the run."""
+    """Run a process of two; rank 1 is killed in its fourth step, the other one writes its stderr into `stderr`."""
     out = Path(command[command.index("--out") + 1])
-    with out.with_name("said").open("a") as said:
-        os.dup2(said.fileno(), sys.stderr.fileno())
+    with out.with_name("stderr").open("a") as stderr:
+        os.dup2(stderr.fileno(), sys.stderr.fileno())
     if variables["RANK"] == "1":
-        module.seed_step = lambda seed, step, fabric: step == 3 and os.kill(os.getpid(), signal.SIGKILL)
+        mock.patch("limbeck.train.step.seed_step", kill_in_step_3).start()
     one_of_torchruns(variables, command)
 
 
 def launch(
     store: Path, run: Path, machines: int, per_machine: int, target: Callable[..., None] = one_of_torchruns
 ) -> list[int | None]:
-    """`limbeck pretrain` in processes with the variables that torchrun sets; their exit codes."""
+    """Run `limbeck pretrain` in processes with the variables that torchrun sets, and return their exit codes."""
     processes = machines * per_machine
     options = [word.replace(', "drop_path_rate": 0.2', "") for word in METHODS["simclr, 2 micro-batches, SGD"]]
     command = ["pretrain", str(store), "--out", str(run), *options]  # without the random numbers of each process
@@ -85,7 +91,7 @@ def trained_weights(store: Path, run: Path, machines: int, per_machine: int) -> 
     return load_file(run / "encoder" / "model.safetensors")
 
 
-def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_learns(tmp_path: Path) -> None:
+def test_torchrun_on_one_machine_and_on_two_gives_the_weights_of_one_process(tmp_path: Path) -> None:
     store = write_store(tmp_path)
     one, two, machines = (trained_weights(store, tmp_path / f"{m}x{n}", m, n) for m, n in ((1, 1), (1, 2), (2, 1)))
     for name, weights in one.items():
@@ -95,10 +101,10 @@ def test_torchrun_on_one_machine_and_on_two_learn_the_same_and_what_one_process_
     assert len(set(logs)) == 1  # one process alone writes
 
 
-def test_a_process_that_ends_is_said_by_the_others_in_a_sentence(tmp_path: Path) -> None:
+def test_the_end_of_a_process_is_reported_by_the_others(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert launch(write_store(tmp_path), run, 1, 2, one_that_a_kill_ends) == [1, -signal.SIGKILL]
-    said = (tmp_path / "said").read_text()
+    stderr = (tmp_path / "stderr").read_text()
     last = f"another process of this run has ended, and this one with it; go on with `limbeck resume {run}`"
-    assert said.splitlines()[-1] == f"limbeck: {last}"
-    assert "Traceback" not in said
+    assert stderr.splitlines()[-1] == f"limbeck: {last}"
+    assert "Traceback" not in stderr

@@ -14,8 +14,8 @@ INTRODUCTION = """# Commands
 
 Made from `limbeck COMMAND --help` of this version. Names such as that of the method or the network decide which
 further options there are: the tables show those of the defaults, `--help` after another name shows that name's, and
-every [method](../methods/index.md) lists its own on its page. `--help`, `--json`, `--quiet` and `--verbose`, which every
-command has, are on the page [Command line](../command-line.md).
+every [method](../methods/index.md) lists its own on its page. `--help`, `--json`, `--quiet` and `--verbose`, which
+every command has, are on the page [Command line](../command-line.md).
 
 """
 
@@ -68,7 +68,7 @@ def boxes(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def table(lines: list[str]) -> str:
-    """Return a box as Markdown: what is above its rule as a paragraph, then a row for every option but the common ones."""
+    """Return a box as Markdown: what is above its rule as a paragraph, then a row per option, except common ones."""
     rule = next((number for number, line in enumerate(lines) if set(line) == {"─"}), -1)
     above = " ".join(line.strip() for line in lines[: max(rule, 0)])
     options: list[list[str]] = []

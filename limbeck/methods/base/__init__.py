@@ -1,6 +1,7 @@
 """What a method is, what a method is that another can build on, and what teachers and queues have in common."""
 
 from limbeck.methods.base.distill import (
+    DistillationInputs,
     DistillConfig,
     Distiller,
     QueueDistillConfig,
@@ -10,12 +11,13 @@ from limbeck.methods.base.distill import (
 )
 from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
 from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, PositivesConfig
-from limbeck.methods.base.method import Method, MethodCard, MethodConfig
+from limbeck.methods.base.method import Method, MethodCard, MethodConfig, Trainable
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
 __all__ = [
     "BatchHost",
     "DistillConfig",
+    "DistillationInputs",
     "Distiller",
     "EMAConfig",
     "EMAHost",
@@ -33,5 +35,6 @@ __all__ = [
     "QueueHost",
     "SymmetricEMAHost",
     "Teacher",
+    "Trainable",
     "teacher_view",
 ]

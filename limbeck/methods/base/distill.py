@@ -5,18 +5,19 @@ A teacher is no module: no optimiser, checkpoint, broadcast or change of mode re
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
 from limbeck.core.types import BagSpec, Batch, DataContext, Encoder, LossOutput, StepInfo, TeacherOutput
-from limbeck.data.sampling import ViewSpec
+from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.losses.tokens import token_relation_loss
-from limbeck.methods.base.method import Method, MethodConfig
+from limbeck.methods.base.method import Method, MethodConfig, PrepareTeacher, Trainable
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
-from limbeck.methods.base.temperature import temperature_for
+from limbeck.methods.base.temperature import effective_neighbors, temperature_for
 from limbeck.models.queue import Queue
 
 
@@ -33,6 +34,14 @@ class Teacher(ABC):
     @abstractmethod
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Without gradient, on the device of the batch."""
+
+
+class DistillationInputs(NamedTuple):
+    """What a distiller needs besides the student: the teacher, the views of both, and the sampling plan."""
+
+    teacher: Teacher
+    views: tuple[ViewSpec, ...]
+    sampling: SamplingPlan
 
 
 def teacher_view(view: ViewSpec, index: int) -> ViewSpec:
@@ -76,13 +85,37 @@ class DistillConfig(MethodConfig):
         """This configuration with what the teacher's vectors `sample` [M D] decide filled in."""
         return self
 
+    def resolve_with_teacher(self, features: Tensor) -> Resolved[Self]:
+        """Return `with_teacher_defaults`, and over how many images the teacher's targets spread if they are soft."""
+        resolved = self.with_teacher_defaults(features)
+        temperature = resolved.target_temperature
+        if temperature is None:
+            return Resolved(resolved, [])
+        spread, others = effective_neighbors(features, temperature), len(features) - 1
+        reason = (
+            f"at temperature {temperature:g} the teacher's targets spread over {spread:.0f} of {others:,} other images"
+        )
+        return Resolved(resolved, [reason])
+
+    def prepare(
+        self, encoder: Encoder, views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> Trainable:
+        """Return the distiller around the student `encoder`, with the teacher's views and its sampling plan."""
+        if prepare_teacher is None:
+            self.raise_without_teacher()
+        inputs: DistillationInputs = prepare_teacher(self, views)
+        return Trainable(self.build_distiller(encoder, inputs.teacher), inputs.views, inputs.sampling)
+
     def build(self, backbone: Encoder) -> Method:
         """UserError: a teacher is needed."""
         self.raise_without_teacher()
 
     def raise_without_teacher(self) -> NoReturn:
         """UserError: a teacher is needed."""
-        raise UserError(f"{self.name} learns from a teacher: use `limbeck distill --method {self.name} --teacher ...`")
+        raise UserError(
+            f"{self.name} learns from a teacher: use `limbeck distill --method {self.name} --teacher ...`",
+            code="teacher-needed",
+        )
 
     @abstractmethod
     def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "Distiller":

@@ -6,16 +6,18 @@ optimiser step.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
 from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
 from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.data.augment.views import PRESETS, preset
-from limbeck.data.sampling import ViewSpec, view_specs
+from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec, view_specs
 
 
 class MethodCard(NamedTuple):
@@ -25,6 +27,18 @@ class MethodCard(NamedTuple):
     state: str  # beside the network: "nothing", "teacher", "queue", "teacher and queue"
     use_when: str
     cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md says of what)
+
+
+class Trainable(NamedTuple):
+    """A method that is ready to be trained."""
+
+    method: "Method"
+    views: tuple[Any, ...]  # what the loader makes of each row, in the order of `Batch.views`
+    sampling: SamplingPlan  # which rows an epoch visits, and which rows come together
+
+
+PrepareTeacher = Callable[[Any, tuple[Any, ...]], Any]
+"""Prepare the teacher of a run: from a `DistillConfig` and its views to `DistillationInputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,19 @@ class MethodConfig(NamedConfig):
         Raises UserError, with the number that would do, where they do not suit the method.
         """
         return self
+
+    def raise_without_teacher(self) -> None:
+        """Raise UserError if the method learns from a frozen teacher."""
+
+    def resolve_with_teacher(self, features: Tensor) -> Resolved[Self]:
+        """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
+        return Resolved(self, [])
+
+    def prepare(
+        self, encoder: Encoder, views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> Trainable:
+        """Return the method around `encoder` with its views and its sampling plan."""
+        return Trainable(self.build(encoder), views, ALL_ROWS)
 
     @abstractmethod
     def build(self, backbone: Encoder) -> "Method":

@@ -1,4 +1,4 @@
-"""Checks of health readings: from which value on somebody should know, what to say then, and when to stop the run.
+"""Checks of health readings: thresholds, messages and remedies, and when to stop the run.
 
 docs/health.md gives the reason for each threshold.
 """
@@ -80,7 +80,7 @@ class HealthIssue(NamedTuple):
 def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: str) -> list[HealthIssue]:
     """Return what the last reading shows; nothing without a reading.
 
-    A single reading cannot show a collapse: networks start close to one, and nothing tells yet where they came from.
+    A single reading cannot show a collapse: networks start close to one.
 
     Args:
         readings: those of the run, in order.

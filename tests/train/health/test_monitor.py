@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {"epochs": 4, "log_every_steps": 1, "health_every_ste
 
 
 class Collapsing(Toy):
-    """After some steps its weights shrink to nothing compared with its bias, whatever the gradient is."""
+    """A toy with weights that vanish compared with its bias after some steps, whatever the gradient is."""
 
     collapse_hint = "pray"
 
@@ -65,7 +65,7 @@ def test_a_collapse_is_warned_of_and_after_three_readings_stops_the_run(
 def test_the_checkpoint_of_a_stopped_run_is_the_last_healthy_one(
     tmp_path: Path, checkpoint_every_minutes: float, expected: int
 ) -> None:
-    """Epochs end after 5 and 10 steps: the second checkpoint is one of a collapsed run, and does not stay."""
+    """Epochs end after 5 and 10 steps: the second checkpoint is one of a collapsed run, and is replaced."""
     with raises("collapsed"):
         fit(tmp_path, collapsing(), checkpoint_every_minutes=checkpoint_every_minutes, **SETTINGS)
     assert step_of(tmp_path / "checkpoint.ckpt") == expected
@@ -126,7 +126,7 @@ def test_a_healthy_run_ends_with_one_verdict_and_no_warning(tmp_path: Path, capl
 
 def test_networks_are_not_diagnosed_before_the_warmup_is_over(tmp_path: Path) -> None:
     class Late(Toy):
-        """Starts as one point."""
+        """Start as one point."""
 
         def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
             if step_info.step == 9:

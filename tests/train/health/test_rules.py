@@ -22,7 +22,7 @@ GOOD = {
 
 
 def readings(count: int, **last: float) -> list[dict[str, float]]:
-    """A good one, then `count` of which all have the values of `last`."""
+    """Return a healthy reading, then `count` readings with the values of `last`."""
     steps = range(400, 400 + 200 * count, 200)
     return [GOOD, *(GOOD | {"step": float(step), "weight_norm": 50.0 + step} | last for step in steps)]
 

@@ -1,0 +1,45 @@
+"""Kinds of data, one module or package each: its name is its registration.
+
+Images are the default: a run is one of another modality if its encoder is, or else if that recognizes the source.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from limbeck.core.types import EncoderConfig
+from limbeck.modalities.base import Modality
+
+__all__ = ["Modality", "default_config", "find_modality", "modalities", "modality_of"]
+
+DEFAULT = "images"
+
+
+@cache
+def modalities() -> tuple[Modality[Any, Any], ...]:
+    """Return all modalities, the default one last, because it accepts every name and source."""
+    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names, key=lambda n: (n == DEFAULT, n))]
+    return tuple(module.MODALITY for module in modules)
+
+
+def find_modality(source: object = None, encoder: str | None = None) -> Modality[Any, Any]:
+    """Return the modality with an encoder of that name, or without a name the one that recognizes the source."""
+    found = modalities()
+    if encoder is not None:
+        return next(modality for modality in found if modality.encoder_config(encoder) is not None)
+    return next(modality for modality in found if modality.recognizes(source))
+
+
+def default_config(encoder: str) -> EncoderConfig:
+    """Return the configuration of an encoder of which only the name is given."""
+    kind = find_modality(encoder=encoder).encoder_config(encoder)
+    assert kind is not None, "`find_modality` returns a modality that has the encoder"
+    config: EncoderConfig = kind(name=encoder)
+    return config
+
+
+def modality_of(cfg: EncoderConfig) -> Modality[Any, Any]:
+    """Return the modality of a configured encoder."""
+    return find_modality(encoder=cfg.name)

@@ -1,0 +1,90 @@
+"""A modality: everything that a run needs to know about one kind of data, such as images or series.
+
+Methods, losses and the training loop work with `Encoder`, `Dataset` and `Batch` and do not depend on it.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from safetensors.torch import save
+
+from limbeck.core.config import Json, to_json
+from limbeck.core.files import atomic_write, write_json
+from limbeck.core.resolved import Resolved
+from limbeck.core.types import Dataset, Encoder, EncoderConfig
+from limbeck.methods import MethodConfig
+from limbeck.teachers.setup import TeacherContext
+from limbeck.train.eval_callback import EvalCallback
+from limbeck.train.loading import LoaderFactory
+
+Config = TypeVar("Config", bound=EncoderConfig)
+Data = TypeVar("Data", bound=Dataset)
+
+
+class Modality(ABC, Generic[Config, Data]):
+    """One kind of data: its sources, its encoders, its views and its loader.
+
+    A module of `limbeck.modalities` that has an instance in its attribute `MODALITY` is found by `limbeck pretrain`.
+    """
+
+    name: ClassVar[str]
+    loader: ClassVar[LoaderFactory]
+    """Makes the batches; random numbers are a function of (seed, epoch, view, row)."""
+    takes_teachers: ClassVar[bool] = False
+    """Whether an encoder can be distilled from a frozen teacher."""
+
+    @abstractmethod
+    def recognizes(self, source: object) -> bool:
+        """Return whether `source` (a path, a Python object) is data of this kind."""
+
+    @abstractmethod
+    def encoder_config(self, name: str) -> type[Config] | None:
+        """Return the dataclass that configures the encoder `name`, or None if that is not an encoder for such data."""
+
+    @abstractmethod
+    def default_encoder(self) -> Config:
+        """Return the encoder of a run that names none."""
+
+    @abstractmethod
+    def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:
+        """Return the data of a source."""
+
+    @abstractmethod
+    def reopen(self, path: str) -> Data:
+        """Return the data of an earlier run from their `path`."""
+
+    def resolve_encoder(self, cfg: Config, data: Data) -> Resolved[Config]:
+        """Return the configuration with what depends on the data filled in."""
+        return Resolved(cfg, [])
+
+    def resolve_for_views(self, cfg: Config, views: tuple[Any, ...]) -> Resolved[Config]:
+        """Return the configuration of an encoder that accepts the student's views; UserError if there is none."""
+        return Resolved(cfg, [])
+
+    @abstractmethod
+    def build_encoder(self, cfg: Config) -> Encoder:
+        """Return the encoder with random weights from torch's global generator."""
+
+    @abstractmethod
+    def make_views(self, method: MethodConfig, cfg: Config) -> tuple[Any, ...]:
+        """Return the views that a method compares, in the terms of the loader."""
+
+    def describe_views(self, method: MethodConfig) -> str:
+        """Return the part of the description of a run that names the views, such as ", views 'simclr'"."""
+        return ""
+
+    def make_eval_callback(self, data: Data, cfg: Config, teacher: TeacherContext | None) -> EvalCallback | None:
+        """Return what scores the encoder now and then while it is trained, if anything does."""
+        return None
+
+    def save_encoder(
+        self, encoder: Encoder, folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
+    ) -> None:
+        """Write the trained encoder into `folder`: its weights, its configuration and where it comes from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        with atomic_write(folder / "model.safetensors") as path:
+            path.write_bytes(save(weights))
+        written = {"modality": self.name, "encoder": to_json(cfg), "provenance": provenance}
+        write_json(folder / "config.json", {"limbeck": written})

@@ -1,0 +1,89 @@
+"""Images: stores, timm backbones, augmented views."""
+
+from pathlib import Path
+
+from limbeck.core.config import Json
+from limbeck.core.resolved import Resolved
+from limbeck.core.types import Encoder
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.data.loader import Loader
+from limbeck.data.sampling import ViewSpec
+from limbeck.data.sources.open import Source
+from limbeck.data.store.open import open_store
+from limbeck.data.store.store import Store
+from limbeck.methods import MethodConfig
+from limbeck.modalities.base import Modality
+from limbeck.modalities.images.online_eval import make_eval_callback
+from limbeck.modalities.images.resolve import input_size, resolve_backbone, resolve_positions
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import Preprocessing, save_encoder
+from limbeck.teachers.setup import TeacherContext
+from limbeck.train.eval_callback import EvalCallback
+
+
+class Images(Modality[BackboneConfig, Store]):
+    """Images as `limbeck.data` reads them; any timm model is an encoder."""
+
+    name = "images"
+    loader = Loader
+    takes_teachers = True
+
+    def recognizes(self, source: object) -> bool:
+        """Accept everything; what is not images is refused with a reason when it is opened."""
+        return True
+
+    def encoder_config(self, name: str) -> type[BackboneConfig]:
+        """Accept every name; one that timm does not know is refused when the backbone is built."""
+        return BackboneConfig
+
+    def default_encoder(self) -> BackboneConfig:
+        """Return a ViT-Tiny."""
+        return BackboneConfig()
+
+    def open(self, source: Source, *, store_size: int | None, allow_bad: float) -> Resolved[Store]:
+        """Return the store of a source, which is built first if it is not one."""
+        store = open_store(source, store_size=store_size, allow_bad=allow_bad)
+        return Resolved(store, [store.summary()])
+
+    def reopen(self, path: str) -> Store:
+        """Open a store."""
+        return Store.open(path)
+
+    def resolve_encoder(self, cfg: BackboneConfig, data: Store) -> Resolved[BackboneConfig]:
+        """Choose the input size and, for ViTs on small images, the patch size."""
+        return resolve_backbone(cfg, data.size)
+
+    def resolve_for_views(self, cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:
+        """Let a ViT resample its positions for views of other sizes."""
+        return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
+
+    def build_encoder(self, cfg: BackboneConfig) -> Backbone:
+        """Build the backbone."""
+        return build_backbone(cfg)
+
+    def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
+        """Return the method's preset of augmentations at the input size."""
+        return method.make_views(input_size(cfg))
+
+    def describe_views(self, method: MethodConfig) -> str:
+        """Name the preset."""
+        return f", views '{method.views}'"
+
+    def make_eval_callback(
+        self, data: Store, cfg: BackboneConfig, teacher: TeacherContext | None
+    ) -> EvalCallback | None:
+        """Score k-NN accuracy if there are labels and fidelity if there is a teacher."""
+        return make_eval_callback(data, input_size(cfg), teacher)
+
+    def save_encoder(
+        self, encoder: Encoder, folder: Path, data: Store, cfg: BackboneConfig, provenance: dict[str, Json]
+    ) -> None:
+        """Write the encoder in timm's format, with the preprocessing of the run."""
+        assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
+        preprocessing = Preprocessing(
+            image_size=input_size(cfg), store_size=data.size, mean=IMAGENET_MEAN, std=IMAGENET_STD
+        )
+        save_encoder(encoder, folder, preprocessing, provenance)
+
+
+MODALITY = Images()

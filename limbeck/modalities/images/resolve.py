@@ -1,0 +1,76 @@
+"""Choose the input size, the patch size and the handling of positions of a backbone, each with its reason."""
+
+from dataclasses import replace
+
+import timm
+
+from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
+from limbeck.data.sampling import ViewSpec
+from limbeck.models.backbone import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
+from limbeck.models.surgery import timm_defaults
+
+CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
+UNCROPPED = 128  # pixels; images stored at this size or below are used whole
+PATCHES = 8  # patches along the side of a small image, as with patches of 4 on 32 pixels
+
+
+def input_size(cfg: BackboneConfig) -> int:
+    """Return the side of the network's input in pixels; unless it is configured, that of timm's weights."""
+    return cfg.image_size or int(timm_defaults(cfg.name).input_size[-1])
+
+
+def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneConfig]:
+    """Fill in the input size and, for ViTs on small images, the patch size, if they are not given."""
+    reasons = []
+    size = cfg.image_size
+    if size is None:
+        size = image_size(store_size)
+        reasons.append(f"input size {size} x {size}, for images stored at {store_size} x {store_size}")
+    cfg = replace(cfg, image_size=size)
+    is_vit = timm.is_model(cfg.name) and timm.models.is_model_in_modules(cfg.name, VITS)
+    if is_vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+        patch = small_patch(size)
+        cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
+        reasons.append(f"patch size {patch} x {patch}, since patches of 16 are too coarse for {size} pixels")
+    return Resolved(cfg, reasons)
+
+
+def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:
+    """Let a ViT resample its positions if views have another size than its own; CNNs take any size as they are.
+
+    Raises:
+        UserError: the network takes one size only, or a view is not a multiple of the patch size.
+    """
+    others = sorted({view.augmentation.size for view in views} - {cfg.image_size})
+    if not others or not timm_defaults(cfg.name).fixed_input_size:
+        return Resolved(cfg, [])
+    if not timm.models.is_model_in_modules(cfg.name, VITS):
+        raise UserError(
+            f"'{cfg.name}' takes images of {cfg.image_size} pixels only and the method has views of {others[0]}: "
+            "choose a ViT or a ResNet",
+            code="view-size",
+        )
+    cfg = replace(cfg, args={**cfg.args, "dynamic_img_size": True})
+    patch = build_backbone(cfg).model.patch_embed.patch_size[0]
+    for size in others:
+        if size % patch:
+            raise UserError(
+                f"the method has views of {size} pixels, which is not a multiple of the patch size {patch} of "
+                f"'{cfg.name}': choose patch_size 8 or a CNN",
+                code="view-size",
+            )
+    return Resolved(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])
+
+
+def image_size(store_size: int) -> int:
+    """Return the input size: small images whole, up to a multiple of 4; else 7/8 of the stored side, in 16s."""
+    if store_size <= SMALL_IMAGE:
+        return -(-store_size // 4) * 4
+    return round(store_size * (1 if store_size <= UNCROPPED else CROP) / 16) * 16
+
+
+def small_patch(size: int) -> int:
+    """Return the patch size that makes about `PATCHES` patches a side; `size` is a multiple of 4."""
+    patch = size // PATCHES
+    return patch if patch * PATCHES == size else 4

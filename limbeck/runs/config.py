@@ -1,0 +1,52 @@
+"""The configuration of a run, as its config.json holds it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, write_json
+from limbeck.core.run_folder import CONFIG
+from limbeck.core.types import EncoderConfig
+from limbeck.methods import MethodConfig
+from limbeck.modalities import default_config
+from limbeck.runs.defaults import default_method
+from limbeck.teachers import TeacherConfig
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig, check_milestones
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that defines a run."""
+
+    store: str
+    """Folder of the data; empty if they were in memory."""
+    digest: str
+    """Hash of the data."""
+    method: MethodConfig = field(default_factory=default_method)
+    backbone: EncoderConfig
+    optim: OptimConfig
+    training: TrainConfig = field(default_factory=TrainConfig)
+    teacher: TeacherConfig | None = None
+    """The teacher of a distillation."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for settings that contradict each other."""
+        check_milestones(self.optim, self.training)
+
+
+def read_config(run: Path) -> RunConfig:
+    """Return the configuration of a run folder; raise UserError if there is none or it does not fit this version."""
+    file = run / CONFIG
+    if not file.is_file():
+        raise UserError(f"'{run}' is not a run folder (no {CONFIG})", code="not-a-run")
+    data = read_json(file)
+    backbone = data.get("backbone") if isinstance(data, dict) else None
+    name = backbone.get("name") if isinstance(backbone, dict) else None
+    return from_json(RunConfig, data, CONFIG, {"backbone": type(default_config(str(name)))})
+
+
+def write_config(run: Path, cfg: RunConfig) -> None:
+    """Write the configuration of a run into its folder."""
+    write_json(run / CONFIG, to_json(cfg))

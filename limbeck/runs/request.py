@@ -1,0 +1,48 @@
+"""The request for a run; `runs.resolve` chooses everything that it leaves out."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from torch import nn
+
+from limbeck.core.types import EncoderConfig
+from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.sources.open import Source
+from limbeck.methods import MethodConfig
+from limbeck.teachers import TeacherConfig
+from limbeck.train.config import TrainConfig
+from limbeck.train.optim import OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Data and settings of a run; a setting that is None is chosen."""
+
+    source: Source
+    """A folder, parquet files, a store, arrays, ... (`limbeck.data.sources`)."""
+    backbone: EncoderConfig | None = None
+    """By default a ViT-Tiny, and as a student a ResNet-18; sizes that are not given are chosen to fit the images."""
+    method: MethodConfig | None = None
+    """By default SDSSL over BYOL, and with a teacher SimReg."""
+    optim: OptimConfig | None = None
+    """By default AdamW, and LARS for convolutional networks without a teacher."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    """How long to train, on which devices, and how often to log, evaluate and save."""
+    teacher: TeacherConfig | None = None
+    """The frozen network to distill from."""
+    teacher_module: nn.Module | None = None
+    """The teacher itself, if it is a module of your own."""
+    store_size: int | None = None
+    """Side of the stored images in pixels, as in `limbeck.build_store`."""
+    allow_bad: float = ALLOW_BAD
+    """Fraction of the images that may be unreadable."""
+
+
+class RunSettings(TypedDict, total=False):
+    """The keyword arguments that `pretrain`, `distill` and `plan` have in common; see `RunRequest`."""
+
+    method: MethodConfig | None
+    optim: OptimConfig | None
+    training: TrainConfig
+    store_size: int | None
+    allow_bad: float

@@ -1,0 +1,104 @@
+"""Train a run in its folder, from its setup to its encoder."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from limbeck.core.config import to_json
+from limbeck.core.distributed import peer_failure_as_user_error
+from limbeck.core.locks import exclusive_lock
+from limbeck.core.rank import is_rank0
+from limbeck.core.run_folder import ENCODER
+from limbeck.core.types import Encoder
+from limbeck.methods.base import Trainable
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
+from limbeck.modalities import modality_of
+from limbeck.runs.config import RunConfig, write_config
+from limbeck.runs.resolve import RunSetup
+from limbeck.teachers import student_size_warning
+from limbeck.teachers.setup import build_distillation_inputs
+from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
+from limbeck.train.loop import train
+
+logger = logging.getLogger(__name__)
+
+
+def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_collapse: bool = True) -> Path:
+    """Train a run and write its encoder; return its folder.
+
+    With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
+    representations have collapsed, in spite of the configuration.
+    """
+    cfg, config = setup.cfg, to_json(setup.cfg)
+    training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
+    with _exclusive(run):
+        method, views, sampling = build_method(setup, run)
+        if is_rank0():
+            write_config(run, cfg)
+        eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
+        train(
+            method,
+            setup.data,
+            views,
+            training,
+            cfg.optim,
+            run,
+            config=config,
+            eval_callback=eval_callback,
+            sampling=sampling,
+            loader=setup.modality.loader,
+            resume=resume,
+        )
+        if is_rank0():
+            encoder = method.encoder()
+            setup.modality.save_encoder(encoder, run / ENCODER, setup.data, cfg.backbone, {"run": config})
+            _log_fidelity(setup, eval_callback, encoder)
+    return run
+
+
+def build_method(setup: RunSetup, run: Path) -> Trainable:
+    """Build the method of a run around a fresh encoder; `run` is where features of a teacher may be cached."""
+    cfg, encoder, teacher = setup.cfg, fresh_encoder(setup.cfg), setup.teacher
+    views = setup.modality.make_views(cfg.method, cfg.backbone)
+    if teacher is None:
+        return cfg.method.prepare(encoder, views)
+    student_parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    if warning := student_size_warning(student_parameters, teacher.teacher.num_parameters):
+        logger.warning(warning)
+    return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
+
+
+def fresh_encoder(cfg: RunConfig) -> Encoder:
+    """Build the encoder with the initial weights that follow from the seed of the run."""
+    torch.manual_seed(cfg.training.seed)
+    return modality_of(cfg.backbone).build_encoder(cfg.backbone)
+
+
+@contextmanager
+def _exclusive(run: Path) -> Iterator[None]:
+    """Let no other command train in the folder, and turn the end of one process of the run into an error of all."""
+    ended = f"another process of this run has ended, and this one with it; continue with `limbeck resume {run}`"
+    with exclusive_lock(run) if is_rank0() else nullcontext(), peer_failure_as_user_error(ended):
+        yield
+
+
+def _log_fidelity(setup: RunSetup, eval_callback: EvalCallback | None, encoder: Encoder) -> None:
+    """Log how similar student and teacher are on the images that were held out."""
+    if setup.teacher is None or eval_callback is None:
+        return
+    scores, images = evaluate_encoder(eval_callback, encoder), len(setup.teacher.val_indices)
+    if "neighbor_agreement" in scores:
+        logger.info(
+            "held-out fidelity (%s images): %.1f %% of the teacher's %d nearest neighbors preserved (chance %.1f %%), "
+            "linear CKA %.2f",
+            f"{images:,}",
+            100 * scores["neighbor_agreement"],
+            NUM_NEIGHBORS,
+            100 * NUM_NEIGHBORS / (images - 1),
+            scores["cka"],
+        )
