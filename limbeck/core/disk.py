@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
@@ -73,15 +73,15 @@ def reason(error: OSError) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UserError unless a file can be written in `folder`, which is created; asked before work that ends there."""
-    make_folder(folder)
-    probe = folder / f".{os.getpid()}-{os.urandom(4).hex()}.probe"
-    with write_errors_as_user_error(folder):
-        try:
-            probe.write_bytes(b"\0")
-        finally:
-            with suppress(OSError):
-                probe.unlink(missing_ok=True)
+    """Raise UserError unless a file can be written in `folder`, or the folder be created; leaves nothing behind."""
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise not_writable(folder, OSError(errno.ENOTDIR, "", str(place)))
+    if not os.access(place, os.W_OK | os.X_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
+        raise not_writable(folder, OSError(errno.EROFS if read_only else errno.EACCES, "", str(place)))
 
 
 def make_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from limbeck.core.config import Json, to_json
-from limbeck.core.disk import fsync, make_folder, write_errors_as_user_error
+from limbeck.core.disk import fsync, is_refusal, make_folder, not_readable, write_errors_as_user_error
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json, write_json
 
@@ -76,7 +76,7 @@ class ResumableArray:
         try:
             rows: NDArray[Any] = np.lib.format.open_memmap(self.path, mode="r")
         except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
-            raise self._damaged(one_line(error)) from error
+            raise (not_readable(self.path, error) if is_refusal(error) else self._damaged(one_line(error))) from error
         if rows.shape != shape or rows.dtype != self._dtype:
             raise self._damaged(f"it holds {rows.dtype} {rows.shape} instead of {self._dtype} {shape}")
         return rows

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from limbeck.core.config import from_json, to_json
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json
 from limbeck.core.run_folder import ENCODER
@@ -47,7 +48,7 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     A network that timm names `limbeck_backbone` needs `import limbeck.models.backbone` first. `note` (JSON values:
     where the encoder comes from) is kept in the config. An encoder that is there already is replaced, the config last.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
     with atomic_write(folder / "model.safetensors") as path:
         path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file hides why a disk refused it

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
+from limbeck.core.files import atomic_write, check_ours
 from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
@@ -60,6 +60,7 @@ class NearDuplicates:
     def write(self, folder: Path) -> Path:
         """Write near_duplicates.csv, one row per image with a near-duplicate in either store, and return its path."""
         make_folder(folder)
+        check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)

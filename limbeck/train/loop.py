@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.config import Json
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import CHECKPOINT
 from limbeck.core.types import Dataset, LossOutput
@@ -79,7 +80,7 @@ def train(
             f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
             code="run-exists",
         )
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     _Loop(StepRunner(method, store, views, cfg, optim, sampling, loader), run, config, eval_callback).run_steps()
 
 

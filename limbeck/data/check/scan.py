@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.core.text import plural
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CSV, HTML = "check.csv", "check.html"
+COLUMNS = ("path", "outcome", "issue", "detail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ class Check:
 
 def write_page(folder: Path, sentence: str, note: str, sections: Sequence[Section]) -> None:
     """Write check.html into `folder`."""
+    check_ours(folder / HTML, PAGE_START, "page")
     with atomic_write(folder / HTML) as unfinished:
         unfinished.write_text(check_page(sentence, note, sections), encoding="utf-8")
 
@@ -117,6 +120,8 @@ def check(
     check_arguments(store, store_size, workers)
     images = open_source(source)
     make_folder(folder)
+    check_ours(folder / HTML, PAGE_START, "page")
+    check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
     with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
         size = _size(images, must_exist=store is not None) if store_size is None else store_size
         return _Scan(images, folder, policy).run(store, size, workers)
@@ -169,7 +174,7 @@ class _Scan:
             StoreWriter(store, self.source, size, policy.leave_out) if store else nullcontext() as writer,
         ):
             table = csv.writer(file)
-            table.writerow(["path", "outcome", "issue", "detail"])
+            table.writerow(COLUMNS)
             for chunk in scan_samples(self.source, size, workers, self.stats, writer):
                 for sample in chunk:
                     table.writerows(self._sample_lines(sample))

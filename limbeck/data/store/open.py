@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from limbeck.core.disk import check_writable
+from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
@@ -104,6 +104,7 @@ def cache_folder(cache: str | Path | None) -> Path:
     folder = Path(cache) if cache else _user_cache() / "limbeck"
     try:
         check_writable(folder)
+        make_folder(folder)
     except UserError as error:
         raise UserError(
             f"the cache of stores {error}; or build the store at another place with `limbeck store SOURCE STORE` and "
