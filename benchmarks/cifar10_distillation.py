@@ -60,7 +60,7 @@ def arms() -> dict[str, DistillConfig]:
             config = dataclasses.replace(distill_config(name)(), views="weak")
             queue = {"queue": 4096} if hasattr(config, "queue") else {}
             found[name] = dataclasses.replace(config, **queue)  # type: ignore[arg-type]
-    found["compress-2q"] = dataclasses.replace(found["compress"], queues=2, momentum=0.99)  # type: ignore[call-arg]
+    found["compress-2q"] = dataclasses.replace(found["compress"], num_queues=2, ema_momentum=0.99)  # type: ignore[call-arg]
     return found
 
 

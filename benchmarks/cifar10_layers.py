@@ -25,7 +25,7 @@ from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
-HOST = mocov3.MoCoV3Config(hidden=256, dim=128, momentum=0.99)
+HOST = mocov3.MoCoV3Config(hidden=256, dim=128, ema_momentum=0.99)
 ARMS: dict[str, MethodConfig] = {
     "host": HOST,
     "control": sdssl.SDSSLConfig(host=HOST, layers=()),

@@ -54,7 +54,7 @@ def arms() -> dict[str, MethodConfig]:
     found["sdssl-simclr"] = method_config("sdssl")(host=simclr, hidden=512)  # type: ignore[call-arg]
     if "wmse" in found:
         wmse = dataclasses.replace(found["wmse"], dim=64)  # type: ignore[call-arg]
-        found |= {"wmse": wmse, "wmse-4": dataclasses.replace(wmse, positives=4)}  # type: ignore[call-arg]
+        found |= {"wmse": wmse, "wmse-4": dataclasses.replace(wmse, num_views=4)}  # type: ignore[call-arg]
     return found
 
 

@@ -35,7 +35,7 @@ NETWORKS = {
     "ResNet-18, 3x3 stem": BackboneConfig(name="resnet18", image_size=32),
     "ViT-Tiny, patch 4": BackboneConfig(name="vit_tiny_patch16_224", image_size=32, args={"patch_size": 4}),
 }
-SIZE, CLOCK = 32, StepInfo(1, 10)
+SIZE, STEP = 32, StepInfo(1, 10)
 
 
 class Bench:

@@ -1,4 +1,4 @@
-"""Breaks methods on purpose and says which guard sees it: law, oracle or band.
+"""Break methods on purpose, and report which guard detects it: law, oracle or band.
 
     python -m benchmarks.faults
 
@@ -38,15 +38,15 @@ try:
     install(os.environ["LIMBECK_FAULT"])
 except BaseException:
     traceback.print_exc()
-    os._exit(70)  # Python would go on, with nothing broken
+    os._exit(70)  # otherwise Python would continue without the fault
 """
-CONTROL = "nothing is broken"
+CONTROL = "no fault"
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {}
-"""Name -> what it replaces, and which methods it touches (pytest -k)."""
+"""Name -> function that installs the fault, and the tests it concerns (pytest -k)."""
 
 
 def fault(name: str, methods: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """Registers a function that is given `replace(target, value)`, a patch that lasts."""
+    """Register a function that is called with `replace(owner, name, value)`, a lasting patch."""
 
     def register(install: Callable[[Any], None]) -> Callable[[Any], None]:
         FAULTS[name] = (install, methods)
@@ -60,22 +60,22 @@ def _nothing(replace: Any) -> None:
     pass
 
 
-@fault("no stop-gradient: the teacher is the student, and learns", "byol")
+@fault("no stop-gradient: the trained network computes its own targets", "byol")
 def _no_stop_gradient(replace: Any) -> None:
     from limbeck.core.distributed import gather
     from limbeck.methods.base import EMAHost
 
-    replace(EMAHost, "teach", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
+    replace(EMAHost, "ema_forward", lambda self, view, *_: gather(self.head.project(self.backbone(view).final)))
 
 
-@fault("teacher never moves", "byol")
+@fault("EMA encoder is never updated", "byol")
 def _frozen(replace: Any) -> None:
     from limbeck.models.ema import EMA
 
     replace(EMA, "update", lambda self, source, momentum: None)
 
 
-@fault("teacher forgets: momentum 0", "byol")
+@fault("EMA encoder with momentum 0", "byol")
 def _forgetful(replace: Any) -> None:
     from limbeck.models.ema import EMA
 
@@ -83,20 +83,20 @@ def _forgetful(replace: Any) -> None:
     replace(EMA, "update", lambda self, source, momentum: update(self, source, 0.0))
 
 
-@fault("queue is not pushed", "mocov2 or state or test_queue.py")
+@fault("nothing is enqueued", "mocov2 or state or test_queue.py")
 def _still_queue(replace: Any) -> None:
     from limbeck.models.queue import Queue
 
-    replace(Queue, "push", lambda self, news: None)
+    replace(Queue, "enqueue", lambda self, new_rows: None)
 
 
-@fault("queue takes the rows of its own process", "mocov2 or state or test_queue.py")
+@fault("only the rows of the process itself are enqueued", "mocov2 or state or test_queue.py")
 def _own_queue(replace: Any) -> None:
     from limbeck.core.distributed import local_rows
     from limbeck.models.queue import Queue
 
-    push = Queue.push
-    replace(Queue, "push", lambda self, news: push(self, {k: local_rows(v) for k, v in news.items()}))
+    enqueue = Queue.enqueue
+    replace(Queue, "enqueue", lambda self, new_rows: enqueue(self, {k: local_rows(v) for k, v in new_rows.items()}))
 
 
 @fault("BatchNorm of each process by itself", "byol")
@@ -110,15 +110,15 @@ def _own_statistics(replace: Any) -> None:
 def _joint_statistics(replace: Any) -> None:
     import torch
 
-    from limbeck.methods.base import Step, SymmetricEMAHost
+    from limbeck.methods.base import HostOutput, SymmetricEMAHost
 
-    def encode(self: Any, batch: Any, taps: tuple[int, ...] = ()) -> Step:
+    def encode(self: Any, batch: Any, taps: tuple[int, ...] = ()) -> HostOutput:
         first, second = batch.views
         both = self.backbone(torch.cat([second, first]), taps)
         halves = zip(*(tensor.chunk(2) for tensor in (both.final, *both.taps.values())), strict=True)
         features = tuple(both._replace(final=h[0], taps=dict(zip(both.taps, h[1:], strict=True))) for h in halves)
         projections = self.head.project(both.final).chunk(2)
-        return Step(features, projections, tuple(self.teach(view) for view in (first, second)), {})
+        return HostOutput(features, projections, tuple(self.ema_forward(view) for view in (first, second)), {})
 
     replace(SymmetricEMAHost, "encode", encode)
 
@@ -146,7 +146,7 @@ def _local_gradient(replace: Any) -> None:
     replace(_Gather, "backward", staticmethod(lambda ctx, *grads: local_rows(grads[0])))
 
 
-@fault("positives are the neighbours", "simclr or contrastive")
+@fault("positives are other images", "simclr or contrastive")
 def _wrong_positives(replace: Any) -> None:
     import limbeck.methods.mocov3
     import limbeck.methods.simclr
@@ -160,17 +160,18 @@ def _wrong_positives(replace: Any) -> None:
 
 
 def install(name: str) -> None:
-    """Breaks this process for good."""
+    """Install a fault in this process, for its lifetime."""
     stack = ExitStack()
     FAULTS[name][0](lambda owner, attribute, value: stack.enter_context(patch.object(owner, attribute, value)))
     stack.pop_all()
 
 
 def caught_by(name: str, site: str) -> list[str]:
-    """Of each guard the first test that fails, or a dash."""
+    """Return for each guard the first test that fails, or a dash."""
     environment = os.environ | {"LIMBECK_FAULT": name, "PYTHONPATH": f"{site}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some complain of what the fault has imported already
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # jaxtyping's refuses packages that the fault has imported
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=-q --import-mode=importlib", "--tb=no"]
+    command += ["-p", "no:cacheprovider"]
     command += ["-k", f"({FAULTS[name][1]}) and not sdssl", *(file for files in GUARDS.values() for file in files)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -179,12 +180,12 @@ def caught_by(name: str, site: str) -> list[str]:
 
 
 def _first(failed: list[str], files: list[str]) -> str:
-    seen = [test.rsplit("/", 1)[-1] for test in failed if test.startswith(tuple(files))]
-    return f"`{seen[0]}`" if seen else "-"
+    found = [test.rsplit("/", 1)[-1] for test in failed if test.startswith(tuple(files))]
+    return f"`{found[0]}`" if found else "-"
 
 
 def main() -> None:
-    """Prints the table fault x guard; ends where nobody sees a fault, or somebody sees one where none is."""
+    """Print the table fault x guard; exit where no guard detects a fault, or one fails without a fault."""
     chosen = [name for name in FAULTS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
     with TemporaryDirectory() as site:
         (Path(site) / "sitecustomize.py").write_text(HOOK)
@@ -194,7 +195,7 @@ def main() -> None:
             row = caught_by(name, site)
             print(f"| {name} | " + " | ".join(row) + " |", flush=True)
             if (set(row) == {"-"}) is not (name == CONTROL):
-                sys.exit(f"'{name}' is seen by {set(row)}")
+                sys.exit(f"'{name}' is detected by {set(row)}")
 
 
 if __name__ == "__main__":

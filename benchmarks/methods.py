@@ -1,11 +1,11 @@
-"""What a training step of each method costs: time in steps of supervised training, peak memory, both beside SimCLR's.
+"""Cost of a training step of each method: time in steps of supervised training and peak memory, relative to SimCLR.
 
     python benchmarks/methods.py --methods simclr byol
 
 ResNet-18 on 32 x 32 pixels with batches of 128, heads and queues as the methods' defaults have them, random pixels;
 one process and one thread per method, through the library's own training loop. Of a run of 7 steps, the median
 processor time from the end of one step to the end of the next, without the first two. Distillers have a teacher of 384
-numbers whose answers are kept. The supervised step has one view (crop and flip), a linear classifier and cross-
+numbers with cached features. The supervised step has one view (crop and flip), a linear classifier and cross-
 entropy. Memory is the growth of the process from before the network is built to its peak.
 """
 
@@ -43,7 +43,7 @@ CONTEXT = DataContext(num_images=1_000_000, batch_size=BATCH, forward_batch_size
 
 
 class Supervised(Method):
-    """Cross-entropy of a linear classifier: what everything is compared with."""
+    """Cross-entropy of a linear classifier: the unit of cost."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -51,29 +51,29 @@ class Supervised(Method):
         self.classifier = nn.Linear(backbone.dim, CLASSES)
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """One view of each image."""
+        """Compute the loss of one view of each image."""
         assert batch.labels is not None
         return LossOutput(F.cross_entropy(self.classifier(self.backbone(batch.views[0]).final), batch.labels), {}, {})
 
 
-class Kept(Teacher):
-    """Answers of 384 numbers; making them up takes as little time as reading them."""
+class CachedFeatures(Teacher):
+    """Random features of width 384, drawn in as little time as cached ones are read."""
 
     dim, map_dim = 384, 0
 
     def __init__(self, views: tuple[ViewSpec, ...]) -> None:
-        self.seen = sum(view.network == "teacher" for view in views)
+        self.count = sum(view.network == "teacher" for view in views)
         self.sample = torch.randn(64, self.dim)
 
     def __call__(self, batch: Batch) -> TeacherOutput:
-        """Of every view that a teacher sees."""
-        return TeacherOutput(tuple(torch.randn(len(batch.indices), self.dim) for _ in range(self.seen)))
+        """Return the vectors of every view of the teacher."""
+        return TeacherOutput(tuple(torch.randn(len(batch.indices), self.dim) for _ in range(self.count)))
 
 
 def build(config: MethodConfig, backbone: Backbone) -> Method:
-    """The method, with a teacher if it learns from one."""
+    """Build the method, with a teacher for a distiller."""
     if isinstance(config, DistillConfig):
-        return config.build_distiller(backbone, Kept(config.make_views(SIZE)))
+        return config.build_distiller(backbone, CachedFeatures(config.make_views(SIZE)))
     return config.build(backbone)
 
 
@@ -92,7 +92,7 @@ def run(name: str, store: Store) -> float:
     config = None if name == "supervised" else method_config(name)().resolve(CONTEXT)
     method = build(config, backbone) if config else Supervised(backbone)
     views = config.make_views(SIZE) if config else view_specs(preset("supervised", SIZE))
-    in_bags = isinstance(config, DistillConfig) and config.bags() is not None
+    in_bags = isinstance(config, DistillConfig) and config.bag_spec() is not None
     sampling = SamplingPlan(bags=BAGS if in_bags else None, view_period=1)
     ends: list[float] = []
     last_act = method.after_step

@@ -114,7 +114,7 @@ def queue(rows: int, width: int) -> None:
     teacher, student = torch.randn(256, width), torch.randn(256, width, requires_grad=True)
     target = relation(teacher, bank["teacher"], 0.04)
     relation_divergence(student, bank["teacher"], 0.04, target).backward()
-    bank.push({"teacher": teacher})
+    bank.enqueue({"teacher": teacher})
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
     print(f"queue of {rows:,} x {width}: {rows * width * 4 / 2**20:,.0f} MiB of rows, peak {peak:,.0f} MiB", flush=True)
 

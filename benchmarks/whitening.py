@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.methods.base import Step
+from limbeck.methods.base import HostOutput
 from limbeck.methods.wmse import WMSEConfig
 from limbeck.models.backbone import BackboneConfig, build_backbone
 
@@ -98,7 +98,7 @@ def measure(name: str, rounds: int, crops: int, device: torch.device) -> None:
         return loop(rows, size)
 
     def at_once(rows: Tensor) -> Tensor:
-        return method.loss(Step((), (), (rows,), {}))
+        return method.loss(HostOutput((), (), (rows,), {}))
 
     torch.testing.assert_close(gradient(at_once, rows), gradient(by_slice, rows), rtol=1e-3, atol=1e-6)
     counts = [operators(loss, rows) for loss in (by_slice, at_once)]

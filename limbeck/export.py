@@ -91,13 +91,12 @@ def export(
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    note = without_absolute_paths(read_encoder_config(encoder_folder(run))["note"])
-    assert isinstance(note, dict)
+    provenance = _provenance(encoder_folder(run))
     model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
     with atomic_folder(out.absolute()) as folder, torch.no_grad():
         if format == "timm":
-            exported = _write_timm(backbone, preprocessing, note, folder)
+            exported = _write_timm(backbone, preprocessing, provenance, folder)
         else:
             exported = (_write_onnx if format == "onnx" else _write_torch)(model, batches[1], folder)
         difference = _difference(model, exported, batches)
@@ -114,9 +113,15 @@ def export(
         )
         if format != "timm":
             inputs = "uint8 [B H W 3]" if fold_preprocessing else "float32 [B 3 H W], in [0, 1], then normalized"
-            about = {"input": inputs, "preprocessing": preprocessing, "backbone": backbone.cfg, "note": note}
-            _write_description(result, about, folder / "model.json")
+            about = {"input": inputs, "preprocessing": preprocessing, "backbone": backbone.cfg}
+            _write_description(result, about | {"provenance": provenance}, folder / "model.json")
     return result
+
+
+def _provenance(encoder: Path) -> dict[str, Json]:
+    provenance = without_absolute_paths(read_encoder_config(encoder)["provenance"])
+    assert isinstance(provenance, dict)
+    return provenance
 
 
 def without_absolute_paths(value: Json) -> Json:
@@ -150,8 +155,10 @@ def _check_request(out: Path, format: str, fold: bool) -> None:
         )
 
 
-def _write_timm(backbone: Backbone, preprocessing: Preprocessing, note: Mapping[str, Any], folder: Path) -> Network:
-    save_encoder(backbone, folder, preprocessing, note)
+def _write_timm(
+    backbone: Backbone, preprocessing: Preprocessing, provenance: Mapping[str, Any], folder: Path
+) -> Network:
+    save_encoder(backbone, folder, preprocessing, provenance)
     model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return model
 

@@ -1,7 +1,6 @@
 """The documentation is true: links resolve, commands parse, options have those defaults, examples run."""
 
 import dataclasses
-import importlib
 import os
 import re
 import shlex
@@ -14,11 +13,10 @@ import pytest
 import timm
 from PIL import Image
 
-import limbeck.methods
 from limbeck import cli
 from limbeck.data.augment.views import PRESETS
-from limbeck.methods import HostConfig, method_config, method_names
-from tests.helpers import laws
+from limbeck.methods import method_config, method_names
+from limbeck.methods.base import tables
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -126,17 +124,12 @@ def test_options_of_methods_are_documented_with_their_defaults() -> None:
     assert documented == defined
 
 
-def test_the_page_of_sdssl_says_over_which_methods_it_can_stand() -> None:
-    page = (ROOT / "docs" / "methods" / "sdssl.md").read_text(encoding="utf-8")
-    documented = dict(re.findall(r"^\| \[`(\w+)`\]\(\w+\.md\) \| ([\w']+) \|", page, re.M))
-    assert {name: word != "no" for name, word in documented.items()} == {
-        name: issubclass(method_config(name), HostConfig) for name in method_names()
-    }
-
-
-def test_the_readme_lists_every_method() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `\w+` \| .* \[(\w+)\]\(docs/methods/\w+\.md\) \|$", text, re.M) == method_names()
+@pytest.mark.parametrize("page", tables.PAGES)
+def test_tables_of_methods_are_those_of_the_cards(page: str) -> None:
+    folder, table = tables.PAGES[page]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    written = text.split(tables.BEGIN)[1].split(tables.END)[0].strip()
+    assert written == table(folder), "run `python -m limbeck.methods.base.tables`"
 
 
 def test_presets_of_views_are_documented() -> None:
@@ -176,36 +169,3 @@ def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: p
             code = compile(block.text, name_of(page), "exec")
             if block.mark == "run":
                 exec(code, namespace)
-
-
-def test_the_new_method_of_the_design_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its two files, written out and found by the registration: its own test, the laws, and SDSSL over it."""
-    files = {b.mark.removeprefix("file="): b.text for b in blocks(ROOT / "docs" / "design.md") if "file=" in b.mark}
-    for path, text in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text, encoding="utf-8")
-    source, test = files
-    name = Path(source).stem
-    folder = str((tmp_path / source).parent)
-    monkeypatch.setattr(limbeck.methods, "__path__", [*limbeck.methods.__path__, folder])
-    importlib.invalidate_caches()
-    assert name in method_names()
-
-    own: dict[str, Any] = {}
-    exec(compile(files[test], test, "exec"), own)
-    checks = [value for key, value in own.items() if key.startswith("test_")]
-    assert checks
-    for check in checks:
-        check()
-
-    kind: Any = method_config(name)
-    host = kind(hidden=12, dim=8)
-    for config in (host, method_config("sdssl")(host=host, hidden=12)):  # type: ignore[call-arg]
-        laws.test_loss_is_a_finite_float32_scalar(config, half=True)
-        laws.test_gradient_reaches_what_learns_and_nothing_else(config)
-        laws.test_asking_changes_nothing_and_telling_does(config)
-        laws.test_order_of_the_images_does_not_matter(config)
-        laws.test_configuration_survives_json(config)
-        laws.test_state_is_all_there_is(config)
-        laws.test_a_collapse_is_looked_for_behind_the_heads(config)
-        laws.test_a_card_says_what_it_is(config)

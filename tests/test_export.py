@@ -154,10 +154,10 @@ def test_no_exported_file_names_a_folder_of_this_machine(tmp_path: Path, format:
     folder, backbone = saved(tmp_path / "run", VIT)
     save_encoder(backbone, folder / "encoder", PREPROCESSING, {"run": config, "method": "simclr"})
     export(folder, tmp_path / "out", format=format)
-    note = {"run": {"store": "train-28", "teacher": {"name": "big"}, "sizes": [1, "b"]}, "method": "simclr"}
+    provenance = {"run": {"store": "train-28", "teacher": {"name": "big"}, "sizes": [1, "b"]}, "method": "simclr"}
     name = "config.json" if format == "timm" else "model.json"
     written = json.loads((tmp_path / "out" / name).read_text())
-    assert (written["limbeck"] if format == "timm" else written)["note"] == note
+    assert (written["limbeck"] if format == "timm" else written)["provenance"] == provenance
     for file in (tmp_path / "out").iterdir():
         content = file.read_bytes()
         for private in (
@@ -220,16 +220,16 @@ def test_saving_again_replaces_the_encoder(run: tuple[Path, Backbone]) -> None:
 
 
 def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no encoder"):
+    with raises("no-encoder", tmp_path):
         load(tmp_path)
-    with pytest.raises(UserError, match=r"Depth 9 .* 1 to 3"):
+    with raises("depth-out-of-range", 9, "1 to 3"):
         load(run[0], depth=9)
     with raises("unknown-format", "onx", "did you mean 'onnx'"):
         export(run[0], tmp_path / "out", format="onx")  # type: ignore[arg-type]
     with raises("fold-needs-onnx-or-torch"):
         export(run[0], tmp_path / "out", fold_preprocessing=True)
     (run[0] / "encoder" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(UserError, match="not the network"):
+    with raises("damaged-encoder", "model.safetensors"):
         load(run[0])
     (run[0] / "encoder" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not written by Limbeck"):

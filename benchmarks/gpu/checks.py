@@ -28,7 +28,7 @@ from limbeck.train.loop import train
 from limbeck.train.optim import OptimConfig
 from tests.helpers import tiny
 
-CLOCK = StepInfo(3, 10)
+STEP = StepInfo(3, 10)
 
 
 def versions(machine: Machine) -> Findings:
@@ -94,11 +94,11 @@ def build(config: MethodConfig) -> Method:
 def step(config: MethodConfig, device: torch.device) -> tuple[Tensor, list[Tensor]]:
     """Return loss and gradients of a step, on the CPU."""
     method, batch = build(config).to(device), on(tiny.batch_for(config), device)
-    torch.manual_seed(CLOCK.step)
-    loss = method(batch, CLOCK)
+    torch.manual_seed(STEP.step)
+    loss = method(batch, STEP)
     loss.total.backward()
     with torch.no_grad():
-        method.after_step(loss, CLOCK)
+        method.after_step(loss, STEP)
     return loss.total.detach().cpu(), [p.grad.cpu() for p in method.parameters() if p.grad is not None]
 
 
@@ -106,7 +106,7 @@ def half(config: MethodConfig, device: torch.device) -> bool:
     """Return whether the loss and the gradients are finite under autocast to bf16."""
     method = build(config).to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        loss = method(on(tiny.batch_for(config), device), CLOCK)
+        loss = method(on(tiny.batch_for(config), device), STEP)
     loss.total.backward()
     gradients = [p.grad for p in method.parameters() if p.grad is not None]
     return bool(loss.total.isfinite()) and all(bool(g.isfinite().all()) for g in gradients)

@@ -68,7 +68,7 @@ def per_call(call, machine: Machine, repeats: int) -> float:  # type: ignore[no-
 
 
 def wait(machine: Machine) -> None:
-    """Return the settings for the device."""
+    """Wait for the device."""
     if machine.device.type == "cuda":
         torch.cuda.synchronize()
 

@@ -16,7 +16,7 @@ from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
 
 logger = logging.getLogger(__name__)
-JUDGE, USE = "Evaluate", "Use"
+MEASURE, USE = "Evaluate", "Use"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def _demo(args: DemoArgs) -> Output:
 
 
 EVALUATE = Command(
-    JUDGE,
+    MEASURE,
     """Measure every layer of a run: k-NN, linear probe, rank, size and latency.
   The same network before training is measured as well: the difference is what
   training has bought. A distilled run is compared with its teacher. The table is
@@ -146,7 +146,7 @@ Examples:
     _evaluate,
 )
 REPORT = Command(
-    JUDGE,
+    MEASURE,
     """Compare runs on one HTML page.
   It shows how good every layer is, how training went, and how each run can be
   repeated; it needs no network.

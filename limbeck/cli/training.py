@@ -23,6 +23,9 @@ GROUP = "Train"
 class MethodsArgs:
     """Arguments of `limbeck methods`."""
 
+    markdown: bool = False
+    """Print the tables of the documentation instead: all methods, hosts of SDSSL, distillers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeArgs:
@@ -51,13 +54,17 @@ def _methods(args: MethodsArgs) -> Output:
     from rich.table import Table
 
     from limbeck.methods import method_config, method_names
+    from limbeck.methods.base.tables import PAGES
 
     cards = {name: method_config(name).card for name in method_names()}
+    data = {"methods": [{"name": name, **card._asdict()} for name, card in cards.items()]}
+    if args.markdown:
+        return Output(data, [f"{table(folder)}\n" for folder, table in PAGES.values()])
     table = Table("method", "idea", "state", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
     for name, card in cards.items():
         table.add_row(name, card.summary, card.state, f"{card.cost:.1f}", card.use_when)
     logger.info("cost: duration of a training step, relative to supervised training on as many images")
-    return Output({"methods": [{"name": name, **card._asdict()} for name, card in cards.items()]}, [table])
+    return Output(data, [table])
 
 
 def _plan(args: Any) -> Output:

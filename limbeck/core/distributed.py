@@ -17,18 +17,18 @@ from limbeck.core.errors import UserError
 
 
 def world_size() -> int:
-    """Number of processes (1 when not distributed)."""
+    """Return the number of processes (1 when not distributed)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Index of this process (0 when not distributed)."""
+    """Return the index of this process (0 when not distributed)."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextmanager
 def peer_failure_as_user_error(otherwise: str) -> Iterator[None]:
-    """Turns what a backend says when a process that it waits for has ended into the sentence `otherwise`, a UserError.
+    """Turn the error of a backend whose other process has ended into a UserError with the sentence `otherwise`.
 
     NCCL's has a class of its own; gloo's is a RuntimeError that names its source file.
     """
@@ -36,7 +36,7 @@ def peer_failure_as_user_error(otherwise: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise UserError(otherwise) from error
+            raise UserError(otherwise, code="process-ended") from error
         raise
 
 
@@ -45,7 +45,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         blocks = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(blocks, x.contiguous())
-        return torch.cat(blocks)
+        return torch.stack(blocks, dim=1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -69,17 +69,27 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, [B D] -> [W*B D], process by process, differentiable; B is the same everywhere."""
+    """Gather the rows of all processes, [B D] -> [W*B D], in the order of the joined batch, differentiably.
+
+    B is the same everywhere. A loader gives process r the rows r, r + W, r + 2 W, ... of a batch, so row i of process r
+    is row i W + r here: what depends on the order of rows (slices, the end of a queue) is as in one process. Of rows
+    that are stacked view by view, the result is stacked view by view too.
+    """
     return x if world_size() == 1 else _Gather.apply(x)
 
 
 def local_rows(gathered: Tensor) -> Tensor:
-    """The rows of this process among those of all: [W*B ...] -> [B ...]."""
-    return gathered.chunk(world_size())[rank()]
+    """Return the rows of this process among those of all: [W*B ...] -> [B ...]."""
+    return gathered[rank() :: world_size()]
+
+
+def local_indices(count: int, device: torch.device) -> Tensor:
+    """Return where the `count` rows of this process lie among those of all, int64 [count]."""
+    return torch.arange(count, device=device) * world_size() + rank()
 
 
 def broadcast_from_rank0(drawn: Tensor) -> Tensor:
-    """What the first process drew at random, on every process; overwrites `drawn`."""
+    """Overwrite `drawn` with the random numbers of the first process, and return it."""
     if world_size() > 1:
         dist.broadcast(drawn, src=0)
     return drawn
@@ -88,14 +98,14 @@ def broadcast_from_rank0(drawn: Tensor) -> Tensor:
 class SyncedBatchNorm(nn.BatchNorm1d):
     """BatchNorm over the rows of all processes, for devices that torch's own SyncBatchNorm refuses (the CPU).
 
-    Two passes (mean, then centred squares), because E[x^2] - E[x]^2 cancels in float32.
+    Two passes (mean, then centered squares), because E[x^2] - E[x]^2 cancels in float32.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         assert input.dim() >= 2, f"BatchNorm needs [B C ...], got {tuple(input.shape)}"
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises [B C ...] over every dimension but C."""
+        """Normalize [B C ...] over every dimension but C."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         dims = [d for d in range(input.dim()) if d != 1]
@@ -103,10 +113,10 @@ class SyncedBatchNorm(nn.BatchNorm1d):
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         count = x.numel() // x.shape[1] * world_size()
         mean = _Sum.apply(x.sum(dims)) / count
-        centred = x - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(dims)) / count
+        centered = x - mean.view(shape)
+        variance = _Sum.apply(centered.square().sum(dims)) / count
         self._remember(mean, variance * count / (count - 1))
-        out = centred * (variance + self.eps).rsqrt().view(shape)
+        out = centered * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(input.dtype)
@@ -122,7 +132,7 @@ class SyncedBatchNorm(nn.BatchNorm1d):
 
 
 def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` with every BatchNorm computing statistics over all processes (unchanged with one process)."""
+    """Make every BatchNorm of `module` compute statistics over all processes (unchanged with one process)."""
     if world_size() == 1:
         return module
     if device.type == "cuda":
@@ -134,7 +144,8 @@ def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
             # BatchNormAct2d runs an activation after the norm and has no such stand-in.
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):
                 raise UserError(
-                    f"{type(child).__name__} cannot be synchronised between processes on CPUs: use GPUs or one process"
+                    f"{type(child).__name__} cannot be synchronized between processes on CPUs: use GPUs or one process",
+                    code="batchnorm-not-synchronizable",
                 )
             child.__class__ = SyncedBatchNorm
     return module

@@ -1,1 +1,1 @@
-"""Arithmetic only: tensors in, tensor out; no state, no collectives, no configuration."""
+"""Losses as pure functions: tensors in, a scalar out; no state, no communication, no configuration."""

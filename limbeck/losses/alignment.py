@@ -1,14 +1,15 @@
-"""Losses that pull two descriptions of one image together, without negatives."""
+"""Losses without negatives, which pull two embeddings of one image together."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.losses.precision import full_precision
 
 
 @full_precision
-def cosine_distance(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Mean over rows of 2 - 2 cos(p_i, t_i), which is the squared distance of the unit vectors; [B D], [B D] -> [].
+def cosine_distance(predictions: Float[Tensor, "B D"], targets: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Return the mean over rows of 2 - 2 cos(p_i, t_i), the squared distance of the unit vectors.
 
     Source: BYOL (Grill et al. 2020, eq. 2).
     """

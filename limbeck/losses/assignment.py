@@ -1,44 +1,42 @@
-"""Losses that assign the images of a batch to prototypes, evenly, and predict the assignment from another view."""
+"""Losses on balanced assignments to prototypes, predicted from another view (SwAV)."""
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limbeck.losses.precision import full_precision
 
 
 @full_precision
-def prototype_scores(embeddings: Tensor, prototypes: Tensor) -> Tensor:
-    """How well embeddings fit prototypes: cosines, as the rows of `prototypes` have unit length.
-
-    They are not normalised here: the gradient that reaches `prototypes` is that of the product alone.
+def prototype_scores(embeddings: Float[Tensor, "B D"], prototypes: Float[Tensor, "Q D"]) -> Float[Tensor, "B Q"]:
+    """Return the cosine of every embedding with every prototype.
 
     Args:
-        embeddings: [B D], any length of rows.
-        prototypes: [K D], unit rows.
-
-    Returns:
-        [B K].
+        embeddings: rows of any length.
+        prototypes: unit rows. They are not normalized here, so their gradient is that of the product alone.
     """
     return F.normalize(embeddings, dim=1) @ prototypes.T
 
 
 @torch.no_grad()
 @full_precision
-def sinkhorn(scores: Tensor, epsilon: float, iterations: int, used: Tensor | None = None) -> Tensor:
-    """Codes: each row shared out among the prototypes, as it scores them, so that all prototypes get about as much.
+def sinkhorn(
+    scores: Float[Tensor, "B Q"], epsilon: float, iterations: int, used: Bool[Tensor, " B"] | None = None
+) -> Float[Tensor, "B Q"]:
+    """Return codes: soft assignments of rows to prototypes, balanced so that all prototypes get about the same mass.
 
-    exp(scores / epsilon), whose columns and then rows are divided by their sums, `iterations` times; computed with
-    logarithms, so that no epsilon overflows. Without gradient. The order of the rows is of no account.
+    Sinkhorn-Knopp on exp(scores / epsilon): divide the columns, then the rows, by their sums, `iterations` times. It
+    runs on logarithms, so no epsilon overflows, and without gradient. The result does not depend on the order of rows.
 
     Args:
-        scores: [B K], of all images that share the prototypes: those of all processes, and of a queue if there is one.
-        epsilon: larger is smoother, in units of the scores.
+        scores: rows of all images that share the prototypes: those of all processes, and of a queue if there is one.
+        epsilon: smoothness in units of the scores; a larger value is smoother.
         iterations: at least 1.
-        used: [B] bool, the rows that take part (all of them if None); the others get codes of zeros.
+        used: rows that take part (None: all); the codes of the other rows are zero.
 
     Returns:
-        [B K], rows of sum 1.
+        Codes whose rows sum to 1.
 
     Source: SwAV (Caron et al., NeurIPS 2020, eq. 3 to 5; facebookresearch/swav 06b1b7c, `distributed_sinkhorn`).
     """
@@ -52,18 +50,20 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int, used: Tensor | Non
 
 
 @full_precision
-def swapped_prediction(scores: Tensor, codes: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of every view with the codes of every other view that has some.
+def swapped_prediction(
+    scores: Float[Tensor, "V B Q"], codes: Float[Tensor, "coded B Q"], temperature: float
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of each view's prediction with the codes of every other view that has codes.
 
     Args:
-        scores: [V B K], of all views, those with codes first.
-        codes: [C B K], rows of sum 1, C <= V.
+        scores: of all views; those with codes come first.
+        codes: rows that sum to 1, of at most V views.
         temperature: divides the scores.
 
     Returns:
-        mean over c of  mean over v != c of  -mean over i of  sum over k of codes_cik log softmax(scores_vi / t)_k,  [].
+        mean over c of  mean over v != c of  -mean over i of  sum over k of codes_cik log softmax(scores_vi / t)_k.
 
-    Source: SwAV, as above (eq. 2 and 6).
+    Source: SwAV (as for `sinkhorn`, eq. 2 and 6).
     """
     coded, views, images = len(codes), *scores.shape[:2]
     log = F.log_softmax(scores / temperature, dim=2)

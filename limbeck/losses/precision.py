@@ -1,26 +1,28 @@
-"""Losses are computed in float32 (or float64), whatever the precision of the network."""
+"""The precision of losses: float32 (or float64), whatever the precision of the network."""
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-F = TypeVar("F", bound=Callable[..., Tensor])
+P = ParamSpec("P")
 
 
-def full_precision(loss: F) -> F:
-    """Runs `loss` outside autocast with half-precision tensors raised to float32; float64 stays float64."""
+def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Run `loss` outside autocast, with half-precision tensors raised to float32; float64 stays float64."""
 
     @functools.wraps(loss)
-    def wrapped(*args: Any, **kwargs: Any) -> Tensor:
-        first: Tensor = args[0]
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        first = args[0]
+        assert isinstance(first, Tensor)
+        raised: Any = loss  # with arguments of other dtypes, which the signature cannot express
         with torch.autocast(first.device.type, enabled=False):
-            return loss(*map(_raise, args), **{k: _raise(v) for k, v in kwargs.items()})
+            return raised(*map(_raise, args), **{key: _raise(value) for key, value in kwargs.items()})
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 def _raise(value: Any) -> Any:
@@ -29,9 +31,9 @@ def _raise(value: Any) -> Any:
 
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
-    """Outside autocast, and products of float32 matrices in float32 even where the program allows TF32 or bf16 in them.
+    """Disable autocast, and TF32 and bf16 in products of float32 matrices even where the program allows them.
 
-    For what is squared or inverted: a covariance from TF32 is wrong in the third digit.
+    Use it for what is squared or inverted: a covariance from TF32 is wrong in the third digit.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # set by torch
     before = [backend.fp32_precision for backend in backends]

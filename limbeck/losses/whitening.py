@@ -1,4 +1,4 @@
-"""Whitening of an embedding, and the distance of whitened views: the loss of W-MSE.
+"""Whitening of embeddings, and the distance of whitened views: the loss of W-MSE.
 
 Ermolov, Siarohin, Sangineto, Sebe, *Whitening for Self-Supervised Representation Learning*, ICML 2021; values and
 gradients are those of the authors' code (htdt/self-supervised d9662c8). The backward pass is derived by hand.
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -15,48 +16,48 @@ from limbeck.losses.precision import exact_products, full_precision
 
 
 @full_precision
-def whiten(x: Tensor, eps: float = 0.0) -> Tensor:
-    """Slices of samples with mean 0 and, if `eps` is 0, unit covariance; [... V C] -> [... V C], each slice for itself.
+def whiten(x: Float[Tensor, "*slices B D"], shrinkage: float = 0.0) -> Float[Tensor, "*slices B D"]:
+    """Return each slice of samples with mean 0 and, if `shrinkage` is 0, unit covariance.
 
-    With S the unbiased covariance of a slice and L L' = (1 - eps) S + eps I (Cholesky), a row becomes L^-1 (x - mean):
-    Gram-Schmidt over the columns, so their order matters, and the order of the rows does not.
+    With S the unbiased covariance of a slice and L L' = (1 - shrinkage) S + shrinkage I (Cholesky), a row becomes
+    L^-1 (x - mean). This is Gram-Schmidt over the columns: their order matters, and the order of the rows does not.
 
     Args:
-        x: V samples of width C in each slice; V >= C + 1 unless `eps` is above 0, and 2 C for a covariance that is not
-            nearly singular.
-        eps: shrinkage towards the identity, in [0, 1).
+        x: B samples of width D in each slice. B is at least D + 1 unless `shrinkage` is above 0; at 2 D the covariance
+            is no longer nearly singular.
+        shrinkage: share of the identity in the covariance, in [0, 1).
 
     Returns:
-        the whitened slices; one whose covariance has no Cholesky factor (V too small, or columns that depend on each
-        other) is NaN, so that a GPU need not be waited for.
+        the whitened slices. A slice is NaN if its covariance has no Cholesky factor (B too small, or columns that
+        depend on each other); an error would have to wait for the GPU.
     """
-    slices: Tensor = _Whiten.apply(x.reshape(-1, *x.shape[-2:]), eps)
+    slices: Tensor = _Whiten.apply(x.reshape(-1, *x.shape[-2:]), shrinkage)
     return slices.view(x.shape)
 
 
 class _Whiten(torch.autograd.Function):
-    """Slices [S V C]."""
+    """Whiten slices [S B D]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "S B D"], shrinkage: float) -> Float[Tensor, "S B D"]:
         _, rows, columns = x.shape
         with exact_products(x.device):
-            centred = x - x.mean(1, keepdim=True)
+            centered = x - x.mean(1, keepdim=True)
             identity = torch.eye(columns, dtype=x.dtype, device=x.device)
-            scale = (1 - eps) / (rows - 1)
-            covariance = torch.baddbmm(identity, centred.mT, centred, beta=eps, alpha=scale)
+            scale = (1 - shrinkage) / (rows - 1)
+            covariance = torch.baddbmm(identity, centered.mT, centered, beta=shrinkage, alpha=scale)
             factor, failed = torch.linalg.cholesky_ex(covariance)
             factor = factor.masked_fill(failed[:, None, None] > 0, torch.nan)
             inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-            z = centred @ inverse.mT
+            z = centered @ inverse.mT
         ctx.save_for_backward(z, inverse)
         ctx.scale = scale
         return z
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """With M = G'Z and K its lower triangle, mirrored: (G - scale * Z K) L^-1, less the mean of its columns."""
+    def backward(ctx: Any, grad: Float[Tensor, "S B D"]) -> tuple[Float[Tensor, "S B D"], None]:
+        """Return (G - scale * Z K) L^-1 minus its column means; K is the mirrored lower triangle of G'Z."""
         z, inverse = ctx.saved_tensors
         with exact_products(z.device):
             lower = (grad.mT @ z).tril_()
@@ -66,16 +67,17 @@ class _Whiten(torch.autograd.Function):
 
 
 @full_precision
-def w_mse(queries: Tensor, targets: Tensor, euclidean: bool = False) -> Tensor:
-    """Mean squared distance of view i of the queries and view j of the targets, over rows and pairs i != j.
+def w_mse(
+    queries: Float[Tensor, "V B D"], targets: Float[Tensor, "V B D"], euclidean: bool = False
+) -> Float[Tensor, ""]:
+    """Return the mean squared distance of view i of the queries and view j of the targets, over rows and pairs i != j.
 
     Args:
-        queries: [V B D], whitened, of V >= 2 views.
-        targets: [V B D], the same images; the queries themselves in W-MSE, whose pairs then count twice.
+        queries: whitened, of at least 2 views.
+        targets: of the same images; in W-MSE the queries themselves, so that pairs count twice.
         euclidean: compare the rows as they are, and divide by D; otherwise their unit vectors, which is 2 - 2 cos.
 
-    Returns:
-        [], computed from the sums over views, in O(V) instead of O(V^2).
+    The cost is O(V) instead of O(V^2), because sums over views suffice.
 
     Source: W-MSE (Ermolov et al. 2021), `norm_mse_loss` and `mse_loss` of the authors' code.
     """
@@ -92,5 +94,5 @@ def w_mse(queries: Tensor, targets: Tensor, euclidean: bool = False) -> Tensor:
     return (squares - 2 * products) / width
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def _dot(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     return torch.dot(a.flatten(), b.flatten())

@@ -24,16 +24,16 @@ __all__ = [
 
 
 def method_names() -> list[str]:
-    """The names of all methods, in alphabetical order."""
+    """Return the names of all methods, in alphabetical order."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
 def method_config(name: str) -> type[MethodConfig]:
-    """The configuration class of the method `name`; raises UserError with the nearest name."""
+    """Return the configuration class of the method `name`; UserError with the nearest name if there is none."""
     names = method_names()
     if name not in names:
-        hint = f"{did_you_mean(name, names)}; the methods are {', '.join(names)}"
-        raise UserError(f"unknown method '{name}'{hint}", code="unknown-method")
+        message = f"unknown method '{name}'{did_you_mean(name, names)}; the methods are {', '.join(names)}"
+        raise UserError(message, code="unknown-method")
     return next(
         found
         for found in _classes(_module(name)).values()
@@ -42,14 +42,12 @@ def method_config(name: str) -> type[MethodConfig]:
 
 
 def distill_config(name: str) -> type[DistillConfig]:
-    """The configuration class of the method `name` that learns from a teacher; UserError if it does not."""
+    """Return the configuration class of the distiller `name`; UserError if the method learns without a teacher."""
     chosen = method_config(name)
     if not issubclass(chosen, DistillConfig):
         others = [other for other in method_names() if issubclass(method_config(other), DistillConfig)]
-        raise UserError(
-            f"{name} learns without a teacher: use `limbeck pretrain --method {name}`, or choose {', '.join(others)}",
-            code="no-distiller",
-        )
+        remedy = f"use `limbeck pretrain --method {name}`, or choose {', '.join(others)}"
+        raise UserError(f"{name} learns without a teacher: {remedy}", code="no-distiller")
     return chosen
 
 
@@ -58,7 +56,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _classes(module: ModuleType) -> dict[str, type]:
-    """The public classes that a method's file defines, by name."""
+    """Return the public classes that the file of a method defines, by name."""
     return {
         name: value
         for name, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""MoBY: MoCo v2 with BYOL's predictor, views and schedule of the teacher, in both directions.
+"""MoBY: MoCo v2 with BYOL's predictor, views and momentum schedule, in both directions.
 
 Xie, Lin, Yao, Zhang, Dai, Cao, Hu, *Self-Supervised Learning with Swin Transformers*, arXiv 2105.04553. Defaults are
 those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on ImageNet.
@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
-from limbeck.methods import mocov2
 from limbeck.methods.base import HostOutput, MethodCard
-from limbeck.methods.mocov2 import MoCoV2
+from limbeck.methods.mocov2 import MoCoV2, MoCoV2Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoBYConfig(mocov2.MoCoV2Config):
-    """Predicts a moving average of itself among older images; made for transformers, with few tricks."""
+class MoBYConfig(MoCoV2Config):
+    """MoBY: predict an EMA encoder among earlier images; made for transformers, with few tricks."""
 
     name: ClassVar[str] = "moby"
     card: ClassVar[MethodCard] = MethodCard(
-        summary="predict the slow copy's embedding of the other view among older images",
-        state="teacher and queue",
+        summary="predict the EMA encoder's embedding of the other view among earlier images",
+        state="EMA encoder, two queues",
         use_when="ViTs with small batches",
         cost=2.4,
     )
@@ -33,15 +32,15 @@ class MoBYConfig(mocov2.MoCoV2Config):
     """Width of the hidden layers of projector and predictor."""
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift."""
-    queue: int = 4096
-    """Rows of each of the two queues, the newest of all processes; by default no more than half of a smaller store."""
-    momentum: float = 0.99
-    """Momentum of the teacher at the start."""
-    momentum_schedule: Literal["cosine", "constant"] = "cosine"
-    """Rise to 1 over the run along a half-cosine, or stay."""
+    queue_size: int = 4096
+    """Rows of each of the two queues, the newest of all processes; by default at most half of a smaller store."""
+    ema_momentum: float = 0.99
+    """Momentum of the EMA encoder at the start."""
+    ema_schedule: Literal["cosine", "constant"] = "cosine"
+    """Raise the momentum to 1 over the run along a half-cosine, or keep it."""
 
     def build(self, backbone: Encoder) -> "MoBY":
-        """MoBY with fresh heads around `backbone`, whose teacher starts as a copy."""
+        """Build MoBY with new heads around `backbone`; the EMA encoder starts as a copy."""
         return MoBY(backbone, self)
 
 
@@ -53,16 +52,16 @@ class MoBY(MoCoV2):
     queue_names = ("first", "second")
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """Student(view 1) chooses from teacher(view 2) and its queue, student(view 2) from teacher(view 1) and its own.
+        """Compare student(view 1) with EMA(view 2) and its queue, and student(view 2) with EMA(view 1) and its queue.
 
-        One pass, and one scope of BatchNorm, per view.
+        There is one pass, and one scope of BatchNorm, per view.
         """
         features = tuple(self.backbone(view, taps) for view in batch.views)
         projections = tuple(self.head.project(f.final) for f in features)
-        first, second = (self.teach(view) for view in batch.views)
+        first, second = (self.ema_forward(view) for view in batch.views)
         targets = self.candidates(second, "second"), self.candidates(first, "first")
         return HostOutput(features, projections, targets, {"first": first, "second": second})
 
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
-        """Moves the teacher, with the momentum of the step to come, for which the authors move it; pushes the keys."""
+        """Update the EMA encoder with the momentum of the next step, as the authors do, and enqueue the keys."""
         super().after_step(loss, step_info._replace(step=step_info.step + 1))

@@ -1,4 +1,4 @@
-"""MoCo v2: find the slow copy's embedding of the other view among those of images seen before.
+"""MoCo v2: identify the EMA encoder's embedding of the other view among those of earlier images.
 
 He, Fan, Wu, Xie, Girshick, *Momentum Contrast for Unsupervised Visual Representation Learning*, CVPR 2020; Chen, Fan,
 Girshick, He, *Improved Baselines with Momentum Contrastive Learning*, arXiv 2003.04297. Defaults are those of
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
@@ -20,13 +21,13 @@ from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoV2Config(QueueConfig):
-    """Contrast against a queue of older images, so that negatives are many however small the batch."""
+    """MoCo v2: contrast with a queue of earlier images, so the negatives are many however small the batch."""
 
     name: ClassVar[str] = "mocov2"
     card: ClassVar[MethodCard] = MethodCard(
-        summary="find the slow copy's embedding of the other view among older images",
-        state="teacher and queue",
-        use_when="small batches and many unlike images",
+        summary="identify the EMA encoder's embedding of the other view among earlier images",
+        state="EMA encoder, queue",
+        use_when="small batches and many dissimilar images",
         cost=1.3,
     )
     head_norm: ClassVar[bool] = False
@@ -38,27 +39,27 @@ class MoCoV2Config(QueueConfig):
     """Divides the cosines."""
 
     def build(self, backbone: Encoder) -> "MoCoV2":
-        """MoCo v2 with fresh heads around `backbone`, whose teacher starts as a copy."""
+        """Build MoCo v2 with new heads around `backbone`; the EMA encoder starts as a copy."""
         return MoCoV2(backbone, self)
 
 
 class MoCoV2(QueueHost):
-    """InfoNCE of student(view 1) with teacher(view 2) as the positive and the queue as the negatives."""
+    """InfoNCE of student(view 1) with EMA(view 2) as the positive and the queue as the negatives."""
 
     cfg: MoCoV2Config
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """One pass, over view 1; its targets are the image's own key and the queue."""
+        """Run one pass, over view 1; its targets are the image's own key and the queue."""
         first, second = batch.views
         features = self.backbone(first, taps)
-        keys = self.teach(second)
+        keys = self.ema_forward(second)
         return HostOutput((features,), (self.head.project(features.final),), (self.candidates(keys),), {"keys": keys})
 
-    def candidates(self, keys: Tensor, stream: str = "keys") -> Tensor:
-        """What the queries of this process choose from: its own rows of the keys [W*B D], then the queue; [B+K D]."""
-        return torch.cat([F.normalize(local_rows(keys), dim=1), self.bank(stream)])
+    def candidates(self, keys: Float[Tensor, "rows D"], name: str = "keys") -> Float[Tensor, "candidates D"]:
+        """Return this process's rows of the keys, then the queue: [B+K D] of [W*B D]."""
+        return torch.cat([F.normalize(local_rows(keys), dim=1), self.bank(name)])
 
-    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """Each query against its own key and the queue; no other image of the batch takes part."""
-        keys, queue = targets.split([len(queries), self.cfg.queue])
+    def pair_loss(self, queries: Float[Tensor, "B D"], targets: Float[Tensor, "candidates D"]) -> Float[Tensor, ""]:
+        """Compare each query with its own key and the queue; other images of the batch do not take part."""
+        keys, queue = targets.split([len(queries), self.cfg.queue_size])
         return info_nce(queries, queue, keys, self.cfg.temperature)

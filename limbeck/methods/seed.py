@@ -1,4 +1,4 @@
-"""SEED: the student must resemble the teacher's vector of the same view, and others of a queue, as the teacher does.
+"""SEED: match the teacher's similarities to its own vector of the image and to a queue.
 
 Fang, Wang, Wang, Zhang, Yang and Liu, *SEED: Self-supervised Distillation for Visual Representation*, ICLR 2021.
 Defaults are those of jacobswan1/SEED.
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather
@@ -22,42 +23,42 @@ from limbeck.models.heads import mlp
 
 @dataclass(frozen=True, kw_only=True)
 class SEEDConfig(QueueDistillConfig):
-    """Between regression and relations: the colder the teacher, the more the image's own vector alone counts."""
+    """SEED: between regression and relations; the colder the teacher, the more the image's own vector counts."""
 
     name: ClassVar[str] = "seed"
     card: ClassVar[MethodCard] = MethodCard(
-        summary="resemble the teacher's vector of the image, and others, as the teacher does",
-        state="a frozen teacher and a queue",
-        use_when="teachers trained without labels; with small crops, where there is time",
+        summary="match the teacher's similarities to its vector of the image and to a queue",
+        state="teacher, queue",
+        use_when="teachers trained without labels; with local crops, where there is time",
         cost=1.3,
     )
     temperature: float | None = None
-    """Divides the student's cosines; None: as suits the teacher (the authors: 0.2)."""
+    """Divides the student's cosines; None: chosen for the teacher (the authors: 0.2)."""
     teacher_temperature: float | None = None
-    """Divides the teacher's cosines; None: as suits it (the authors: 0.01)."""
-    small: int = 0
-    """Small crops beside the view (the authors: 6), seen by both and compared with a queue of their own."""
+    """Divides the teacher's cosines; None: chosen for the teacher (the authors: 0.01)."""
+    num_local_crops: int = 0
+    """Local crops besides the view (the authors: 6), for student and teacher, compared with a queue of their own."""
 
     def student_teacher_views(self, views: tuple[ViewSpec, ...]) -> tuple[ViewSpec, ...]:
-        """One view and the small ones, for both."""
+        """Return one view and the local crops, for student and teacher."""
         crop = replace(views[0], augmentation=local_crop(views[0].augmentation))
-        student = views[0], *(crop,) * self.small
-        return *student, *(teacher_view(view, number) for number, view in enumerate(student))
+        student = views[0], *(crop,) * self.num_local_crops
+        return *student, *(teacher_view(view, index) for index, view in enumerate(student))
 
     @property
     def target_temperature(self) -> float | None:
-        """The teacher's own."""
+        """The temperature of the teacher."""
         return self.teacher_temperature
 
-    def with_teacher_defaults(self, sample: Tensor) -> Self:
-        """With temperatures where none are given: the same for both."""
-        suited = super().with_teacher_defaults(sample)
+    def with_teacher_defaults(self, sample: Float[Tensor, "M D"]) -> Self:
+        """Return this configuration with temperatures, the same for both where none is given."""
+        filled = super().with_teacher_defaults(sample)
         if self.teacher_temperature is not None:
-            return suited
-        return replace(suited, teacher_temperature=temperature_for(sample) if self.temperature else suited.temperature)
+            return filled
+        return replace(filled, teacher_temperature=temperature_for(sample) if self.temperature else filled.temperature)
 
     def build_distiller(self, backbone: Encoder, teacher: Teacher) -> "SEED":
-        """SEED with a fresh head around `backbone`."""
+        """Build SEED with a new head around `backbone`."""
         return SEED(backbone, self, teacher)
 
 
@@ -67,29 +68,31 @@ class SEED(QueueDistiller):
     cfg: SEEDConfig
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
-        """Two linear layers, as wide as the student."""
+        """Build two linear layers of the student's width."""
         return mlp([dim, dim, teacher_dim], norm=False, bias=True)
 
-    def queue_names(self) -> dict[str, int | None]:
-        """With small crops, one more queue for them."""
-        return super().queue_names() | ({"small": self.teacher.dim} if self.cfg.small else {})
+    def queue_widths(self) -> dict[str, int | None]:
+        """Return the teacher's queue and, with local crops, one more for them."""
+        return super().queue_widths() | ({"local": self.teacher.dim} if self.cfg.num_local_crops else {})
 
     def distillation_loss(
-        self, embedding: Tensor, batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
+        self, embedding: Float[Tensor, "B D"], batch: Batch, teacher_output: TeacherOutput, step_info: StepInfo
     ) -> LossOutput:
-        """Terms: with small crops, `whole` and `small`. Of these, the first alone is remembered."""
-        own, *crops = teacher_output.vectors[: 1 + self.cfg.small]
-        loss, memory = self.compare(embedding, own, "teacher"), {"teacher": gather(own)}
+        """Compute, with local crops, the terms `whole` and `local`; of the crops, the first one is enqueued."""
+        whole, *crops = teacher_output.vectors[: 1 + self.cfg.num_local_crops]
+        loss, memory = self.compare(embedding, whole, "teacher"), {"teacher": gather(whole)}
         if not crops:
             return LossOutput(loss, {}, memory)
-        seen = self.embed(torch.cat(batch.views[1 : 1 + len(crops)]))
-        small = self.compare(seen, torch.cat(crops), "small")
-        terms = {"whole": loss.detach(), "small": small.detach()}
-        return LossOutput(loss + small, terms, memory | {"small": gather(crops[0])})
+        student = self.embed(torch.cat(batch.views[1 : 1 + len(crops)]))
+        local = self.compare(student, torch.cat(crops), "local")
+        terms = {"whole": loss.detach(), "local": local.detach()}
+        return LossOutput(loss + local, terms, memory | {"local": gather(crops[0])})
 
-    def compare(self, student: Tensor, teacher: Tensor, stream: str) -> Tensor:
-        """Embeddings [B D] of the student against the teacher's vectors of the same views, [B D]; a scalar."""
+    def compare(
+        self, student: Float[Tensor, "B D"], teacher: Float[Tensor, "B D"], queue_name: str
+    ) -> Float[Tensor, ""]:
+        """Compare embeddings of the student with the teacher's vectors of the same views."""
         assert self.cfg.teacher_temperature is not None, "`with_teacher_defaults` chooses one"
-        bank = self.queue[stream]
-        target = relation(teacher, bank, self.cfg.teacher_temperature, own=teacher)
-        return relation_loss(student, bank, self.temperature, target, own=teacher)
+        bank = self.queue[queue_name]
+        target = relation(teacher, bank, self.cfg.teacher_temperature, positive=teacher)
+        return relation_loss(student, bank, self.temperature, target, positive=teacher)

@@ -1,4 +1,4 @@
-"""SwAV: predict from one view to which prototypes the other view of the image was assigned.
+"""SwAV: predict from one view the prototypes that the other view of the image was assigned to.
 
 Caron, Misra, Mairal, Goyal, Bojanowski, Joulin, *Unsupervised Learning of Visual Features by Contrasting Cluster
 Assignments*, NeurIPS 2020. Defaults are those of `main_swav.py` in facebookresearch/swav 06b1b7c.
@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, local_rows
@@ -20,24 +21,24 @@ from limbeck.methods.base import Host, HostConfig, HostOutput, MethodCard
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
 from limbeck.models.queue import Queue
 
-CODED = ("first", "second")  # the views that are assigned to prototypes, and the streams of the queue
+ASSIGNED = ("first", "second")  # the views that are assigned to prototypes, and their queues
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwAVConfig(HostConfig):
-    """Clusters while it learns, from two large crops and many small ones; needs no negatives and no teacher."""
+    """SwAV: cluster while learning, from two large crops and many small ones; no negatives, no EMA encoder."""
 
     name: ClassVar[str] = "swav"
     card: ClassVar[MethodCard] = MethodCard(
         summary="predict the cluster of a large crop from the other crops",
-        state="nothing, or a queue for small batches",
-        use_when="convolutional networks, and time for small crops but not for large batches",
+        state="- (a queue for small batches)",
+        use_when="convolutional networks, and time for local crops but not for large batches",
         cost=4.8,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 8)
     head_bias: ClassVar[bool] = True
     views: str = "multicrop"
-    """Preset of augmentations (docs/data.md); the first two views are assigned to prototypes, all predict."""
+    """Preset of augmentations (docs/data.md); the first two views are assigned to prototypes, all views predict."""
     dim: int = 128
     """Width of the embedding."""
     hidden: int = 2048
@@ -46,101 +47,100 @@ class SwAVConfig(HostConfig):
     """Linear layers of the projector."""
     trailing_norm: bool = False
     """End the projector with a BatchNorm without scale and shift."""
-    prototypes: int = 3000
+    num_prototypes: int = 3000
     """Prototypes, at least 2; about three times the classes that you expect is plenty."""
     freeze_steps: int | None = None
-    """Optimiser steps at the start during which the prototypes stay as they are; by default the first epoch, and no
-    more than a tenth of the run."""
+    """Optimizer steps at the start during which the prototypes are frozen; None: the first epoch, at most a tenth of
+    the run."""
     temperature: float = 0.1
     """Divides the cosines of the prediction."""
     epsilon: float = 0.05
-    """Smoothness of the assignment, in units of the cosine; lower it where the loss stays at log(prototypes)."""
-    iterations: int = 3
-    """Of Sinkhorn's algorithm."""
-    queue: int = 0
-    """Rows of earlier batches that are assigned beside the batch, once there are so many; 0 for none."""
-    queue_after: int = 0
-    """Optimiser steps before the queue begins to fill."""
+    """Smoothness of the assignment, in units of the cosine; lower it where the loss stays at log(num_prototypes)."""
+    sinkhorn_iterations: int = 3
+    """Iterations of Sinkhorn's algorithm."""
+    queue_size: int = 0
+    """Rows of earlier batches that are assigned together with the batch, once there are so many; 0: no queue."""
+    queue_delay_steps: int = 0
+    """Optimizer steps before the queue begins to fill."""
 
     def resolve(self, context: DataContext) -> Self:
-        """With the freeze; UserError without prototypes to choose from or time to learn them, or for an unfit queue."""
-        if self.prototypes < 2:
-            raise UserError(
-                f"prototypes {self.prototypes} leave nothing to choose: take at least 2, or the 3000 of SwAV"
-            )
-        if self.queue:
-            resolve_queue_size(self.queue, type(self).queue, context)
+        """Return this configuration with the frozen steps; UserError for prototypes or a queue that do not fit."""
+        if self.num_prototypes < 2:
+            message = f"num_prototypes is {self.num_prototypes}: take at least 2, or the 3000 of SwAV"
+            raise UserError(message, code="too-few-prototypes")
+        if self.queue_size:
+            resolve_queue_size(self.queue_size, type(self).queue_size, context)
         freeze = context.max_initial_steps if self.freeze_steps is None else self.freeze_steps
         if freeze >= context.total_steps:
-            raise UserError(
-                f"freeze_steps is {freeze} and the run has {context.total_steps} steps, so the prototypes would never learn; "
-                f"take {context.max_initial_steps} or leave it out"
-            )
+            message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
+            remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
+            raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
         return replace(self, freeze_steps=freeze)
 
     def build(self, backbone: Encoder) -> "SwAV":
-        """SwAV with a fresh head and prototypes around `backbone`."""
+        """Build SwAV with a new head and new prototypes around `backbone`."""
         return SwAV(backbone, self)
 
 
 class SwAV(Host):
-    """Swapped prediction over prototypes, which are learnt as unit rows.
+    """Swapped prediction over prototypes, which are learned as unit rows.
 
-    The targets are the codes and, below them, the prototypes: whoever detaches the targets scores his queries with
-    prototypes that he does not move.
+    The targets are the codes and, below them, the prototypes: a method that detaches the targets scores its queries
+    with prototypes that it does not train.
     """
 
     cfg: SwAVConfig
-    frozen: Tensor  # [] int64, steps for which the prototypes still stay as they are
+    frozen: Tensor  # [] int64, steps for which the prototypes are still frozen
 
     def __init__(self, backbone: Encoder, cfg: SwAVConfig) -> None:
         super().__init__(backbone, cfg)
-        self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.prototypes, cfg.dim) - 1, dim=1))
-        self.queue = Queue(cfg.queue, dict.fromkeys(CODED, cfg.dim)) if cfg.queue else None
+        self.prototypes = nn.Parameter(F.normalize(2 * torch.rand(cfg.num_prototypes, cfg.dim) - 1, dim=1))
+        self.queue = Queue(cfg.queue_size, dict.fromkeys(ASSIGNED, cfg.dim)) if cfg.queue_size else None
         self.register_buffer("frozen", torch.tensor(cfg.freeze_steps or 0))
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """One pass over the V*B rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, K]."""
-        features = self._look(batch.views, taps)
+        """Run one pass over the rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, Q]."""
+        features = self._features(batch.views, taps)
         z = self.head.project(features.final)
         views = z.detach().chunk(len(batch.views))
-        memory = {stream: gather(view) for stream, view in zip(CODED, views, strict=False)}
-        codes = [self._assign(stream, rows) for stream, rows in memory.items()]
-        # A zero gradient, not none, while they are frozen: DDP waits for one. Weight decay then only shortens the rows.
+        memory = {name: gather(view) for name, view in zip(ASSIGNED, views, strict=False)}
+        codes = [self._assign(name, rows) for name, rows in memory.items()]
+        # Frozen prototypes get a zero gradient, not none, because DDP waits for one. Weight decay only shortens rows.
         prototypes = torch.where(self.frozen > 0, self.prototypes.detach(), self.prototypes)
         targets = torch.cat([*codes, prototypes.T])
         return HostOutput((features,), (z,), (targets,), {} if self.queue is None else memory)
 
-    def _look(self, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
-        """Views of one size go through the backbone together, in one scope of BatchNorm, as the authors' do."""
-        stacks = [torch.cat(list(alike)) for _, alike in groupby(views, key=lambda view: view.shape[-2:])]
-        seen = [self.backbone(stack, taps) for stack in stacks]
-        joined = {tap: torch.cat([features.taps[tap] for features in seen]) for tap in taps}
-        return Features(torch.cat([features.final for features in seen]), joined, {})
+    def _features(self, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
+        """Run views of one size through the backbone together, in one scope of BatchNorm, as the authors do."""
+        stacks = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-2:])]
+        parts = [self.backbone(stack, taps) for stack in stacks]
+        joined = {tap: torch.cat([features.taps[tap] for features in parts]) for tap in taps}
+        return Features(torch.cat([features.final for features in parts]), joined, {})
 
     @torch.no_grad()
-    def _assign(self, stream: str, rows: Tensor) -> Tensor:
-        """The codes [B K] of this process's images in a view, of which `rows` [W*B D] are everybody's."""
+    def _assign(self, name: str, rows: Float[Tensor, "rows D"]) -> Float[Tensor, "B Q"]:
+        """Return the codes of this process's images in a view; `rows` are those of all processes."""
         scores = prototype_scores(rows, self.prototypes)
+        epsilon, iterations = self.cfg.epsilon, self.cfg.sinkhorn_iterations
         if self.queue is None:
-            return local_rows(sinkhorn(scores, self.cfg.epsilon, self.cfg.iterations))
-        earlier = prototype_scores(self.queue[stream], self.prototypes)
-        full = (self.queue.pushed >= self.queue.rows).expand(self.queue.rows)
+            return local_rows(sinkhorn(scores, epsilon, iterations))
+        earlier = prototype_scores(self.queue[name], self.prototypes)
+        full = (self.queue.num_enqueued >= self.queue.rows).expand(self.queue.rows)
         used = torch.cat([full.new_ones(len(rows)), full])
-        codes = sinkhorn(torch.cat([scores, earlier]), self.cfg.epsilon, self.cfg.iterations, used)
+        codes = sinkhorn(torch.cat([scores, earlier]), epsilon, iterations, used)
         return local_rows(codes[: len(rows)])
 
-    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """Every view [V*B D] predicts the codes of the two first views, but for its own."""
+    def pair_loss(self, queries: Float[Tensor, "rows D"], targets: Float[Tensor, "codes Q"]) -> Float[Tensor, ""]:
+        """Predict the codes of the two first views from every other view, [V*B D]."""
         codes, prototypes = targets.split([len(targets) - self.cfg.dim, self.cfg.dim])
-        codes = codes.unflatten(0, (len(CODED), -1))
+        codes = codes.unflatten(0, (len(ASSIGNED), -1))
         scores = prototype_scores(queries, prototypes.T).unflatten(0, (-1, codes.shape[1]))
         return swapped_prediction(scores, codes, self.cfg.temperature)
 
     @torch.no_grad()
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
-        """Gives the prototypes unit length again, counts the steps that freeze them, and fills the queue."""
+        """Normalize the prototypes, count down the steps for which they are frozen, and fill the queue."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
         self.frozen.sub_(1).clamp_(min=0)
-        if self.queue is not None and step_info.step >= self.cfg.queue_after:
+        if self.queue is not None and step_info.step >= self.cfg.queue_delay_steps:
             enqueue_normalized(self.queue, loss.memory)

@@ -1,1 +1,1 @@
-"""Networks: backbones that answer at every depth, heads, averages and queues, and encoders on a disk."""
+"""Networks: backbones with features at every depth, heads, EMA copies and queues, encoders on disk."""

@@ -1,4 +1,4 @@
-"""What remembers past weights: it changes by a rule of its own, after the optimiser's step."""
+"""Exponential moving averages of networks, updated after the optimizer's step."""
 
 import copy
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ class EMA(nn.Module, Generic[M]):
     """A copy of a module whose parameters are the exponential moving average of the original's.
 
     Buffers are not averaged: the copy runs in training mode and its BatchNorms keep their own statistics, as in BYOL,
-    MoCo v3 and SDSSL (hagiss/SDSSL bbd34fa). Parameters never get a gradient. Starts equal to the original.
+    MoCo v3 and SDSSL (hagiss/SDSSL bbd34fa). Parameters never get a gradient. The copy starts equal to the original.
     """
 
     module: M
@@ -24,6 +24,6 @@ class EMA(nn.Module, Generic[M]):
 
     @torch.no_grad()
     def update(self, source: M, momentum: float) -> None:
-        """theta <- momentum * theta + (1 - momentum) * source."""
-        own, new = ([p.detach() for p in module.parameters()] for module in (self.module, source))
-        torch._foreach_lerp_(own, new, 1.0 - momentum)
+        """Set every parameter to momentum * parameter + (1 - momentum) * source."""
+        averages, sources = ([p.detach() for p in module.parameters()] for module in (self.module, source))
+        torch._foreach_lerp_(averages, sources, 1.0 - momentum)

@@ -1,30 +1,40 @@
-"""An encoder on disk: the weights and a config that timm reads, with what Limbeck needs to load it at any depth."""
+"""Encoders on disk: the weights, a config that timm reads, and what Limbeck needs to load them at any depth."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, read_json
+from limbeck.core.files import atomic_write, read_json, write_json
 from limbeck.core.run_folder import ENCODER
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
-from limbeck.models.surgery import timm_defaults
+from limbeck.models.backbone import (
+    Backbone,
+    BackboneConfig,
+    build_backbone,
+    create_model,
+    stock_args,
+    timm_recipe,
+    wants_small_stem,
+)
+from limbeck.models.surgery import TruncatedModel, feature_table, timm_defaults, timm_network
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
+BODY = "body."  # prefix of parameter names in a `TruncatedModel`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From an image to the network's input: squeezed to a square, its centre kept, scaled to [0, 1], normalised."""
+    """From an image to the network's input: squeeze to a square, crop the center, scale to [0, 1], normalize."""
 
     image_size: int  # side of the network's input, pixels
     store_size: int  # side of the square that the image is squeezed to, whatever its aspect ratio
@@ -35,36 +45,82 @@ class Preprocessing:
 
     @property
     def crop_pct(self) -> float:
-        """Share of the square's side that is kept, as in `augment.apply.eval_view`: 7/8, or more if `size` is."""
+        """Fraction of the square's side in the crop, as in `augment.apply.eval_view`: 7/8, or more if needed."""
         side = min(self.store_size, max(self.image_size, self.store_size * 7 // 8))
-        share = side / self.store_size
-        # timm squeezes to floor(size / share), which rounding errors must not take below the store's size
-        return math.nextafter(share, 0) if side == self.image_size else share
+        fraction = side / self.store_size
+        # timm squeezes to floor(size / fraction), which rounding errors must not take below the store's size
+        return math.nextafter(fraction, 0) if side == self.image_size else fraction
 
 
-def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing, note: Mapping[str, Any]) -> None:
+def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing, provenance: Mapping[str, Any]) -> None:
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
-    A network that timm names `limbeck_backbone` needs `import limbeck.models.backbone` first. `note` (JSON values:
-    where the encoder comes from) is kept in the config. An encoder that is there already is replaced, the config last.
+    A network that stock timm cannot build is named `limbeck_backbone` there, which needs
+    `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from. An encoder
+    that is already in the folder is replaced, the config last.
     """
     make_folder(folder)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
-    with atomic_write(folder / "model.safetensors") as path:
-        path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file hides why a disk refused it
-    norms = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.tap_norms.state_dict().items()}
-    if norms:
-        with atomic_write(folder / TAP_NORMS) as path:
-            path.write_bytes(save(norms))
-    config = _timm_config(backbone, preprocessing) | {
-        "limbeck": {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "note": dict(note)}
-    }
-    with atomic_write(folder / "config.json") as path:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+    name, args, weights = timm_format(backbone)
+    _write_weights(weights, folder / "model.safetensors")
+    if backbone.tap_norms:
+        _write_weights(backbone.tap_norms.state_dict(), folder / TAP_NORMS)
+    extra = {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "provenance": dict(provenance)}
+    config = _timm_config(name, args, backbone.dim, preprocessing) | {"limbeck": extra}
+    write_json(folder / "config.json", config)
+
+
+def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Return (name, arguments, weights) for `timm.create_model`, with timm's own arguments wherever they suffice."""
+    args = _stock_args(backbone)
+    if args is None:
+        return *timm_recipe(backbone.cfg), backbone.model.state_dict()
+    return backbone.cfg.name, args, timm_network(backbone.model).state_dict()
+
+
+def _stock_args(backbone: Backbone) -> dict[str, Any] | None:
+    """Return arguments with which stock timm builds a network of the same parameters, or None if there are none."""
+    cfg, network = backbone.cfg, timm_network(backbone.model)
+    if wants_small_stem(cfg):
+        return None
+    args = stock_args(cfg)
+    if cfg.cut is None:
+        return args
+    args |= _cut_args(backbone, network)
+    try:
+        with torch.random.fork_rng(devices=[]):  # only the shapes of the random start matter
+            stock = create_model(cfg.name, args)
+    except UserError:
+        return None
+    return args if _shapes(stock) == _shapes(network) else None
+
+
+def _cut_args(backbone: Backbone, network: Any) -> dict[str, Any]:
+    """Return timm arguments that may express a cut: `depth` of a ViT, `layers` of a ResNet (0 for the identity)."""
+    depth = backbone.taps[-1]
+    if backbone.is_vit:
+        return {"depth": depth}
+    if not timm.models.is_model_in_modules(backbone.cfg.name, ("resnet",)) or depth == 4:
+        return {}
+    stages = [network.layer1, network.layer2, network.layer3][:depth]
+    layers = [len(stage) for stage in stages]
+    if sum(layers) == 1:  # timm divides by the number of blocks minus one
+        return {}
+    widths = [channels // stages[0][0].expansion for _, channels in feature_table(network)][:depth]
+    return {"layers": layers + [0] * (4 - depth), "channels": widths + widths[-1:] * (4 - depth)}
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_write(file) as path:
+        path.write_bytes(save(on_cpu, metadata={"format": "pt"}))  # save_file hides why a disk refused it
 
 
 def load(path: str | Path, depth: int | None = None) -> Backbone:
-    """The backbone of a run folder, an encoder folder or a folder exported for timm, cut at `depth` if given.
+    """Load the backbone of a run folder, an encoder folder or a timm export, cut at `depth` if given.
 
     Raises:
         UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have.
@@ -72,40 +128,46 @@ def load(path: str | Path, depth: int | None = None) -> Backbone:
     folder = encoder_folder(path)
     cfg = from_json(BackboneConfig, read_encoder_config(folder)["backbone"], f"{folder}/config.json")
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
-        backbone = build_backbone(replace(cfg, checkpointing=False, pretrained=False))
+        backbone = build_backbone(replace(cfg, gradient_checkpointing=False, pretrained=False))
     try:
-        backbone.model.load_state_dict(load_file(folder / "model.safetensors"))
+        _load_weights(backbone.model, load_file(folder / "model.safetensors"))
         if backbone.tap_norms:
             backbone.tap_norms.load_state_dict(load_file(folder / TAP_NORMS))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}/model.safetensors is not the network of its config.json: {error}") from error
+        message = f"{folder}/model.safetensors is not the network of its config.json: {error}"
+        raise UserError(message, code="damaged-encoder") from error
     return backbone if depth is None else backbone.cut(depth)
 
 
+def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights under the names of stock timm or of `limbeck_backbone`, all of which must fit."""
+    if isinstance(model, TruncatedModel):
+        weights = {name.removeprefix(BODY): tensor for name, tensor in weights.items()}
+    timm_network(model).load_state_dict(weights)
+
+
 def load_preprocessing(path: str | Path) -> Preprocessing:
-    """What the encoder at `path` (as for `load`) expects of an image."""
+    """Load the preprocessing of the encoder at `path` (as for `load`)."""
     folder = encoder_folder(path)
     return from_json(Preprocessing, read_encoder_config(folder)["preprocessing"], f"{folder}/config.json")
 
 
 def encoder_folder(path: str | Path) -> Path:
-    """The folder that holds the encoder: RUN/encoder of a run, or `path` itself; UserError where there is none."""
+    """Return the folder of an encoder: RUN/encoder of a run, or `path` itself; UserError where there is none."""
     inner = Path(path) / ENCODER
     folder = inner if inner.is_dir() else Path(path)
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise UserError(
-            f"{path} holds no encoder (config.json and model.safetensors); give a run, its encoder or a timm export."
-        )
+        message = f"{path} has no encoder (config.json and model.safetensors): give a run, its encoder or an export"
+        raise UserError(message, code="no-encoder")
     return folder
 
 
-def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
-    name, args = timm_recipe(backbone.cfg)
+def _timm_config(name: str, args: dict[str, Any], dim: int, preprocessing: Preprocessing) -> dict[str, Any]:
     known = timm_defaults(name)
     return {
         "architecture": name,
         "num_classes": 0,
-        "num_features": backbone.dim,
+        "num_features": dim,
         "model_args": args,
         "pretrained_cfg": {
             "num_classes": 0,
@@ -123,11 +185,13 @@ def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, 
 
 
 def read_encoder_config(folder: Path) -> dict[str, Any]:
-    """Our part of an encoder's config: `backbone`, `preprocessing`, `note`; UserError where there is none."""
+    """Return Limbeck's part of an encoder's config: `backbone`, `preprocessing`, `provenance`; UserError without it."""
     content = read_json(folder / "config.json", "export the encoder again")
-    ours = content.get("limbeck") if isinstance(content, dict) else None
-    if not isinstance(ours, dict):
-        raise UserError(f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone.")
-    if missing := [key for key in ("backbone", "preprocessing") if key not in ours]:
-        raise UserError(f"{folder}/config.json lacks '{missing[0]}'; export the encoder again")
-    return ours
+    found = content.get("limbeck") if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        message = f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone"
+        raise UserError(message, code="not-a-limbeck-encoder")
+    if missing := [key for key in ("backbone", "preprocessing") if key not in found]:
+        message = f"{folder}/config.json lacks '{missing[0]}'; export the encoder again"
+        raise UserError(message, code="damaged-encoder")
+    return found

@@ -1,21 +1,22 @@
-"""What stands between a backbone and a loss, and is thrown away afterwards."""
+"""Heads between the backbone and the loss, which are discarded after training."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
 def mlp(widths: Sequence[int], *, trailing_norm: bool = False, norm: bool = True, bias: bool = False) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by BatchNorm and ReLU except the last.
+    """Build linear layers of the given widths, each but the last followed by BatchNorm and ReLU.
 
     Args:
         widths: input width, hidden widths, output width.
-        trailing_norm: ends with a BatchNorm without scale and shift.
-        norm: BatchNorms follow the hidden layers.
-        bias: linear layers have biases.
+        trailing_norm: end with a BatchNorm without scale and shift.
+        norm: put BatchNorms after the hidden layers.
+        bias: give the linear layers biases.
 
     Source: the projectors and predictors of MoCo v3 and of hagiss/SDSSL bbd34fa.
     """
@@ -37,19 +38,19 @@ class Head(nn.Module):
         self.projector = projector
         self.predictor = predictor
 
-    def project(self, features: Tensor) -> Tensor:
-        """[B D_tap] -> [B D]."""
+    def project(self, features: Float[Tensor, "B _"]) -> Float[Tensor, "B D"]:
+        """Map pooled features to the embedding."""
         return self.projector(features)
 
-    def predict(self, z: Tensor) -> Tensor:
-        """[B D] -> [B D]; the identity without a predictor."""
+    def predict(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Map an embedding to its prediction; without a predictor, return it unchanged."""
         return z if self.predictor is None else self.predictor(z)
 
 
-def hypercolumn(maps: Sequence[Tensor]) -> Tensor:
-    """Maps [B C_l H_l W_l], the last one the smallest -> [B sum of C_l, H W], at every place of the last what all say.
+def hypercolumn(maps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C H W"]:
+    """Concatenate feature maps over channels, resized to the last one, which is the smallest.
 
-    Resized bilinearly, without antialiasing: a map of twice the side becomes means of 2 x 2.
+    Maps are resized bilinearly, without antialiasing: a map of twice the side becomes means of 2 x 2.
     """
     size = maps[-1].shape[-2:]
     resized = [F.interpolate(m, size, mode="bilinear", align_corners=False) for m in maps]
@@ -57,10 +58,10 @@ def hypercolumn(maps: Sequence[Tensor]) -> Tensor:
 
 
 class HypercolumnPool(nn.Module):
-    """Mixes a hypercolumn place by place (1x1 convolution, BatchNorm, ReLU) and averages over places.
+    """Mix a hypercolumn at every position (1x1 convolution, BatchNorm, ReLU) and average over positions.
 
     Args:
-        channels: of each map.
+        channels: of each feature map.
         width: D of the result.
 
     Source: zaczgao/Cross-Context_Learning 340bca9, `FeatDistiller`.
@@ -71,6 +72,6 @@ class HypercolumnPool(nn.Module):
         mix = nn.Conv2d(sum(channels), width, kernel_size=1, bias=False)
         self.mix = nn.Sequential(mix, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """[B C_l H_l W_l] of each depth -> [B D]."""
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B D"]:
+        """Map the feature maps of the depths to one vector per image."""
         return self.mix(hypercolumn(maps)).mean(dim=(2, 3))

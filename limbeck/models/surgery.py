@@ -1,13 +1,14 @@
-"""The networks that timm's own arguments cannot express: a small-image stem, and other networks than ViTs cut short.
+"""Changes to timm networks that timm's own arguments cannot express: a stem for small images, a cut at any depth.
 
-They are named through one timm entry point, `limbeck_backbone`, so that `timm.create_model` builds them once this
-module is imported.
+They are available under one timm entry point, `limbeck_backbone`, so that `timm.create_model` builds such networks
+once this module is imported.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
+from jaxtyping import Float
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -15,12 +16,20 @@ from limbeck.core.errors import UserError
 
 default_cfgs = generate_default_cfgs({"limbeck_backbone": {}})  # where timm's registry looks
 
-# Entries of timm's `feature_info` that are the stem: it is no stage, so it is no tap.
+# Entries of timm's `feature_info` that belong to the stem, which is no stage and therefore no tap
 STEMS = ("act1", "bn1", "conv_stem", "stem", "features.norm0")
+
+# timm modules of vision transformers: blocks, tokens, one final norm
+VITS = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva", "beit")
+
+
+def is_vit(arch: str) -> bool:
+    """Return whether timm builds `arch` from blocks that share one final norm."""
+    return bool(timm.models.is_model_in_modules(arch, VITS))
 
 
 def feature_table(model: Any) -> list[tuple[int, int]]:
-    """(index for `forward_intermediates`, channels) of every block or stage of a timm model, first to last."""
+    """Return (index for `forward_intermediates`, channels) of every block or stage of a timm model, in order."""
     stem = tuple(f"{name}." for name in STEMS)
     return [
         (i, info["num_chs"]) for i, info in enumerate(model.feature_info) if not f"{info['module']}.".startswith(stem)
@@ -28,7 +37,7 @@ def feature_table(model: Any) -> list[tuple[int, int]]:
 
 
 def timm_defaults(name: str) -> PretrainedCfg:
-    """What timm knows of the input and the layers of model `name`; its bare defaults for a model that says nothing."""
+    """Return timm's record of the input and the layers of a model, or its bare defaults where there is none."""
     return timm.models.get_pretrained_cfg(name) or PretrainedCfg()
 
 
@@ -48,7 +57,7 @@ def _small_conv_stem(model: Any, _: bool) -> None:
     model.conv_stem = _conv3x3(model.conv_stem.in_channels, model.conv_stem.out_channels)
 
 
-# timm module of a network -> how its stem is made small, in place; the flag keeps the max-pool of a ResNet
+# timm module of a network -> function that makes its stem small, in place; the flag keeps the max-pool of a ResNet
 SMALL_STEMS: dict[str, Callable[[Any, bool], None]] = {
     "resnet": _small_resnet,
     "res2net": _small_resnet,
@@ -60,61 +69,80 @@ SMALL_STEMS: dict[str, Callable[[Any, bool], None]] = {
 
 
 def small_stem_of(arch: str) -> Callable[[Any, bool], None] | None:
-    """The function that gives the networks of `arch`'s family a small stem, or None where the family has none."""
+    """Return the function that gives networks of `arch`'s family a small stem, or None where the family has none."""
     return next(
         (change for module, change in SMALL_STEMS.items() if timm.models.is_model_in_modules(arch, (module,))), None
     )
 
 
 class TruncatedModel(nn.Module):
-    """Stages 1..`cut` of a timm network, answered by the global average of the last one; what came after is gone."""
+    """Stages 1..`depth` of a timm network that is no ViT, followed by a global average; the rest is removed."""
 
-    def __init__(self, body: Any, cut: int) -> None:
+    def __init__(self, body: Any, depth: int) -> None:
         super().__init__()
-        self.last, self.num_features = feature_table(body)[cut - 1]
+        self.last, self.num_features = feature_table(body)[depth - 1]
         body.prune_intermediate_layers([self.last], prune_norm=True, prune_head=True)
         self.body = body
         self.head_hidden_size, self.num_classes = self.num_features, 0
         self.feature_info = body.feature_info
 
     def forward_intermediates(self, x: Tensor, indices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """The last map [B C H W], and the maps at `indices` (ascending, as in timm)."""
+        """Return the last feature map [B C H W], and those at `indices` (ascending, as in timm)."""
         wanted = sorted({*indices, self.last})
         maps = self.body.forward_intermediates(x, indices=wanted, stop_early=True, intermediates_only=True)
-        return maps[-1], [kept for index, kept in zip(wanted, maps, strict=True) if index in indices]
+        return maps[-1], [found for index, found in zip(wanted, maps, strict=True) if index in indices]
 
-    def forward_head(self, x: Tensor) -> Tensor:
-        """[B C H W] -> [B C], the global average."""
+    def forward_head(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
+        """Average over positions."""
         return x.mean(dim=(2, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B 3 H W] -> [B C]."""
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """Map images to the average of the last stage."""
         return self.forward_head(self.forward_intermediates(x, ())[0])
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As timm's."""
+        """Recompute activations in the backward pass, as timm's method of this name does."""
         self.body.set_grad_checkpointing(enable)
+
+
+def timm_network(model: nn.Module) -> Any:
+    """Return the timm network itself, whose parameter names do not depend on a cut."""
+    return model.body if isinstance(model, TruncatedModel) else model
+
+
+def truncate(model: nn.Module, arch: str, depth: int) -> nn.Module:
+    """Remove what follows block or stage `depth` of a timm network, in place; UserError for a depth it does not have.
+
+    A ViT keeps its final norm and stays what it is. Any other network is wrapped in `TruncatedModel`.
+    """
+    body = timm_network(model)
+    last = len(feature_table(body))
+    if not 1 <= depth <= last:
+        raise UserError(f"depth {depth} is not in '{arch}': choose 1 to {last}", code="depth-out-of-range")
+    if is_vit(arch):
+        body.prune_intermediate_layers([depth - 1], prune_norm=False, prune_head=False)
+        return model
+    return model if depth == last else TruncatedModel(body, depth)
 
 
 def _network(
     arch: str, args: dict[str, Any], small_stem: bool = False, stem_pool: bool = False, cut: int | None = None, **_: Any
 ) -> nn.Module:
-    """timm repeats its defaults (classes, channels, size) as further arguments; `args` has said them already."""
+    """Build a network; timm repeats its defaults (classes, channels, size) in `_`, and `args` takes precedence."""
     model = timm.create_model(arch, **args)
     if small_stem:
         change = small_stem_of(arch)
         if change is None:
-            raise UserError(
-                f"'{arch}' has no small stem; drop small_stem or choose a network of {', '.join(SMALL_STEMS)}."
-            )
+            families = ", ".join(SMALL_STEMS)
+            message = f"'{arch}' has no small stem; leave small_stem out or choose a network of {families}"
+            raise UserError(message, code="no-small-stem")
         change(model, stem_pool)
-    return model if cut is None else TruncatedModel(model, cut)
+    return model if cut is None else truncate(model, arch, cut)
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm has no types
 def limbeck_backbone(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm entry point: `arch` built with `args`, then given a small stem (`small_stem`; `stem_pool` keeps a ResNet's
-    max-pool) and kept up to stage `cut`.
+    """Build `arch` with `args` for timm, give it a small stem (`small_stem`, `stem_pool`) and cut it at depth `cut`.
 
     `pretrained=True` loads the weights of exactly this network (those beside the config that names it), not of `arch`.
     """

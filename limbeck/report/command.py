@@ -54,8 +54,6 @@ def _flags(value: Any, default: Any, prefix: str) -> list[str]:
         new, old = getattr(value, field.name), getattr(default, field.name)
         if dataclasses.is_dataclass(new):
             words += _flags(new, old, f"{prefix}{field.name}.")
-        elif new != old and field.name == "name":
-            words += [f"--{prefix.rstrip('.')}", new]
         elif new != old:
             flag = prefix.removesuffix(".") if field.name == "name" else prefix + field.name.replace("_", "-")
             words += _flag(flag, new, old)

@@ -5,7 +5,8 @@ import timm
 from limbeck.methods import MethodConfig
 from limbeck.methods.sdssl import SDSSLConfig
 from limbeck.methods.simreg import SimRegConfig
-from limbeck.models.backbone import VITS, BackboneConfig
+from limbeck.models.backbone import BackboneConfig
+from limbeck.models.surgery import is_vit
 from limbeck.train.optim import OptimConfig
 
 STUDENT = "resnet18"
@@ -27,6 +28,6 @@ def default_optim(backbone: str, has_teacher: bool = False) -> OptimConfig:
     """Return the optimizer for a network: AdamW as in SDSSL and MoCo v3, or LARS as in SimCLR for timm's CNNs."""
     if has_teacher:
         return DISTILL_OPTIM
-    if not timm.is_model(backbone) or timm.models.is_model_in_modules(backbone, VITS):
+    if not timm.is_model(backbone) or is_vit(backbone):
         return OptimConfig()
     return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6)

@@ -47,7 +47,7 @@ def from_limbeck(cfg: TeacherConfig) -> TeacherSource:
         backbone = _build(cfg, resized, dict(backbone.model.state_dict()))
     interpolation = _interpolation(preprocessing.interpolation)
     stated = StatedPreprocessing(preprocessing.image_size, preprocessing.mean, preprocessing.std, interpolation)
-    return _source(backbone, stated, _inherited_license(read_encoder_config(folder).get("note")))
+    return _source(backbone, stated, _inherited_license(read_encoder_config(folder).get("provenance")))
 
 
 def from_timm_name(cfg: TeacherConfig) -> TeacherSource:

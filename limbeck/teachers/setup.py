@@ -102,8 +102,8 @@ def build_distillation_inputs(
     """
     _check_feature_maps(context, method)
     views = tuple(_at_teacher_resolution(context.teacher, view) for view in views)
-    center, spec = context.center, method.bags()
-    live = LiveTeacher(context.teacher, views, context.features, center=center, feature_map=method.dense > 0)
+    center, spec = context.center, method.bag_spec()
+    live = LiveTeacher(context.teacher, views, context.features, center=center, feature_map=method.dense_weight > 0)
     sampling = SamplingPlan(indices=context.train_indices)
     if not (spec or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
@@ -157,15 +157,15 @@ def _absolute(path: str | None) -> str | None:
 
 def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
     """Raise UserError if a dense term has no feature maps to compare."""
-    if method.dense and not context.teacher.map_dim:
+    if method.dense_weight and not context.teacher.map_dim:
         raise UserError(
-            f"the teacher {context.teacher.source} has no feature maps, which --method.dense {method.dense:g} "
-            "compares: leave --method.dense out",
+            f"the teacher {context.teacher.source} has no feature maps, which --method.dense-weight "
+            f"{method.dense_weight:g} compares: leave --method.dense-weight out",
             code="no-feature-maps",
         )
-    if method.dense and context.cfg.cached_views:
+    if method.dense_weight and context.cfg.cached_views:
         raise UserError(
-            f"the cache holds no feature maps, which --method.dense {method.dense:g} compares: "
+            f"the cache holds no feature maps, which --method.dense-weight {method.dense_weight:g} compares: "
             "set --teacher.cached-views to 0",
             code="no-feature-maps",
         )

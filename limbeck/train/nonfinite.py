@@ -39,7 +39,7 @@ def locate_nonfinite(runner: StepRunner, start: int, stop: int, run: Path, confi
         UserError: always; it names the step, the module, the rows and the views.
     """
     folder, method = run / NONFINITE, runner.method
-    advice = f"learning rate {runner.optim.lr}: {method.nonfinite_hint()}"
+    advice = f"learning rate {runner.optim.lr}: {method.nonfinite_hint}"
 
     def check(loss: LossOutput) -> None:
         total, norm = float(loss.total), float(clip_gradients(method.parameters(), None))

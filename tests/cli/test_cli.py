@@ -112,7 +112,7 @@ def test_names_decide_which_options_there_are(limbeck: Run) -> None:
     assert code == 0
     assert "--method.host.temperature" in out
     _, out, _ = limbeck("pretrain", "--help", "--method=byol")
-    assert "--method.momentum" in out
+    assert "--method.ema-momentum" in out
     assert "--method.host." not in out
 
 

@@ -34,7 +34,9 @@ CONFIGS = configs(
     DataContext(num_images=1000, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
     hidden=64,
     dim=16,
-    queue=240,
+    queue_size=240,
+    num_prototypes=6,
+    warmup_steps=2,
 )
 NAMES = [name for name in CONFIGS if name in method_names() or name == "sdssl-byol"]  # the other hosts: themselves
 
@@ -116,7 +118,7 @@ def learn(config: MethodConfig, seed: int = 0) -> Reached:
 
 
 def judge(method: Method, start: Tensor, loss: float) -> Reached:
-    """The numbers of a method that has learnt, from the weights `start` on."""
+    """The numbers of a method that has trained, from the weights `start` on."""
     images, queries = (look(store) for store in stores())
     bank, features = (method.encoder()(views).final for views in (images, queries))
     labels = [torch.from_numpy(store.labels) for store in stores()]

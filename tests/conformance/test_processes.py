@@ -1,27 +1,41 @@
-"""Two processes take the step of one process with the joined batch, for every method, and remember the same.
+"""Two processes take the step of one process with the joined batch, for every method, and end in the same state.
 
 With gradients accumulated, two processes equal one process that accumulates as often: what is joined is a micro-batch.
 """
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.core.distributed import rank, sync_batchnorm, world_size
 from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import Method, MethodConfig
+from limbeck.methods.bingo import BINGOConfig
+from limbeck.methods.compress import CompRessConfig
+from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.seed import SEEDConfig
+from limbeck.methods.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
-from tests.helpers.tiny import COUNT, batch_for, configs, tiny_vit
+from tests.helpers.tiny import CONTEXT, COUNT, batch_for, configs, shrink, tiny_vit
 
-CONFIGS = configs()
-CLOCK = StepInfo(step=3, total_steps=10)
+# Besides every method as it is: what depends on the order of the rows of a batch, which processes share
+VARIANTS: dict[str, MethodConfig] = {
+    "wmse, slices": WMSEConfig(whitening_size=12, whitening_repeats=2, shrinkage=0.01),
+    "sdssl-wmse, slices": SDSSLConfig(host=WMSEConfig(whitening_size=8, num_views=3, shrinkage=0.01)),
+    "compress, two queues": CompRessConfig(num_queues=2),
+    "seed, local crops": SEEDConfig(num_local_crops=2),
+    "bingo, paper": BINGOConfig(symmetric=False, cutmix_alpha=0, warmup_fraction=0),
+}
+CONFIGS = configs() | {name: shrink(config).resolve(CONTEXT) for name, config in VARIANTS.items()}
+STEP = StepInfo(step=3, total_steps=10)
 MICRO = (1, 2)  # micro-batches of a step
 
 
@@ -34,26 +48,29 @@ def build(config: MethodConfig) -> Method:
     return method
 
 
-def part(whole: Batch, of: int, index: int) -> Batch:
-    """One of several equal parts of a batch: a micro-batch, or what one of the processes sees."""
+def part(whole: Batch, rows: slice) -> Batch:
+    """Return some rows of a batch: those of a micro-batch or of a process."""
     assert whole.labels is not None
     assert whole.partner_indices is not None
-    views = tuple(view.chunk(of)[index] for view in whole.views)
-    return Batch(views, *(rows.chunk(of)[index] for rows in (whole.indices, whole.labels, whole.partner_indices)))
+    views = tuple(view[rows] for view in whole.views)
+    return Batch(views, whole.indices[rows], whole.labels[rows], whole.partner_indices[rows])
 
 
 def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Tensor]:
-    """A step of `micro` micro-batches as the loop takes it, by plain descent; the loss, the gradients and the state."""
-    asked = (
-        method if world_size() == 1 else DistributedDataParallel(method)
-    )  # averages gradients for as long as it lives
+    """Take a step of `micro` micro-batches as the loop does, by plain descent; return loss, gradients and state.
+
+    As the loader does it, a process gets every row that is a multiple of the number of processes after its first one.
+    """
+    # averages gradients for as long as it lives
+    wrapped: Any = method if world_size() == 1 else DistributedDataParallel(method)
+    torch.manual_seed(STEP.step)
     batch = batch_for(config, COUNT * micro, torch.float64)
     losses = []
     for index in range(micro):
-        own = part(part(batch, micro, index), world_size(), rank())
+        joined = part(batch, slice(index * COUNT, (index + 1) * COUNT))
         last = index == micro - 1
-        with nullcontext() if last or method is asked else asked.no_sync():
-            loss = asked(own, CLOCK)
+        with nullcontext() if last or method is wrapped else wrapped.no_sync():
+            loss = wrapped(part(joined, slice(rank(), None, world_size())), STEP)
             (loss.total / micro).backward()
         losses.append(detach(loss))
     loss = join(losses)
@@ -61,8 +78,8 @@ def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Ten
     with torch.no_grad():
         for parameter in method.parameters():
             if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
-        method.after_step(loss, CLOCK)
+                parameter.sub_(0.1 * parameter.grad)
+        method.after_step(loss, STEP)
     total = loss.total.clone()
     if world_size() > 1:
         dist.all_reduce(total)
@@ -84,11 +101,11 @@ def one_of_two(index: int, folder: str, names: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict[str, dict[str, Tensor]]]:
-    """What each of two processes finds, for the methods that were asked for (`pytest -k`)."""
+    """Return the results of each of two processes, for the selected methods (`pytest -k`)."""
     folder: Path = tmp_path_factory.mktemp("processes")
     here = [item for item in request.session.items if item.path == request.path]
     names = [name for name in CONFIGS if any(f"[{name}-" in item.name for item in here)]
-    mp.start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
+    start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -104,7 +121,7 @@ def test_two_processes_equal_one(name: str, micro: int, two: list[dict[str, dict
 
 @pytest.mark.parametrize("micro", MICRO)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_all_processes_remember_the_same(name: str, micro: int, two: list[dict[str, dict[str, Tensor]]]) -> None:
-    """Weights, averages, queues, centres and statistics, to the last bit: nothing is ever broadcast."""
+def test_all_processes_have_the_same_state(name: str, micro: int, two: list[dict[str, dict[str, Tensor]]]) -> None:
+    """Weights, EMA copies, queues, centers and statistics are equal to the last bit: nothing is ever broadcast."""
     first, second = (results[f"{name} {micro}"] for results in two)
     assert [key for key, value in first.items() if not torch.equal(value, second[key])] == []

@@ -31,7 +31,7 @@ CONFIGS = configs(
     DataContext(num_images=250, batch_size=BATCH, forward_batch_size=BATCH, num_classes=10),
     hidden=64,
     dim=16,
-    prototypes=12,
+    num_prototypes=12,
 )
 
 pytestmark = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
@@ -63,7 +63,8 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        sampling_plan = tiny.sampling(config, store)
+        sampling = tiny.sampling(config, store)
+        settings = to_json(config)
         train(
             method,
             store,
@@ -71,9 +72,9 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
             cfg,
             optim,
             folder,
-            config=to_json(config),
+            config=settings,
             eval_callback=eval_callback,
-            sampling=sampling_plan,
+            sampling=sampling,
             resume=resume,
         )
         return method

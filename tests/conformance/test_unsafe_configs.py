@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from limbeck.core.errors import UserError
 from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.runs.resolve import read_config
+from limbeck.runs.config import read_config
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.errors import raises
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from limbeck.core import distributed
 from limbeck.core.distributed import gather, sync_batchnorm
-from limbeck.core.errors import UserError
+from tests.helpers.errors import raises
 
 
 def test_one_process_needs_nothing() -> None:
@@ -27,5 +27,5 @@ def test_on_gpus_activations_inside_norms_survive(monkeypatch: pytest.MonkeyPatc
 
 def test_on_cpus_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(UserError, match="BatchNormAct2d cannot be synchronised between processes on CPUs"):
+    with raises("batchnorm-not-synchronizable", "BatchNormAct2d"):
         sync_batchnorm(timm.create_model("efficientnet_lite0", num_classes=0), torch.device("cpu"))

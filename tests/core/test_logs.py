@@ -74,9 +74,13 @@ def test_a_run_that_never_starts_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_the_error_that_ends_a_run_is_the_last_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="too\nbad"), log_file(tmp_path / "log.txt") as begin:
-        begin()
-        raise ValueError("too\nbad")
+    def failing_run() -> None:
+        with log_file(tmp_path / "log.txt") as begin:
+            begin()
+            raise ValueError("too\nbad")
+
+    with pytest.raises(ValueError, match="too\nbad"):
+        failing_run()
     assert (tmp_path / "log.txt").read_text().endswith("ERROR too bad\n")
 
 

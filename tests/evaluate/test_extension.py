@@ -10,7 +10,7 @@ from tests.helpers.package_copy import add_example, copy_package, run_command
 def test_a_metric_file_fills_the_table_the_result_and_the_report(trained: Path, photos: Path, tmp_path: Path) -> None:
     package = copy_package(tmp_path / "copy")
     run = shutil.copytree(trained, tmp_path / "run")
-    images = ["--train", photos / "train", "--test", photos / "test", "--alignment-images", "20"]
+    images: list[str | Path] = ["--train", photos / "train", "--test", photos / "test", "--alignment-images", "20"]
     add_example("evaluation.md", "limbeck/evaluate/metrics/mean_norm.py", package)
     table = run_command(package, "evaluate", run, *images, "--linear", "none", "--no-latency")
     assert "norm" in table

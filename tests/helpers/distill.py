@@ -46,7 +46,7 @@ class Quarters(nn.Module):
 
 def small(name: str) -> DistillConfig:
     """Return a distiller with small heads and a queue of 40."""
-    config: DistillConfig = shrink(distill_config(name)(), SIZES | {"queue": 40})
+    config: DistillConfig = shrink(distill_config(name)(), SIZES | {"queue_size": 40})
     return config
 
 

@@ -44,7 +44,7 @@ SMALL += [
 ]
 METHODS = {
     "byol": ["--method", "byol", *SMALL],
-    "mocov2, a queue": ["--method", "mocov2", "--method.queue", "96", *SMALL],
+    "mocov2, a queue": ["--method", "mocov2", "--method.queue-size", "96", *SMALL],
     "simclr, 2 micro-batches, SGD": ["--method", "simclr", "--accumulate-steps", "2", *SMALL, "--optim", "sgd"],
 }
 

@@ -1,19 +1,20 @@
-"""Hosts and SDSSL once more, as the formulas read: rows, loops and float64; nothing of limbeck is used.
+"""Hosts and SDSSL written as loops over rows, from their formulas; nothing of limbeck is used.
 
 Heads are given as the state of an `nn.Sequential` (Linear, BatchNorm, ReLU, ..., Linear [, BatchNorm without affine]).
 """
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 State = Mapping[str, Tensor]
 
 
-def vit_layers(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """h_1 .. h_L: the CLS token after each block, through the one final LayerNorm."""
+def vit_layers(model: Any, x: Tensor) -> list[Tensor]:
+    """Return h_1 .. h_L: the CLS token after each block, through the one final LayerNorm."""
     tokens = model._pos_embed(model.patch_embed(x))
     found = []
     for block in model.blocks:
@@ -29,7 +30,7 @@ def batchnorm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = Non
         variance = sum((v - mean) ** 2 for v in column) / len(column)
         columns.append((column - mean) / torch.sqrt(variance + 1e-5))
     out = torch.stack(columns, 1)
-    return out if weight is None else out * weight + bias
+    return out if weight is None or bias is None else out * weight + bias
 
 
 def mlp(x: Tensor, state: State, trailing_norm: bool) -> Tensor:
@@ -46,7 +47,7 @@ def cos(a: Tensor, b: Tensor) -> Tensor:
 
 
 def byol(queries: Tensor, targets: Tensor) -> Tensor:
-    return sum(2 - 2 * cos(q, t) for q, t in zip(queries, targets, strict=True)) / len(queries)
+    return torch.stack([2 - 2 * cos(q, t) for q, t in zip(queries, targets, strict=True)]).mean()
 
 
 def mocov3(queries: Tensor, keys: Tensor, tau: float = 0.2) -> Tensor:
@@ -70,6 +71,6 @@ def rise(alpha: float, step: int, steps: int) -> float:
 
 
 def adamw(p: Tensor, grad: Tensor, lr: float, decay: float) -> Tensor:
-    """The first step of AdamW with betas (0.9, 0.999), eps 1e-8: the moments start at 0 and are corrected for it."""
+    """Return the first step of AdamW with betas (0.9, 0.999), eps 1e-8: bias-corrected moments that start at 0."""
     first, second = (0.1 * grad) / (1 - 0.9), (0.001 * grad * grad) / (1 - 0.999)
     return p - lr * decay * p - lr * first / (second.sqrt() + 1e-8)

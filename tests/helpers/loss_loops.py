@@ -1,4 +1,4 @@
-"""Losses once more, as the formulas read: rows, loops and float64; nothing of limbeck is used."""
+"""Losses written as loops over rows, from their formulas; nothing of limbeck is used."""
 
 from itertools import combinations
 from typing import Any
@@ -13,9 +13,9 @@ def info_nce_loops(
 ) -> Tensor:
     total = queries.new_zeros(())
     for i, q in enumerate(queries):
-        seen = [j for j in range(len(candidates)) if exclude is None or j != int(exclude[i])]
-        cos = {j: (q @ candidates[j]) / (q.norm() * candidates[j].norm()) for j in seen}
-        denominator = sum((torch.exp(cos[j] / t) for j in seen), start=queries.new_zeros(()))
+        used = [j for j in range(len(candidates)) if exclude is None or j != int(exclude[i])]
+        cos = {j: (q @ candidates[j]) / (q.norm() * candidates[j].norm()) for j in used}
+        denominator = sum((torch.exp(cos[j] / t) for j in used), start=queries.new_zeros(()))
         total = total - torch.log(torch.exp(cos[int(positives[i])] / t) / denominator)
     return total / len(queries)
 
@@ -23,24 +23,24 @@ def info_nce_loops(
 def sup_con_loops(queries: Tensor, candidates: Tensor, positives: Tensor, t: float, exclude: Tensor) -> Tensor:
     total = queries.new_zeros(())
     for i, q in enumerate(queries):
-        own = [p for p in range(len(candidates)) if positives[i, p] and p != exclude[i]]
-        for p in own:
-            found = info_nce_loops(q[None], candidates, torch.tensor([p]), t, exclude[i : i + 1])
-            total = total + found / len(own) / len(queries)
+        found = [p for p in range(len(candidates)) if positives[i, p] and p != exclude[i]]
+        for p in found:
+            loss = info_nce_loops(q[None], candidates, torch.tensor([p]), t, exclude[i : i + 1])
+            total = total + loss / len(found) / len(queries)
     return total
 
 
 def smooth_ap_loops(
     queries: Tensor, gallery: Tensor, positives: list[list[int]], ranked: list[list[int]], t: float
 ) -> Tensor:
-    """`ranked` are the rows of the gallery that each query sees."""
+    """Return the loss; `ranked` are the rows of the gallery that each query ranks."""
     total = queries.new_zeros(())
-    for q, own, seen in zip(queries, positives, ranked, strict=True):
+    for q, matching, rows in zip(queries, positives, ranked, strict=True):
         s = [(q @ g) / (q.norm() * g.norm()) for g in gallery]
-        for i in own:
-            rank_own = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in own if j != i)
-            rank_all = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in seen if j != i)
-            total = total + rank_own / rank_all / len(own) / len(queries)
+        for i in matching:
+            rank_positive = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in matching if j != i)
+            rank_all = 1 + sum(1 / (1 + torch.exp((s[i] - s[j]) / t)) for j in rows if j != i)
+            total = total + rank_positive / rank_all / len(matching) / len(queries)
     return 1 - total
 
 
@@ -48,18 +48,18 @@ def same_component(labels: Tensor) -> np.ndarray:
     return (labels[:, None] == labels).numpy()
 
 
-def whiten_in_loops(x: Tensor, eps: float) -> Tensor:
-    """One slice [V C]: covariance entry by entry, Cholesky-Banachiewicz, forward substitution row by row."""
+def whiten_loops(x: Tensor, shrinkage: float) -> Tensor:
+    """Whiten one slice [B D]: covariance entry by entry, Cholesky-Banachiewicz, forward substitution row by row."""
     count, width = x.shape
-    centred = [[x[n, c] - sum(x[:, c]) / count for c in range(width)] for n in range(count)]
+    centered = [[x[n, c] - sum(x[:, c]) / count for c in range(width)] for n in range(count)]
     factor: list[list[Any]] = [[0.0] * width for _ in range(width)]
     for i in range(width):
         for j in range(i + 1):
-            entry = (1 - eps) * sum(row[i] * row[j] for row in centred) / (count - 1) + eps * (i == j)
+            entry = (1 - shrinkage) * sum(row[i] * row[j] for row in centered) / (count - 1) + shrinkage * (i == j)
             rest = entry - sum(factor[i][k] * factor[j][k] for k in range(j))
             factor[i][j] = rest**0.5 if i == j else rest / factor[j][j]
     rows = []
-    for row in centred:
+    for row in centered:
         z: list[Tensor] = []
         for i in range(width):
             z.append((row[i] - sum(factor[i][k] * z[k] for k in range(i))) / factor[i][i])
@@ -67,8 +67,8 @@ def whiten_in_loops(x: Tensor, eps: float) -> Tensor:
     return torch.stack(rows)
 
 
-def w_mse_in_loops(views: Tensor, euclidean: bool) -> Tensor:
-    """[V B D]: the mean over unordered pairs of views of the mean over images."""
+def w_mse_loops(views: Tensor, euclidean: bool) -> Tensor:
+    """Return the mean over unordered pairs of the views [V B D] of the mean over images."""
     losses = []
     for first, second in combinations(views, 2):
         for a, b in zip(first, second, strict=True):
@@ -87,7 +87,7 @@ def sinkhorn_loops(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def prediction_loops(scores: Tensor, codes: Tensor, t: float) -> Tensor:
-    """Half the sum over codes, the mean over the other views, the mean over images."""
+    """Return half the sum over codes of the mean over the other views of the mean over images."""
     total = scores.new_zeros(())
     for c, rows in enumerate(codes):
         for v, view in enumerate(scores):

@@ -1,7 +1,7 @@
 """The smallest networks, methods and batches that still have every part."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -17,36 +17,39 @@ from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns
-CLASSES = 10  # as digits have, on which whole runs are judged
-SIZES = {
-    "hidden": 12,
-    "dim": 8,
-    "queue": 48,
-    "neighbours": 8,
-    "prototypes": 6,
-    "freeze_steps": 0,
-    "warmup_steps": 2,  # in which two batches fill the queue
-}
-CLOCK = StepInfo(step=3, total_steps=10)
+CLASSES = 10  # as in the digits of whole runs
+SIZES = {"hidden": 12, "dim": 8, "queue_size": 48}  # of the common options; `small_size` has a rule for all others
+STEP = StepInfo(step=3, total_steps=10)
 CONTEXT = DataContext(num_images=250, batch_size=COUNT, forward_batch_size=COUNT, num_classes=CLASSES)
 
 
 def tiny_vit(depth: int = 3) -> Backbone:
-    """A ViT of width 16 with two heads on 16 x 16 pixels, patch 8; its positions and CLS token are not degenerate."""
+    """Build a ViT of width 16 with two heads on 16 x 16 pixels, patch 8."""
     args = {"patch_size": 8, "embed_dim": 16, "depth": depth, "num_heads": 2, "dynamic_img_size": True}
     return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", image_size=SIZE, args=args))
 
 
-def shrink(config: Any, sizes: dict[str, int]) -> Any:
-    """A configuration in which the fields named in `sizes` have those values, host included."""
-    changes: dict[str, Any] = {k: v for k, v in sizes.items() if k in {f.name for f in dataclasses.fields(config)}}
-    if isinstance(getattr(config, "host", None), MethodConfig):
-        changes["host"] = shrink(config.host, sizes)
+def small_size(name: str, value: object) -> object:
+    """Return a value for an option that suits tiny networks and few images: no large count, no initial phase."""
+    if value is None and name.endswith("_steps"):
+        return 0
+    return 8 if isinstance(value, int) and value > 64 else value
+
+
+def shrink(config: Any, sizes: Mapping[str, int] = SIZES) -> Any:
+    """Return a configuration with the options in `sizes` set, and all others small; its host likewise."""
+    changes: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, MethodConfig):
+            changes[f.name] = shrink(value, sizes)
+        else:
+            changes[f.name] = sizes.get(f.name, small_size(f.name, value))
     return dataclasses.replace(config, **changes)
 
 
 def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodConfig]:
-    """Every method with its defaults but small (`SIZES`), fitted to its batches; SDSSL over every host."""
+    """Return every method with its defaults, but small, resolved for its batches; SDSSL over every host."""
     sizes = SIZES | sizes
     hosts = {n: method_config(n) for n in method_names() if issubclass(method_config(n), HostConfig)}
     found: dict[str, MethodConfig] = {}
@@ -60,13 +63,13 @@ def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodCon
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two views of `count` images that resemble each other."""
+    """Return two similar views of `count` images."""
     first, second = views_of(count, (SIZE, SIZE), dtype, seed)
     return first, second
 
 
 def views_of(count: int, sizes: Sequence[int], dtype: torch.dtype, seed: int) -> tuple[Tensor, ...]:
-    """A view of each size, all of the same `count` images: noise that resembles the first one."""
+    """Return a view of each size, all of the same `count` images: the first one with noise."""
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(count, 3, SIZE, SIZE, generator=generator, dtype=dtype)
     noisy = (first + 0.5 * torch.randn(first.shape, generator=generator, dtype=dtype) for _ in sizes[1:])
@@ -74,20 +77,20 @@ def views_of(count: int, sizes: Sequence[int], dtype: torch.dtype, seed: int) ->
 
 
 def batch(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> Batch:
-    """Two views as a batch."""
+    """Return two views as a batch."""
     return Batch(images(count, dtype, seed), torch.arange(count))
 
 
 def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = torch.float32) -> Batch:
-    """The views that a method wants, with labels."""
+    """Return a batch with the views of a method, with labels and partners."""
     sizes = [view.augmentation.size for view in config.make_views(SIZE)]
     rows = torch.arange(count)
     return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
 
 
 def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
-    """Every row of a store; where a method wants bags, with the two images as its bag whose pixels are nearest."""
-    if not isinstance(config, DistillConfig) or config.bags() is None:
+    """Plan every row of a store; for a method with bags, the bag of an image is the two nearest ones in pixels."""
+    if not isinstance(config, DistillConfig) or config.bag_spec() is None:
         return ALL_ROWS
     pixels = torch.from_numpy(store.images).flatten(1).float()
     distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
@@ -95,7 +98,7 @@ def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
 
 
 def build(config: MethodConfig, backbone: Backbone) -> Method:
-    """The method, with a teacher if it learns from one."""
+    """Build the method, with a teacher for a distiller."""
     return (
         config.build_distiller(backbone, PixelTeacher(config))
         if isinstance(config, DistillConfig)
@@ -104,27 +107,27 @@ def build(config: MethodConfig, backbone: Backbone) -> Method:
 
 
 class PixelTeacher(Teacher):
-    """Answers with fixed mixtures of an image's pixels: a map of 4 x 4 places, and `dim` numbers of how they differ."""
+    """Fixed mixtures of an image's pixels: a feature map of 4 x 4 positions, and `dim` numbers of their contrast."""
 
     dim, map_dim = 32, 8
 
     def __init__(self, config: MethodConfig) -> None:
-        self.seen = [view for view in config.make_views(SIZE) if view.network == "teacher"]
+        self.views = [view for view in config.make_views(SIZE) if view.network == "teacher"]
         generator = torch.Generator().manual_seed(1)
         self.mixture = torch.randn(3, self.map_dim, generator=generator, dtype=torch.float64)
         self.summary = torch.randn(self.map_dim * 16, self.dim, generator=generator, dtype=torch.float64)
-        few = torch.randn(32, 3, generator=generator)  # directions, as features of alike images have
+        few = torch.randn(32, 3, generator=generator)  # few directions, as features of similar images have
         self.sample = few @ torch.randn(3, self.dim, generator=generator)
 
     def __call__(self, batch: Batch) -> TeacherOutput:
-        """The views that are marked as a teacher's are the last ones of a batch."""
-        maps = [self._look(view) for view in batch.views[-len(self.seen) :]]
-        first = [view.crop_of == 0 and view.image == "own" for view in self.seen]
-        unlike = (places - places.mean((2, 3), keepdim=True) for places in maps)
-        vectors = tuple(places.flatten(1) @ self.summary.to(places.dtype) for places in unlike)
+        """Return the output for the teacher's views, which are the last ones of a batch."""
+        maps = [self._map(view) for view in batch.views[-len(self.views) :]]
+        first = [view.crop_of == 0 and view.image == "own" for view in self.views]
+        contrasts = (square - square.mean((2, 3), keepdim=True) for square in maps)
+        vectors = tuple(square.flatten(1) @ self.summary.to(square.dtype) for square in contrasts)
         return TeacherOutput(vectors, maps[first.index(True)] if any(first) else None)
 
-    def _look(self, view: Tensor) -> Tensor:
+    def _map(self, view: Tensor) -> Tensor:
         mixture = self.mixture.to(view.dtype)
         return torch.einsum("bchw,cd->bdhw", F.adaptive_avg_pool2d(view, 4), mixture)
 
@@ -145,7 +148,7 @@ class Flat(Encoder):
         self.tap_dims = self.map_dims = {1: dim}
 
     def forward(self, x: Tensor, taps: Sequence[int] = (), feature_maps: bool = False) -> Features:
-        """[B D_in] -> [B D]."""
+        """Map vectors [B D_in] to features [B D]."""
         final = self.model(x)
         return Features(final, dict.fromkeys(taps, final), {})
 

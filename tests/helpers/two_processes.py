@@ -1,4 +1,4 @@
-"""A script for test_processes.py: trains the toy in two processes, and writes what each of them saw and learnt."""
+"""A script for test_processes.py: trains the toy in two processes, and writes what each of them saw and trained."""
 
 import sys
 from pathlib import Path

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.testing import assert_allclose
 
 from limbeck.losses.alignment import cosine_distance
+from tests.helpers.golden import assert_allclose
 
 
 def test_equals_its_definition() -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]
@@ -32,7 +32,7 @@ def test_rows_that_are_not_used_do_not_count() -> None:
     assert codes[~used].count_nonzero() == 0
 
 
-def test_in_the_end_all_prototypes_get_as_much() -> None:
+def test_at_convergence_all_prototypes_get_the_same_mass() -> None:
     codes = sinkhorn(cosines(12, 4), 0.5, 200)
     torch.testing.assert_close(codes.sum(1), torch.ones(12, dtype=torch.float64))
     torch.testing.assert_close(codes.sum(0), torch.full((4,), 3.0, dtype=torch.float64))
@@ -52,7 +52,7 @@ def test_codes_have_no_gradient() -> None:
 @pytest.mark.parametrize("epsilon", [0.05, 0.03])
 @pytest.mark.parametrize("iterations", [3, 10])
 def test_sinkhorn_of_the_authors(golden: Golden, epsilon: float, iterations: int) -> None:
-    """With one process, and with two that hold half of the rows each."""
+    """With one process, and with two of half of the rows each."""
     g = golden("swav_sinkhorn")
     codes = sinkhorn(torch.from_numpy(g["scores"]), epsilon, iterations)
     for suffix in ("", "_ws2"):
@@ -69,7 +69,7 @@ def test_swapped_prediction_equals_its_definition(views: int) -> None:
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
-def test_a_view_does_not_answer_to_its_own_codes() -> None:
+def test_a_view_does_not_predict_its_own_codes() -> None:
     scores, codes = cosines(2, 6, 4).requires_grad_(True), torch.softmax(cosines(2, 6, 4), dim=2)
     codes[1] = 0
     first, second = torch.autograd.grad(swapped_prediction(scores, codes, 0.1), scores)[0]
@@ -78,7 +78,7 @@ def test_a_view_does_not_answer_to_its_own_codes() -> None:
 
 
 def test_a_step_of_the_authors(golden: Golden) -> None:
-    """Two crops through a linear layer: loss and gradients, the prototypes' with its part along them."""
+    """Two crops through a linear layer: loss and gradients, including the radial part of the prototypes' gradient."""
     g = {name: torch.from_numpy(value) for name, value in golden("swav_loss_2crops").items() if value.dtype.kind == "f"}
     linear, prototypes = g["lin_w"].requires_grad_(True), g["proto_w_normalised"].requires_grad_(True)
     scores = prototype_scores(g["x"][0].flatten(0, 1) @ linear.T, prototypes).unflatten(0, (2, 4))

@@ -6,41 +6,43 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 
-from limbeck.losses.contrastive import info_nce, info_nce_each, sup_con
+from limbeck.losses.contrastive import info_nce, info_nce_per_positive, sup_con
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import info_nce_loops, sup_con_loops
 
 
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("leave_out", [False, True])
 @pytest.mark.parametrize("t", [0.1, 1.0])
-def test_equals_its_definition(own: bool, t: float) -> None:
+def test_equals_its_definition(leave_out: bool, t: float) -> None:
     queries, candidates = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
-    positives, exclude = torch.arange(8).roll(3), torch.arange(8) if own else None
+    positives, exclude = torch.arange(8).roll(3), torch.arange(8) if leave_out else None
     fast = torch.autograd.grad(info_nce(queries, candidates, positives, t, exclude), (queries, candidates))
     slow = torch.autograd.grad(info_nce_loops(queries, candidates, positives, t, exclude), (queries, candidates))
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_positives_of_their_own_are_seen_by_their_query_alone() -> None:
-    """One query at a time, whose positive is one more candidate."""
-    queries, own = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
+def test_a_separate_positive_is_a_candidate_of_its_query_alone() -> None:
+    """One query at a time, with its positive as one more candidate."""
+    queries, keys = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
     queue = torch.randn(20, 5, dtype=torch.float64).requires_grad_(True)
     last = torch.tensor([20])
-    alone = [info_nce_loops(q[None], torch.cat([queue, k[None]]), last, 0.2) for q, k in zip(queries, own, strict=True)]
-    fast = torch.autograd.grad(info_nce(queries, queue, own, 0.2), (queries, queue, own))
-    slow = torch.autograd.grad(torch.stack(alone).mean(), (queries, queue, own))
+    alone = [
+        info_nce_loops(q[None], torch.cat([queue, k[None]]), last, 0.2) for q, k in zip(queries, keys, strict=True)
+    ]
+    fast = torch.autograd.grad(info_nce(queries, queue, keys, 0.2), (queries, queue, keys))
+    slow = torch.autograd.grad(torch.stack(alone).mean(), (queries, queue, keys))
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 def test_queue_of_the_moby_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
-    """Which is MoCo's loss."""
+    """This is the loss of MoCo."""
     g = golden("moby")
     queries = torch.from_numpy(g["cl_q_raw"]).requires_grad_(True)
-    own, queue = torch.from_numpy(g["cl_k_raw"]), torch.from_numpy(g["cl_queue"].T)
-    value = info_nce(queries, queue, own, float(g["temp"]))
+    keys, queue = torch.from_numpy(g["cl_k_raw"]), torch.from_numpy(g["cl_queue"].T)
+    value = info_nce(queries, queue, keys, float(g["temp"]))
     value.backward()
     assert_allclose(value.item(), g["cl_loss"], rtol=1e-9)
     assert_allclose(queries.grad, g["cl_grad_q_raw"], rtol=1e-9, atol=1e-9)
@@ -66,20 +68,20 @@ def test_moco_v3_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], 
 def test_simclr_of_the_sdssl_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     """NT-Xent at the last layer, and the layers against the last layer without its gradient.
 
-    The golden gradients are with respect to rows of unit length; ours run through the normalisation, which removes the
-    radial part, so the comparison removes it from theirs as well.
+    The golden gradients are with respect to rows of unit length; gradients through the normalization lack the
+    radial part, so the comparison removes it from the golden ones as well.
     """
     g = golden("sdssl_simclr_loss")
     final, mid = (torch.from_numpy(g[f"in/z_{n}"]).requires_grad_(True) for n in ("final", "mid"))
     rows = torch.arange(10)
-    own = info_nce(final, final, rows.roll(5), 0.2, rows)
+    last = info_nce(final, final, rows.roll(5), 0.2, rows)
     layers = torch.stack([info_nce(z, final.detach(), rows.roll(5), 0.2, rows) for z in mid.split(10)]).mean()
-    (own + layers).backward()
-    assert_allclose(own.item(), g["out/loss_final"], rtol=1e-7)
+    (last + layers).backward()
+    assert_allclose(last.item(), g["out/loss_final"], rtol=1e-7)
     assert_allclose(layers.item(), g["out/loss_mid"], rtol=1e-7)
     for z, name in ((final, "final"), (mid, "mid")):
-        theirs, unit = g[f"out/grad_z_{name}"], z.detach().numpy()
-        tangent = theirs - (theirs * unit).sum(1, keepdims=True) * unit
+        wanted, unit = g[f"out/grad_z_{name}"], z.detach().numpy()
+        tangent = wanted - (wanted * unit).sum(1, keepdims=True) * unit
         assert_allclose(z.grad, tangent, rtol=1e-7, atol=1e-9)
 
 
@@ -96,11 +98,14 @@ def test_contrastive_of_the_wmse_authors(golden: Callable[[str], dict[str, np.nd
     assert_allclose(x1.grad, g[f"{case}/g1"], rtol=1e-7, atol=1e-9)
 
 
-def test_several_positives_of_which_each_is_alone() -> None:
-    """As many times InfoNCE with one."""
+def test_several_positives_are_no_negatives_of_each_other() -> None:
+    """Each set of positives gives InfoNCE on its own."""
     queries, bank = torch.randn(6, 4, dtype=torch.float64).requires_grad_(True), torch.randn(9, 4, dtype=torch.float64)
     bank, positives = torch.nn.functional.normalize(bank, dim=1), torch.randn(3, 6, 4, dtype=torch.float64)
-    found, each = info_nce_each(queries, bank, positives, 0.2), [info_nce(queries, bank, p, 0.2) for p in positives]
+    found, each = (
+        info_nce_per_positive(queries, bank, positives, 0.2),
+        [info_nce(queries, bank, p, 0.2) for p in positives],
+    )
     torch.testing.assert_close(found, torch.stack(each))
     for one, other in zip(found, each, strict=True):
         gradients = (torch.autograd.grad(loss, queries, retain_graph=True)[0] for loss in (one, other))
@@ -109,7 +114,7 @@ def test_several_positives_of_which_each_is_alone() -> None:
 
 @pytest.mark.parametrize("t", [0.1, 1.0])
 def test_several_positives_equal_their_definition(t: float) -> None:
-    """Whether a query counts itself among its positives is of no account."""
+    """It does not matter whether a query counts itself among its positives."""
     queries, candidates = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_(True)
     labels, rows = torch.tensor([0, 1, 0, 1, 2, 2, 0, 1]), torch.arange(8)
     same = labels[:, None] == labels

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from limbeck.losses.ranking import smooth_ap
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import smooth_ap_loops
 
 
 def problem(images: int, views: int, dim: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    """View-major rows that resemble each other within an image, their positives and themselves."""
+    """Return view-major rows that are similar within an image, their positives, and their own indices."""
     rows = torch.arange(images * views)
     others = torch.stack([(rows + k * images) % len(rows) for k in range(1, views)], 1)
     x = torch.randn(images, dim, dtype=torch.float64).repeat(views, 1)
@@ -24,7 +24,7 @@ def problem(images: int, views: int, dim: int = 5) -> tuple[Tensor, Tensor, Tens
 @pytest.mark.parametrize("t", [0.05, 1.0])
 @pytest.mark.parametrize("views", [2, 4])
 def test_equals_its_definition(t: float, views: int) -> None:
-    """Queries and gallery of their own, so that each side's gradient shows."""
+    """Queries and gallery are different tensors, so that each gradient is compared."""
     queries, positives, rows = problem(4, views)
     gallery = (queries.detach() + 0.1 * torch.randn_like(queries)).requires_grad_(True)
     fast = smooth_ap(queries, gallery, positives, rows, t)
@@ -39,12 +39,12 @@ def test_equals_its_definition(t: float, views: int) -> None:
 
 @pytest.mark.parametrize("t", [0.01, 0.1, 1.0])
 def test_smooth_ap_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]], t: float) -> None:
-    """There a query ranks itself too, as a positive: here it excludes an additional row in place of its own."""
+    """There a query also ranks itself, as a positive: here it excludes an additional row instead of itself."""
     g = golden("smooth_ap")
     x = torch.from_numpy(g["x_raw"]).requires_grad_(True)
-    stranger = torch.ones(1, 5, dtype=torch.float64)
+    additional = torch.ones(1, 5, dtype=torch.float64)
     positives = torch.arange(12).view(3, 4).repeat_interleave(4, 0)
-    loss = smooth_ap(x, torch.cat([x, stranger]), positives, torch.full((12,), 12), t)
+    loss = smooth_ap(x, torch.cat([x, additional]), positives, torch.full((12,), 12), t)
     loss.backward()
     assert_allclose(loss.item(), g[f"loss_tau{t}_l2"], rtol=1e-9)
     assert_allclose(x.grad, g[f"grad_tau{t}_l2"], rtol=1e-7, atol=1e-10)
@@ -55,8 +55,8 @@ def test_tends_to_the_exact_average_precision() -> None:
     unit = torch.nn.functional.normalize(x.detach())
     exact = []
     for i in rows.tolist():
-        seen = [j for j in rows.tolist() if j != i]
-        exact.append(average_precision_score([j in positives[i] for j in seen], (unit[seen] @ unit[i]).numpy()))
+        others = [j for j in rows.tolist() if j != i]
+        exact.append(average_precision_score([j in positives[i] for j in others], (unit[others] @ unit[i]).numpy()))
     gaps = [
         abs(1 - smooth_ap(x, x, positives, rows, t).item() - float(np.mean(exact))) for t in (0.1, 0.01, 1e-3, 1e-6)
     ]
@@ -73,7 +73,7 @@ def test_chunks_change_nothing() -> None:
 
 
 def test_a_query_does_not_rank_itself() -> None:
-    """Its own row of the gallery may be anything."""
+    """Its own row of the gallery does not matter."""
     x, positives, rows = problem(5, 3)
     queries = x.detach()[:1]
     moved = x.detach().clone()

@@ -1,4 +1,4 @@
-"""Relations against their definition as loops and against the authors' numbers: value and gradient."""
+"""Relations against loops and against the authors' numbers: value and gradient."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.testing import assert_allclose
 from torch import Tensor
 
 from limbeck.losses.relation import relation, relation_divergence, relation_loss
+from tests.helpers.golden import assert_allclose
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 
@@ -33,7 +33,7 @@ def unit(*shape: int) -> Tensor:
 
 
 def test_equals_its_definition() -> None:
-    """Two banks, two temperatures; also the gradient of the target, for those who do not stop it."""
+    """Two banks, two temperatures; also the gradient of the target, which a method may use."""
     student, teacher = (torch.randn(4, d, dtype=torch.float64).requires_grad_(True) for d in (5, 3))
     banks = unit(7, 5), unit(7, 3)
     fast = relation_loss(student, banks[0], 0.1, relation(teacher, banks[1], 0.3))
@@ -54,7 +54,7 @@ def test_ressl_of_the_authors(golden: Golden) -> None:
 
 @pytest.mark.parametrize("crops", [1, 3])
 def test_cgh_of_the_authors(golden: Golden, crops: int) -> None:
-    """Each context's student against the other context's teacher; further crops answer to the same target."""
+    """Each context of the student against the other context of the EMA encoder; all crops have the same target."""
     g = {k: torch.as_tensor(v) for k, v in golden("cgh_loss").items() if v.dtype.kind != "U"}
     case = "main" if crops == 1 else "multi"
     banks = g["queue_global"].T, g["queue_hyper"].T
@@ -73,7 +73,7 @@ def test_cgh_of_the_authors(golden: Golden, crops: int) -> None:
 
 
 def test_the_loss_is_least_where_the_relations_agree() -> None:
-    """There it is the entropy of the target."""
+    """The minimum is the entropy of the target."""
     rows, bank = torch.randn(6, 5, dtype=torch.float64), unit(9, 5)
     target = relation(rows, bank, 0.2)
     entropy = -(target * target.log()).sum(dim=1).mean()
@@ -90,22 +90,22 @@ def test_autocast_changes_nothing() -> None:
     assert math.isclose(inside.item(), outside.item(), rel_tol=1e-6)
 
 
-def test_a_candidate_of_ones_own_comes_first() -> None:
-    """As if each row had a bank of its own, in value and gradient."""
-    student, teacher, own = (torch.randn(4, 5, dtype=torch.float64).requires_grad_(i == 0) for i in range(3))
+def test_a_separate_positive_is_the_first_candidate() -> None:
+    """It is as if each row had a bank of its own, in value and gradient."""
+    student, teacher, positive = (torch.randn(4, 5, dtype=torch.float64).requires_grad_(i == 0) for i in range(3))
     bank = unit(7, 5)
-    banks = [torch.cat([row[None] / row.norm(), bank]) for row in own]
+    banks = [torch.cat([row[None] / row.norm(), bank]) for row in positive]
     targets = [loop_relation(row, each, 0.3) for row, each in zip(teacher, banks, strict=True)]
-    found = relation(teacher, bank, 0.3, own=own)
+    found = relation(teacher, bank, 0.3, positive=positive)
     torch.testing.assert_close(found, torch.stack([torch.stack(row) for row in targets]))
-    fast = relation_loss(student, bank, 0.1, found, own=own)
+    fast = relation_loss(student, bank, 0.1, found, positive=positive)
     each = zip(student, banks, targets, strict=True)
     slow = torch.stack([loop_loss(row[None], candidates, 0.1, [target]) for row, candidates, target in each]).mean()
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in (fast, slow)))
 
 
-def test_a_divergence_is_a_cross_entropy_less_what_cannot_be_learnt() -> None:
+def test_a_divergence_is_a_cross_entropy_minus_the_entropy_of_the_target() -> None:
     student, bank = torch.randn(4, 5, dtype=torch.float64).requires_grad_(True), unit(7, 5)
     target = relation(torch.randn(4, 5, dtype=torch.float64), bank, 0.01)
     divergence, loss = (f(student, bank, 0.1, target) for f in (relation_divergence, relation_loss))

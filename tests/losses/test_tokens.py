@@ -1,4 +1,4 @@
-"""Resemblances between places, against a loop and the authors' numbers."""
+"""Token similarities against a loop and the authors' numbers."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from tests.helpers.golden import GOLDEN
 
 
 def loop(student: Tensor, teacher: Tensor, temperature: float, diagonal: bool) -> Tensor:
-    """Place by place."""
+    """Compute the loss position by position."""
     total, rows = torch.zeros((), dtype=student.dtype), 0
-    for ours, theirs in zip(student.flatten(2).mT, teacher.flatten(2).mT, strict=True):
-        for i in range(len(theirs)):
-            others = [j for j in range(len(theirs)) if diagonal or j != i]
+    for found, wanted in zip(student.flatten(2).mT, teacher.flatten(2).mT, strict=True):
+        for i in range(len(wanted)):
+            others = [j for j in range(len(wanted)) if diagonal or j != i]
             p, s = (
                 torch.stack([F.cosine_similarity(tokens[i], tokens[j], dim=0) / temperature for j in others])
-                for tokens in (theirs, ours)
+                for tokens in (wanted, found)
             )
             total = total + (p.softmax(0) * (p.log_softmax(0) - s.log_softmax(0))).sum()
             rows += 1
@@ -26,7 +26,7 @@ def loop(student: Tensor, teacher: Tensor, temperature: float, diagonal: bool) -
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
-def test_the_definition_place_by_place(diagonal: bool) -> None:
+def test_equals_its_definition(diagonal: bool) -> None:
     torch.manual_seed(0)
     student = torch.randn(2, 5, 3, 2, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 7, 3, 2, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_a_coarser_map_is_resized_to_the_teachers() -> None:
 
 
 def test_the_authors_numbers() -> None:
-    """With the diagonal, as lightly-train has it; tokens are a row of places."""
+    """With the diagonal, as in lightly-train; tokens are a row of positions."""
     data = np.load(GOLDEN / "lightly_v3.npz")
     student = torch.from_numpy(data["student_local_raw"]).requires_grad_()
     teacher = torch.from_numpy(data["teacher_local_raw"])

@@ -6,50 +6,50 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.losses.whitening import w_mse, whiten
-from tests.helpers.loss_loops import w_mse_in_loops, whiten_in_loops
+from tests.helpers.golden import assert_allclose
+from tests.helpers.loss_loops import w_mse_loops, whiten_loops
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 
 
 def random(*shape: int) -> Tensor:
-    """Correlated columns of unlike size, in float64."""
+    """Return correlated columns of different sizes, in float64."""
     return (torch.randn(shape, dtype=torch.float64) @ torch.randn(shape[-1], shape[-1], dtype=torch.float64)) + 3
 
 
-@pytest.mark.parametrize("eps", [0.0, 0.05])
-def test_whitening_equals_its_definition(eps: float) -> None:
+@pytest.mark.parametrize("shrinkage", [0.0, 0.05])
+def test_whitening_equals_its_definition(shrinkage: float) -> None:
     x, weight = random(2, 7, 3).requires_grad_(True), random(2, 7, 3)
-    fast, slow = whiten(x, eps), torch.stack([whiten_in_loops(one, eps) for one in x])
+    fast, slow = whiten(x, shrinkage), torch.stack([whiten_loops(one, shrinkage) for one in x])
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-11)
     gradients = (torch.autograd.grad(z, x, weight)[0] for z in (fast, slow))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize("eps", [0.0, 0.05])
-def test_the_gradient_is_that_of_finite_differences(eps: float) -> None:
-    assert torch.autograd.gradcheck(lambda x: whiten(x, eps), random(2, 3, 7, 4).requires_grad_(True))
+@pytest.mark.parametrize("shrinkage", [0.0, 0.05])
+def test_the_gradient_is_that_of_finite_differences(shrinkage: float) -> None:
+    assert torch.autograd.gradcheck(lambda x: whiten(x, shrinkage), random(2, 3, 7, 4).requires_grad_(True))
 
 
 @pytest.mark.parametrize("euclidean", [False, True])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_loss_equals_its_definition(count: int, euclidean: bool) -> None:
     views = random(count, 5, 3).requires_grad_(True)
-    fast, slow = w_mse(views, views, euclidean), w_mse_in_loops(views, euclidean)
+    fast, slow = w_mse(views, views, euclidean), w_mse_loops(views, euclidean)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     gradients = (torch.autograd.grad(loss, views)[0] for loss in (fast, slow))
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("euclidean", [False, True])
-def test_queries_meet_the_other_views_of_the_targets(euclidean: bool) -> None:
+def test_queries_are_compared_with_the_other_views_of_the_targets(euclidean: bool) -> None:
     queries, targets = random(3, 5, 4).requires_grad_(True), random(3, 5, 4).requires_grad_(True)
     pairs = [(queries[i], targets[j]) for i in range(3) for j in range(3) if i != j]
-    slow = torch.stack([w_mse_in_loops(torch.stack(pair), euclidean) for pair in pairs]).mean()
+    slow = torch.stack([w_mse_loops(torch.stack(pair), euclidean) for pair in pairs]).mean()
     fast = w_mse(queries, targets, euclidean)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     gradients = (torch.autograd.grad(loss, (queries, targets)) for loss in (fast, slow))
@@ -65,21 +65,21 @@ def test_whitening_of_the_authors(golden: Golden, case: str) -> None:
     x = torch.from_numpy(g[f"{case}/x"]).requires_grad_(True)
     z = whiten(x, float(g[f"{case}/eps"]))
     (gradient,) = torch.autograd.grad(z, x, torch.from_numpy(g[f"{case}/gy"]))
-    tolerance = {"rtol": 1e-6, "atol": 1e-6} if case.endswith("ill") else {"rtol": 1e-7, "atol": 1e-9}
-    assert_allclose(z.detach(), g[f"{case}/y"], **tolerance)
-    assert_allclose(gradient, g[f"{case}/gx"], **tolerance)
+    rtol, atol = (1e-6, 1e-6) if case.endswith("ill") else (1e-7, 1e-9)
+    assert_allclose(z.detach(), g[f"{case}/y"], rtol, atol)
+    assert_allclose(gradient, g[f"{case}/gx"], rtol, atol)
 
 
 def test_float32_is_as_near_to_float64_as_the_authors(golden: Golden) -> None:
-    """The correlations have a condition of 2e6: the authors' own float32 is 0.013 off, and so is any order of sums."""
+    """The condition number is 2e6: float32 is off by 0.013 in the authors' code, and with any order of sums."""
     g = golden("wmse_whitening")
     x = torch.from_numpy(g["v128c64/x"]).float().requires_grad_(True)
     z = whiten(x)
     (gradient,) = torch.autograd.grad(z, x, torch.from_numpy(g["v128c64/gy"]).float())
     assert z.dtype is gradient.dtype is torch.float32
-    for ours, name in ((z.detach(), "y"), (gradient, "gx")):
-        theirs, exact = g[f"v128c64_f32/{name}"], g[f"v128c64/{name}"]
-        assert np.abs(ours.numpy() - theirs).max() < 3 * np.abs(theirs - exact).max()
+    for found, name in ((z.detach(), "y"), (gradient, "gx")):
+        wanted, exact = g[f"v128c64_f32/{name}"], g[f"v128c64/{name}"]
+        assert np.abs(found.numpy() - wanted).max() < 3 * np.abs(wanted - exact).max()
 
 
 def test_whitened_columns_are_uncorrelated_and_of_unit_variance() -> None:
@@ -89,13 +89,13 @@ def test_whitened_columns_are_uncorrelated_and_of_unit_variance() -> None:
 
 
 def test_it_is_gram_schmidt_over_the_columns() -> None:
-    """sqrt(V - 1) Q of the QR decomposition of the centred slice, with a positive diagonal of R."""
+    """It is sqrt(B - 1) Q of the QR decomposition of the centered slice, with a positive diagonal of R."""
     x = random(20, 6)
     q, r = torch.linalg.qr(x - x.mean(0))
     torch.testing.assert_close(whiten(x), 19**0.5 * q * r.diagonal().sign(), rtol=1e-9, atol=1e-10)
 
 
-def test_what_changes_nothing_and_what_turns_it() -> None:
+def test_invariances() -> None:
     x, order = random(20, 6), torch.randperm(20)
     mixed = torch.randn(6, 6, dtype=torch.float64).tril() + 4 * torch.eye(6, dtype=torch.float64)
     torch.testing.assert_close(whiten(x @ mixed.T + 7), whiten(x), rtol=1e-9, atol=1e-10)
@@ -106,8 +106,8 @@ def test_what_changes_nothing_and_what_turns_it() -> None:
     assert_allclose(whiten(x) @ rotation, turned, atol=1e-9)
 
 
-def test_the_gradient_lies_across_what_changes_nothing() -> None:
-    """Along shifts and lower triangular maps there is no slope."""
+def test_the_gradient_is_orthogonal_to_the_invariances() -> None:
+    """There is no slope along shifts and lower triangular maps."""
     x = random(20, 6).requires_grad_(True)
     (gradient,) = torch.autograd.grad(whiten(x), x, random(20, 6))
     assert_allclose(gradient.sum(0), 0, atol=1e-10)
@@ -120,7 +120,7 @@ def test_a_slice_that_cannot_be_whitened_is_nan_and_the_others_are_not() -> None
     z = whiten(x)
     assert z[0].isfinite().all()
     assert z[1].isnan().all()
-    assert whiten(x, eps=0.01).isfinite().all()
+    assert whiten(x, shrinkage=0.01).isfinite().all()
 
 
 def test_equal_views_have_no_distance_and_unrelated_ones_two() -> None:
@@ -131,7 +131,7 @@ def test_equal_views_have_no_distance_and_unrelated_ones_two() -> None:
 
 
 def test_autocast_changes_nothing() -> None:
-    """Also with the backward pass inside, and from half precision rows."""
+    """This includes a backward pass inside of autocast, and rows in half precision."""
     x, weight = torch.randn(3, 32, 8).requires_grad_(True), torch.randn(3, 32, 8)
     outside = whiten(x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -144,19 +144,20 @@ def test_autocast_changes_nothing() -> None:
 
 
 class Precisions(TorchDispatchMode):
-    """Notes how precisely products may be computed at the time of each of them."""
+    """Record the allowed precision of every matrix product."""
 
-    seen: set[str]
+    found: set[str]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        backends: Any = torch.backends  # its types lack `mkldnn.matmul`
         if "mm" in func.__name__:
-            self.seen |= {torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision}
+            self.found |= {backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision}
         return func(*args, **(kwargs or {}))
 
 
 def test_products_are_in_float32_where_the_program_allows_less() -> None:
     x, mode = torch.randn(3, 32, 8).requires_grad_(True), Precisions()
-    mode.seen = set()
+    mode.found = set()
     torch.set_float32_matmul_precision("medium")
     try:
         with mode:
@@ -164,4 +165,4 @@ def test_products_are_in_float32_where_the_program_allows_less() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert mode.seen == {"ieee"}
+    assert mode.found == {"ieee"}

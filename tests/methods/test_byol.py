@@ -1,4 +1,4 @@
-"""What BYOL alone decides: heads without a norm at their end, and a teacher that starts as the student."""
+"""BYOL: heads without a norm at their end, and an EMA encoder that starts as a copy."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from limbeck.core.types import StepInfo
 from limbeck.methods.byol import BYOL, BYOLConfig
 from tests.helpers.tiny import batch, tiny_vit
 
-CLOCK = StepInfo(0, 10)
+STEP = StepInfo(0, 10)
 
 
 def byol(**settings: float) -> BYOL:
@@ -18,32 +18,32 @@ def byol(**settings: float) -> BYOL:
 def test_heads_end_without_a_norm() -> None:
     method = byol()
     assert method.head.predictor is not None
-    for part in (method.head.projector, method.head.predictor, method.teacher.module.projector):
+    for part in (method.head.projector, method.head.predictor, method.ema_encoder.module.projector):
         assert isinstance(part[-1], nn.Linear)  # type: ignore[index]
 
 
-def test_the_teacher_starts_as_the_student_and_then_lags() -> None:
-    method = byol(momentum=0.5)
+def test_the_ema_encoder_starts_as_a_copy_and_then_lags() -> None:
+    method = byol(ema_momentum=0.5)
     student = [*method.backbone.parameters(), *method.head.projector.parameters()]
-    teacher = list(method.teacher.module.parameters())
-    assert all(torch.equal(*pair) for pair in zip(student, teacher, strict=True))
+    averages = list(method.ema_encoder.module.parameters())
+    assert all(torch.equal(*pair) for pair in zip(student, averages, strict=True))
     start = [p.detach().clone() for p in student]
     with torch.no_grad():
         for p in student:
             p.add_(1)
-    method.after_step(method(batch(), CLOCK), CLOCK)
-    for own, old, new in zip(teacher, start, student, strict=True):
-        torch.testing.assert_close(own, (old + new.detach()) / 2)
+    method.after_step(method(batch(), STEP), STEP)
+    for average, old, new in zip(averages, start, student, strict=True):
+        torch.testing.assert_close(average, (old + new.detach()) / 2)
 
 
-def test_the_teacher_stands_still_at_the_end() -> None:
+def test_the_ema_encoder_does_not_move_at_the_end() -> None:
     method = byol()
-    before = [p.clone() for p in method.teacher.parameters()]
+    before = [p.clone() for p in method.ema_encoder.parameters()]
     with torch.no_grad():
         for p in method.head.projector.parameters():
             p.add_(1)
-    method.after_step(method(batch(), CLOCK), StepInfo(10, 10))
-    assert all(torch.equal(*pair) for pair in zip(before, method.teacher.parameters(), strict=True))
+    method.after_step(method(batch(), STEP), StepInfo(10, 10))
+    assert all(torch.equal(*pair) for pair in zip(before, method.ema_encoder.parameters(), strict=True))
 
 
 def test_the_loss_is_zero_for_a_perfect_prediction_and_four_for_the_opposite() -> None:
@@ -52,6 +52,6 @@ def test_the_loss_is_zero_for_a_perfect_prediction_and_four_for_the_opposite() -
     torch.testing.assert_close(method.pair_loss(-targets, targets), torch.tensor(4.0))
 
 
-def test_the_teacher_is_what_is_exported() -> None:
+def test_the_ema_encoder_is_exported() -> None:
     method = byol()
-    assert method.encoder() is method.teacher.module.backbone
+    assert method.encoder() is method.ema_encoder.module.backbone

@@ -1,4 +1,4 @@
-"""What MoCo v3 alone decides: the factor 2 tau, negatives from the teacher, norms at the end of the heads."""
+"""MoCo v3: the factor 2 tau, negatives from the EMA encoder, norms at the end of the heads."""
 
 import math
 
@@ -15,14 +15,14 @@ def mocov3(temperature: float = 0.2) -> MoCoV3:
 
 
 def test_chance_is_two_tau_log_of_the_batch() -> None:
-    """Keys that are all alike tell nothing, at any temperature."""
+    """Equal keys give chance level at any temperature."""
     for temperature in (0.1, 0.2, 1.0):
         loss = mocov3(temperature).pair_loss(torch.randn(7, 8), torch.ones(7, 8)).item()
         assert math.isclose(loss, 2 * temperature * math.log(7), rel_tol=1e-5)
 
 
 def test_the_factor_keeps_the_gradient_of_high_temperatures() -> None:
-    """2 tau * CE(cos / tau) tends to 2 (mean cosine of all keys - cosine of the own key) as tau grows."""
+    """2 tau * CE(cos / tau) tends to 2 (mean cosine of all keys - cosine of the positive key) as tau grows."""
     queries, keys = torch.randn(5, 8, dtype=torch.float64), torch.randn(5, 8, dtype=torch.float64)
     cosines = nn.functional.cosine_similarity(queries[:, None], keys[None], dim=2)
     temperature = 1e4
@@ -30,12 +30,12 @@ def test_the_factor_keeps_the_gradient_of_high_temperatures() -> None:
     torch.testing.assert_close(loss, 2 * (cosines.mean() - cosines.diagonal().mean()), rtol=1e-3, atol=1e-4)
 
 
-def test_a_key_is_the_positive_of_its_own_row() -> None:
+def test_a_key_is_the_positive_of_its_row() -> None:
     method, images = mocov3(), torch.eye(8)[:4]
     assert method.pair_loss(images, images) < method.pair_loss(images, images.roll(1, 0))
 
 
-def test_heads_end_with_a_norm_that_learns_nothing() -> None:
+def test_heads_end_with_a_norm_without_parameters() -> None:
     method = mocov3()
     assert method.head.predictor is not None
     for part in (method.head.projector, method.head.predictor):

@@ -1,4 +1,4 @@
-"""What ReSSL alone decides: who sees which view, crops of one target, a head without norms; the authors' numbers."""
+"""ReSSL: the view of each network, several crops per target, a head without norms; the authors' numbers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
 from limbeck.core.types import DataContext, StepInfo
 from limbeck.methods.ressl import ReSSL, ReSSLConfig
+from tests.helpers.errors import raises
 from tests.helpers.tiny import batch_for, tiny_vit
 
-CLOCK = StepInfo(0, 10)
-TINY = ReSSLConfig(hidden=12, dim=6, queue=12)
+STEP = StepInfo(0, 10)
+TINY = ReSSLConfig(hidden=12, dim=6, queue_size=12)
 
 
 def ressl(config: ReSSLConfig) -> ReSSL:
@@ -23,7 +23,7 @@ def ressl(config: ReSSLConfig) -> ReSSL:
 
 
 def relation(row: Tensor, bank: Tensor, t: float) -> Tensor:
-    """Of one row: the exponentials of its cosines with the unit rows of the bank, divided by their sum."""
+    """Return the softmax of a row's cosines with the unit rows of the bank."""
     weights = torch.stack([torch.exp(row @ b / row.norm() / t) for b in bank])
     return weights / weights.sum()
 
@@ -33,20 +33,20 @@ def test_the_mean_over_strong_views_with_the_target_of_the_weak_one(views: str) 
     config = dataclasses.replace(TINY, views=views)
     method, batch = ressl(config), batch_for(config, 4, torch.float64)
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        for parameter in method.ema_encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     *strong, weak = batch.views
     bank = method.queue["keys"].clone()
-    targets = [relation(k, bank, 0.04) for k in method.teacher.module(weak)]
+    targets = [relation(k, bank, 0.04) for k in method.ema_encoder.module(weak)]
     expected = torch.zeros((), dtype=torch.float64)
     for view in strong:
         for q, target in zip(method.head.project(method.backbone(view).final), targets, strict=True):
             expected = expected - target @ relation(q, bank, 0.1).log() / len(targets) / len(strong)
 
-    loss = method(batch, CLOCK)
+    loss = method(batch, STEP)
     torch.testing.assert_close(loss.total, expected, rtol=1e-10, atol=1e-12)
-    learnt = [p for p in method.parameters() if p.requires_grad]
-    for pair in zip(*(torch.autograd.grad(value, learnt) for value in (loss.total, expected)), strict=True):
+    trained = [p for p in method.parameters() if p.requires_grad]
+    for pair in zip(*(torch.autograd.grad(value, trained) for value in (loss.total, expected)), strict=True):
         torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-12)
 
 
@@ -55,13 +55,13 @@ def test_loss_gradient_and_queue_of_the_authors(golden: Callable[[str], dict[str
     method, queries = ressl(TINY), g["q_raw"].requires_grad_(True)
     method.queue["keys"].copy_(g["queue_before"].T)
     images = batch_for(TINY, 4, torch.float64)
-    method.teach = lambda view, teacher=None: g["k_raw"]  # type: ignore[method-assign]
+    method.ema_forward = lambda view, ema=None: g["k_raw"]  # type: ignore[method-assign]
     step = method.encode(images)
     loss = method.pair_loss(queries, step.targets[0])
     loss.backward()
     torch.testing.assert_close(loss.detach(), g["loss"], rtol=1e-9, atol=0)
     torch.testing.assert_close(queries.grad, g["grad_q_raw"], rtol=1e-9, atol=1e-9)
-    method.after_step(method(images, CLOCK), CLOCK)
+    method.after_step(method(images, STEP), STEP)
     torch.testing.assert_close(method.queue["keys"], g["queue_after"].T, rtol=0, atol=1e-12)
 
 
@@ -72,10 +72,10 @@ def test_the_head_has_biases_and_no_norms() -> None:
 
 
 def test_views_that_do_not_suit_are_refused() -> None:
-    with pytest.raises(UserError, match=r"'supervised' are 1 of each image and ressl compares 2 to 6; choose one of"):
+    with raises("wrong-number-of-views", "supervised", "2 to 6"):
         ReSSLConfig(views="supervised").make_views(32)
 
 
 def test_a_queue_that_does_not_suit_is_refused() -> None:
-    with pytest.raises(UserError, match=r"131,073 rows is larger than the store of 50,000 images; take at most 50,000"):
-        ReSSLConfig(queue=131_073).resolve(DataContext(num_images=50_000, batch_size=256, forward_batch_size=256))
+    with raises("queue-too-large", "131,073", "50,000"):
+        ReSSLConfig(queue_size=131_073).resolve(DataContext(num_images=50_000, batch_size=256, forward_batch_size=256))

@@ -1,4 +1,4 @@
-"""What SDSSL alone decides: which layers learn, with what weight, through which heads."""
+"""SDSSL: the layers that learn, their weight, their heads."""
 
 import dataclasses
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.core.errors import UserError
 from limbeck.core.types import StepInfo
 from limbeck.methods import HostConfig, method_config
 from limbeck.methods.sdssl import SDSSL, SDSSLConfig
+from tests.helpers.errors import raises
 from tests.helpers.tiny import batch, tiny_vit
 
 HALFWAY = StepInfo(5, 10)
@@ -27,12 +27,12 @@ def sdssl(name: str = "byol", **settings: Any) -> SDSSL:
 
 @pytest.mark.parametrize("layer", [0, 4, 99])
 def test_only_layers_before_the_last_can_learn_from_it(layer: int) -> None:
-    with pytest.raises(UserError, match=f"layer {layer} cannot learn .* layers are 1 to 3"):
+    with raises("depth-out-of-range", layer, "1 to 3"):
         sdssl(layers=(1, layer))
 
 
 @pytest.mark.parametrize(("name", "alpha"), [("simclr", 0.8), ("byol", 0.8), ("mocov3", 1.0)])
-def test_alpha_rises_to_the_release_s_value(name: str, alpha: float) -> None:
+def test_alpha_rises_to_the_value_of_the_release(name: str, alpha: float) -> None:
     method = sdssl(name)
     found = [method.alpha(StepInfo(step, 10)) for step in (0, 5, 10)]
     assert found == pytest.approx([0, alpha / 2, alpha])
@@ -46,7 +46,7 @@ def test_alpha_may_be_constant() -> None:
 
 
 def test_alpha_weighs_the_mean_of_the_layers() -> None:
-    """Two layers or three: the sum of the terms as the formula says."""
+    """The total is the sum of the terms in the formula, for two layers or three."""
     for layers in ((1, 3), (1, 2, 3)):
         method = sdssl(layers=layers, alpha=0.6, alpha_schedule="constant", predictor_weight=2.0)
         loss = method(batch(), HALFWAY)
@@ -56,29 +56,31 @@ def test_alpha_weighs_the_mean_of_the_layers() -> None:
         torch.testing.assert_close(loss.total.detach(), expected)
 
 
-def test_the_layers_head_are_their_own_and_narrower() -> None:
+def test_the_layers_have_narrower_heads_of_their_own() -> None:
     method = sdssl()
     heads = [method.heads[str(layer)] for layer in (1, 2, 3)]
-    owned = [{id(p) for p in head.parameters()} for head in (*heads, method.host.head)]
-    assert sum(map(len, owned)) == len(set().union(*owned))
+    parameters = [{id(p) for p in head.parameters()} for head in (*heads, method.host.head)]
+    assert sum(map(len, parameters)) == len(set().union(*parameters))
     assert [head.projector[0].out_features for head in heads] == [10] * 3  # type: ignore[union-attr,index]
     assert method.host.head.projector[0].out_features == 12  # type: ignore[index]
     assert {head.predictor[0].out_features for head in heads} == {12}  # type: ignore[union-attr,index]
 
 
 def test_the_last_layer_learns_nothing_from_the_others() -> None:
-    """The layers' losses leave what lies above the last of them, and the host's head, without a gradient."""
+    """The layers' losses give no gradient to the blocks above them and to the host's head."""
     method = sdssl("simclr", layers=(2,), alpha=1.0, alpha_schedule="constant")
-    step = method.host.encode(batch(), (2,))
-    queries = method.heads["2"].project(step.features[0].taps[2])  # type: ignore[operator]
-    method.host.pair_loss(queries, step.targets[0].detach()).backward()
-    blocks = method.backbone.model.blocks
-    assert blocks[1].attn.qkv.weight.grad.abs().sum() > 0
-    assert all(p.grad is None for block in blocks[2:] for p in block.parameters())
+    output = method.host.encode(batch(), (2,))
+    queries = method.heads["2"].project(output.features[0].taps[2])  # type: ignore[operator]
+    method.host.pair_loss(queries, output.targets[0].detach()).backward()
+    grads = {name: p.grad for name, p in method.backbone.named_parameters()}
+    reached = grads["model.blocks.1.attn.qkv.weight"]
+    assert reached is not None
+    assert reached.abs().sum() > 0
+    assert all(grad is None for name, grad in grads.items() if name.startswith("model.blocks.2."))
     assert all(p.grad is None for p in method.host.head.parameters())
 
 
-def test_encoder_and_views_are_the_host_s() -> None:
+def test_encoder_and_views_are_those_of_the_host() -> None:
     method = sdssl()
     assert method.encoder() is method.host.encoder()
     assert method.backbone is method.host.backbone
@@ -88,4 +90,4 @@ def test_encoder_and_views_are_the_host_s() -> None:
 def test_a_host_without_predictor_has_no_predictor_loss() -> None:
     method = sdssl("simclr")
     assert "predictor" not in method(batch(), HALFWAY).terms
-    assert all(head.predictor is None for head in method.heads.values())  # type: ignore[union-attr]
+    assert all(head.predictor is None for head in method.heads.values())

@@ -1,4 +1,4 @@
-"""SEED against its definition, its authors' steps, and InfoNCE, which it is with a teacher that is cold enough."""
+"""SEED: its definition, the authors' steps, and its limit InfoNCE for a cold teacher."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,20 +13,20 @@ from limbeck.core.types import TeacherOutput
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.temperature import temperature_for
 from limbeck.methods.seed import SEED, SEEDConfig
-from tests.helpers import laws, tiny, told
+from tests.helpers import distillers, laws, tiny
 
-TINY = SEEDConfig(queue=48)
+TINY = SEEDConfig(queue_size=48)
 
 
-def seed(small: int = 0) -> SEED:
-    method = told.small(replace(TINY, small=small, temperature=0.3))
+def seed(crops: int = 0) -> SEED:
+    method = distillers.tiny_distiller(replace(TINY, num_local_crops=crops, temperature=0.3))
     assert isinstance(method, SEED)
     return method
 
 
-def shares(row: Tensor, own: Tensor, bank: Tensor, t: float) -> Tensor:
-    """Exponentials of cosines, divided by their sum; the first is that with the teacher's vector of the same view."""
-    weights = torch.stack([torch.exp(F.cosine_similarity(row, c, dim=0) / t) for c in (own, *bank)])
+def shares(row: Tensor, positive: Tensor, bank: Tensor, t: float) -> Tensor:
+    """Return the softmax of cosines with the teacher's vector of the same view, then with the bank."""
+    weights = torch.stack([torch.exp(F.cosine_similarity(row, c, dim=0) / t) for c in (positive, *bank)])
     return weights / weights.sum()
 
 
@@ -45,55 +45,57 @@ def test_a_step_is_its_definition() -> None:
     method, batch = seed(), tiny.batch_for(TINY, 6, torch.float64)
     (vectors,) = method.teacher(batch).vectors
     before = method.queue["teacher"].clone()
-    loss = method(batch, tiny.CLOCK)
-    told.same_gradients(method, loss.total, slow_loss(method, batch.views[0], vectors, before))
-    method.after_step(loss, tiny.CLOCK)
+    loss = method(batch, tiny.STEP)
+    distillers.same_gradients(method, loss.total, slow_loss(method, batch.views[0], vectors, before))
+    method.after_step(loss, tiny.STEP)
     torch.testing.assert_close(method.queue["teacher"], torch.cat([F.normalize(vectors, dim=1), before[6:]]))
 
 
-def test_small_crops_have_a_queue_of_their_own() -> None:
-    """Summed losses; the rows of all small crops are one batch, and the first crop alone is remembered."""
-    method, batch = seed(small=3), tiny.batch_for(replace(TINY, small=3), 5, torch.float64)
+def test_local_crops_have_a_queue_of_their_own() -> None:
+    """The losses are summed; the rows of all crops are one batch, and the first crop alone is enqueued."""
+    method, batch = seed(crops=3), tiny.batch_for(replace(TINY, num_local_crops=3), 5, torch.float64)
     whole, *crops = method.teacher(batch).vectors
-    method.queue["small"].copy_(torch.randn(48, tiny.PixelTeacher.dim))  # the queues begin alike
-    method.queue["small"].div_(method.queue["small"].norm(dim=1, keepdim=True))
-    large, small = method.queue["teacher"].clone(), method.queue["small"].clone()
+    method.queue["local"].copy_(torch.randn(48, tiny.PixelTeacher.dim))  # the queues start equal
+    method.queue["local"].div_(method.queue["local"].norm(dim=1, keepdim=True))
+    large, local = method.queue["teacher"].clone(), method.queue["local"].clone()
     slow = slow_loss(method, batch.views[0], whole, large)
-    slow_small = slow_loss(method, torch.cat(batch.views[1:4]), torch.cat(crops), small)
-    loss = method(batch, tiny.CLOCK)
-    told.same_gradients(method, loss.total, slow + slow_small)
-    torch.testing.assert_close((loss.terms["whole"], loss.terms["small"]), (slow.detach(), slow_small.detach()))
-    method.after_step(loss, tiny.CLOCK)
+    slow_local = slow_loss(method, torch.cat(batch.views[1:4]), torch.cat(crops), local)
+    loss = method(batch, tiny.STEP)
+    distillers.same_gradients(method, loss.total, slow + slow_local)
+    torch.testing.assert_close((loss.terms["whole"], loss.terms["local"]), (slow.detach(), slow_local.detach()))
+    method.after_step(loss, tiny.STEP)
     torch.testing.assert_close(method.queue["teacher"], torch.cat([F.normalize(whole, dim=1), large[5:]]))
-    torch.testing.assert_close(method.queue["small"], torch.cat([F.normalize(crops[0], dim=1), small[5:]]))
+    torch.testing.assert_close(method.queue["local"], torch.cat([F.normalize(crops[0], dim=1), local[5:]]))
 
 
-def test_small_crops_are_those_of_swav_seen_by_both() -> None:
-    views = SEEDConfig(small=6).make_views(224)
+def test_local_crops_are_those_of_swav_for_student_and_teacher() -> None:
+    views = SEEDConfig(num_local_crops=6).make_views(224)
     assert [view.augmentation.size for view in views[:7]] == [224] + [96] * 6
     assert [view.augmentation.scale for view in views[:7]] == [(0.2, 1.0)] + [(0.05, 0.14)] * 6
-    assert views[7:] == tuple(replace(view, network="teacher", crop_of=number) for number, view in enumerate(views[:7]))
+    assert views[7:] == tuple(replace(view, network="teacher", crop_of=index) for index, view in enumerate(views[:7]))
 
 
 def test_steps_of_the_authors(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
-    g = told.tensors(golden("seed_t0.2_temp0.07"))
-    config = SEEDConfig(queue=10, temperature=float(g["t_student"]), teacher_temperature=float(g["t_teacher"]))
-    method = told.method_with(config, {"teacher": g["queue_before"][0].T})
+    g = distillers.tensors(golden("seed_t0.2_temp0.07"))
+    config = SEEDConfig(queue_size=10, temperature=float(g["t_student"]), teacher_temperature=float(g["t_teacher"]))
+    method = distillers.method_with(config, {"teacher": g["queue_before"][0].T})
     for step in range(3):
         student = g["student_raw"][step].requires_grad_()
-        loss = method.distillation_loss(student, told.NONE, TeacherOutput((g["teacher_raw"][step],)), tiny.CLOCK)
-        told.check(loss, g["loss"][step], {student: g["grad_student_raw"][step]})
-        method.after_step(loss, tiny.CLOCK)
+        loss = method.distillation_loss(student, distillers.EMPTY, TeacherOutput((g["teacher_raw"][step],)), tiny.STEP)
+        distillers.check(loss, g["loss"][step], {student: g["grad_student_raw"][step]})
+        method.after_step(loss, tiny.STEP)
         torch.testing.assert_close(method.queue["teacher"], g["queue_after"][step].T, rtol=0, atol=1e-12)
 
 
-def test_a_teacher_at_zero_makes_it_infonce() -> None:
-    """Of the teacher's vector of the same view."""
+def test_a_teacher_temperature_near_zero_makes_it_infonce() -> None:
+    """The positive is the teacher's vector of the same view."""
     bank = F.normalize(torch.randn(10, 8, dtype=torch.float64), dim=1)
-    method = told.method_with(SEEDConfig(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": bank})
+    method = distillers.method_with(
+        SEEDConfig(queue_size=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": bank}
+    )
     student = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     vectors = torch.randn(5, 8, dtype=torch.float64)
-    loss = method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total
+    loss = method.distillation_loss(student, distillers.EMPTY, TeacherOutput((vectors,)), tiny.STEP).total
     expected = info_nce(student, bank, vectors, 0.2)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(loss, student), torch.autograd.grad(expected, student))
@@ -103,40 +105,42 @@ def test_half_precision_does_not_round_the_targets() -> None:
     """At the authors' temperature of 1e-4 bfloat16 would make ties of all cosines above 0.998."""
     vectors = F.normalize(torch.randn(1, 8), dim=1)
     near = F.normalize(vectors + 0.01 * torch.randn(10, 8), dim=1)
-    method = told.method_with(
-        SEEDConfig(queue=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": near}
+    method = distillers.method_with(
+        SEEDConfig(queue_size=10, temperature=0.2, teacher_temperature=1e-4), {"teacher": near}
     ).float()
     student = torch.randn(1, 8)
-    plain = method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total
+    plain = method.distillation_loss(student, distillers.EMPTY, TeacherOutput((vectors,)), tiny.STEP).total
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(
-            method.distillation_loss(student, told.NONE, TeacherOutput((vectors,)), tiny.CLOCK).total, plain
+            method.distillation_loss(student, distillers.EMPTY, TeacherOutput((vectors,)), tiny.STEP).total, plain
         )
 
 
-@pytest.mark.parametrize("small", [0, 2])
-def test_the_teacher_is_no_part_of_it(small: int) -> None:
-    told.untouched(tiny.build(replace(TINY, small=small), tiny.tiny_vit()))
+@pytest.mark.parametrize("crops", [0, 2])
+def test_the_teacher_is_no_part_of_the_state(crops: int) -> None:
+    distillers.check_teacher_is_apart(tiny.build(replace(TINY, num_local_crops=crops), tiny.tiny_vit()))
 
 
-def test_the_laws_hold_with_small_crops() -> None:
-    config = replace(TINY, small=2)
+def test_the_laws_hold_with_local_crops() -> None:
+    config = replace(TINY, num_local_crops=2)
     laws.test_loss_is_a_finite_float32_scalar(config, half=True)
-    laws.test_asking_changes_nothing_and_telling_does(config)
-    laws.test_order_of_the_images_does_not_matter(config)
-    laws.test_state_is_all_there_is(config)
+    laws.test_forward_changes_nothing_and_after_step_updates_state(config)
+    laws.test_the_order_of_the_images_does_not_matter(config)
+    laws.test_state_dict_and_configuration_are_all_the_state(config)
 
 
 def test_the_dense_term_adds_no_view() -> None:
-    plain, dense = SEEDConfig(small=1).make_views(16), SEEDConfig(small=1, dense=1.0).make_views(16)
-    assert plain == dense
-    assert tiny.build(replace(TINY, dense=1.0), tiny.tiny_vit())(tiny.batch_for(TINY), tiny.CLOCK).total.isfinite()
+    config = SEEDConfig(num_local_crops=1)
+    assert config.make_views(16) == replace(config, dense_weight=1.0).make_views(16)
+    assert tiny.build(replace(TINY, dense_weight=1.0), tiny.tiny_vit())(
+        tiny.batch_for(TINY), tiny.STEP
+    ).total.isfinite()
 
 
-def test_temperatures_are_chosen_where_none_are_given() -> None:
+def test_temperatures_are_chosen_by_default() -> None:
     sample = torch.randn(40, 6)
     chosen = temperature_for(sample)
-    asked = [(None, None), (None, 0.01), (0.2, None), (0.2, 0.01)]
-    suited = [SEEDConfig(temperature=a, teacher_temperature=b).with_teacher_defaults(sample) for a, b in asked]
+    given = [(None, None), (None, 0.01), (0.2, None), (0.2, 0.01)]
+    filled = [SEEDConfig(temperature=a, teacher_temperature=b).with_teacher_defaults(sample) for a, b in given]
     wanted = [(chosen, chosen), (chosen, 0.01), (0.2, chosen), (0.2, 0.01)]
-    assert [(config.temperature, config.teacher_temperature) for config in suited] == wanted
+    assert [(config.temperature, config.teacher_temperature) for config in filled] == wanted

@@ -1,17 +1,16 @@
-"""SimReg against its authors' numbers, and what it asks of teacher and views."""
+"""SimReg: the authors' numbers, the head, the views, the dense term."""
 
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.simreg import SimReg, SimRegConfig
 from tests.helpers import tiny
+from tests.helpers.errors import raises
 from tests.helpers.golden import GOLDEN
 
 
@@ -25,7 +24,7 @@ def test_the_authors_numbers() -> None:
 
 
 def test_the_head_is_that_of_the_authors() -> None:
-    """Linear, BatchNorm, ReLU, Linear; and once more, to the teacher's width."""
+    """Linear, BatchNorm, ReLU, Linear, twice; the second time to the teacher's width."""
     method = tiny.build(SimRegConfig(), tiny.tiny_vit())
     assert isinstance(method, SimReg)
     layers = [(m.in_features, m.out_features) for m in method.head.modules() if isinstance(m, nn.Linear)]
@@ -34,7 +33,7 @@ def test_the_head_is_that_of_the_authors() -> None:
     assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear"] * 2
 
 
-def test_both_see_the_same_crop() -> None:
+def test_student_and_teacher_get_the_same_crop() -> None:
     student, teacher = SimRegConfig().make_views(32)
     assert student.network == "student"
     assert teacher == replace(student, network="teacher", crop_of=0)
@@ -42,18 +41,18 @@ def test_both_see_the_same_crop() -> None:
 
 
 def test_it_cannot_be_pretrained_without_a_teacher() -> None:
-    with pytest.raises(UserError, match="simreg learns from a teacher: use `limbeck distill --method simreg --teacher"):
+    with raises("teacher-needed", "simreg", "limbeck distill"):
         SimRegConfig().build(tiny.tiny_vit())
 
 
 def test_the_dense_term_is_added_with_its_weight() -> None:
     torch.manual_seed(0)
-    plain, dense = (tiny.build(SimRegConfig(dense=weight), tiny.tiny_vit()) for weight in (0.0, 2.0))
+    plain, dense = (tiny.build(SimRegConfig(dense_weight=weight), tiny.tiny_vit()) for weight in (0.0, 2.0))
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
             parameter.copy_(dense.get_parameter(name))
     batch = tiny.batch_for(SimRegConfig())
-    step_info = tiny.CLOCK
+    step_info = tiny.STEP
     loss = dense(batch, step_info)
     torch.testing.assert_close(loss.total, plain(batch, step_info).total + 2.0 * loss.terms["dense"])
     assert loss.terms["dense"] > 0

@@ -1,4 +1,4 @@
-"""Backbones of several families: taps, cuts, stems, starts, and what users get wrong."""
+"""Backbones of several families: taps, cuts, stems, initialization, mistakes."""
 
 import math
 
@@ -8,9 +8,10 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, timm_recipe
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.encoder_io import timm_format
 from limbeck.models.vit_init import sincos_positions
+from tests.helpers.errors import raises
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 4, "num_heads": 2}
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
@@ -35,7 +36,7 @@ FAMILIES = {
 }
 
 
-# timm's own arguments cannot express their cuts (and, at 32 pixels, their stem)
+# timm's arguments cannot express their cuts (and, at 32 pixels, their stem)
 NEED_LIMBECK = {"resnet-quarter", "resnet-pooled", "mobilenet", "convnext", "swin", "convit"}
 
 
@@ -51,7 +52,7 @@ def images(backbone: Backbone, count: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_taps_have_the_stated_widths_and_the_last_is_what_timm_answers(family: str) -> None:
+def test_taps_have_the_stated_widths_and_the_last_is_the_output_of_timm(family: str) -> None:
     backbone = build(family)
     x = images(backbone)
     final, taps, maps = backbone(x, backbone.taps, feature_maps=True)
@@ -66,7 +67,7 @@ def test_taps_have_the_stated_widths_and_the_last_is_what_timm_answers(family: s
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_a_cut_answers_with_its_tap_and_is_the_timm_model_it_names(family: str) -> None:
+def test_a_cut_computes_its_tap_and_is_saved_as_a_timm_model_where_possible(family: str) -> None:
     backbone = build(family)
     x = images(backbone)
     taps = backbone(x, backbone.taps).taps
@@ -74,18 +75,18 @@ def test_a_cut_answers_with_its_tap_and_is_the_timm_model_it_names(family: str) 
         cut = backbone.cut(depth)
         assert cut.taps == backbone.taps[:depth]
         torch.testing.assert_close(cut(x).final, taps[depth], atol=1e-5, rtol=1e-5)
-        name, args = timm_recipe(cut.cfg)
+        name, args, weights = timm_format(cut)
         assert (name == "limbeck_backbone") == (
             family in NEED_LIMBECK and (depth < len(taps) or cut.cfg.image_size == 32)
         )
         model = timm.create_model(name, **args).eval()
-        model.load_state_dict(cut.model.state_dict())
+        model.load_state_dict(weights)
         torch.testing.assert_close(model(x), taps[depth], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["vit-cls", "vit-mean", "resnet-quarter", "convnext"])
 @torch.no_grad()
-def test_asking_for_some_taps_changes_no_answer(family: str) -> None:
+def test_requesting_some_taps_changes_no_features(family: str) -> None:
     backbone = build(family)
     x = images(backbone)
     every = backbone(x, backbone.taps)
@@ -110,11 +111,11 @@ def test_a_vit_tap_is_the_block_output_through_the_final_norm() -> None:
 
 
 @torch.no_grad()
-def test_each_depth_can_have_a_norm_of_its_own() -> None:
+def test_each_depth_can_have_its_own_norm() -> None:
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig(image_size=16, args=VIT, per_layer_norm=True)).eval()
-    for tap, norm in backbone.tap_norms.items():
-        norm.weight.fill_(float(tap))
+    for name, norm in backbone.tap_norms.items():
+        norm.get_parameter("weight").fill_(float(name))
     model, x = backbone.model, images(backbone)
     final, taps, _ = backbone(x, backbone.taps)
     tokens = model._pos_embed(model.patch_embed(x))
@@ -144,7 +145,7 @@ def test_a_cnn_tap_is_the_global_average_of_its_stage() -> None:
     assert [square.shape[-1] for square in maps.values()] == [32, 16, 8, 4]
 
 
-def test_the_small_stem_is_one_3x3_convolution_of_the_width_it_replaces() -> None:
+def test_the_small_stem_is_a_3x3_convolution_of_the_width_it_replaces() -> None:
     quarter, mobile = build("resnet-quarter").model, build("mobilenet").model
     for conv, width in ((quarter.conv1, 16), (mobile.conv_stem, 16)):
         assert (conv.kernel_size, conv.stride, conv.out_channels) == ((3, 3), (1, 1), width)
@@ -164,7 +165,7 @@ def test_a_resnet_of_one_block_can_be_cut_out(args: dict[str, list[int]]) -> Non
     torch.testing.assert_close(whole.cut(1)(x).final, whole(x, (1,)).taps[1])
 
 
-def test_a_cut_leaves_the_global_generator_and_the_original_alone() -> None:
+def test_a_cut_changes_neither_the_global_generator_nor_the_original() -> None:
     backbone = build("vit-cls")
     state, weights = torch.get_rng_state(), [p.clone() for p in backbone.parameters()]
     nn.init.zeros_(backbone.cut(2).model.blocks[0].attn.qkv.weight)
@@ -185,7 +186,7 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        backbone = build_backbone(BackboneConfig(image_size=16, args=VIT, checkpointing=checkpointing)).train()
+        backbone = build_backbone(BackboneConfig(image_size=16, args=VIT, gradient_checkpointing=checkpointing)).train()
         backbone(images(backbone), (2,)).taps[2].square().sum().backward()
         gradients.append(backbone.model.blocks[0].attn.qkv.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -215,7 +216,7 @@ def test_positions_follow_their_formula() -> None:
     torch.testing.assert_close(positions[1:], sincos_positions(4, 4, 24))
 
 
-def test_the_start_is_moco_v3s() -> None:
+def test_the_initialization_is_moco_v3s() -> None:
     torch.manual_seed(0)
     width, patch = 96, 8
     args = {"patch_size": patch, "embed_dim": width, "depth": 2, "num_heads": 2}
@@ -234,7 +235,7 @@ def test_the_start_is_moco_v3s() -> None:
     assert 0 < model.cls_token.abs().max() < 1e-5
 
 
-def test_timms_own_start_can_be_kept() -> None:
+def test_the_initialization_of_timm_can_be_chosen() -> None:
     cfg = BackboneConfig(image_size=16, args=VIT, init="timm", sincos_positions=False, freeze_patch_embed=False)
     model = build_backbone(cfg).model
     assert all(p.requires_grad for p in model.parameters())
@@ -247,28 +248,28 @@ def limbeck_test_without_taps(pretrained: bool = False, **kwargs: object) -> nn.
 
 
 @pytest.mark.parametrize(
-    ("cfg", "message"),
+    ("cfg", "code", "value"),
     [
-        (BackboneConfig(name="resnet19"), "did you mean 'resnet18'"),
-        (BackboneConfig(name="resnet18.tin"), "no weights 'tin'"),
-        (BackboneConfig(image_size=30), "image_size 30 .* patch size 16"),
-        (BackboneConfig(name="convnext_atto", small_stem=True), "'convnext_atto' has no small stem"),
-        (BackboneConfig(image_size=16, args=VIT, cut=5), "Depth 5 .* 1 to 4"),
-        (BackboneConfig(name="resnet18", cut=0), "Depth 0 .* 1 to 4"),
-        (BackboneConfig(image_size=16, args=VIT | {"embed_dim": 18}), "not 18"),
-        (BackboneConfig(args={"dept": 3}), "dept"),
-        (BackboneConfig(name="limbeck_test_without_taps"), "no forward_intermediates"),
-        (BackboneConfig(name="resnet18", per_layer_norm=True), "leave per_layer_norm out"),
+        (BackboneConfig(name="resnet19"), "unknown-backbone", "resnet18"),
+        (BackboneConfig(name="resnet18.tin"), "unknown-weights", "tin"),
+        (BackboneConfig(image_size=30), "image-size-not-a-multiple-of-patch-size", 16),
+        (BackboneConfig(name="convnext_atto", small_stem=True), "no-small-stem", "convnext_atto"),
+        (BackboneConfig(image_size=16, args=VIT, cut=5), "depth-out-of-range", "1 to 4"),
+        (BackboneConfig(name="resnet18", cut=0), "depth-out-of-range", "1 to 4"),
+        (BackboneConfig(image_size=16, args=VIT | {"embed_dim": 18}), "invalid-embed-dim", 18),
+        (BackboneConfig(args={"dept": 3}), "invalid-backbone-arguments", "dept"),
+        (BackboneConfig(name="limbeck_test_without_taps"), "backbone-without-taps", "limbeck_test_without_taps"),
+        (BackboneConfig(name="resnet18", per_layer_norm=True), "no-final-norm", "resnet18"),
     ],
 )
-def test_a_mistake_is_named(cfg: BackboneConfig, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_mistake_is_named(cfg: BackboneConfig, code: str, value: object) -> None:
+    with raises(code, value):
         build_backbone(cfg)
 
 
 def test_a_depth_out_of_range_is_named() -> None:
     backbone = build("vit-cls")
-    with pytest.raises(UserError, match=r"Depth 5 .* 1 to 4"):
+    with raises("depth-out-of-range", 5, "1 to 4"):
         backbone(images(backbone), (5,))
-    with pytest.raises(UserError, match=r"Depth 0 .* 1 to 4"):
+    with raises("depth-out-of-range", 0, "1 to 4"):
         backbone.cut(0)

@@ -1,4 +1,4 @@
-"""Heads against the authors' numbers: training output, buffers after it, evaluation output after that."""
+"""Heads against the authors' numbers: training output, then buffers, then evaluation output."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import nn
 
 from limbeck.models.heads import Head, HypercolumnPool, hypercolumn, mlp
 
@@ -44,11 +45,13 @@ def test_maps_are_resized_as_by_the_authors_of_cgh(
 
 
 def test_hypercolumn_pool_equals_its_definition() -> None:
-    """Means of 2 x 2, a convolution of one place, BatchNorm over images and places, ReLU, mean; value and gradient."""
+    """Means of 2 x 2, a 1x1 convolution, BatchNorm over images and positions, ReLU, mean; value and gradient."""
     pool = HypercolumnPool([2, 3], 4).double()
     large = torch.randn(5, 2, 4, 4, dtype=torch.float64).requires_grad_(True)
     small = torch.randn(5, 3, 2, 2, dtype=torch.float64).requires_grad_(True)
     conv, norm, _ = pool.mix
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
@@ -61,8 +64,8 @@ def test_hypercolumn_pool_equals_its_definition() -> None:
         ]
     )
     mixed = columns @ conv.weight[:, :, 0, 0].T
-    centred = mixed - mixed.mean(dim=0)
-    normed = centred / (centred.square().mean(dim=0) + 1e-5).sqrt() * norm.weight + norm.bias
+    centered = mixed - mixed.mean(dim=0)
+    normed = centered / (centered.square().mean(dim=0) + 1e-5).sqrt() * norm.weight + norm.bias
     expected = normed.clamp(min=0).unflatten(0, (5, 4)).mean(dim=1)
     found = pool([large, small])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Queues against a list of rows: order, wrap-around, pairing of streams, and what a checkpoint brings back."""
+"""Queues against a list of rows: order, wrap-around, pairs of rings, checkpoints."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from limbeck.models.queue import Queue
 
 
 def numbered(start: int, count: int) -> dict[str, torch.Tensor]:
-    """Rows that say their number in both streams."""
+    """Return rows that contain their number in both rings."""
     numbers = torch.arange(start, start + count)
     return {"keys": numbers[:, None].float().expand(-1, 3), "labels": numbers}
 
@@ -20,38 +20,38 @@ def test_starts_with_random_unit_rows_and_no_labels() -> None:
     assert (queue["labels"] == -1).all()
 
 
-@pytest.mark.parametrize("pushes", [[3], [4, 4], [5, 5, 5], [7, 7], [20], [3, 20, 2]])
-def test_holds_the_newest_rows(pushes: list[int]) -> None:
-    """Also where a push does not divide the queue, wraps around, or is larger than it."""
+@pytest.mark.parametrize("counts", [[3], [4, 4], [5, 5, 5], [7, 7], [20], [3, 20, 2]])
+def test_holds_the_newest_rows(counts: list[int]) -> None:
+    """This includes batches that do not divide the queue, wrap around, or are larger than it."""
     queue, start = Queue(8, {"keys": 3, "labels": None}), 0
-    for count in pushes:
-        queue.push(numbered(start, count))
+    for count in counts:
+        queue.enqueue(numbered(start, count))
         start += count
     newest = set(range(start)[-8:])
     assert set(queue["labels"].tolist()) - {-1} == newest
-    held = queue["labels"] >= 0
-    torch.testing.assert_close(queue["keys"][held], queue["labels"][held][:, None].float().expand(-1, 3))
-    assert int(queue.pushed) == start
+    filled = queue["labels"] >= 0
+    torch.testing.assert_close(queue["keys"][filled], queue["labels"][filled][:, None].float().expand(-1, 3))
+    assert int(queue.num_enqueued) == start
 
 
-def test_rows_stay_where_they_were_put() -> None:
+def test_rows_stay_in_place() -> None:
     queue = Queue(8, {"labels": None})
-    queue.push({"labels": torch.arange(6)})
-    queue.push({"labels": torch.arange(6, 10)})
+    queue.enqueue({"labels": torch.arange(6)})
+    queue.enqueue({"labels": torch.arange(6, 10)})
     assert queue["labels"].tolist() == [8, 9, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_state_dict_brings_it_back() -> None:
-    queue, twin = (Queue(8, {"keys": 3, "labels": None}) for _ in range(2))
-    queue.push(numbered(0, 5))
-    twin.load_state_dict(queue.state_dict())
-    for each in (queue, twin):
-        each.push(numbered(5, 6))
-    assert all(torch.equal(queue[name], twin[name]) for name in ("keys", "labels"))
+def test_a_state_dict_restores_it() -> None:
+    queue, restored = (Queue(8, {"keys": 3, "labels": None}) for _ in range(2))
+    queue.enqueue(numbered(0, 5))
+    restored.load_state_dict(queue.state_dict())
+    for each in (queue, restored):
+        each.enqueue(numbered(5, 6))
+    assert all(torch.equal(queue[name], restored[name]) for name in ("keys", "labels"))
 
 
-def test_half_precision_is_kept_in_single() -> None:
+def test_half_precision_is_stored_in_single() -> None:
     queue = Queue(4, {"keys": 2})
-    queue.push({"keys": torch.ones(2, 2, dtype=torch.bfloat16)})
+    queue.enqueue({"keys": torch.ones(2, 2, dtype=torch.bfloat16)})
     assert queue["keys"].dtype is torch.float32
     assert queue["keys"][:2].tolist() == [[1, 1], [1, 1]]

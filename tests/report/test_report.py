@@ -258,7 +258,7 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
     config = RunConfig(
         store="a store",
         digest="d",
-        method=method_config("compress")(temperature=0.07, queue=500),  # type: ignore[call-arg]
+        method=method_config("compress")(temperature=0.07, queue_size=500),  # type: ignore[call-arg]
         backbone=BackboneConfig(name="resnet18", small_stem=True),
         optim=OptimConfig(name="sgd", lr=0.02),
         training=TrainConfig(epochs=3),

@@ -26,7 +26,7 @@ from tests.helpers.tiny import SIZES, shrink
 
 NAMES = [name for name in method_names() if issubclass(method_config(name), DistillConfig)]
 FLAT = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
-DENSE = replace(small("simreg"), dense=1.0)
+DENSE = replace(small("simreg"), dense_weight=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +220,7 @@ def test_the_command_line_distills(limbeck: Run, big: Path, tmp_path: Path) -> N
     pixels, labels = images()
     np.savez(tmp_path / "digits.npz", images=pixels, labels=labels)
     words = f"distill {tmp_path}/digits.npz --teacher {big} --student resnet18 --method compress"
-    flags = ["--student.args", json.dumps(NARROW), "--epochs", "1", "--batch-size", "20", "--method.queue", "40"]
+    flags = ["--student.args", json.dumps(NARROW), "--epochs", "1", "--batch-size", "20", "--method.queue-size", "40"]
     code, out, err = limbeck(*words.split(), *flags, "--teacher.val-images", "20", "--out", tmp_path / "run")
     assert (code, out.strip()) == (0, str(tmp_path / "run")), err
     values = ("compress: temperature set to", "8 of 79 other images", "held-out fidelity (20 images)")

@@ -41,9 +41,10 @@ def test_what_is_left_out_is_chosen_and_logged(caplog: pytest.LogCaptureFixture)
     cfg = setup.cfg
     assert cfg.optim == default_optim("resnet18")
     assert getattr(cfg.backbone, "image_size") == 16  # noqa: B009 - a modality's own field
-    queue = getattr(cfg.method, "queue")  # noqa: B009
+    queue = getattr(cfg.method, "queue_size")  # noqa: B009
     assert queue <= COUNT
-    for value in ("16 x 16", f"queue set to {queue} instead of 65536", "100 images in batches of 20", "mocov2 on 100"):
+    chosen = f"queue_size set to {queue} instead of 65536"
+    for value in ("16 x 16", chosen, "100 images in batches of 20", "mocov2 on 100"):
         assert value in caplog.text
 
 

@@ -62,7 +62,7 @@ def test_a_run_in_progress_is_locked(harness: Harness, limbeck: Run, monkeypatch
     monkeypatch.setattr("limbeck.runs.training.train", meanwhile)
     assert limbeck(*harness.command("alone"))[0] == 0
     assert codes == [1]
-    assert log.read_text().startswith(f"limbeck: another process is writing to {out}: ")
+    assert log.read_text().startswith(f"limbeck: another process is writing to '{out}'")
     assert log.read_text().count("\n") == 1
     assert run(next_command(out, []), log)[0] == 0
     assert differences(harness.folder / "whole", out) == []

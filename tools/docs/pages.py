@@ -44,22 +44,14 @@ def generated() -> Iterator[tuple[str, str]]:
 
 def methods_page() -> str:
     """A row for every method, with what its card says."""
-    from limbeck.methods import method_config, method_names
+    from limbeck.methods.base.tables import methods_table
 
-    cards = {name: method_config(name).card._asdict() for name in method_names()}
-    columns = list(next(iter(cards.values())))
-    rows = [
-        f"| [`{name}`]({name}.md) | {' | '.join(str(card[column]) for column in columns)} |"
-        for name, card in cards.items()
-    ]
     return "\n".join(
         [
             "# Methods\n",
             "Every method is one file of code, one test and one page, which has its loss, its options with their "
             "defaults, when to use it, and where it deviates from the paper. `limbeck methods` prints this table.\n",
-            f"| method | {' | '.join(column.replace('_', ' ') for column in columns)} |",
-            f"|---|{'---|' * len(columns)}",
-            *rows,
+            methods_table(""),
             "\nThe cost is the time of a training step, in steps of supervised training of the same network on as many "
             "images. Measured comparisons are in the [benchmarks](../benchmarks.md).\n",
         ]

@@ -1,4 +1,4 @@
-"""What a method is, what a method is that another can build on, and what teachers and queues have in common."""
+"""The contracts of methods, hosts and distillers, and what EMA encoders and queues have in common."""
 
 from limbeck.methods.base.distill import (
     DistillationInputs,
@@ -10,7 +10,7 @@ from limbeck.methods.base.distill import (
     teacher_view,
 )
 from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
-from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, PositivesConfig
+from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, MultiViewConfig
 from limbeck.methods.base.method import Method, MethodCard, MethodConfig, Trainable
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
@@ -27,7 +27,7 @@ __all__ = [
     "Method",
     "MethodCard",
     "MethodConfig",
-    "PositivesConfig",
+    "MultiViewConfig",
     "ProjectedEncoder",
     "QueueConfig",
     "QueueDistillConfig",

@@ -1,4 +1,4 @@
-"""What a method is that another can build on: it says who answers to whom, and how well an answer fits."""
+"""Hosts: methods that another method can build on, because encoding and scoring are separate."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from itertools import cycle, islice
 from typing import ClassVar, NamedTuple, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import gather
@@ -17,22 +18,24 @@ from limbeck.models.heads import Head, mlp
 
 
 class HostOutput(NamedTuple):
-    """One pass of a host over a batch. A *pass* is one run of the network, over one view or over several stacked."""
+    """Result of `Host.encode`. A *pass* is one run of the network, over one view or over several stacked ones."""
 
     features: tuple[Features, ...]  # per pass
-    projections: tuple[Tensor, ...]  # per pass [B D], the host's own projection of `final`
-    targets: tuple[Tensor, ...]  # per pass, what `match` holds the pass's queries against
-    memory: dict[str, Tensor]  # what `after_step` has to remember
+    projections: tuple[Float[Tensor, "B D"], ...]  # per pass, the host's projection of `final`
+    targets: tuple[Tensor, ...]  # per pass, whatever `pair_loss` compares the queries of the pass with
+    memory: dict[str, Tensor]  # what `after_step` needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfig(MethodConfig):
-    """A method whose targets other queries can be matched with; head widths are those of hagiss/SDSSL bbd34fa."""
+    """Configuration of a host; head widths are those of hagiss/SDSSL bbd34fa."""
 
     head_norm: ClassVar[bool] = True
     """Whether BatchNorms follow the hidden layers of the heads."""
     head_bias: ClassVar[bool] = False
     """Whether the linear layers of the heads have biases."""
+    sdssl_alpha: ClassVar[float] = 0.8
+    """Default weight of SDSSL's layer loss over this host (the authors' for ViT-B/16)."""
 
     views: str = "byol"
     """Preset of augmentations (docs/data.md)."""
@@ -47,29 +50,30 @@ class HostConfig(MethodConfig):
 
     @abstractmethod
     def build(self, backbone: Encoder) -> "Host":
-        """The host with fresh heads around `backbone`."""
+        """Build the host with new heads around `backbone`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PositivesConfig(HostConfig):
+class MultiViewConfig(HostConfig):
     """A host that compares any number of views of an image."""
 
-    positives: int = 2
+    num_views: int = 2
     """Views of an image, at least 2, from the preset's in turn."""
 
     def make_views(self, size: int) -> tuple[ViewSpec, ...]:
-        """`positives` views, from those of the preset in turn."""
-        return tuple(islice(cycle(super().make_views(size)), self.positives))
+        """Return `num_views` views, from those of the preset in turn."""
+        return tuple(islice(cycle(super().make_views(size)), self.num_views))
 
     def resolve(self, context: DataContext) -> Self:
-        """This configuration, if a view has others of its image."""
-        if self.positives < 2:
-            raise UserError(f"positives is {self.positives}: a view needs others of its image, take at least 2")
+        """Return this configuration; UserError for fewer than two views."""
+        if self.num_views < 2:
+            message = f"num_views is {self.num_views}: a view is compared with others of its image, take at least 2"
+            raise UserError(message, code="too-few-views")
         return self
 
 
 class Host(Method):
-    """A method that matches queries to targets, so that another method can add queries of its own."""
+    """A method that compares queries with targets, so that another method can add queries of its own."""
 
     cfg: HostConfig
     head: Head
@@ -82,7 +86,7 @@ class Host(Method):
         self.head = self.make_head(backbone.dim)
 
     def make_head(self, dim: int, hidden: int | None = None, trailing_norm: bool | None = None) -> Head:
-        """A head as the host's own for features of width `dim`; `hidden` is the projector's alone."""
+        """Build a head like the host's for features of width `dim`; `hidden` is the width of the projector alone."""
         cfg = self.cfg
         norm = cfg.trailing_norm if trailing_norm is None else trailing_norm
         inner = [hidden or cfg.hidden] * (cfg.projector_layers - 1)
@@ -91,35 +95,35 @@ class Host(Method):
 
     @abstractmethod
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """Runs the networks once and decides who answers to whom, and where gradients stop."""
+        """Run the networks once and decide which queries have which targets, and where gradients stop."""
 
     @abstractmethod
-    def pair_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """How well the queries of one pass, [B D], find their targets, as `encode` made them; a scalar.
+    def pair_loss(self, queries: Float[Tensor, "B D"], targets: Tensor) -> Float[Tensor, ""]:
+        """Score the queries of one pass against their targets from `encode`.
 
-        Called many times a step, so it remembers nothing.
+        It is called many times per step, so it changes no state.
         """
 
-    def loss(self, step: HostOutput) -> Tensor:
-        """The host's own loss: its last layer's queries against their targets, summed over the passes."""
-        pairs = zip(step.projections, step.targets, strict=True)
+    def loss(self, output: HostOutput) -> Float[Tensor, ""]:
+        """Return the host's own loss: the queries of the last layer against their targets, summed over the passes."""
+        pairs = zip(output.projections, output.targets, strict=True)
         return torch.stack([self.pair_loss(self.head.predict(z), t) for z, t in pairs]).sum()
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """The host alone."""
-        step = self.encode(batch)
-        return LossOutput(self.loss(step), {}, step.memory)
+        """Compute the host's own loss; without terms."""
+        output = self.encode(batch)
+        return LossOutput(self.loss(output), {}, output.memory)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """The projections, [B C H W] -> [B D]."""
+    def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
+        """Return the projections."""
         return self.head.project(self.backbone(images).final)
 
 
 class BatchHost(Host):
-    """All views go through the network in one batch, and are each other's targets, with their gradient."""
+    """A host whose views go through the network in one batch and are each other's targets, with their gradient."""
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """One pass over the V*B rows [view 1; view 2; ...]; its targets are the projections of all processes."""
+        """Run one pass over the V*B rows [view 1; view 2; ...]; its targets are the projections of all processes."""
         features = self.backbone(torch.cat(batch.views), taps)
         z = self.head.project(features.final)
         return HostOutput((features,), (z,), (gather(z),), {})

@@ -1,8 +1,8 @@
 """What a method is.
 
-A method owns what is learnt or remembered; arithmetic lives in `losses`. Asking is separate from telling: `forward`
-computes a loss and changes nothing (BatchNorm statistics excepted), `after_step` moves averages and queues, once per
-optimiser step.
+A method owns parameters and state; arithmetic lives in `losses`. Reading and writing are separate: `forward` computes a
+loss and changes nothing (BatchNorm statistics excepted), `after_step` updates EMA copies and queues once per optimizer
+step.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.config import NamedConfig
@@ -21,12 +22,12 @@ from limbeck.data.sampling import ALL_ROWS, SamplingPlan, ViewSpec, view_specs
 
 
 class MethodCard(NamedTuple):
-    """What `limbeck methods` says of a method."""
+    """A method in one line of `limbeck methods`, of the README and of the page of SDSSL."""
 
-    summary: str
-    state: str  # beside the network: "nothing", "teacher", "queue", "teacher and queue"
+    summary: str  # what it learns to do, with the name of the paper
+    state: str  # what it needs besides the network: "-", "EMA encoder", "EMA encoder, queue", ...
     use_when: str
-    cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md says of what)
+    cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md: on what)
 
 
 class Trainable(NamedTuple):
@@ -43,13 +44,13 @@ PrepareTeacher = Callable[[Any, tuple[Any, ...]], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(NamedConfig):
-    """What every method's configuration answers: which views it wants, whether it suits the data, the method itself."""
+    """Configuration of a method: its options, its views, and how it adapts to the data."""
 
     card: ClassVar[MethodCard]
     view_count: ClassVar[tuple[int, int]] = (2, 2)
     """Fewest and most views of an image that the method can compare."""
     not_a_host_reason: ClassVar[str] = ""
-    """Why no other method can be built on this one, where none can."""
+    """Why no other method can be built on this one; empty for a host."""
 
     @property
     @abstractmethod
@@ -58,38 +59,42 @@ class MethodConfig(NamedConfig):
 
     @classmethod
     def choose(cls, name: str) -> type["MethodConfig"]:
-        """The configuration class of the method `name`."""
+        """Return the configuration class of the method `name`."""
         from limbeck.methods import method_config
 
         chosen = method_config(name)
         if not issubclass(chosen, cls):
-            raise UserError(f"no method can be built on '{name}': {chosen.not_a_host_reason}; choose another host")
+            message = f"no method can be built on '{name}': {chosen.not_a_host_reason}; choose another host"
+            raise UserError(message, code="not-a-host")
         return chosen
 
     def make_views(self, size: int) -> tuple[ViewSpec, ...]:
-        """What the loader makes of each image, in the order of `Batch.views`; raises UserError for an unfit preset."""
+        """Return the views that the loader makes of each image, in the order of `Batch.views`.
+
+        Raises:
+            UserError: the preset has a number of views that the method cannot compare.
+        """
         views = preset(self.views, size)
         least, most = self.view_count
         if not least <= len(views) <= most:
-            fit = [name for name in PRESETS if least <= len(preset(name, size)) <= most]
+            fitting = ", ".join(name for name in PRESETS if least <= len(preset(name, size)) <= most)
             wanted = f"{least} to {most}" if least < most else f"{least}"
-            raise UserError(
-                f"the views '{self.views}' are {len(views)} of each image and {self.name} compares {wanted}; "
-                f"choose one of {', '.join(fit)}"
-            )
+            message = f"the preset '{self.views}' has {len(views)} views and {self.name} needs {wanted}"
+            raise UserError(f"{message}; choose one of {fitting}", code="wrong-number-of-views")
         return view_specs(views)
 
     def resolve(self, context: DataContext) -> Self:
-        """This configuration with what the data and the batch decide filled in.
+        """Return this configuration with everything filled in that depends on the data and the batch.
 
-        Raises UserError, with the number that would do, where they do not suit the method.
+        Raises:
+            UserError: an option does not suit the data; the message names a value that does.
         """
         return self
 
     def raise_without_teacher(self) -> None:
         """Raise UserError if the method learns from a frozen teacher."""
 
-    def resolve_with_teacher(self, features: Tensor) -> Resolved[Self]:
+    def resolve_with_teacher(self, features: Float[Tensor, "M D"]) -> Resolved[Self]:
         """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
         return Resolved(self, [])
 
@@ -101,38 +106,42 @@ class MethodConfig(NamedConfig):
 
     @abstractmethod
     def build(self, backbone: Encoder) -> "Method":
-        """The method with fresh heads around `backbone`."""
+        """Build the method with new heads around `backbone`."""
 
 
 class Method(nn.Module, ABC):
-    """A self-supervised objective over a backbone."""
+    """A training objective over a backbone."""
 
     backbone: Encoder
-    collapse_hint: ClassVar[str] = "lower the learning rate, warm up for longer or take a larger batch"
-    """What to try when the embeddings collapse: the end of the sentence that reports it."""
+
+    @property
+    def collapse_hint(self) -> str:
+        """What to try when the embeddings collapse, as the end of a sentence."""
+        return "lower the learning rate, warm up for longer or take a larger batch"
+
+    @property
+    def nonfinite_hint(self) -> str:
+        """What to try when the loss is not finite, as the end of a sentence."""
+        return "lower the learning rate or clip"
 
     @abstractmethod
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """The loss of a batch; reads state, writes none (BatchNorm statistics excepted)."""
+        """Compute the loss of a batch; reads state and writes none (BatchNorm statistics excepted)."""
 
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
-        """Called once after each optimiser step, with the loss of that step and the clock it was computed at."""
+        """Update EMA copies and queues, once after each optimizer step; the arguments are those of that step."""
 
     def encoder(self) -> Encoder:
-        """What is evaluated and exported."""
+        """Return the network to evaluate and export."""
         return self.backbone
 
-    def nonfinite_hint(self) -> str:
-        """What a loss that is not finite means here, and what to try, as the end of a sentence."""
-        return "lower the learning rate or clip"
-
     def target_encoder(self) -> Encoder | None:
-        """The backbone that the targets come from, where that is another one than what learns."""
+        """Return the network that computes the targets, or None if the trained network does."""
         return None
 
-    def embed(self, images: Tensor) -> Tensor:
-        """What the loss compares, [B C H W] -> [B D], on the side that learns: a collapse shows here first.
+    def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
+        """Return the embeddings that the loss compares, on the trained side: a collapse shows here first.
 
-        To be overridden where heads stand between the features and the loss.
+        Override it where heads lie between the features and the loss.
         """
         return self.backbone(images).final

@@ -1,23 +1,24 @@
-"""What temperature suits a teacher whose features nobody has tuned one for."""
+"""Choose a temperature for the similarities of a teacher that nobody has tuned one for."""
 
 import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-WANTED = 32
-"""Effective number of anchors that a temperature is chosen for; a tenth of the anchors where that is less."""
-COLDEST, HOTTEST = 0.005, 1.0
+TARGET_NEIGHBORS = 32
+"""Effective number of neighbors that a temperature is chosen for; a tenth of the sample where that is less."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.005, 1.0
 MAX_RESULTANT_LENGTH = 0.5
-"""Length of the mean of unit rows from which on features count as a cone: half of what they say is the same for all."""
+"""Norm of the mean of unit rows above which features count as anisotropic: half of every row is the same."""
 
 
-def effective_neighbors(sample: Tensor, temperature: float) -> float:
-    """How many of the other rows a row's softmax over their cosines spreads over: exp of its mean entropy.
+def effective_neighbors(sample: Float[Tensor, "M D"], temperature: float) -> float:
+    """Return the effective number of rows in a row's softmax over the others: exp of its mean entropy.
 
     Args:
-        sample: [M D], any length of rows, M at least 3.
+        sample: at least 3 rows, of any length.
         temperature: divides the cosines.
 
     Returns:
@@ -29,14 +30,14 @@ def effective_neighbors(sample: Tensor, temperature: float) -> float:
     return float(torch.special.entr(shares).sum(1).mean().exp())
 
 
-def temperature_for(sample: Tensor) -> float:
-    """The temperature, to two digits, at which a row of `sample` [M D] resembles `WANTED` others effectively.
+def temperature_for(sample: Float[Tensor, "M D"]) -> float:
+    """Return the temperature, to two digits, at which a row has `TARGET_NEIGHBORS` effective neighbors.
 
-    Found by bisection: the effective number rises with the temperature. Too few anchors and the targets are the images
-    themselves; too many and they are all alike.
+    It is found by bisection, because the number of neighbors rises with the temperature. With too few, the targets are
+    the images themselves; with too many, they are the same for all images.
     """
-    wanted = min(WANTED, len(sample) / 10)
-    low, high = math.log(COLDEST), math.log(HOTTEST)
+    wanted = min(TARGET_NEIGHBORS, len(sample) / 10)
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(12):
         middle = (low + high) / 2
         if effective_neighbors(sample, math.exp(middle)) < wanted:
@@ -46,6 +47,6 @@ def temperature_for(sample: Tensor) -> float:
     return float(f"{math.exp(high):.2g}")
 
 
-def mean_resultant_length(sample: Tensor) -> float:
-    """Length of the mean of the unit rows of `sample` [M D]: 0 where they point everywhere, 1 where all are one."""
+def mean_resultant_length(sample: Float[Tensor, "M D"]) -> float:
+    """Return the norm of the mean of the unit rows: 0 if they point everywhere, 1 if all are the same."""
     return float(F.normalize(sample.double(), dim=1).mean(0).norm())

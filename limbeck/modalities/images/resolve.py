@@ -7,8 +7,8 @@ import timm
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.data.sampling import ViewSpec
-from limbeck.models.backbone import SMALL_IMAGE, VITS, BackboneConfig, build_backbone
-from limbeck.models.surgery import timm_defaults
+from limbeck.models.backbone import SMALL_IMAGE, BackboneConfig, build_backbone
+from limbeck.models.surgery import is_vit, timm_defaults
 
 CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
 UNCROPPED = 128  # pixels; images stored at this size or below are used whole
@@ -28,8 +28,8 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
         size = image_size(store_size)
         reasons.append(f"input size {size} x {size}, for images stored at {store_size} x {store_size}")
     cfg = replace(cfg, image_size=size)
-    is_vit = timm.is_model(cfg.name) and timm.models.is_model_in_modules(cfg.name, VITS)
-    if is_vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+    vit = timm.is_model(cfg.name) and is_vit(cfg.name)
+    if vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
         patch = small_patch(size)
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patch size {patch} x {patch}, since patches of 16 are too coarse for {size} pixels")
@@ -45,7 +45,7 @@ def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resol
     others = sorted({view.augmentation.size for view in views} - {cfg.image_size})
     if not others or not timm_defaults(cfg.name).fixed_input_size:
         return Resolved(cfg, [])
-    if not timm.models.is_model_in_modules(cfg.name, VITS):
+    if not is_vit(cfg.name):
         raise UserError(
             f"'{cfg.name}' takes images of {cfg.image_size} pixels only and the method has views of {others[0]}: "
             "choose a ViT or a ResNet",

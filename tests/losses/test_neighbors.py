@@ -1,14 +1,14 @@
-"""CoNe's losses against their definition as loops and against the authors' numbers: value and gradient."""
+"""CoNe's losses against loops and against the authors' numbers: value and gradient."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 
-from limbeck.losses.neighbours import class_cross_entropy, neighbour_consistency, neighbour_contrast
+from limbeck.losses.neighbors import class_cross_entropy, neighbor_consistency, neighbor_contrast
+from tests.helpers.golden import assert_allclose
 from tests.helpers.loops import cos
 
 Golden = dict[str, np.ndarray]
@@ -23,7 +23,7 @@ def loop_contrast(queries: Tensor, labels: Tensor, bank: Tensor, bank_labels: Te
         weights = {j: torch.exp(cosines[j] / t) for j in nearest}
         same = [weights[j] for j in nearest if bank_labels[j] == y]
         if same:
-            total = total - torch.log(sum(same) / sum(weights.values()))
+            total = total - torch.log(torch.stack(same).sum() / torch.stack([*weights.values()]).sum())
     return total / len(queries)
 
 
@@ -51,26 +51,26 @@ def test_contrast_equals_its_definition(k: int) -> None:
     queries = torch.randn(6, 5, dtype=torch.float64).requires_grad_(True)
     bank, labels = torch.randn(BANK, 5, dtype=torch.float64), torch.arange(6) % CLASSES
     bank_labels = torch.arange(BANK) % (CLASSES - 1) - 1
-    fast = neighbour_contrast(queries, labels, bank, bank_labels, k, 0.1)
+    fast = neighbor_contrast(queries, labels, bank, bank_labels, k, 0.1)
     slow = loop_contrast(queries, labels, bank, bank_labels, k, 0.1)
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(*(torch.autograd.grad(x, queries)[0] for x in (fast, slow)), rtol=1e-9, atol=1e-12)
 
 
 def test_contrast_is_finite_where_the_authors_drop_a_row() -> None:
-    """They drop an image below a weight of 1e-8; here it is the one that learns most."""
+    """The authors drop an image below a weight of 1e-8; here its gradient is the largest."""
     query = torch.tensor([[1.0, 0.0]], requires_grad=True)
     bank, labels = torch.tensor([[1.0, 0.0], [-0.9, 0.1]]), torch.tensor([1, 0])
-    loss = neighbour_contrast(query, torch.tensor([0]), bank, labels, 2, 0.1)
+    loss = neighbor_contrast(query, torch.tensor([0]), bank, labels, 2, 0.1)
     assert 19 < loss.item() < 20
     loss.backward()
     assert query.grad is not None
     assert query.grad.norm() > 0
 
 
-def test_without_a_neighbour_of_the_class_there_is_no_loss_and_no_gradient() -> None:
+def test_without_a_neighbor_of_the_class_there_is_no_loss_and_no_gradient() -> None:
     query = torch.randn(1, 3, requires_grad=True)
-    loss = neighbour_contrast(query, torch.tensor([0]), torch.randn(4, 3), torch.tensor([-1, 1, 1, 2]), 4, 0.1)
+    loss = neighbor_contrast(query, torch.tensor([0]), torch.randn(4, 3), torch.tensor([-1, 1, 1, 2]), 4, 0.1)
     loss.backward()
     assert loss == 0
     assert query.grad is not None
@@ -83,16 +83,16 @@ def test_consistency_equals_its_definition(voters: int) -> None:
     keys, bank = torch.randn(6, 5, dtype=torch.float64), torch.randn(BANK, 5, dtype=torch.float64)
     votes = torch.randn(BANK, CLASSES, dtype=torch.float64).softmax(1)
     labels = torch.where(torch.arange(BANK) < voters, 0, -1)
-    fast = neighbour_consistency(logits, keys, bank, labels, votes, 0.07)
+    fast = neighbor_consistency(logits, keys, bank, labels, votes, 0.07)
     slow = loop_consistency(logits, keys, bank, labels, votes, 0.07)
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (fast, slow)), rtol=1e-9, atol=1e-12)
 
 
-def test_a_bank_without_votes_teaches_nothing() -> None:
-    """As a queue is before the first push: its rows are noise, and no probabilities."""
-    logits, nobody = torch.randn(2, CLASSES, requires_grad=True), torch.full((4,), -1)
-    loss = neighbour_consistency(logits, torch.randn(2, 3), torch.randn(4, 3), nobody, torch.randn(4, CLASSES), 0.07)
+def test_a_bank_without_votes_gives_no_loss_and_no_gradient() -> None:
+    """Before the first enqueue, the rows of a queue are noise and not probabilities."""
+    logits, no_labels = torch.randn(2, CLASSES, requires_grad=True), torch.full((4,), -1)
+    loss = neighbor_consistency(logits, torch.randn(2, 3), torch.randn(4, 3), no_labels, torch.randn(4, CLASSES), 0.07)
     loss.backward()
     assert loss == 0
     assert logits.grad is not None
@@ -110,7 +110,7 @@ def test_cross_entropy_equals_its_definition(smoothing: float) -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_three_losses_of_the_authors(golden: Callable[[str], Golden], smoothing: float) -> None:
-    """Their gradients are those of the images, x, behind two linear layers."""
+    """The authors' gradients are with respect to the images x, through two linear layers."""
     g = {k: torch.from_numpy(v) for k, v in golden("cone").items() if v.dtype.kind in "fi"}
     x, bank = g["x"].clone().requires_grad_(True), g["init_queue"].T
     embedding = x @ g["init_encoder_q.head.weight"].T + g["init_encoder_q.head.bias"]
@@ -119,8 +119,8 @@ def test_the_three_losses_of_the_authors(golden: Callable[[str], Golden], smooth
     votes = g["init_queue_label_prob"].T
     losses = {
         "fc": class_cross_entropy(logits, g["y"], smoothing),
-        "sup": neighbour_contrast(embedding, g["y"], bank, g["init_queue_label"], knn, t_sup),
-        "dc": neighbour_consistency(logits, g["emb_k_norm"], bank, g["init_queue_label"], votes, t_dc),
+        "sup": neighbor_contrast(embedding, g["y"], bank, g["init_queue_label"], knn, t_sup),
+        "dc": neighbor_consistency(logits, g["emb_k_norm"], bank, g["init_queue_label"], votes, t_dc),
     }
     for name, loss in losses.items():
         assert_allclose(loss.detach(), g[f"ls{smoothing}_loss_{name}"], rtol=1e-9)

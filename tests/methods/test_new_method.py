@@ -1,0 +1,48 @@
+"""A method is one file, its test and its page: the example of docs/design.md in a copy of the package."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command, run_module
+
+FILES = ("limbeck/methods/simsiam.py", "tests/methods/test_simsiam.py", "docs/methods/simsiam.md")
+SMALL = ["--backbone.args", '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}', "--method.hidden", "32"]
+SMALL += ["--method.dim", "16", "--epochs", "1", "--batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of package, tests and documentation, to which the three files are added."""
+    folder = copy_package(tmp_path_factory.mktemp("copy"))
+    for name in ("tests/helpers", "tests/golden", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "pyproject.toml", "tests/conftest.py", "tests/test_docs.py"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "tests" / "conformance").mkdir()
+    shutil.copy(ROOT / "tests/conformance/test_laws.py", folder / "tests/conformance")
+    for file in FILES:
+        add_example("design.md", file, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_it(package: Path, photos: Path, tmp_path: Path) -> None:
+    run_command(package, "pretrain", photos / "train", "--out", tmp_path / "run", "--method", "simsiam", *SMALL)
+    config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
+    assert config["method"]["name"] == "simsiam"
+    assert (tmp_path / "run" / "encoder" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_its_own_test_the_laws_and_the_documentation_pass(package: Path) -> None:
+    """Also SDSSL over it; the tables of the documentation are generated first."""
+    run_module(package, "limbeck.methods.base.tables")
+    for page in ("README.md", "docs/methods/sdssl.md"):
+        assert "[`simsiam`](" in (package / page).read_text(encoding="utf-8")
+    tests = ("tests/methods", "tests/conformance", "tests/test_docs.py")
+    chosen = "simsiam or tables_of_methods or options_of_methods or test_equals"
+    passed = run_module(package, "pytest", "-p", "no:cacheprovider", *tests, "-k", chosen)
+    assert " passed" in passed
