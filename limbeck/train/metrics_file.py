@@ -44,6 +44,8 @@ class MetricsFile:
             with self.path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or [])
+                if self._columns and "step" not in self._columns:
+                    raise KeyError("step")
                 return [row for row in reader if None not in row.values() and int(row["step"]) <= last_step]
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             if is_refusal(error):

@@ -71,7 +71,7 @@ class RunLog:
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Write the state after `step` optimizer steps: a row of metrics.csv, the trackers, and the progress."""
         self._metrics.add({"step": step, **values})
-        self._loggers.log(values, step)
+        self._loggers.log({name: value for name, value in values.items() if name != "weight_hash"}, step)
         self._show(step, values)
         self._row_step, self._row_time = step, time.monotonic()
 
