@@ -15,7 +15,10 @@ from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 
 VERSION = 1
-TRAINING = ("epochs", "batch_size", "accumulate_steps", "warmup_epochs", "seed")  # settings that are the run's own
+TRAINING_PLACE = (  # settings of where a run computes and how it is watched
+    *("precision", "accelerator", "devices", "num_nodes", "compile", "loggers", "log_every_steps"),
+    *("eval_every_epochs", "health_every_steps", "checkpoint_every_minutes", "stop_on_collapse"),
+)
 TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
 
 
@@ -80,7 +83,7 @@ def identity(config: Json) -> Json:
         return config
     config = {key: value for key, value in config.items() if key != "store"}  # its content has a digest
     if isinstance(training := config.get("training"), dict):
-        config["training"] = {key: value for key, value in training.items() if key in TRAINING}
+        config["training"] = {key: value for key, value in training.items() if key not in TRAINING_PLACE}
     if isinstance(teacher := config.get("teacher"), dict):
         config["teacher"] = {key: value for key, value in teacher.items() if key not in TEACHER_PLACE}
     return config

@@ -60,7 +60,8 @@ def check_launch(cfg: TrainConfig) -> torch.device:
             f"{cfg.num_nodes} machine(s): set --devices and --num-nodes as in the launcher's command",
             code="launcher-mismatch",
         )
-    if not started and cfg.num_processes > 1 and not hasattr(sys.modules["__main__"], "__file__"):
+    script = getattr(sys.modules["__main__"], "__file__", None) or ""  # "<stdin>" where Python reads from there
+    if not started and cfg.num_processes > 1 and not os.path.isfile(script):
         raise UserError(
             f"{cfg.num_processes} processes run the same script, and there is none in a notebook, in an interactive "
             "Python or on stdin: save the code as a file and run `python FILE`, use the command `limbeck`, or take "
