@@ -111,12 +111,12 @@ def run(name: str, store: Store) -> float:
 
 
 def peak() -> float:
-    """The most memory that the process ever had, in MiB."""
+    """Return the most memory that the process ever had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
-    """A process for each method, and the table."""
+    """Run a process for each method, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=method_names())
     parser.add_argument("--one", help=argparse.SUPPRESS)

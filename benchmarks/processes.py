@@ -33,7 +33,7 @@ FLAGS = dict(zip(WAYS, ([], ["--devices", "2"], ["--devices", "2"], ["--num-node
 
 
 def learn(way: str, options: list[str], store: Path, run: Path) -> dict[str, Tensor]:
-    """The weights of the encoder that a way of starting `limbeck pretrain` ends with."""
+    """Return the weights of the encoder that a way of starting `limbeck pretrain` ends with."""
     rest = ["pretrain", str(store), "--out", str(run), *options, *FLAGS[way]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = [subprocess.Popen([*start, *rest], env=environment, stderr=subprocess.DEVNULL) for start in WAYS[way]]
@@ -42,12 +42,12 @@ def learn(way: str, options: list[str], store: Path, run: Path) -> dict[str, Ten
 
 
 def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The largest difference of a weight."""
+    """Return the largest difference of a weight."""
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
 def main() -> None:
-    """Prints a table for each of the methods that kills.py has."""
+    """Print a table for each of the methods that kills.py has."""
     with TemporaryDirectory() as name:
         store = write_store(Path(name))
         for method, words in METHODS.items():

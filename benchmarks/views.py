@@ -40,7 +40,7 @@ class PilBlur(nn.Module):
 
 
 def torchvision_chain(view: View, blur: nn.Module) -> nn.Module:
-    """The recipe of `view` in torchvision's words, for one PIL image or one uint8 tensor [3 S S]."""
+    """Return the recipe of `view` in torchvision's words, for one PIL image or one uint8 tensor [3 S S]."""
     steps = [
         v2.RandomResizedCrop(view.size, view.scale, view.ratio),
         v2.RandomHorizontalFlip(view.flip),
@@ -77,7 +77,7 @@ def chains(images: Tensor, view: View) -> dict[str, Chain]:
 
 
 def measure(named: dict[str, Chain], count: int, repeats: int) -> dict[str, list[float]]:
-    """Views per second of CPU time, by chain and repeat."""
+    """Return views per second of CPU time, by chain and repeat."""
     speeds: dict[str, list[float]] = {name: [] for name in named}
     for repeat in range(repeats + 1):
         for name, chain in named.items():

@@ -112,7 +112,7 @@ def measure(name: str, rounds: int, crops: int, device: torch.device) -> None:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--crops", type=int, default=32, help="crops that stand for a step of 1,024")

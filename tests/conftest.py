@@ -23,7 +23,7 @@ def _reproducible() -> None:
 
 @pytest.fixture
 def golden() -> Callable[[str], Golden]:
-    """Reads tests/golden/<name>.npz (the authors' numbers; origins in tests/golden/README.md)."""
+    """Read tests/golden/<name>.npz (the authors' numbers; origins in tests/golden/README.md)."""
 
     def read(name: str) -> Golden:
         with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:

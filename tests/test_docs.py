@@ -146,7 +146,7 @@ def write_images(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place with `photos` (512 images), `labeled/train` and `labeled/test` (two classes), for the examples."""
+    """Return a place with `photos` (512 images), `labeled/train` and `labeled/test` (two classes), for the examples."""
     folder = tmp_path_factory.mktemp("pictures")
     write_images(folder / "photos", 512, seed=0)
     for split in ("train", "test"):

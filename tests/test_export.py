@@ -44,7 +44,7 @@ NETWORKS = {
 
 
 def saved(folder: Path, cfg: BackboneConfig) -> tuple[Path, Backbone]:
-    """A run whose BatchNorm statistics and positions are not those of a fresh network."""
+    """Return a run whose BatchNorm statistics and positions are not those of a fresh network."""
     torch.manual_seed(0)
     backbone = build_backbone(cfg)
     backbone(torch.randn(8, 3, 32, 32))

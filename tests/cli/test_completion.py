@@ -15,7 +15,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is no
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script for bash."""
+    """Return the script for bash."""
     path = tmp_path_factory.mktemp("completion") / "limbeck.bash"
     printed = cli.VERBS["completion"].run(cli.completion.CompletionArgs(shell="bash"))
     path.write_text(printed.text[0])

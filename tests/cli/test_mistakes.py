@@ -100,8 +100,8 @@ RUNS = [
     ("resume {tmp}/no_checkpoint", 1, "is not a readable checkpoint"),
     ("resume {tmp}/pickle", 1, "is not a readable checkpoint"),
     ("resume {tmp}/other_network", 1, "does not hold the state of this network"),
-    ("export {run} {tmp}/out --depth 9", 1, "Depth 9 .* 1 to 3"),
-    ("export {tmp}/empty {tmp}/out", 1, "holds no encoder"),
+    ("export {run} {tmp}/out --depth 9", 1, "depth 9 .* 1 to 3"),
+    ("export {tmp}/empty {tmp}/out", 1, "has no encoder"),
     ("export {tmp}/no_weights {tmp}/out", 1, "is not the network of its config.json"),
     ("export {run} {tmp}/texts", 1, "not an empty folder"),
     ("evaluate {run} --train {store} --test {tmp}/letters", 1, "label"),
@@ -115,7 +115,7 @@ RUNS = [
 
 @pytest.fixture(scope="session")
 def zoo(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that can be wrong with a path; whatever a test adds to it is removed again."""
+    """Return a folder with everything that can be wrong with a path; whatever a test adds to it is removed again."""
     folder = tmp_path_factory.mktemp("zoo")
     make_sources(folder)
     make_files(folder)
@@ -205,7 +205,7 @@ def make_files(folder: Path) -> None:
 
 
 def make_stores(folder: Path, store: Path) -> None:
-    """Copies of a store, each with one file that is wrong."""
+    """Return copies of a store, each with one file that is wrong."""
     manifest = json.loads((store / "manifest.json").read_text())
     pixels, index = (store / "images.npy").read_bytes(), (store / "index.parquet").read_bytes()
     link(folder / "old", store, "manifest.json", json.dumps(manifest | {"version": 999}).encode())
@@ -216,7 +216,7 @@ def make_stores(folder: Path, store: Path) -> None:
 
 
 def make_runs(folder: Path, trained: Path) -> None:
-    """Copies of a run, each with one file that is wrong."""
+    """Return copies of a run, each with one file that is wrong."""
     config = json.loads((trained / "config.json").read_text())
 
     def configured(name: str, **changes: Any) -> None:
@@ -240,7 +240,7 @@ def make_runs(folder: Path, trained: Path) -> None:
 
 
 def link(copy: Path, folder: Path, name: str, data: bytes) -> None:
-    """A folder of links to the files of another one, but for one file."""
+    """Return a folder of links to the files of another one, but for one file."""
     copy.mkdir()
     for file in folder.iterdir():
         if file.name not in (name, LOCK):

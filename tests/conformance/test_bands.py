@@ -95,7 +95,7 @@ def stores() -> tuple[Store, Store]:
 
 
 def learn(config: MethodConfig, seed: int = 0) -> Reached:
-    """What a method reaches in `STEPS` steps."""
+    """Return what a method reaches in `STEPS` steps."""
     torch.manual_seed(seed)
     method = tiny.build(config, build_backbone(NET))
     start = parameters_to_vector(method.backbone.parameters()).detach().clone()
@@ -118,7 +118,7 @@ def learn(config: MethodConfig, seed: int = 0) -> Reached:
 
 
 def judge(method: Method, start: Tensor, loss: float) -> Reached:
-    """The numbers of a method that has trained, from the weights `start` on."""
+    """Return the numbers of a method that has trained, from the weights `start` on."""
     images, queries = (look(store) for store in stores())
     bank, features = (method.encoder()(views).final for views in (images, queries))
     labels = [torch.from_numpy(store.labels) for store in stores()]

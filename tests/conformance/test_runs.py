@@ -108,7 +108,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
 
 @torch.no_grad()
 def fill(method: Method, loader: Loader) -> None:
-    """Puts images in the place of the noise that a queue starts with, without which the first loss is another loss."""
+    """Put images in the place of the noise that a queue starts with, without which the first loss is another loss."""
     for batch in loader.batches(54, 58):
         method.after_step(method(batch, StepInfo(0, 50)), StepInfo(0, 50))
 

@@ -60,7 +60,7 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 def read_or_refused(read: Callable[[], object]) -> None:
-    """The file is read, or refused; any other error fails the test, and so does a refusal of several lines."""
+    """Read the file or refuse it; any other error fails the test, and so does a refusal of several lines."""
     with suppress(UserError):
         try:
             read()
@@ -78,7 +78,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damaged(folder: Path, name: str, change: Callable[[bytes], bytes], to: Path) -> Path:
-    """A copy of a folder with one file changed."""
+    """Return a copy of a folder with one file changed."""
     to.mkdir(exist_ok=True)
     for file in folder.iterdir():
         data = file.read_bytes()

@@ -173,7 +173,7 @@ def test_eight_bit_covers_the_whole_range() -> None:
 
 
 def bomb() -> bytes:
-    """A PNG whose header claims 60,000 x 60,000 pixels."""
+    """Return a PNG whose header claims 60,000 x 60,000 pixels."""
     data = bytearray(encoded(Image.new("L", (4, 4))))
     data[16:24] = struct.pack(">II", 60_000, 60_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))

@@ -29,7 +29,7 @@ def numbered(count: int, labels: bool = True) -> Store:
 def loader(
     count: int = 22, batch_size: int = 8, seed: int = 0, rank: int = 0, world_size: int = 1, accumulate_steps: int = 1
 ) -> Loader:
-    """A loader of two views on the CPU."""
+    """Return a loader of two views on the CPU."""
     return Loader(
         numbered(count),
         VIEWS,
@@ -48,7 +48,7 @@ def rows(batches: Iterator[Batch]) -> list[int]:
 
 
 def by_row(batches: Iterator[Batch]) -> dict[int, torch.Tensor]:
-    """The first view of each row."""
+    """Return the first view of each row."""
     return {int(row): view for batch in batches for row, view in zip(batch.indices, batch.views[0], strict=True)}
 
 

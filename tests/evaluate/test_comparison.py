@@ -130,7 +130,7 @@ FOUND = Comparison(
 
 
 def text(found: Comparison) -> str:
-    """The table as a terminal of 80 columns shows it."""
+    """Return the table as a terminal of 80 columns shows it."""
     console = Console(file=StringIO(), width=80)
     console.print(comparison_table(found))
     assert isinstance(console.file, StringIO)

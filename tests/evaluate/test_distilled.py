@@ -13,7 +13,7 @@ CHANNELS = '{"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}'
 
 @pytest.fixture
 def distilled(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> Path:
-    """A small ResNet that has seen a few batches of `trained`."""
+    """Return a small ResNet that has seen a few batches of `trained`."""
     folder = tmp_path / "distilled"
     small = ("--student", "resnet18", "--student.args", CHANNELS, "--epochs", "1", "--batch-size", "32")
     code, _, err = limbeck("distill", photos / "train", "--out", folder, "--teacher", trained, *small)

@@ -24,7 +24,7 @@ from tests.helpers.tiny import tiny_vit
 def evaluated(
     backbone: Backbone, cfg: EvaluateConfig = CFG, *, labeled: bool = True, reference: Backbone | None = None
 ) -> EvaluationResult:
-    """The result on 45 training and 30 test images of three shades."""
+    """Return the result on 45 training and 30 test images of three shades."""
     train, test = shades(45, 0, labeled), shades(30, 1, labeled)
     return evaluate(backbone, train, test, cfg, preprocessing=PLAIN, reference=reference)
 
@@ -148,7 +148,7 @@ def test_a_collapsed_backbone_gives_json_without_infinities(tmp_path: Path) -> N
 
 
 def text(result: EvaluationResult, width: int = 80) -> str:
-    """The table as a terminal of `width` columns shows it."""
+    """Return the table as a terminal of `width` columns shows it."""
     console = Console(file=StringIO(), width=width)
     console.print(layer_table(result, width))
     assert isinstance(console.file, StringIO)

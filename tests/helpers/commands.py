@@ -67,7 +67,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the default method on a store of those photographs."""
+    """Return a run of the default method on a store of those photographs."""
     folder = tmp_path_factory.mktemp("trained")
     main(["store", str(photos / "train"), str(folder / "store")])
     main(["pretrain", str(folder / "store"), "--out", str(folder / "run"), *TINY])

@@ -42,7 +42,7 @@ def save_timm(model: Any, folder: Path, **preprocessing: Any) -> Path:
 
 
 def limbeck_run(folder: Path, note: dict[str, Any] | None = None, name: str = "vit_tiny_patch16_224") -> Backbone:
-    """A run's encoder in `folder`, and the network."""
+    """Return a run's encoder in `folder`, and the network."""
     args = VIT if name.startswith("vit") else NARROW
     backbone = build_backbone(BackboneConfig(name=name, image_size=32, args=args, small_stem=False))
     disturb(backbone)

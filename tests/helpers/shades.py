@@ -31,6 +31,6 @@ def shades(rows: int, seed: int, labeled: bool = True) -> Store:
 
 
 def tiny_resnet() -> Backbone:
-    """A ResNet of two narrow stages and two more."""
+    """Return a ResNet of two narrow stages and two more."""
     args = {"channels": [8, 8, 12, 12], "layers": [1, 1, 1, 1]}
     return build_backbone(BackboneConfig(name="resnet18", image_size=SIZE, args=args))

@@ -25,7 +25,7 @@ def blobs(rows: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def vote_by_hand(query: Tensor, train: Tensor, labels: Tensor, k: int, temperature: float) -> int:
-    """The definition: exp(cos / T) per neighbour, the class with the largest sum."""
+    """Return the definition: exp(cos / T) per neighbour, the class with the largest sum."""
     cosines = [float(query @ row / (query.norm() * row.norm())) for row in train]
     votes: dict[int, float] = defaultdict(float)
     for row in sorted(range(len(train)), key=lambda row: -cosines[row])[:k]:

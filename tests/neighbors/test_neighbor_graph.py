@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def by_hand(features: NDArray[np.floating], k: int, max_similarity: float = np.inf) -> NDArray[np.int64]:
-    """The definition: all cosines in float64, rounded to float32, sorted by cosine and then by row."""
+    """Return the definition: all cosines in float64, rounded to float32, sorted by cosine and then by row."""
     unit = features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     found = []
@@ -182,7 +182,7 @@ class Killed(BaseException):
 
 
 def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, until it is called for that time."""
+    """Return the function, until it is called for that time."""
     calls = itertools.count(1)
 
     def wrapped(*args: Any) -> Any:

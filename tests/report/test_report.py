@@ -93,7 +93,7 @@ def make_run(
 
 
 def body(page: Path) -> str:
-    """The page without plotly's own source."""
+    """Return the page without plotly's own source."""
     text = page.read_text(encoding="utf-8")
     return text[: text.index("<script>")] + text[text.index("</head>") :]
 

@@ -60,7 +60,7 @@ def relinked(text: str, here: str, origin: File, config: MkDocsConfig, files: Fi
 
 
 def page_of(path: str, files: Files) -> str | None:
-    """The file of the site that shows the file or folder `path` of the repository."""
+    """Return the file of the site that shows the file or folder `path` of the repository."""
     if path.startswith("docs/"):
         wanted = path.removeprefix("docs/")
     elif path == "limbeck" or path.startswith("limbeck/"):

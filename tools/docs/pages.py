@@ -30,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def root_page(name: str) -> str:
-    """The page that shows the file `name` of the repository's root."""
+    """Return the page that shows the file `name` of the repository's root."""
     return "index.md" if name == "README.md" else name.lower()
 
 
@@ -43,7 +43,7 @@ def generated() -> Iterator[tuple[str, str]]:
 
 
 def methods_page() -> str:
-    """A row for every method, with what its card says."""
+    """Return a row for every method, with what its card says."""
     from limbeck.methods.base.tables import methods_table
 
     return "\n".join(
@@ -59,7 +59,7 @@ def methods_page() -> str:
 
 
 def exported_names_page() -> str:
-    """The names in `limbeck.__all__`, in full."""
+    """Return the names in `limbeck.__all__`, in full."""
     import limbeck
 
     names = "\n".join(f"::: limbeck.{name}\n" for name in sorted(limbeck.__all__, key=str.lower))
@@ -72,7 +72,7 @@ def exported_names_page() -> str:
 
 
 def module_pages(package: Path) -> Iterator[tuple[str, str]]:
-    """A page for every module whose name has no leading underscore, and SUMMARY.md, the navigation over them."""
+    """Return a page for every module whose name has no leading underscore, and SUMMARY.md, the navigation over them."""
     navigation = []
     for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).with_suffix("").parts):
         parts = [package.name, *path.relative_to(package).with_suffix("").parts]
