@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder
+from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.text import csv_cell, printable
 from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
 from limbeck.data.check.scan import write_page
@@ -60,6 +61,7 @@ class NearDuplicates:
     def write(self, folder: Path) -> Path:
         """Write near_duplicates.csv, one row per image with a near-duplicate in either store, and return its path."""
         make_folder(folder)
+        check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder, wait_for_lock
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.core.text import csv_cell, plural, printable
 from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
@@ -27,6 +30,7 @@ from limbeck.data.sources.open import Source, open_source
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
 from limbeck.data.store.layout import ContentDigest, read_manifest, read_source_files
+from limbeck.data.store.replace import store_path
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CSV, HTML = "check.csv", "check.html"
+COLUMNS = ("path", "outcome", "issue", "detail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,7 @@ class Check:
 
 def write_page(folder: Path, sentence: str, note: str, sections: Sequence[Section]) -> None:
     """Write check.html into `folder`."""
+    check_ours(folder / HTML, PAGE_START, "page")
     with atomic_write(folder / HTML) as unfinished:
         unfinished.write_text(check_page(sentence, note, sections), encoding="utf-8")
 
@@ -117,10 +123,12 @@ def check(
     """
     ensure_visible()
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    store, folder = None if build_store is None else Path(build_store), Path(out)
+    store, folder = None if build_store is None else store_path(build_store), Path(out)
     check_arguments(store, store_size, workers)
     images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     make_folder(folder)
+    check_ours(folder / HTML, PAGE_START, "page")
+    check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
     with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
         size = _size(images, must_exist=store is not None) if store_size is None else store_size
         return _Scan(images, folder, policy).run(store, size, workers)
@@ -173,7 +181,7 @@ class _Scan:
             StoreWriter(store, self.source, size, policy.leave_out) if store else nullcontext() as writer,
         ):
             table = csv.writer(file)
-            table.writerow(["path", "outcome", "issue", "detail"])
+            table.writerow(COLUMNS)
             for chunk in scan_samples(self.source, size, workers, self.stats, writer):
                 for sample in chunk:
                     table.writerows(self._sample_lines(sample))

@@ -28,6 +28,7 @@ from limbeck.data.store.layout import (
     read_manifest,
     read_source_files,
 )
+from limbeck.data.store.replace import check_replaceable
 from limbeck.data.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def write_store(source: ImageSource, out: Path, size: int, workers: int | None, 
         UserError: no image can be used, more are unreadable than `policy` accepts, or `out` is something else than a
             store; then no store appears.
     """
+    check_replaceable(out)
+    _check_outside(out, source)
     report_changes(out, source)
     stats, digest = ScanStats(policy), ContentDigest()
     with quiet_pillow(), StoreWriter(out, source, size, policy.leave_out) as writer:
@@ -125,8 +128,18 @@ def check_arguments(out: Path | None, size: int | None, workers: int | None) -> 
         raise UserError(f"a store cannot have images of {size} pixels: give a side of 1 or more", code="bad-store-size")
     if workers is not None and workers < 1:
         raise UserError(f"{workers} workers cannot decode images: give 1 or more", code="bad-workers")
-    if out and out.exists() and not is_store(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"'{out}' exists and is not a store: choose another path, or remove it", code="not-a-store")
+    if out:
+        check_replaceable(out)
+
+
+def _check_outside(out: Path, source: ImageSource) -> None:
+    """Raise UserError where a file of the source lies in the store that would be replaced."""
+    for name in (source.name, *source.name.split()):
+        if out.absolute() in Path(name).absolute().parents and Path(name).exists():
+            raise UserError(
+                f"'{name}' lies in the store '{out}', which would replace it: choose another path for the store",
+                code="source-in-store",
+            )
 
 
 def report_changes(out: Path, source: ImageSource) -> None:

@@ -1,6 +1,6 @@
 """The files of a store folder: their names, the manifest, and the digest of the content."""
 
-import shutil
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.config import from_json
+from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.data.fingerprint import FileState
@@ -50,14 +51,18 @@ class Manifest:
 
 def is_store(folder: Path) -> bool:
     """Return whether `folder` has the files of a store, whatever their content."""
-    return (folder / MANIFEST).is_file() and (folder / IMAGES).is_file()
+    return os.path.isfile(folder / MANIFEST) and os.path.isfile(folder / IMAGES)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a store; UserError where it is missing, damaged or of another version."""
     path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(f"'{folder}' is not a store: it has no {MANIFEST}", code="not-a-store")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"'{folder}' is not a store: it has no {MANIFEST}", code="not-a-store") from error
+    except OSError as error:
+        raise not_readable(path, error) from error
     remedy = f"delete '{folder}' and build the store again"
     fields = read_json(path, remedy)
     version = fields.get("version") if isinstance(fields, dict) else None
@@ -123,15 +128,6 @@ def name_labels(highest: int, names: Sequence[str]) -> list[str]:
             code="label-too-large",
         )
     return list(names) if names else [str(label) for label in range(highest + 1)]
-
-
-def replace_folder(new: Path, out: Path) -> None:
-    """Rename `new` to `out`; a folder that is there is moved aside first and deleted last."""
-    aside = new.with_name(f"{new.name}.old")
-    if out.exists():
-        out.rename(aside)
-    new.rename(out)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.text import first_names, plural
 from limbeck.data.store.layout import (
@@ -150,6 +151,8 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     try:
         images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
     except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
+        if is_refusal(error):
+            raise not_readable(folder / IMAGES, error) from error
         raise damaged(folder, f"{IMAGES}: {one_line(error)}") from error
     if images.shape != expected or images.dtype != np.uint8 or not images.flags.c_contiguous:
         raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
@@ -161,6 +164,8 @@ def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     try:
         table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
     except (OSError, ValueError, pa.ArrowException) as error:
+        if is_refusal(error):
+            raise not_readable(folder / INDEX, error) from error
         raise damaged(folder, f"{INDEX}: {one_line(error)}") from error
     if len(table) != manifest.images:
         raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
