@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,9 @@ from torch import nn
 
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
-from limbeck.core.files import read_json, wait_for_lock, write_json
+from limbeck.core.files import read_json, write_json
 from limbeck.data.fingerprint import fingerprint
+from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
 from limbeck.evaluate.data import EvalData
 from limbeck.evaluate.inputs import MetricInputs
@@ -91,18 +91,18 @@ def _measure_fixed(data: EvalData) -> list[ModelScores]:
 
     They are a function of images, settings and, because of the latency, machine.
     """
-    path = Path.home() / ".cache" / "limbeck" / f"references-{_key(data)}.json"
+    try:
+        path = cache_folder(None) / f"references-{_key(data)}.json"
+    except UserError as error:
+        logger.warning("the lines of reference are not cached: %s", error)
+        return _measure(data, fixed_models(data))
     if path.is_file():
         with suppress(UserError, TypeError):
             found = [from_json(ModelScores, scores, str(path)) for scores in read_json(path)]
             logger.info("raw pixels and patch filters as measured before, from '%s'", path)
             return found
     found = _measure(data, fixed_models(data))
-    try:
-        with wait_for_lock(path):
-            write_json(path, [to_json(scores) for scores in found])
-    except UserError as error:
-        logger.warning("the lines of reference are not cached: %s", error)
+    write_json(path, [to_json(scores) for scores in found])
     return found
 
 

@@ -24,9 +24,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, wait_for_lock
+from limbeck.core.files import atomic_write
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.data.fingerprint import fingerprint
+from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
 from limbeck.features.images import ImageFn, eval_images
 from limbeck.models.encoder_io import Preprocessing
@@ -165,13 +167,13 @@ def patch_filters(
     Args:
         store: the images.
         cfg: the settings.
-        cache: folder of the cache; None: ~/.cache/limbeck. Where it cannot be written the filters are not cached.
+        cache: folder of the cache; None: that of the stores. Where it cannot be written the filters are not cached.
         description: text of a progress bar; no bar if empty.
     """
     cfg = cfg or PatchFiltersConfig()
     key = fingerprint([str(VERSION), store.digest, str(store.size), repr(cfg)])
-    path = Path(cache or Path.home() / ".cache" / "limbeck") / f"patch-filters-{key[:16]}.safetensors"
     try:
+        path = cache_folder(cache) / f"patch-filters-{key[:16]}.safetensors"
         with wait_for_lock(path):
             return _read(path, store, cfg) or _write(path, PatchFilters.fit(store, cfg, description))
     except UserError as error:

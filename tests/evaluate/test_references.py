@@ -147,10 +147,12 @@ def test_no_more_neighbors_vote_than_the_smallest_class_has() -> None:
 
 
 def test_one_class_is_refused_also_where_others_have_names() -> None:
-    train = shades(45, 0)
-    dark = Store.from_arrays(train.images[::3], train.labels[::3], train.label_names)
+    train, test = (
+        Store.from_arrays(store.images[::3], store.labels[::3], store.label_names)
+        for store in (shades(45, 0), shades(30, 1))
+    )
     with raises("one-class", "dark"):
-        EvalData.of(dark, shades(30, 1), CFG)
+        EvalData.of(train, test, CFG)
 
 
 def test_fixed_models_are_on_the_device_of_the_evaluation() -> None:
