@@ -4,11 +4,11 @@ BIN := .venv/bin
 
 .PHONY: demo test lint docs
 
-demo: .venv/ready
+demo: .venv/demo
 	$(BIN)/limbeck demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal --durations=10
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -20,6 +20,11 @@ docs: export NO_MKDOCS_2_WARNING = true
 docs: export DISABLE_MKDOCS_2_WARNING = true
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+.venv/demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

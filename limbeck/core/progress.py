@@ -87,7 +87,13 @@ def progress_bar(
         hidden: show nothing.
     """
     console, lines = Console(stderr=True), ProgressLines(total, description, unit, completed)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _Speed(unit)]
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        _Speed(unit),
+    ]
     off = hidden or not console.is_terminal
     window = {"speed_estimate_period": SPEED_WINDOW}
     with (

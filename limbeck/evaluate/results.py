@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.core.config import Json, from_json, to_json
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 from limbeck.evaluate.config import EvaluateConfig
 from limbeck.evaluate.metric import Values
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,6 @@ class ModelScores:
     """One of the models of a comparison, as a whole."""
 
     name: str
-    dim: int
-    """Width of its features."""
     image_size: int
     """Side of its input, pixels."""
     values: Values
@@ -107,6 +106,14 @@ class EvaluationResult:
     hardware: dict[str, str]
     command: str
     """The command line of the process."""
+    image_size: int
+    """Side of the network's input, pixels."""
+    k: int | None = None
+    """Neighbors of the weighted k-NN, which may be fewer than in `config`; None without labels."""
+    references: tuple[ModelScores, ...] = ()
+    """What the network is compared with: the untrained network, raw pixels, patch filters, and what was named."""
+    verdict: str = ""
+    """One sentence about what training has brought; empty without labels."""
     comparison: Comparison | None = None
     """A distilled network compared with its teacher."""
 
@@ -126,6 +133,8 @@ class EvaluationResult:
         try:
             data = _mapping(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
+            if is_refusal(error):
+                raise not_readable(path, error) from error
             raise UserError(
                 f"'{path}' is not a result of `limbeck evaluate` ({one_line(error)}); evaluate again",
                 code="not-a-result",

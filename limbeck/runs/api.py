@@ -5,16 +5,17 @@ A run folder holds config.json, log.txt, metrics.csv, checkpoint.ckpt, health.js
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from torch import nn
 
+from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
-from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import CONFIG, LOG, RESULT
+from limbeck.core.run_folder import LOG, RESULT
 from limbeck.core.types import EncoderConfig
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
@@ -22,15 +23,20 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.comparison import compare_run
+from limbeck.evaluate.data import EvalData
+from limbeck.evaluate.references import load_whole, measure_references
+from limbeck.evaluate.results import ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.config import read_config
-from limbeck.runs.request import RunRequest, RunSettings
+from limbeck.runs.config import at_place, read_config
+from limbeck.runs.folder import check_new_run
+from limbeck.runs.request import Place, RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
 from limbeck.train.estimate import CostEstimate
+from limbeck.train.launch import check_launch
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +104,13 @@ def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: U
     return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
 
 
-def resume(run: str | Path, *, stop_on_collapse: bool = True, teacher_module: nn.Module | None = None) -> Path:
+def resume(
+    run: str | Path,
+    *,
+    stop_on_collapse: bool = True,
+    teacher_module: nn.Module | None = None,
+    **place: Unpack[Place],
+) -> Path:
     """Continue a run from its last checkpoint, to the same numbers as if it had never stopped.
 
     Args:
@@ -106,15 +118,18 @@ def resume(run: str | Path, *, stop_on_collapse: bool = True, teacher_module: nn
         stop_on_collapse: stop the run if its representations have collapsed, unless it was started without
             (docs/health.md).
         teacher_module: the teacher of a distillation, if it is a module of your own.
+        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator` and `precision`, to
+            continue on another machine.
 
     Raises:
         UserError: the folder is not a run, or its data, its teacher or its configuration have changed.
     """
     ensure_visible()
     folder = Path(run)
-    with log_file(folder / LOG, folder / CONFIG):
-        setup = reopen_run(folder, teacher_module)
-        return train_run(setup, folder, resume=True, stop_on_collapse=stop_on_collapse)
+    with log_file(folder / LOG) as begin_log:
+        check_launch(at_place(read_config(folder), place).training)
+        setup = reopen_run(folder, teacher_module, place)
+        return train_run(setup, folder, begin_log, resume=True, stop_on_collapse=stop_on_collapse)
 
 
 def evaluate_run(
@@ -123,7 +138,8 @@ def evaluate_run(
     test_data: Source,
     cfg: EvaluateConfig | None = None,
     *,
-    baseline: str | Path | None = None,
+    others: Sequence[str] = (),
+    references: Sequence[ModelScores] | None = None,
     teacher_module: nn.Module | None = None,
     allow_bad: float = ALLOW_BAD,
 ) -> EvaluationResult:
@@ -134,7 +150,8 @@ def evaluate_run(
         train_data: labeled images to fit on.
         test_data: labeled images to score.
         cfg: settings of the evaluation.
-        baseline: for a distilled encoder, the run of the same network trained without a teacher.
+        others: networks to compare with as a whole, as `limbeck.evaluate.references.load_whole` takes them.
+        references: lines of reference that have been measured already; None: measure them, and `others`.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
 
@@ -144,37 +161,41 @@ def evaluate_run(
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()
     config = read_config(folder)
-    if baseline is not None and config.teacher is None:
-        raise UserError(
-            f"'{folder}' had no teacher, and a baseline is compared with a distilled encoder: leave {baseline} out",
-            code="baseline-without-teacher",
-        )
+    check_writable(folder)  # before hours of work
+    models = [load_whole(name) for name in others]
     size = Store.open(config.store).size if config.store else None
-    bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
-    for store in (bank, queries):
-        if store.skipped:
-            logger.info(store.summary())
+    bank, queries = (_open_labeled(source, size, allow_bad) for source in (train_data, test_data))
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
     teacher = _reload_teacher(config.teacher, teacher_module)
-    comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, baseline=baseline) if teacher else None
+    comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
+    if references is None:
+        measured = comparison.students[2:] if comparison else ()
+        references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
     preprocessing = load_preprocessing(folder)
-    result = evaluate(load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained)
+    result = evaluate(
+        load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained, references=references
+    )
     result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
 
 
+def _open_labeled(source: Source, size: int | None, allow_bad: float) -> Store:
+    """Return the store of labeled images, and log how many were skipped."""
+    store = open_store(source, store_size=size, allow_bad=allow_bad)
+    if store.skipped:
+        logger.info(store.summary())
+    return store
+
+
 def _start(request: RunRequest, run: Path) -> Path:
     ensure_visible()
-    if is_rank0() and (run / CONFIG).exists():
-        raise UserError(
-            f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
-            code="run-exists",
-        )
-    with log_file(run / LOG, run / CONFIG):
-        return train_run(resolve_run(request), run)
+    check_launch(request.training)
+    check_new_run(run)
+    with log_file(run / LOG) as begin_log:
+        return train_run(resolve_run(request), run, begin_log)
 
 
 def _reload_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:

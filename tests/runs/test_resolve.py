@@ -131,10 +131,3 @@ def test_a_plan_writes_no_run_and_counts_processes(tmp_path: Path, monkeypatch: 
     assert estimate.seconds > 0
     assert estimate.largest_batch % 2 == 0
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
-
-
-def test_a_baseline_needs_a_teacher(tmp_path: Path) -> None:
-    setup = resolve_run(request())
-    write_config(tmp_path, setup.cfg)
-    with raises("baseline-without-teacher", tmp_path):
-        limbeck.evaluate_run(tmp_path, images(), images(), baseline="runs/other")
