@@ -15,7 +15,10 @@ from limbeck.cli import arguments, data, results, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
+from limbeck.cli.flags import list_flags
+from limbeck.cli.help import full_help, short_help
 from limbeck.cli.output import as_failure, show, show_failure
+from limbeck.cli.unknown import check_flags
 from limbeck.core.errors import did_you_mean
 from limbeck.core.logs import configure
 
@@ -69,7 +72,16 @@ def _run(words: list[str]) -> None:
         raise UsageError(f"unknown command '{verb}'{hint}; `limbeck help` lists them", code="unknown-command")
     _configure_logging(argv)
     command = VERBS[verb]
-    args, output = arguments.parse(command.arguments(argv), argv, verb, command.help)
+    kind = arguments.with_output(command.arguments(argv))
+    flags = list_flags(kind)
+    if has_flag(argv, "--help-all"):
+        print(full_help(verb, command.help, flags))
+        return
+    if has_flag(argv, "-h", "--help"):
+        print(short_help(verb, command.help, flags, command.essential, argv))
+        return
+    check_flags(argv, flags, verb)
+    args, output = arguments.parse(kind, argv, verb)
     result = command.run(args)
     show(result, as_json=output.json)
     if result.error:
@@ -100,6 +112,6 @@ def _usage() -> str:
     lines += [
         "  help        Explain a command: `limbeck help COMMAND` is `limbeck COMMAND --help`",
         "",
-        "Every command takes --help, --json, --quiet and --verbose; `limbeck --version` prints the version.",
+        "Every command takes --help, --help-all, --json, --quiet and --verbose.",
     ]
     return "\n".join(lines)

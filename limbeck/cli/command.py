@@ -36,6 +36,8 @@ class Command(NamedTuple):
     arguments: Callable[[Sequence[str]], type[Any]]
     """Return the dataclass of the arguments; the names in the command line decide which flags it has."""
     run: Callable[[Any], Output]
+    essential: tuple[str, ...] = ()
+    """Flags in `--help`, where `--help-all` has more; all of them if this is empty."""
 
     @property
     def summary(self) -> str:

@@ -144,6 +144,7 @@ Examples:
   limbeck evaluate runs/student --train labeled/train --test labeled/test --baseline runs/alone""",
     evaluate_arguments,
     _evaluate,
+    ("--train", "--test", "--baseline", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
 )
 REPORT = Command(
     MEASURE,

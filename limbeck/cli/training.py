@@ -17,6 +17,14 @@ from limbeck.core.run_folder import ENCODER, METRICS
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
+TRAINING = (
+    "--out", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--optim",
+    "--optim.lr", "--devices", "--config",
+)  # fmt: skip
+DISTILLATION = (
+    "--out", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student", "--student.image-size",
+    "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +173,7 @@ Examples:
   limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200""",
     pretrain_arguments,
     _plan,
+    TRAINING,
 )
 PRETRAIN = Command(
     GROUP,
@@ -180,6 +189,7 @@ Examples:
   limbeck pretrain --config runs/a/config.json --out runs/b --seed 1""",
     pretrain_arguments,
     _pretrain,
+    TRAINING,
 )
 DISTILL = Command(
     GROUP,
@@ -193,6 +203,7 @@ Examples:
   limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4""",
     distill_arguments,
     _distill,
+    DISTILLATION,
 )
 RESUME = Command(
     GROUP,
