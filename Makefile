@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint docs
 
-demo: .venv/ready
+demo: .venv/demo
 	$(BIN)/limbeck demo
 
 test: lint
@@ -20,6 +20,11 @@ docs: export NO_MKDOCS_2_WARNING = true
 docs: export DISABLE_MKDOCS_2_WARNING = true
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+.venv/demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -3,11 +3,8 @@
 Every export is read back and compared with the network in memory before it appears under its name.
 """
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
@@ -18,7 +15,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from limbeck.core.config import Json, to_json
+from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.files import atomic_folder
+from limbeck.core.packages import require
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import (
@@ -86,7 +86,7 @@ def export(
     inside. No file contains an absolute path of this machine.
 
     Raises:
-        UserError: `out` is not empty, the format is unknown, or it cannot hold the network.
+        UserError: `out` is not empty, the format is unknown or lacks its packages, or it cannot hold the network.
         RuntimeError: the file gives other features than the network; nothing is left at `out`.
     """
     out = Path(out)
@@ -95,7 +95,7 @@ def export(
     provenance = _provenance(encoder_folder(run))
     model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
-    with _new_folder(out) as folder, torch.no_grad():
+    with atomic_folder(out.absolute()) as folder, torch.no_grad():
         if format == "timm":
             exported = _write_timm(backbone, preprocessing, provenance, folder)
         else:
@@ -149,6 +149,9 @@ def _check_request(out: Path, format: str, fold: bool) -> None:
             "a timm folder cannot hold the normalization; choose format onnx or torch to fold it in",
             code="fold-needs-onnx-or-torch",
         )
+    if format == "onnx":
+        require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
+    check_writable(out.absolute().parent)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"'{out}' already exists and is not an empty folder; choose another or remove it", code="out-not-empty"
@@ -222,17 +225,3 @@ def _images(count: int, size: int, fold: bool) -> Tensor:
 def _write_description(result: ExportResult, about: Mapping[str, Any], path: Path) -> None:
     content = {name: value for name, value in asdict(result).items() if name != "path"}
     path.write_text(json.dumps(to_json(content | dict(about)), indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder next to `out` that becomes `out` if the block succeeds and is removed if not."""
-    folder = out.absolute().with_name(f".{out.absolute().name}.half-{os.getpid()}")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        if out.exists():
-            out.rmdir()  # empty
-        os.replace(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 
 from limbeck.cli import arguments, data, results, training
@@ -17,7 +18,8 @@ from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.flags import list_flags
 from limbeck.cli.help import full_help, short_help
-from limbeck.cli.output import as_failure, show, show_failure
+from limbeck.cli.output import Failure, as_failure, show, show_failure
+from limbeck.cli.signals import stop_signals
 from limbeck.cli.unknown import check_flags
 from limbeck.core.errors import did_you_mean
 from limbeck.core.logs import configure
@@ -44,17 +46,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exit unless it succeeds."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _run(words)
+        with stop_signals():
+            _run(words)
+            sys.stdout.flush()  # here, since at the end of the process nobody could say why it failed
     except BrokenPipeError:  # the reader of stdout, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
         failure = as_failure(error, words)
-        verbose = has_flag(words, "-v", "--verbose")
-        if verbose and failure.traceback_file:
-            traceback.print_exception(error)
-        show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
+        try:
+            _show(error, failure, words)
+        except OSError:  # nobody reads stderr either
+            _discard_output()
         sys.exit(failure.status)
+
+
+def _show(error: BaseException, failure: Failure, words: list[str]) -> None:
+    verbose = has_flag(words, "-v", "--verbose")
+    if verbose and failure.traceback_file:
+        traceback.print_exception(error)
+    show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
+    sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Send what is left to be printed nowhere, so that the interpreter ends in silence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
 
 
 def _run(words: list[str]) -> None:

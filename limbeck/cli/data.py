@@ -38,6 +38,10 @@ class CheckArgs:
     """Share of the images that may be unreadable; more is an error, after the scan."""
     leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types whose images are skipped as well."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
     near_duplicates: bool = False
     """Also write near_duplicates.csv, and show the most similar pairs in check.html."""
     against: str | None = None
@@ -62,6 +66,10 @@ class StoreArgs:
     """Share of the images that may be unreadable."""
     leave_out: tuple[OptionalIssue, ...] = ()
     """Issue types of `limbeck check` whose images are skipped as well."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
 
 
 def _check(args: CheckArgs) -> Output:
@@ -92,6 +100,7 @@ def _check_files(args: CheckArgs) -> Output:
     not_for_the_scan = ("near_duplicates", "against", "similarity_threshold")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
     logger.info(found.summary())
+    logger.info(found.labels)
     logger.info("written to %s and %s", found.folder / "check.csv", found.folder / "check.html")
     data, text = _check_data(found), [found.table()] if found.stats.found else []
     try:
@@ -99,7 +108,13 @@ def _check_files(args: CheckArgs) -> Output:
     except UserError as error:
         return Output(data, text, error)
     if args.near_duplicates or args.against:
-        store = open_store(found.store or args.source, store_size=args.store_size, allow_bad=args.allow_bad)
+        store = open_store(
+            found.store or args.source,
+            store_size=args.store_size,
+            allow_bad=args.allow_bad,
+            exclude=args.exclude,
+            only=args.only,
+        )
         near = _near_duplicates(args, store)
         found.write_page(near.sections())
         data |= _near_duplicate_data(args, near)
@@ -111,7 +126,8 @@ def _check_data(found: "Check") -> dict[str, Any]:
         "source": found.source,
         "images": found.stats.total,
         "used": found.stats.used,
-        "ignored": found.ignored,
+        "ignored": found.stats.ignored,
+        "labels": found.labels,
         "issues": dict(found.stats.found),
         "csv": str(found.folder / "check.csv"),
         "html": str(found.folder / "check.html"),
@@ -172,7 +188,8 @@ STORE = Command(
 
 Examples:
   limbeck store photos/ stores/photos
-  limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny""",
+  limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny
+  limbeck store photos/ stores/photos --exclude '*_mask.png' thumbnails""",
     lambda argv: StoreArgs,
     _store,
 )

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import sys
 import tempfile
 import traceback
@@ -10,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from limbeck.cli.command import Output, UsageError
+from limbeck.cli.signals import Stopped
+from limbeck.core.disk import DISK_FULL, REFUSED, reason
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.text import printable_lines
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
 REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
@@ -38,14 +42,15 @@ def show(output: Output, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    console = Console(markup=False, emoji=False, highlight=False)  # names may hold brackets and colons
     for item in output.text:
-        print(item) if isinstance(item, str) else Console().print(item)
+        print(printable_lines(item)) if isinstance(item, str) else console.print(item)
 
 
 def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:
     """Print an error in one sentence on stderr and, with `as_json`, as an object on stdout."""
     code = f" [{failure.code}]" if verbose else ""
-    print(f"limbeck: {failure.message}{code}", file=sys.stderr)
+    print(printable_lines(f"limbeck: {failure.message}{code}"), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": _as_json(failure)}))
 
@@ -54,18 +59,30 @@ def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
     """Return what to print for an error; an unexpected one gets a file with its traceback."""
     if isinstance(error, UserError):
         return Failure(USAGE if isinstance(error, UsageError) else WRONG_INPUT, error.code, str(error))
+    if isinstance(error, Stopped):
+        return Failure(128 + error.number, "interrupted", f"stopped by {signal.Signals(error.number).name}")
     if isinstance(error, KeyboardInterrupt):
         return Failure(INTERRUPTED, "interrupted", "interrupted")
+    if isinstance(error, OSError) and error.errno in (*DISK_FULL, *REFUSED):
+        return _refused(error)
     from limbeck.train.interrupt import Interrupted
 
     if isinstance(error, Interrupted):
         return Failure(error.code, "interrupted", str(error))
     file = _write_traceback(error, argv)
+    place = f"the traceback is in {file}" if file else "there is no room for a file with the traceback"
     message = (
-        f"unexpected {type(error).__name__}: {one_line(error)}; the traceback is in {file}. "
+        f"unexpected {type(error).__name__}: {one_line(error)}; {place}. "
         "This is probably a defect of Limbeck: please report it with that file"
     )
     return Failure(UNEXPECTED, "unexpected", message, file)
+
+
+def _refused(error: OSError) -> Failure:
+    """Return what to print where the operating system refuses a file that no part of the program expected."""
+    place = f"'{error.filename}'" if error.filename else "a file, or the standard output,"
+    way = "free some space" if error.errno in DISK_FULL else "change its permissions, or choose another place"
+    return Failure(WRONG_INPUT, "not-accessible", f"{place} cannot be read or written ({reason(error)}): {way}")
 
 
 def _as_json(failure: Failure) -> dict[str, str]:
@@ -73,15 +90,18 @@ def _as_json(failure: Failure) -> dict[str, str]:
     return found | ({"traceback_file": failure.traceback_file} if failure.traceback_file else {})
 
 
-def _write_traceback(error: BaseException, argv: Sequence[str]) -> str:
-    """Write command, versions and traceback to a new temporary file and return its path."""
+def _write_traceback(error: BaseException, argv: Sequence[str]) -> str | None:
+    """Write command, versions and traceback to a new temporary file and return its path; None if there is no room."""
     lines = [f"command: limbeck {' '.join(argv)}", f"Python {platform.python_version()} on {platform.platform()}"]
     lines += [f"{name} {_version(name)}" for name in REPORTED]
     text = "\n".join(lines) + "\n\n" + "".join(traceback.format_exception(error))
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="limbeck-error-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="limbeck-error-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(text)
+    except OSError:
+        return None
     return file.name
 
 

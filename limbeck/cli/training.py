@@ -4,9 +4,9 @@ import csv
 import dataclasses
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from limbeck.cli.arguments import Run
 from limbeck.cli.command import Command, Output, UsageError
@@ -43,6 +43,18 @@ class ResumeArgs:
     """Folder of the run."""
     stop_on_collapse: bool = True
     """Stop the run if its embeddings collapse; a run that was started without this goes on regardless."""
+    store: str | None = None
+    """Where the store is now, if it has moved."""
+    teacher: str | None = None
+    """Where the teacher is now, if it has moved."""
+    devices: int | None = None
+    """Processes per machine, if they are others than before."""
+    num_nodes: int | None = None
+    """Machines, if they are others than before."""
+    accelerator: Literal["auto", "cpu", "cuda"] | None = None
+    """Kind of device, if it is another one than before."""
+    precision: Literal["auto", "bf16", "fp32"] | None = None
+    """Precision, if it is another one than before; the numbers then differ by rounding."""
 
 
 def _methods(args: MethodsArgs) -> Output:
@@ -94,7 +106,8 @@ def _distill(args: Any) -> Output:
 def _resume(args: ResumeArgs) -> Output:
     from limbeck.runs.api import resume
 
-    return _finished(resume(args.run, stop_on_collapse=args.stop_on_collapse))
+    place = {field.name: getattr(args, field.name) for field in fields(args) if field.name != "run"}
+    return _finished(resume(args.run, **place))
 
 
 def _finished(run: Path) -> Output:

@@ -36,6 +36,9 @@ SERIES = ("#2456c4", "#d1495b", "#0b7a75", "#8a5cc2", "#b0700c", "#4a5568")
 """Colors of the lines of a chart; they differ without red against green."""
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 
+PAGE_START = b'<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="Limbeck">\n'
+"""What tells a page of Limbeck's from any other file, at its beginning."""
+
 
 def render(template: str, **values: Any) -> str:
     """Return the page of a template of `limbeck/templates`; a value that the template lacks is an error.

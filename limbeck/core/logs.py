@@ -6,12 +6,13 @@ looked at, DEBUG is detail. With several processes only rank 0 writes.
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from limbeck.core.errors import one_line
 from limbeck.core.rank import is_rank0
+from limbeck.core.text import printable_lines
 
 ROOT = logging.getLogger("limbeck")
 
@@ -20,7 +21,7 @@ class _PlainFormatter(logging.Formatter):
     """Print the bare sentence, preceded by the level from WARNING upwards."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable_lines(super().format(record))
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
@@ -38,23 +39,28 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class _FileHandler(logging.FileHandler):
-    """Append to a file; messages from before the file `after` exists are written once it does, or else dropped.
+    """Append to a file; messages from before `begin` are written then, or else dropped.
 
-    A run that fails before it starts leaves nothing behind.
+    A run that fails before it starts leaves nothing behind, and nothing in the folder of another run.
     """
 
-    def __init__(self, path: Path, after: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.addFilter(lambda record: is_rank0())
-        self._after, self._early = after, list[logging.LogRecord]()
+        self._begun, self._early = False, list[logging.LogRecord]()
+
+    def begin(self) -> None:
+        self._begun = True
+        early, self._early = self._early, []
+        for message in early:
+            self.emit(message)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._early.append(record)
-        if self._after.exists():
-            early, self._early = self._early, []
-            for message in early:
-                super().emit(message)
+        if self._begun:
+            super().emit(record)
+        else:
+            self._early.append(record)
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -72,18 +78,18 @@ def ensure_visible() -> None:
 
 
 @contextmanager
-def log_file(path: Path, after: Path) -> Iterator[None]:
+def log_file(path: Path) -> Iterator[Callable[[], None]]:
     """Append messages with their time to the file `path` while the block runs, the error that ends it included.
 
-    Nothing is written before the file `after` exists, which the block may create.
+    Yield a function to call once the folder of `path` is ours; before, nothing is written.
 
     The level of the `limbeck` logger counts; it is INFO unless the application has set another one.
     """
-    handler, level = _FileHandler(path, after), ROOT.level
+    handler, level = _FileHandler(path), ROOT.level
     ROOT.addHandler(handler)
     ROOT.setLevel(level or logging.INFO)
     try:
-        yield
+        yield handler.begin
     except BaseException as error:
         handler.handle(ROOT.makeRecord(ROOT.name, logging.ERROR, "", 0, one_line(error), (), None))
         raise

@@ -49,7 +49,7 @@ def progress_bar(
         hidden: show nothing.
     """
     console = Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     speed = [_Speed(unit)] if unit else []
     with Progress(*columns, *speed, console=console, disable=hidden or not console.is_terminal, transient=True) as bar:
         yield Bar(bar, bar.add_task(description, total=total, completed=completed))

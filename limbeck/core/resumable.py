@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from limbeck.core.config import Json, to_json
+from limbeck.core.disk import fsync, is_refusal, make_folder, not_readable, write_errors_as_user_error
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import disk_full_as_user_error, fsync, make_folder, read_json, write_json
+from limbeck.core.files import read_json, write_json
 
 
 class ResumableArray:
@@ -42,7 +43,7 @@ class ResumableArray:
         """Add rows [n, *row_shape]; a kill before the next `commit` may lose them."""
         if not self._prepared:
             self._prepare()
-        with disk_full_as_user_error(self.path), self.path.open("r+b") as file:
+        with write_errors_as_user_error(self.path), self.path.open("r+b") as file:
             file.seek(self._end())
             file.write(np.ascontiguousarray(block, self._dtype).data)
         self.rows += len(block)
@@ -51,7 +52,7 @@ class ResumableArray:
         """Sync the rows to the disk, then write their number into the manifest."""
         if not self._prepared:
             self._prepare()
-        with disk_full_as_user_error(self.path):
+        with write_errors_as_user_error(self.path):
             with self.path.open("r+b") as file:
                 file.write(self._header(self.rows))
             fsync(self.path)
@@ -75,7 +76,7 @@ class ResumableArray:
         try:
             rows: NDArray[Any] = np.lib.format.open_memmap(self.path, mode="r")
         except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
-            raise self._damaged(one_line(error)) from error
+            raise (not_readable(self.path, error) if is_refusal(error) else self._damaged(one_line(error))) from error
         if rows.shape != shape or rows.dtype != self._dtype:
             raise self._damaged(f"it holds {rows.dtype} {rows.shape} instead of {self._dtype} {shape}")
         return rows
@@ -101,7 +102,7 @@ class ResumableArray:
         """Cut the file off behind the last complete row; before that, make the manifest count no more than those."""
         make_folder(self.path.parent)
         self._write_manifest()
-        with disk_full_as_user_error(self.path):
+        with write_errors_as_user_error(self.path):
             if self.rows == 0:
                 self.path.write_bytes(self._header(0))
             os.truncate(self.path, self._end())

@@ -1,12 +1,38 @@
 """Numbers as people write them: sizes in bytes, durations, counts of things, and long lists cut short."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from rich.filesize import decimal
 
 # smaller unit, larger unit, how many of one make the other, seconds of the smaller, seconds up to which the pair serves
 _UNITS = (("s", "min", 60, 1, 3600), ("min", "h", 60, 60, 86400), ("h", "d", 24, 3600, math.inf))
+
+# control characters, bytes that are not UTF-8 (as surrogates), line separators and changes of the writing direction
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_FORMULA = ("=", "+", "-", "@")
+
+
+def printable(text: str) -> str:
+    """Return names as they are safe to print: what a terminal would obey, or cannot show, becomes an escape."""
+    return _UNSAFE.sub(lambda found: _escape(found.group()), text)
+
+
+def printable_lines(text: str) -> str:
+    """Return printable text that keeps its line breaks and tabs."""
+    return re.sub(r"[^\n\t]+", lambda found: printable(found.group()), text)
+
+
+def csv_cell(text: str) -> str:
+    """Return printable text that no spreadsheet takes for a formula."""
+    safe = printable(text)
+    return f"'{safe}" if safe.startswith(_FORMULA) else safe
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code & 0xFF:02x}" if code < 0x100 or 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def format_bytes(count: float) -> str:
@@ -31,4 +57,4 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
 def first_names(names: Sequence[str], most: int = 3) -> str:
     """Return the first names of a list and how many more there are: `"a.png, b.png, c.png, 7 more"`."""
     more = [f"{len(names) - most:,} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
+    return ", ".join([*map(printable, names[:most]), *more])

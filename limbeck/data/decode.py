@@ -4,15 +4,16 @@ Conventions, where a file leaves a choice:
 
 * EXIF rotation is applied; width and height are those of the upright image.
 * Transparency is composited on white, as web pages and image viewers show it.
-* 16-bit gray values are divided by 257, so that 65535 becomes 255; floats span [0, 1].
+* 16-bit and float values are scaled by the range of their content, see `pixel_range`.
 * CMYK is converted without its color profile; the first frame of an animation is used.
 * The aspect ratio is not preserved: the image is resized to a square with an antialiased bilinear filter.
 """
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from limbeck.core.text import format_bytes
 from limbeck.data.check.issues import Issue, IssueName
-from limbeck.data.store.layout import Pixels
+from limbeck.data.formats import plugin_advice, readable_formats
+from limbeck.data.picture import BUDGET, WITH_ALPHA, Picture
+from limbeck.data.pixel_range import PixelRange, Pixels
 
 Transpose = Image.Transpose
 
-# An explicit list, because Pillow would pass PostScript to an interpreter; HEIF is available with its plug-in.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF", "ICO", "QOI")
-WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+MAX_BYTES = 2**31  # of a file: the largest images that are decoded have about half of that, uncompressed
 PLAIN = ("RGB", "L", "P", "1")  # modes that convert to RGB in one way only
 # Formats that share their extensions with another: a JPEG followed by more pictures, a BMP without its file header
 SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
@@ -68,15 +70,17 @@ class Decoded(NamedTuple):
 def decode(content: Content, size: int) -> Decoded:
     """Convert an image to RGB and resize it to `size` x `size`; raise `UndecodableError` with the reason."""
     with pillow_errors():
-        image = open_image(content)
+        data = read_file(content) if isinstance(content, Path) else content
+        image, values = open_image(data)
         width, height = image.size
         # libjpeg can shrink by 2, 4 or 8 while it decodes; twice the target size is left for the antialiased filter
-        drafted = None if image is content else image.draft(None, (2 * size, 2 * size))
-        image.load()
-        upright = UPRIGHT.get(orientation(image))  # after loading, which turns a TIFF upright by itself
-        resized = resize(to_rgb(image), size, box=drafted[1] if drafted else None)
-        pixels = np.asarray(resized if upright is None else resized.transpose(upright))
-        issues = conversion_issues(image, is_file=image is not content)
+        drafted = None if image is data else image.draft(None, (2 * size, 2 * size))
+        with BUDGET.reserve(image.width * image.height):
+            picture = Picture.load(image, data if isinstance(data, bytes) else None)
+            upright = UPRIGHT.get(orientation(image))  # after loading, which turns a TIFF upright by itself
+            squeezed = picture.squeezed(size, *(drafted[1][2:] if drafted else image.size))
+        pixels = np.asarray(squeezed if upright is None else squeezed.transpose(upright))
+        issues = conversion_issues(image, values or picture.values, is_file=image is not data)
     if upright in SIDEWAYS:
         width, height = height, width
     kind = image.format or ""
@@ -86,84 +90,59 @@ def decode(content: Content, size: int) -> Decoded:
 def original_size(content: Content) -> tuple[int, int]:
     """Return width and height as stored, from the header alone; raise `UndecodableError`."""
     with pillow_errors():
-        return open_image(content).size
+        return open_image(read_file(content) if isinstance(content, Path) else content)[0].size
 
 
-def open_image(content: Content) -> Image.Image:
-    """Open an image; the pixels of files and bytes are read later."""
+def open_image(content: bytes | Image.Image | NDArray[Any] | UndecodableError) -> tuple[Image.Image, PixelRange | None]:
+    """Open an image, and return the range of an array that was scaled; the pixels of files are read later."""
     if isinstance(content, UndecodableError):
         raise content
     if isinstance(content, Image.Image):
-        return content
+        return content, None
     if isinstance(content, np.ndarray):
         return from_array(content)
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    if not data:
+    if not content:
         raise UndecodableError("empty file", "empty")
-    return Image.open(io.BytesIO(data), formats=readable_formats())
+    try:
+        return Image.open(io.BytesIO(content), formats=readable_formats()), None
+    except UnidentifiedImageError as error:
+        raise UndecodableError(plugin_advice(content) or "not an image that Pillow can read") from error
 
 
-def image_format(path: Path) -> str | None:
-    """Return the format of a file by its first bytes, whatever its name; None where it is not an image."""
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; raise `UndecodableError` for anything else, such as a FIFO or a device."""
+    with pillow_errors(), open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise UndecodableError("not a regular file")
+        if state.st_size > MAX_BYTES:
+            raise UndecodableError(f"{format_bytes(state.st_size)} are too many for an image", "too_many_pixels")
+        return file.read()
+
+
+def image_format(content: Path | bytes) -> str | None:
+    """Return the format of an image by its first bytes, whatever its name; None where it is not an image."""
     known = [name for name in readable_formats() if name != "TGA"]  # TGA has no signature: anything might be one
-    with suppress(Exception), Image.open(path, formats=known) as image:
+    if isinstance(content, Path) and not content.is_file():
+        return None
+    file = content if isinstance(content, Path) else io.BytesIO(content)
+    with suppress(Exception), Image.open(file, formats=known) as image:
         return image.format
     return None
 
 
-@cache
-def readable_formats() -> tuple[str, ...]:
-    """Return those of `FORMATS` that this build of Pillow can read."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def from_array(array: NDArray[Any]) -> Image.Image:
-    """Return an image from [H W] or [H W C] with 1, 3 or 4 channels; 8-bit, 16-bit, boolean, or float in [0, 1]."""
+def from_array(array: NDArray[Any]) -> tuple[Image.Image, PixelRange | None]:
+    """Return an image from [H W] or [H W C] with 1, 3 or 4 channels, and the range if it was scaled to 8 bits."""
     grayscale = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if not grayscale and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels")
-    pixels = eight_bit(array)
-    return Image.fromarray(pixels.reshape(pixels.shape[:2]) if grayscale else pixels)
-
-
-def eight_bit(array: NDArray[Any]) -> Pixels:
-    """Scale an array to 0..255; raise `UndecodableError` where its type does not tell the range of the values."""
-    if array.dtype == np.uint8:
-        return array
+    values = None
     if array.dtype.kind == "b":
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return np.rint(array / 257).astype(np.uint8)
-    if array.dtype.kind != "f":
-        raise UndecodableError(f"pixels of type {array.dtype}, not uint8, uint16, bool or float in [0, 1]")
-    if not (array.min() >= 0 and array.max() <= 1):  # False for nan, too
-        raise UndecodableError(f"float pixels outside [0, 1]: from {array.min():.4g} to {array.max():.4g}")
-    return np.rint(array * 255).astype(np.uint8)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB; see the conventions above."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "I":  # how Pillow before 11 opened 16-bit PNG
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UndecodableError(f"32-bit pixels outside 0..65535: from {wide.min()} to {wide.max()}")
-        return from_array(wide.astype(np.uint16)).convert("RGB")
-    if image.mode == "F" or image.mode.startswith("I;16"):
-        return from_array(np.asarray(image)).convert("RGB")
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """Resize the part `box` of an image, or all of it, to `size` x `size`, whatever its aspect ratio."""
-    if image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8:
+        values = PixelRange.of(array)
+        array = values.scale(array)
+    return Image.fromarray(array.reshape(array.shape[:2]) if grayscale else array), values
 
 
 def orientation(image: Image.Image) -> int:
@@ -174,20 +153,22 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def conversion_issues(image: Image.Image, is_file: bool) -> tuple[Issue, ...]:
+def conversion_issues(image: Image.Image, values: PixelRange | None, is_file: bool) -> tuple[Issue, ...]:
     """Return the conversions of a loaded image that its owner may not expect; only files are checked for frames."""
     found = []
     if (number := orientation(image)) in UPRIGHT:
         found.append(Issue("exif_rotated", f"EXIF orientation {number}"))
-    if description := color_conversion(image):
+    if description := color_conversion(image, values):
         found.append(Issue("unusual_mode", description))
     if is_file and has_frames(image):
         found.append(Issue("animated", "only the first frame is used"))
     return tuple(found)
 
 
-def color_conversion(image: Image.Image) -> str:
+def color_conversion(image: Image.Image, values: PixelRange | None) -> str:
     """Describe how an image of an unusual mode becomes RGB; "" for a plain one."""
+    if values is not None:
+        return values.description
     if image.mode in WITH_ALPHA:
         alpha = image.getchannel(len(image.getbands()) - 1).getextrema()
         return "transparency, shown on white" if alpha[0] != 255 else ""

@@ -5,6 +5,7 @@ Checks and stores decode with these functions, so that a check reports what a st
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -17,13 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from limbeck.core.text import printable
 from limbeck.data.check.issues import Issue, skip_reason
-from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, pillow_errors
+from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, read_file
 from limbeck.data.sources.base import ImageSource, Sample
-from limbeck.data.store.layout import Pixels, printable
+from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
 
 CHUNK = 16  # samples decoded by one task: enough to hide the cost of a task, few enough to hold large files
+ELONGATED = 3  # long side over short side: twice as far from a square as usual photographs
+CONSTANT = 4  # of 255: the noise of a strongly compressed plain surface
+DARK = 32  # of 255: hardly to be told from black on a screen
+TWO_TONE = 0.9  # share of pixels near one of two values
+MASK = re.compile(
+    r"(?:^|[^a-z])(?:masks?|gt|ground_?truths?|seg|segmentations?|annotations?|labels?)(?:[^a-z]|$)", re.I
+)
 TINY = 8  # pixels of the short side: the least that a view can have
 
 
@@ -44,7 +53,7 @@ class DecodedSample(NamedTuple):
 
     def to_json(self) -> str:
         """Return everything but the pixels as one line of JSON."""
-        fields = [printable(self.path), self.label, self.issues, self.width, self.height, self.digest]
+        fields = [storable(self.path), self.label, self.issues, self.width, self.height, self.digest]
         return json.dumps(fields) + "\n"
 
     @classmethod
@@ -71,8 +80,14 @@ def decode_samples(
         skip: samples at the start that are not read.
     """
     chunks = batched(islice(source.samples(), skip, None), CHUNK)
+    previous = ""
     for decoded in ordered_map(partial(_decode_chunk, size=size), chunks, workers or os.cpu_count() or 1):
-        yield [_mark_duplicate(sample, first_paths) for sample in decoded]
+        paths = [previous, *(sample.path for sample in decoded)]
+        yield [
+            _mark_duplicate(mark_mask(sample, before), first_paths)
+            for sample, before in zip(decoded, paths, strict=False)
+        ]
+        previous = paths[-1]
 
 
 def _decode_chunk(samples: list[Sample], size: int) -> list[DecodedSample]:
@@ -83,24 +98,17 @@ def decode_sample(sample: Sample, size: int) -> DecodedSample:
     """Decode one sample; an image that cannot be decoded becomes an issue."""
     digest = ""
     try:
-        content = read_file(sample.content)
+        content = read_file(sample.content) if isinstance(sample.content, Path) else sample.content
         digest = digest_of(content)
         decoded = decode(content, size)
     except UndecodableError as error:
         return DecodedSample(sample.path, sample.label, (*sample.issues, error.issue), digest=digest)
     issues = sample.issues + decoded.issues
-    issues += extension_issue(sample.path, decoded.format) + size_issue(decoded.width, decoded.height)
+    issues += extension_issue(sample.path, decoded.format) + size_issues(decoded.width, decoded.height)
+    issues += pixel_issues(decoded.pixels)
     return DecodedSample(
         sample.path, sample.label, issues, decoded.width, decoded.height, digest, pixels=decoded.pixels
     )
-
-
-def read_file(content: Content) -> Content:
-    """Return the bytes of a file, and anything else as it is; raise `UndecodableError` with the reason."""
-    if not isinstance(content, Path):
-        return content
-    with pillow_errors():
-        return content.read_bytes()
 
 
 def digest_of(content: Content) -> str:
@@ -128,16 +136,48 @@ def format_by_extension() -> dict[str, str]:
     return {extension: SAME_FORMAT.get(kind, kind) for extension, kind in Image.EXTENSION.items()}
 
 
-def size_issue(width: int, height: int) -> tuple[Issue, ...]:
-    """Return an issue where an image is too small to learn from."""
-    return (Issue("tiny", f"{width} x {height} pixels"),) if min(width, height) < TINY else ()
+def size_issues(width: int, height: int) -> tuple[Issue, ...]:
+    """Return issues where an image is too small to learn from, or much longer in one direction."""
+    extent, short, long = f"{width} x {height} pixels", min(width, height), max(width, height)
+    tiny = (Issue("tiny", extent),) if short < TINY else ()
+    return (*tiny, Issue("elongated", f"{extent}, squeezed to a square")) if long >= ELONGATED * short else tiny
+
+
+def pixel_issues(pixels: Pixels) -> tuple[Issue, ...]:
+    """Return an issue where an image is of one color, or nearly black."""
+    lowest, highest = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+    if (highest - lowest).max() <= CONSTANT:
+        return (Issue("constant", f"all pixels are about {tuple(map(int, highest))}"),)
+    brightest = int(highest.max())
+    return (Issue("dark", f"the brightest pixel is {brightest} of 255"),) if brightest < DARK else ()
+
+
+def mark_mask(sample: DecodedSample, previous: str) -> DecodedSample:
+    """Add an issue to an image of two colors that has a mask's name, or the name of the image before it."""
+    if sample.pixels is None or not (MASK.search(sample.path) or _stem(sample.path) == _stem(previous)):
+        return sample
+    if not is_two_tone(sample.pixels):
+        return sample
+    return sample._replace(issues=(*sample.issues, Issue("mask", "two colors, and named like a mask of an image")))
+
+
+def is_two_tone(pixels: Pixels) -> bool:
+    """Return whether nearly all pixels have one of two gray values far from each other; resizing blurs their edges."""
+    gray = pixels.max(axis=2).astype(int)
+    if (gray - pixels.min(axis=2)).max() > CONSTANT or gray.max() - gray.min() < DARK:
+        return False
+    return bool(((gray - gray.min() <= CONSTANT) | (gray.max() - gray <= CONSTANT)).mean() >= TWO_TONE)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
 
 
 def _mark_duplicate(sample: DecodedSample, first_paths: dict[str, str]) -> DecodedSample:
     first = remember(sample, first_paths)
     if first == sample.path:
         return sample
-    return sample._replace(issues=(*sample.issues, Issue("duplicate", f"the same bytes as {first}")))
+    return sample._replace(issues=(*sample.issues, Issue("duplicate", f"the same bytes as {printable(first)}")))
 
 
 def remember(sample: DecodedSample, first_paths: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names
+from limbeck.data.sources.labels import class_name
 from limbeck.data.store.store import Store
 
 NAMES_SHOWN = 10
@@ -22,10 +23,14 @@ class Labels(NamedTuple):
 
 
 def match_labels(train: Store, test: Store) -> Labels:
-    """Return labels as indices into `train.label_names`; the stores may list the same names in another order.
+    """Return labels as indices into `train.label_names`; the stores may list the names in another order.
+
+    Only labels of images count: a class without images may be in either list. Names are compared in composed Unicode,
+    since macOS writes decomposed ones.
 
     Raises:
-        UserError: a store has unlabeled images, a name occurs in one store only, or there is only one class.
+        UserError: a store has unlabeled images, no training image has the label of a test image, or the training
+            images are of one class.
     """
     for role, store in (("train", train), ("test", test)):
         if not store.labeled:
@@ -34,30 +39,32 @@ def match_labels(train: Store, test: Store) -> Labels:
                 "put each class into its own sub-folder",
                 code="images-not-labeled",
             )
-    _check_names(train, test)
-    position = {name: index for index, name in enumerate(train.label_names)}
-    to_train = np.array([position[name] for name in test.label_names])
-    train_labels, test_labels = np.array(train.labels), to_train[test.labels]
-    return Labels(torch.from_numpy(train_labels), torch.from_numpy(test_labels), len(position))
+    names = [class_name(name) for name in train.label_names]
+    position = {name: index for index, name in reversed(list(enumerate(names)))}
+    train_names, test_names = (_names_in_use(store) for store in (train, test))
+    _check_names(train_names, test_names)
+    to_train = [np.array([position.get(class_name(name), -1) for name in store.label_names]) for store in (train, test)]
+    train_labels, test_labels = to_train[0][train.labels], to_train[1][test.labels]
+    return Labels(torch.from_numpy(train_labels), torch.from_numpy(test_labels), len(names))
 
 
-def _check_names(train: Store, test: Store) -> None:
-    only_train = sorted(set(train.label_names) - set(test.label_names))
-    only_test = sorted(set(test.label_names) - set(train.label_names))
-    if only_train or only_test:
+def _names_in_use(store: Store) -> set[str]:
+    """Return the names of the labels that images of a store have."""
+    return {class_name(store.label_names[label]) for label in np.unique(store.labels)}
+
+
+def _check_names(train: set[str], test: set[str]) -> None:
+    if only_test := sorted(test - train):
         raise UserError(
-            f"train and test images must have the same labels, but {_difference(only_train, only_test)}",
+            f"no training image has the label {_listing(only_test)}, which test images have; the training images have "
+            f"{_listing(sorted(train))}",
             code="labels-differ",
         )
-    if len(train.label_names) < 2:
+    if len(train) < 2:
         raise UserError(
-            f"a probe needs at least two classes, and the only label is '{train.label_names[0]}'", code="one-class"
+            f"a probe needs at least two classes, and all training images are labeled {_listing(sorted(train))}",
+            code="one-class",
         )
-
-
-def _difference(only_train: list[str], only_test: list[str]) -> str:
-    sides = (("train", only_train), ("test", only_test))
-    return " and ".join(f"only {side} has {_listing(names)}" for side, names in sides if names)
 
 
 def _listing(names: list[str]) -> str:

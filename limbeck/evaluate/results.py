@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.core.config import Json, from_json, to_json
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 from limbeck.evaluate.config import EvaluateConfig
@@ -126,6 +127,8 @@ class EvaluationResult:
         try:
             data = _mapping(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
+            if is_refusal(error):
+                raise not_readable(path, error) from error
             raise UserError(
                 f"'{path}' is not a result of `limbeck evaluate` ({one_line(error)}); evaluate again",
                 code="not-a-result",

@@ -2,13 +2,17 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core.disk import reason, reserve
+from limbeck.core.errors import UserError
 from limbeck.core.progress import progress
+from limbeck.core.text import format_bytes
 from limbeck.core.types import Encoder
 from limbeck.features.images import ImageFn
 from limbeck.models.eval_mode import eval_mode
@@ -86,5 +90,14 @@ def _allocate(rows: int, dims: Mapping[int, int], memory: int, device: torch.dev
 
 
 def _mapped(rows: int, dim: int) -> Tensor:
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the file open until the tensor is freed
-        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, dim)))
+    folder = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # the mapping keeps the file open until the tensor is freed
+            reserve(file, 4 * rows * dim)
+            return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=(rows, dim)))
+    except OSError as error:
+        raise UserError(
+            f"{format_bytes(4 * rows * dim)} of features do not fit into '{folder}' ({reason(error)}): set TMPDIR to "
+            "another folder, or allow more memory (--memory-gib)",
+            code="no-room-for-features",
+        ) from error

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from safetensors.torch import save
 
 from limbeck.core.config import Json, to_json
+from limbeck.core.disk import make_folder
 from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Dataset, Encoder, EncoderConfig
@@ -82,7 +83,7 @@ class Modality(ABC, Generic[Config, Data]):
         self, encoder: Encoder, folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
     ) -> None:
         """Write the trained encoder into `folder`: its weights, its configuration and where it comes from."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
         with atomic_write(folder / "model.safetensors") as path:
             path.write_bytes(save(weights))

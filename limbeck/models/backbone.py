@@ -9,13 +9,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
+from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
 from limbeck.models.surgery import feature_table, is_vit, small_stem_of, timm_defaults, truncate
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
-# Arguments that make timm read weights, from the network or from any file
-LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless configured otherwise
 
 
@@ -58,6 +57,16 @@ class BackboneConfig:
     """Use blocks or stages 1..cut only."""
     per_layer_norm: bool = False
     """ViTs: give every depth a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a name or an argument with which timm would read weights; configurations are shared."""
+        if self.name == "limbeck_backbone":
+            raise UserError(
+                f"the network '{self.name}' cannot be named in a configuration: name timm's network, with small_stem "
+                "or cut",
+                code="unsafe-config",
+            )
+        refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
 
 
 class Backbone(Encoder):
@@ -192,9 +201,6 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     `limbeck.models.backbone` is imported.
     """
     _check_name(cfg.name)
-    if loading := [arg for arg in LOADING if arg in cfg.args]:
-        message = f"'{loading[0]}' is no argument of a network: weights are read with `pretrained` alone"
-        raise UserError(message, code="weights-as-argument")
     args, changes = stock_args(cfg), {"cut": cfg.cut} if cfg.cut is not None else {}
     if wants_small_stem(cfg):
         changes = {"small_stem": True, **({"stem_pool": True} if cfg.stem_pool else {}), **changes}
@@ -221,8 +227,8 @@ def create_model(name: str, args: dict[str, Any]) -> Any:
         model = timm.create_model(name, **args)
     except UserError:
         raise
-    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
-        message = f"timm cannot build '{name}' with {args}: {error}"
+    except Exception as error:  # the constructors of a thousand networks raise any kind
+        message = f"timm cannot build '{name}' with {args}: {one_line(error)}"
         raise UserError(message, code="invalid-backbone-arguments") from error
     if not callable(getattr(model, "forward_intermediates", None)):  # timm does not list which of its models have it
         message = f"'{name}' has no forward_intermediates in timm, which taps need; choose another model"

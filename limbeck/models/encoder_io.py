@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json, write_json
 from limbeck.core.run_folder import ENCODER
@@ -58,7 +59,7 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from. An encoder
     that is already in the folder is replaced, the config last.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name, args, weights = timm_format(backbone)
     _write_weights(weights, folder / "model.safetensors")
     if backbone.tap_norms:

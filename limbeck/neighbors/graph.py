@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.core.errors import UserError
-from limbeck.core.files import wait_for_lock
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.core.text import format_duration
 from limbeck.neighbors.ivf import PROBES, IvfSearch, num_lists

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.text import csv_cell, printable
 from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
@@ -59,6 +61,7 @@ class NearDuplicates:
     def write(self, folder: Path) -> Path:
         """Write near_duplicates.csv, one row per image with a near-duplicate in either store, and return its path."""
         make_folder(folder)
+        check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
         with atomic_write(folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
@@ -140,7 +143,7 @@ def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[objec
         groups,
     )
     for index, path, match, match_path, cosine, group in zip(*columns, strict=True):
-        yield index, path, f"{cosine:.4f}", match, match_path, other_in, group
+        yield index, csv_cell(path), f"{cosine:.4f}", match, csv_cell(match_path), csv_cell(other_in), group
 
 
 def _paths(store: Store, indices: NDArray[np.int64]) -> list[str]:
@@ -152,7 +155,7 @@ def _paths(store: Store, indices: NDArray[np.int64]) -> list[str]:
 
 
 def _names(store: Store, indices: NDArray[np.int64]) -> list[str]:
-    return [path or f"row {index}" for path, index in zip(_paths(store, indices), indices, strict=True)]
+    return [printable(path) or f"row {index}" for path, index in zip(_paths(store, indices), indices, strict=True)]
 
 
 def _place(store: Store) -> str:

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START
+from limbeck.core.packages import require
 from limbeck.report.page import page
 from limbeck.report.runs import cheapest_cut, read_runs
 
@@ -17,7 +20,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     For a run that was not evaluated, or has not logged anything yet, the page shows the command that fills the gap.
 
     Raises:
-        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`.
+        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`, no plotly.
     """
     if not runs:
         raise UserError("a report needs at least one run: limbeck report RUN", code="no-run")
@@ -25,8 +28,11 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise UserError(
             f"'{out}' is a folder; give the page a file name, such as {out / 'report.html'}", code="out-is-a-folder"
         )
+    require("report", "plotly", purpose="a report")
+    check_ours(out, PAGE_START, "report")
+    check_writable(out.absolute().parent)
     text = page(read_runs(runs))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.absolute().parent)
     with atomic_write(out) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return out

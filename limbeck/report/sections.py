@@ -20,7 +20,18 @@ HEALTH = {
     "ema_distance": "squared distance of EMA encoder and encoder",
 }
 FIDELITY = {"neighbor_agreement": "neighbor agreement with the teacher", "cka": "CKA with the teacher"}
-OTHER = ("step", "epoch", "lr", "knn", "grad_norm", "images_per_second", "data_wait", "uniformity", "weight_norm")
+OTHER = (
+    "step",
+    "epoch",
+    "lr",
+    "knn",
+    "grad_norm",
+    "images_per_second",
+    "data_wait",
+    "uniformity",
+    "weight_norm",
+    "weight_hash",
+)
 NOT_TERMS = (*OTHER, *FIDELITY, *HEALTH)  # columns of metrics.csv that are not terms of a loss
 SAME_SCALE = 2.5  # curves share a chart while each ends below this many times the next smaller one
 

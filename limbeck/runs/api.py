@@ -11,10 +11,10 @@ from typing import Unpack
 
 from torch import nn
 
+from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
-from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import CONFIG, LOG, RESULT
+from limbeck.core.run_folder import LOG, RESULT
 from limbeck.core.types import EncoderConfig
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
@@ -24,12 +24,14 @@ from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluate.comparison import compare_run
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.config import read_config
-from limbeck.runs.request import RunRequest, RunSettings
+from limbeck.runs.config import at_place, read_config
+from limbeck.runs.folder import check_new_run
+from limbeck.runs.request import Place, RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
 from limbeck.train.estimate import CostEstimate, estimate_cost
+from limbeck.train.launch import check_launch
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,13 @@ def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: U
     return estimate.with_processes(processes, images=images, steps=steps)
 
 
-def resume(run: str | Path, *, stop_on_collapse: bool = True, teacher_module: nn.Module | None = None) -> Path:
+def resume(
+    run: str | Path,
+    *,
+    stop_on_collapse: bool = True,
+    teacher_module: nn.Module | None = None,
+    **place: Unpack[Place],
+) -> Path:
     """Continue a run from its last checkpoint, to the same numbers as if it had never stopped.
 
     Args:
@@ -108,15 +116,18 @@ def resume(run: str | Path, *, stop_on_collapse: bool = True, teacher_module: nn
         stop_on_collapse: stop the run if its representations have collapsed, unless it was started without
             (docs/health.md).
         teacher_module: the teacher of a distillation, if it is a module of your own.
+        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator` and `precision`, to
+            continue on another machine.
 
     Raises:
         UserError: the folder is not a run, or its data, its teacher or its configuration have changed.
     """
     ensure_visible()
     folder = Path(run)
-    with log_file(folder / LOG, folder / CONFIG):
-        setup = reopen_run(folder, teacher_module)
-        return train_run(setup, folder, resume=True, stop_on_collapse=stop_on_collapse)
+    with log_file(folder / LOG) as begin_log:
+        check_launch(at_place(read_config(folder), place).training)
+        setup = reopen_run(folder, teacher_module, place)
+        return train_run(setup, folder, begin_log, resume=True, stop_on_collapse=stop_on_collapse)
 
 
 def evaluate_run(
@@ -146,6 +157,7 @@ def evaluate_run(
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()
     config = read_config(folder)
+    check_writable(folder)  # before hours of work
     if baseline is not None and config.teacher is None:
         raise UserError(
             f"'{folder}' had no teacher, and a baseline is compared with a distilled encoder: leave {baseline} out",
@@ -170,13 +182,10 @@ def evaluate_run(
 
 def _start(request: RunRequest, run: Path) -> Path:
     ensure_visible()
-    if is_rank0() and (run / CONFIG).exists():
-        raise UserError(
-            f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
-            code="run-exists",
-        )
-    with log_file(run / LOG, run / CONFIG):
-        return train_run(resolve_run(request), run)
+    check_launch(request.training)
+    check_new_run(run)
+    with log_file(run / LOG) as begin_log:
+        return train_run(resolve_run(request), run, begin_log)
 
 
 def _reload_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:

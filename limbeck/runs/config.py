@@ -1,7 +1,8 @@
 """The configuration of a run, as its config.json holds it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
@@ -11,6 +12,7 @@ from limbeck.core.types import EncoderConfig
 from limbeck.methods import MethodConfig
 from limbeck.modalities import default_config
 from limbeck.runs.defaults import default_method
+from limbeck.runs.request import Place
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig, check_milestones
@@ -45,6 +47,18 @@ def read_config(run: Path) -> RunConfig:
     backbone = data.get("backbone") if isinstance(data, dict) else None
     name = backbone.get("name") if isinstance(backbone, dict) else None
     return from_json(RunConfig, data, CONFIG, {"backbone": type(default_config(str(name)))})
+
+
+def at_place(cfg: RunConfig, place: Place) -> RunConfig:
+    """Return the configuration of the same run at another place; UserError for a teacher that it does not have."""
+    given: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
+    if store := given.pop("store", None):
+        cfg = replace(cfg, store=str(Path(store).absolute()))
+    if teacher := given.pop("teacher", None):
+        if cfg.teacher is None:
+            raise UserError(f"the run has no teacher: leave '{teacher}' out", code="no-teacher")
+        cfg = replace(cfg, teacher=replace(cfg.teacher, name=str(teacher)))
+    return replace(cfg, training=replace(cfg.training, **given))
 
 
 def write_config(run: Path, cfg: RunConfig) -> None:

@@ -1,7 +1,8 @@
 """The request for a run; `runs.resolve` chooses everything that it leaves out."""
 
 from dataclasses import dataclass, field
-from typing import TypedDict
+from pathlib import Path
+from typing import Literal, TypedDict
 
 from torch import nn
 
@@ -46,3 +47,14 @@ class RunSettings(TypedDict, total=False):
     training: TrainConfig
     store_size: int | None
     allow_bad: float
+
+
+class Place(TypedDict, total=False):
+    """Where a run is continued, which is no part of what it is; what is left out or None stays."""
+
+    store: str | Path | None
+    teacher: str | Path | None
+    devices: int | None
+    num_nodes: int | None
+    accelerator: Literal["auto", "cpu", "cuda"] | None
+    precision: Literal["auto", "bf16", "fp32"] | None

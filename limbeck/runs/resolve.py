@@ -13,9 +13,9 @@ from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
-from limbeck.runs.config import RunConfig, read_config
+from limbeck.runs.config import RunConfig, at_place, read_config
 from limbeck.runs.defaults import default_method, default_optim, default_student
-from limbeck.runs.request import RunRequest
+from limbeck.runs.request import Place, RunRequest
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
@@ -69,16 +69,21 @@ def resolve_run(request: RunRequest) -> RunSetup:
     return setup
 
 
-def reopen_run(run: Path, teacher_module: nn.Module | None = None) -> RunSetup:
-    """Return the run in a folder, with the data and the teacher that it began with.
+def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place | None = None) -> RunSetup:
+    """Return the run in a folder, at `place` if given, with the data and the teacher that it began with.
 
     Raises:
         UserError: the folder is not a run, its images were in memory, or its data or its teacher have changed.
     """
-    cfg = read_config(run)
+    cfg = at_place(read_config(run), place or {})
     if not cfg.store:
         raise UserError(
             f"'{run}' was trained on arrays in memory, which are gone: start it again from Python", code="data-gone"
+        )
+    if not Path(cfg.store).exists():
+        raise UserError(
+            f"the store '{cfg.store}' of '{run}' is not there: if it has moved, `limbeck resume {run} --store STORE`",
+            code="store-missing",
         )
     modality = modality_of(cfg.backbone)
     data = modality.reopen(cfg.store)
@@ -89,6 +94,8 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None) -> RunSetup:
         )
     loaded = resolve_teacher(cfg.teacher, teacher_module)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
+    training = cfg.training
+    check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
     return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher)
 
 

@@ -1,7 +1,7 @@
 """Train a run in its folder, from its setup to its encoder."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -11,14 +11,16 @@ import torch
 
 from limbeck.core.config import to_json
 from limbeck.core.distributed import peer_failure_as_user_error
-from limbeck.core.files import exclusive_lock
+from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ENCODER
 from limbeck.core.types import Encoder
+from limbeck.core.unfinished import remove_abandoned
 from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
 from limbeck.runs.config import RunConfig, write_config
+from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.teachers import student_size_warning
 from limbeck.teachers.setup import build_distillation_inputs
@@ -28,18 +30,24 @@ from limbeck.train.loop import train
 logger = logging.getLogger(__name__)
 
 
-def train_run(setup: RunSetup, run: Path, *, resume: bool = False, stop_on_collapse: bool = True) -> Path:
+def train_run(
+    setup: RunSetup, run: Path, begin_log: Callable[[], None], *, resume: bool = False, stop_on_collapse: bool = True
+) -> Path:
     """Train a run and write its encoder; return its folder.
 
     With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
-    representations have collapsed, in spite of the configuration.
+    representations have collapsed, in spite of the configuration. `begin_log` is called once the folder is ours.
     """
     cfg, config = setup.cfg, to_json(setup.cfg)
     training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
     with _exclusive(run):
+        if not resume:
+            check_new_run(run)
+        remove_abandoned(run)
         method, views, sampling = build_method(setup, run)
         if is_rank0():
             write_config(run, cfg)
+        begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
         train(
             method,

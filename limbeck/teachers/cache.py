@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from jaxtyping import Float16
 from numpy.typing import NDArray
 
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
+from limbeck.core.locks import wait_for_folder
 from limbeck.core.progress import progress
 from limbeck.core.resumable import ResumableArray
 from limbeck.core.text import format_bytes, format_duration
@@ -67,8 +67,7 @@ class FeatureCache:
     def __init__(self, folder: Path, teacher: LoadedTeacher, store: Store, device: torch.device) -> None:
         self.folder, self.teacher, self.store, self.device = folder, teacher, store, device
         self.network = teacher.network.to(device)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with wait_for_folder(folder):
             self._check_owner()
 
     def features(self) -> Vectors:
@@ -79,7 +78,7 @@ class FeatureCache:
         """Return `features` minus a center [D], and a hash of the center for the names of files."""
         features, name = self.features(), sha256(center.tobytes()).hexdigest()[:16]
         path, width = self.folder / f"centered-{name}.npy", (self.teacher.dim,)
-        with FileLock(self.folder / ".lock"):
+        with wait_for_folder(self.folder):
             array = ResumableArray(path, width, np.float16, {"center": name})
             for start in range(array.rows, len(features), BLOCK):
                 array.append(features[start : start + BLOCK] - center)
@@ -117,7 +116,7 @@ class FeatureCache:
         teacher = self.teacher
         settings = {**views, "image_size": teacher.image_size, "mean": teacher.mean, "std": teacher.std}
         name = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        with FileLock(self.folder / ".lock"):
+        with wait_for_folder(self.folder):
             array = ResumableArray(self.folder / f"{name}.npy", (teacher.dim,), np.float16, to_json(settings))
             if array.rows < len(self.store):
                 self._compute(array, images)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
+from limbeck.core.packages import require
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import Interpolation, StatedPreprocessing, TeacherFeatures, TeacherSource, triple
+from limbeck.teachers.huggingface_safety import check_folder
 from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
@@ -70,7 +72,7 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> TeacherSourc
             vision part.
     """
     folder = Path(cfg.name)
-    model, missing = _load(folder)
+    model, missing = _load(folder, config)
     if "vision_config" in config and not config["model_type"].endswith("vision_model"):
         model = getattr(model, VISION_PART, None)
         missing = [name.removeprefix(f"{VISION_PART}.") for name in missing if name.startswith(f"{VISION_PART}.")]
@@ -91,16 +93,12 @@ def from_huggingface(cfg: TeacherConfig, config: dict[str, Any]) -> TeacherSourc
     return TeacherSource(network, stated, license, identity, network.patch)
 
 
-def _load(folder: Path) -> tuple[Any, list[str]]:
+def _load(folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
     """Return the model and the names of the weights that the folder lacks."""
-    try:
-        from transformers import AutoModel
-    except ImportError as error:
-        raise UserError(
-            f"'{folder}' is a Hugging Face model, which needs the package transformers: "
-            "pip install 'limbeck[huggingface]'",
-            code="missing-package",
-        ) from error
+    require("huggingface", "transformers", purpose=f"the Hugging Face model in '{folder}'")
+    from transformers import AutoModel
+
+    check_folder(folder, config)
     try:
         with _quiet():
             model, report = AutoModel.from_pretrained(

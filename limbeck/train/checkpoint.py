@@ -10,10 +10,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from limbeck.core.config import Json
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 
 VERSION = 1
+TRAINING_PLACE = (  # settings of where a run computes and how it is watched
+    *("precision", "accelerator", "devices", "num_nodes", "compile", "loggers", "log_every_steps"),
+    *("eval_every_epochs", "health_every_steps", "checkpoint_every_minutes", "stop_on_collapse"),
+)
+TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
 
 
 def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:
@@ -54,7 +60,7 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
         raise unreadable(path) from error
     if type(step) is not int or step < 0:
         raise unreadable(path)
-    if difference := first_difference(saved_config, json.loads(json.dumps(config))):
+    if difference := first_difference(identity(saved_config), identity(json.loads(json.dumps(config)))):
         raise UserError(
             f"{path} belongs to another configuration: {difference}; use that one, or another run folder",
             code="checkpoint-config",
@@ -69,6 +75,18 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
             code="checkpoint-state",
         ) from error
     return step
+
+
+def identity(config: Json) -> Json:
+    """Return the part of a configuration that its numbers follow from: not where it runs, and how it is watched."""
+    if not isinstance(config, dict):
+        return config
+    config = {key: value for key, value in config.items() if key != "store"}  # its content has a digest
+    if isinstance(training := config.get("training"), dict):
+        config["training"] = {key: value for key, value in training.items() if key not in TRAINING_PLACE}
+    if isinstance(teacher := config.get("teacher"), dict):
+        config["teacher"] = {key: value for key, value in teacher.items() if key not in TEACHER_PLACE}
+    return config
 
 
 def first_difference(saved: Json, current: Json, where: str = "") -> str:
@@ -100,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # archives and pickles of arbitrary bytes raise any of a dozen kinds
-        raise unreadable(path) from error
+        raise (not_readable(path, error) if is_refusal(error) else unreadable(path)) from error
     if not isinstance(state, dict):
         raise unreadable(path)
     return state

@@ -1,11 +1,12 @@
-"""Stop a run between two steps, with its state saved, on Ctrl-C or SIGTERM."""
+"""Stop a run between two steps, with its state saved, on Ctrl-C, on SIGTERM, or when its terminal is closed."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal or the ssh session has ended; Windows has no such signal
+SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
@@ -17,8 +18,9 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM only sets `requested`; a second one acts as without this class.
+    """While active, the first of `SIGNALS` only sets `requested`; a second one acts as without this class.
 
+    A hangup is ignored where it was before, as under nohup.
     Python delivers signals to the main thread only; in any other thread nothing is ever requested.
     """
 
@@ -30,7 +32,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._request) for number in SIGNALS}
+            ignored = {HANGUP} if HANGUP and signal.getsignal(HANGUP) is signal.SIG_IGN else set()
+            self._previous = {n: signal.signal(n, self._request) for n in SIGNALS if n not in ignored}
         return self
 
     def __exit__(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -28,15 +29,9 @@ def launch(cfg: TrainConfig) -> "Fabric":
     from lightning.fabric import Fabric
     from lightning.fabric.strategies.ddp import DDPStrategy
 
-    device = choose_device(cfg.accelerator)
-    if device.type == "cuda" and cfg.devices > torch.cuda.device_count():
-        raise UserError(
-            f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here",
-            code="too-few-devices",
-        )
+    device = check_launch(cfg)
     for name in ("lightning.fabric", "lightning.pytorch"):  # `describe` has the same information
         logging.getLogger(name).setLevel(logging.WARNING)
-    _check_launcher(cfg)
     fabric = Fabric(
         accelerator=device.type,
         devices=cfg.devices,
@@ -49,8 +44,14 @@ def launch(cfg: TrainConfig) -> "Fabric":
     return fabric
 
 
-def _check_launcher(cfg: TrainConfig) -> None:
-    """Raise UserError if torchrun or srun started another number of processes than the configuration has."""
+def check_launch(cfg: TrainConfig) -> torch.device:
+    """Return the device of the run; raise UserError unless its processes can be started, which costs nothing to ask."""
+    device = choose_device(cfg.accelerator)
+    if device.type == "cuda" and cfg.devices > torch.cuda.device_count():
+        raise UserError(
+            f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here",
+            code="too-few-devices",
+        )
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # 1 also in an interactive shell
     started = int(os.environ.get("WORLD_SIZE", tasks if tasks > 1 else 0))  # 0: this process may start the others
     if started not in (0, cfg.num_processes):
@@ -59,6 +60,15 @@ def _check_launcher(cfg: TrainConfig) -> None:
             f"{cfg.num_nodes} machine(s): set --devices and --num-nodes as in the launcher's command",
             code="launcher-mismatch",
         )
+    script = getattr(sys.modules["__main__"], "__file__", None) or ""  # "<stdin>" where Python reads from there
+    if not started and cfg.num_processes > 1 and not os.path.isfile(script):
+        raise UserError(
+            f"{cfg.num_processes} processes run the same script, and there is none in a notebook, in an interactive "
+            "Python or on stdin: save the code as a file and run `python FILE`, use the command `limbeck`, or take "
+            "devices=1",
+            code="no-script",
+        )
+    return device
 
 
 def check_same_run(fabric: "Fabric", start: int, config: Json) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from limbeck.core.config import Json
+from limbeck.core.disk import write_errors_as_user_error
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import atomic_write, disk_full_as_user_error
+from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import LOGGERS, TENSORBOARD
 from limbeck.train.config import LoggerName
 
@@ -78,7 +79,7 @@ class RunLoggers:
         """Send a row to every tracker. One that fails is left out from then on: it must not end the training."""
         for name, found in list(self._loggers.items()):
             try:
-                with disk_full_as_user_error(self._run / name):
+                with write_errors_as_user_error(self._run / name):
                     _log_metrics(found, values, step)
             except UserError:
                 raise
@@ -89,7 +90,7 @@ class RunLoggers:
     def close(self, completed: bool) -> None:
         """Complete what the trackers have of this run, or of this part of it."""
         for name, found in self._loggers.items():
-            with disk_full_as_user_error(self._run / name):
+            with write_errors_as_user_error(self._run / name):
                 found.finalize("success" if completed else "failed")
             if name == "wandb":
                 found.experiment.finish(0 if completed else 1)  # type: ignore[attr-defined] # or the next run joins it

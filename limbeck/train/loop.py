@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.config import Json
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.run_folder import CHECKPOINT
+from limbeck.core.run_folder import CHECKPOINT, HEALTH
 from limbeck.core.types import Dataset, LossOutput
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
@@ -79,7 +80,7 @@ def train(
             f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
             code="run-exists",
         )
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     _Loop(StepRunner(method, store, views, cfg, optim, sampling, loader), run, config, eval_callback).run_steps()
 
 
@@ -116,7 +117,7 @@ class _Loop:
                     self._save_checkpoint(step + 1, result.loss)
                 if stopping:
                     self._interrupt(step + 1, request.code)
-        if self.health:
+        if self.health and self.health.readings and (self.start < self.total_steps or not (self.run / HEALTH).exists()):
             self.health.summarize()
 
     def _open_log(self) -> AbstractContextManager[RunLog | None]:

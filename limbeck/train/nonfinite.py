@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limbeck.core.config import Json
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import CHECKPOINT, NONFINITE
@@ -149,7 +150,7 @@ class FiniteCheckHooks:
 
 def write_findings(found: NonFinite, folder: Path, step: int, store: Dataset) -> str:
     """Write batch.safetensors and where.json, and return the findings as the middle of a sentence."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     rows = found.batch.indices.cpu()
     bad = [int(rows[index]) for index in found.images]
     tensors = {f"view{index}": view.cpu().contiguous() for index, view in enumerate(found.batch.views, 1)}

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,7 +50,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar_shown.__exit__(kind, error, trace)
+        with suppress(OSError):  # of a terminal that is gone
+            self._bar_shown.__exit__(kind, error, trace)
         self._loggers.close(completed=error is None)
 
     def rows(self) -> list[dict[str, float]]:
@@ -69,7 +71,7 @@ class RunLog:
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Write the state after `step` optimizer steps: a row of metrics.csv, the trackers, and the progress."""
         self._metrics.add({"step": step, **values})
-        self._loggers.log(values, step)
+        self._loggers.log({name: value for name, value in values.items() if name != "weight_hash"}, step)
         self._show(step, values)
         self._row_step, self._row_time = step, time.monotonic()
 

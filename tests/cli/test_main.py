@@ -1,5 +1,6 @@
 """What all commands share: help, version, output as JSON, exit statuses, and the file of an unexpected error."""
 
+import errno
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 import limbeck
 from limbeck import cli
+from limbeck.cli.signals import NUMBERS
 from limbeck.core.errors import UserError
 from limbeck.train.interrupt import Interrupted
 from tests.helpers.commands import Run
@@ -67,6 +69,8 @@ def test_without_a_command_the_help_is_printed_and_the_status_is_that_of_a_mista
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("stopped after step 3", 128 + signal.SIGTERM), 143, "interrupted"),
         (ZeroDivisionError("division by zero"), 3, "unexpected"),
+        (PermissionError(errno.EACCES, "Permission denied", "/some/file"), 1, "not-accessible"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "not-accessible"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
@@ -78,11 +82,12 @@ def test_an_error_is_one_sentence_a_status_and_a_code(
     assert (found, out) == (status, "")
     assert err.count("\n") == 1
     assert err.startswith("limbeck: ")
-    assert str(error) in err
+    text = "/some/file" if isinstance(error, PermissionError) else "" if isinstance(error, OSError) else str(error)
+    assert text in err
     found, out, err = limbeck("methods", "--json", "--verbose")
     assert found == status
     assert json.loads(out)["error"]["code"] == code
-    assert str(error) in json.loads(out)["error"]["message"]
+    assert text in json.loads(out)["error"]["message"]
     assert f"[{code}]" in err
 
 
@@ -102,6 +107,40 @@ def test_an_unexpected_error_leaves_a_file_with_the_traceback(
     assert re.search(r"^torch \d", text, re.M)
     assert "Traceback" not in err
     assert "Traceback" in limbeck("methods", "--verbose")[2]
+
+
+def test_an_unexpected_error_without_room_for_a_file_is_still_a_sentence(
+    limbeck: Run, failing: list[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    failing.append(ZeroDivisionError("by 0"))
+    status, _, err = limbeck("methods", "--quiet")
+    assert (status, err.count("\n")) == (3, 1)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_ends_a_command_with_a_sentence(
+    limbeck: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+
+    def wait(args: object) -> cli.Output:
+        signal.raise_signal(number)
+        return cli.Output({})
+
+    command = cli.VERBS["methods"]._replace(run=wait)
+    monkeypatch.setitem(cli.VERBS, "methods", command)
+    status, _, err = limbeck("methods", "--quiet")
+    assert (status, err.count("\n")) == (128 + number, 1)
+    assert number.name in err
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_a_sentence() -> None:
+    script = f"{sys.executable} -m limbeck.cli completion bash > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 def test_quiet_leaves_the_result_alone_and_verbose_adds_detail(limbeck: Run) -> None:

@@ -249,7 +249,7 @@ def test_a_packed_checkpoint_is_not_unpacked(checkpoint: Path) -> None:
     with zipfile.ZipFile(checkpoint) as whole, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
         for record in whole.infolist():
             packed.writestr(record.filename, whole.read(record) or b"\0" * 2**20)
-    with pytest.raises(UserError, match="not a checkpoint that can be read"):
+    with raises("checkpoint-unreadable", file):
         load_checkpoint(file, *state(), {"a": 1})
 
 
@@ -263,7 +263,7 @@ def test_pickles_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("a.npy", "b.npz", "c.npy"):
         with pytest.raises(UserError, match="cannot be read as an array"):
             build_store(name, "store")
-    with pytest.raises(UserError, match="not a checkpoint"):
+    with raises("checkpoint-unreadable", "d.ckpt"):
         load_checkpoint(Path("d.ckpt"), *state(), {})
     assert not Path("exploded").exists()
 
@@ -325,6 +325,6 @@ def test_no_network_unless_the_hub_is_named(tmp_path: Path, monkeypatch: pytest.
     for backbone in ({"pretrained": True}, {"args": {"pretrained": True}}, {"args": {"checkpoint_path": "x.pth"}}):
         config = {"backbone": backbone, "preprocessing": {}}
         (tmp_path / "config.json").write_text(json.dumps({"limbeck": config}))
-        with pytest.raises(UserError, match=r"is no argument|is not the network"):
+        with pytest.raises(UserError, match=r"can make a library|is not the network"):
             load(tmp_path)
     assert not opened

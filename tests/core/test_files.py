@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.core.files import atomic_write, exclusive_lock, read_json, wait_for_lock, write_json
+from limbeck.core.files import atomic_write, read_json, write_json
+from limbeck.core.locks import exclusive_lock, wait_for_lock
 from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder

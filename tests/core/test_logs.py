@@ -34,7 +34,8 @@ def test_configured_again_it_writes_each_message_once_at_the_new_level(
 ) -> None:
     configure()
     configure(logging.WARNING)
-    with log_file(tmp_path / "log.txt", tmp_path):
+    with log_file(tmp_path / "log.txt") as begin:
+        begin()
         LOGGER.info("chosen")
         LOGGER.warning("careful")
     assert capsys.readouterr().err == "warning: careful\n"
@@ -48,13 +49,14 @@ def test_an_application_with_logging_of_its_own_is_left_to_it() -> None:
 
 
 def test_messages_from_before_a_run_starts_are_in_its_file(tmp_path: Path) -> None:
-    file, config = tmp_path / "log.txt", tmp_path / "config.json"
-    with log_file(file, config):
+    file = tmp_path / "log.txt"
+    with log_file(file) as begin:
         LOGGER.info("before")
         assert not file.exists()
-        config.touch()
+        begin()
         LOGGER.warning("after")
-    with log_file(file, config):
+    with log_file(file) as begin:
+        begin()
         LOGGER.info("resumed")
     lines = file.read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["INFO before", "WARNING after", "INFO resumed"]
@@ -62,7 +64,7 @@ def test_messages_from_before_a_run_starts_are_in_its_file(tmp_path: Path) -> No
 
 def test_a_run_that_never_starts_leaves_no_file(tmp_path: Path) -> None:
     def failing_run() -> None:
-        with log_file(tmp_path / "log.txt", tmp_path / "config.json"):
+        with log_file(tmp_path / "log.txt"):
             LOGGER.info("before")
             raise ValueError("no images")
 
@@ -72,14 +74,20 @@ def test_a_run_that_never_starts_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_the_error_that_ends_a_run_is_the_last_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="too\nbad"), log_file(tmp_path / "log.txt", tmp_path):
-        raise ValueError("too\nbad")
+    def failing_run() -> None:
+        with log_file(tmp_path / "log.txt") as begin:
+            begin()
+            raise ValueError("too\nbad")
+
+    with pytest.raises(ValueError, match="too\nbad"):
+        failing_run()
     assert (tmp_path / "log.txt").read_text().endswith("ERROR too bad\n")
 
 
 def test_the_level_of_an_application_counts(tmp_path: Path) -> None:
     logs.ROOT.setLevel(logging.WARNING)
-    with log_file(tmp_path / "log.txt", tmp_path):
+    with log_file(tmp_path / "log.txt") as begin:
+        begin()
         LOGGER.info("chosen")
         LOGGER.warning("careful")
     assert (tmp_path / "log.txt").read_text().count("\n") == 1
@@ -91,7 +99,8 @@ def test_another_rank_writes_nothing(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     configure()
-    with log_file(tmp_path / "log.txt", tmp_path):
+    with log_file(tmp_path / "log.txt") as begin:
+        begin()
         LOGGER.warning("careful")
     assert capsys.readouterr().err == ""
     assert not (tmp_path / "log.txt").exists()

@@ -258,7 +258,6 @@ def limbeck_test_without_taps(pretrained: bool = False, **kwargs: object) -> nn.
         (BackboneConfig(name="resnet18", cut=0), "depth-out-of-range", "1 to 4"),
         (BackboneConfig(image_size=16, args=VIT | {"embed_dim": 18}), "invalid-embed-dim", 18),
         (BackboneConfig(args={"dept": 3}), "invalid-backbone-arguments", "dept"),
-        (BackboneConfig(args={"pretrained": True}), "weights-as-argument", "pretrained"),
         (BackboneConfig(name="limbeck_test_without_taps"), "backbone-without-taps", "limbeck_test_without_taps"),
         (BackboneConfig(name="resnet18", per_layer_norm=True), "no-final-norm", "resnet18"),
     ],

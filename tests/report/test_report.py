@@ -227,7 +227,7 @@ def test_what_is_no_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        MOCO(momentum=0.9, trailing_norm=False, views="weak"),
+        MOCO(ema_momentum=0.9, trailing_norm=False, views="weak"),
         SDSSL(host=MOCO(hidden=64), layers=(1, 2), alpha=0.5, trailing_norm=True),
         SDSSL(),
     ],

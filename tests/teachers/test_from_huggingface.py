@@ -157,8 +157,7 @@ def test_unknown_models_and_models_without_vision_are_refused(tmp_path: Path) ->
     save(transformers.BertModel(transformers.BertConfig(**TEXT)), tmp_path)
     with raises("not-a-vision-model", "bert"):
         load_teacher(teacher(tmp_path))
-    config = {"model_type": "custom", "auto_map": {"AutoModel": "code.Custom"}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "custom"}))
     with raises("weights-unreadable", tmp_path):
         load_teacher(teacher(tmp_path))
 
@@ -175,4 +174,47 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save(vit(), tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with raises("missing-package", "pip install 'limbeck[huggingface]'"):
+        load_teacher(teacher(tmp_path))
+
+
+UNSAFE: list[dict[str, Any]] = [
+    {"model_type": "timm_wrapper", "architecture": "resnet18", "model_args": {"checkpoint_path": "evil.pth"}},
+    {"model_type": "timm_backbone", "backbone": "resnet18"},
+    {"model_type": "detr"},  # whose backbone is timm's unless it is named
+    {"model_type": "detr", "backbone": "stranger/evil", "use_timm_backbone": False},
+    {"auto_map": {"AutoModel": "evil.Model"}},
+    {"vision_config": {"auto_map": {"AutoModel": "stranger/evil--evil.Model"}}},
+    {"vision_config": {"model_type": "no_such_type", "_name_or_path": "stranger/evil"}},
+    {"a": [{"trust_remote_code": True}]},
+    {"attn_implementation": "stranger/kernel"},
+    {"_attn_implementation": {"": "stranger/kernel"}},
+    {"transformers_weights": "../elsewhere.safetensors"},
+    {"quantization_config": {"quant_method": "gptq"}},
+    {"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet18"}},
+]
+
+
+@pytest.mark.parametrize("changes", UNSAFE, ids=str)
+def test_a_folder_that_names_something_elsewhere_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save(vit(), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    (tmp_path / "evil.py").write_text("raise SystemExit")
+    with raises("unsafe-config"):
+        load_teacher(teacher(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["../model.safetensors", "/etc/passwd", 3])
+def test_an_index_names_files_of_its_own_folder(tmp_path: Path, place: Any) -> None:
+    save(vit(), tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"layer": place}}))
+    with raises("unsafe-config", index):
+        load_teacher(teacher(tmp_path))
+
+
+def test_an_adapter_is_refused(tmp_path: Path) -> None:
+    save(vit(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "stranger/evil"}))
+    with raises("unsafe-config", "adapter_config.json"):
         load_teacher(teacher(tmp_path))

@@ -1,5 +1,6 @@
 """Settings that make no run, and the choice of device and precision."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from limbeck.core.config import Json
 from limbeck.train import launch as module
 from limbeck.train.config import TrainConfig
-from limbeck.train.launch import check_same_run, launch
+from limbeck.train.launch import check_launch, check_same_run, launch
 from tests.helpers.errors import raises
 
 
@@ -41,6 +42,19 @@ def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with raises("too-few-devices", "devices is 2"):
         launch(TrainConfig(devices=2, accelerator="cuda"))
+
+
+def test_several_processes_need_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a notebook, an interactive Python or stdin there is nothing that a second process could run."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>")
+    with raises("no-script", "2 processes"):
+        check_launch(TrainConfig(devices=2, accelerator="cpu"))
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    assert check_launch(TrainConfig(devices=1, accelerator="cpu")).type == "cpu"
+    with raises("no-script", "2 processes", "devices=1"):
+        check_launch(TrainConfig(devices=2, accelerator="cpu"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch(TrainConfig(devices=2, accelerator="cpu"))
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])

@@ -10,20 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, make_folder, wait_for_lock
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
-from limbeck.core.text import plural
-from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue
+from limbeck.core.text import csv_cell, plural, printable
+from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
 from limbeck.data.check.page import PICTURES, Picture, Section, check_page, issue_sections, thumbnail
 from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy, ScanStats
 from limbeck.data.decode import image_format
 from limbeck.data.decoded_sample import DecodedSample, quiet_pillow
 from limbeck.data.fingerprint import what_changed
-from limbeck.data.sources.base import ImageSource
+from limbeck.data.sources.base import ImageSource, LeftOut
+from limbeck.data.sources.labels import describe_labels
+from limbeck.data.sources.names import why_hidden
 from limbeck.data.sources.open import Source, open_source
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.build import add_to_digest, check_arguments, choose_size, make_manifest, scan_samples
-from limbeck.data.store.layout import ContentDigest, printable, read_manifest, read_source_files
+from limbeck.data.store.layout import ContentDigest, read_manifest, read_source_files
+from limbeck.data.store.replace import store_path
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CSV, HTML = "check.csv", "check.html"
+COLUMNS = ("path", "outcome", "issue", "detail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,8 @@ class Check:
 
     source: str
     stats: ScanStats
-    ignored: int
-    """Files that are not taken for images, by their names."""
+    labels: str
+    """Which labels there are and where they come from, or why there are none."""
     folder: Path
     """Folder of check.csv and check.html."""
     store: Path | None
@@ -59,7 +67,7 @@ class Check:
         parts = [
             f"{self.stats.used:,} of {plural(self.stats.total, 'image')} of '{self.source}' will be used",
             *([skipped] if skipped else []),
-            *([f"{plural(self.ignored, 'other file')} ignored"] if self.ignored else []),
+            *self.stats.describe_left_out(),
         ]
         return "; ".join(parts)
 
@@ -71,17 +79,20 @@ class Check:
     def table(self) -> "Table":
         """Return the issues as a table for the terminal, the most harmful first."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("issue", "files", "outcome", "for example", "what to do")
         for name in self.stats.by_harm():
             path, issue = self.stats.first[name]
             kind, action = ISSUE_TYPES[name], self.stats.action(name)
-            table.add_row(kind.title, f"{self.stats.found[name]:,}", action, f"{path}: {issue.detail}", kind.advice)
+            example = printable(f"{path}: {issue.detail}")
+            table.add_row(kind.title, f"{self.stats.found[name]:,}", action, Text(example), kind.advice)
         return table
 
 
 def write_page(folder: Path, sentence: str, note: str, sections: Sequence[Section]) -> None:
     """Write check.html into `folder`."""
+    check_ours(folder / HTML, PAGE_START, "page")
     with atomic_write(folder / HTML) as unfinished:
         unfinished.write_text(check_page(sentence, note, sections), encoding="utf-8")
 
@@ -95,6 +106,8 @@ def check(
     workers: int | None = None,
     allow_bad: float = ALLOW_BAD,
     leave_out: Sequence[OptionalIssue] = (),
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Check:
     """Scan a source once, and write check.csv (a row per issue) and check.html (with thumbnails) into `out`.
 
@@ -102,7 +115,7 @@ def check(
         source: see `limbeck.build_store`.
         out: folder of the two files.
         build_store: build a store there in the same scan, of exactly the images that are used; not if too many are bad.
-        store_size, workers, allow_bad, leave_out: as for `limbeck.build_store`.
+        store_size, workers, allow_bad, leave_out, exclude, only: as for `limbeck.build_store`.
 
     Raises:
         UserError: the source is missing or not recognized. Too many unreadable images are an error only in
@@ -110,10 +123,12 @@ def check(
     """
     ensure_visible()
     policy = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad)
-    store, folder = None if build_store is None else Path(build_store), Path(out)
+    store, folder = None if build_store is None else store_path(build_store), Path(out)
     check_arguments(store, store_size, workers)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     make_folder(folder)
+    check_ours(folder / HTML, PAGE_START, "page")
+    check_ours(folder / CSV, ",".join(COLUMNS).encode(), "table")
     with quiet_pillow(), wait_for_lock(store) if store else nullcontext():
         size = _size(images, must_exist=store is not None) if store_size is None else store_size
         return _Scan(images, folder, policy).run(store, size, workers)
@@ -132,7 +147,7 @@ def check_store(folder: Path) -> list[str]:
     intact = f"{store.summary()}; every pixel is as it was written"
     if manifest.fingerprint is None or not Path(manifest.source).exists():
         return [intact, f"its source '{manifest.source}' is not available for comparison"]
-    source = open_source(Path(manifest.source))
+    source = open_source(Path(manifest.source), Selection(exclude=manifest.exclude, only=manifest.only))
     if source.fingerprint == manifest.fingerprint:
         return [intact, f"its source '{manifest.source}' has not changed"]
     changes = what_changed(read_source_files(folder), source.files()) or "its files were rewritten"
@@ -166,7 +181,7 @@ class _Scan:
             StoreWriter(store, self.source, size, policy.leave_out) if store else nullcontext() as writer,
         ):
             table = csv.writer(file)
-            table.writerow(["path", "outcome", "issue", "detail"])
+            table.writerow(COLUMNS)
             for chunk in scan_samples(self.source, size, workers, self.stats, writer):
                 for sample in chunk:
                     table.writerows(self._sample_lines(sample))
@@ -178,7 +193,7 @@ class _Scan:
         result = Check(
             source=self.source.name,
             stats=self.stats,
-            ignored=len(self.source.ignored),
+            labels=self._labels(),
             folder=self.folder,
             store=store if self.stats.acceptable() else None,
             pictures=self.pictures,
@@ -188,22 +203,36 @@ class _Scan:
 
     def _sample_lines(self, sample: DecodedSample) -> Iterator[list[str]]:
         """Yield the lines of the table for a sample."""
-        outcome = "used" if sample.used(self.stats.policy.leave_out) else "skipped"
+        reason = skip_reason(sample.issues, self.stats.policy.leave_out)
+        outcome = self.stats.action(reason.name) if reason else "used"
         for issue in sample.issues:
             self._add_picture(sample.path, issue, sample)
-            yield [printable(sample.path), outcome, issue.name, issue.detail]
+            yield [csv_cell(sample.path), outcome, issue.name, csv_cell(issue.detail)]
 
     def _other_lines(self, workers: int) -> Iterator[list[str]]:
-        """Yield the lines for classes with hardly an image, and for files that are not taken for images."""
+        """Yield the lines for classes with hardly an image, and for everything that is no sample."""
         issues = [(path, "used", issue) for path, issue in self.stats.small_classes(self.source.label_names)]
-        paths = (Path(self.source.name) / path for path in self.source.ignored)
-        for path, kind in zip(self.source.ignored, ordered_map(image_format, paths, workers), strict=True):
-            issue = Issue("no_extension", f"a {kind} file") if kind else Issue("not_an_image", "no image's extension")
-            issues.append((path, "ignored", issue))
-        for path, outcome, issue in issues:
+        for path, _, issue in issues:
             self.stats.add_issue(path, issue)
+        for left_out in ordered_map(self._recognize, self.source.left_out, workers):
+            self.stats.add_left_out(*left_out)
+            issues.append((left_out.path, ISSUE_TYPES[left_out.issue.name].action, left_out.issue))
+        for path, outcome, issue in issues:
             self._add_picture(path, issue)
-            yield [printable(path), outcome, issue.name, issue.detail]
+            yield [csv_cell(path), outcome, issue.name, csv_cell(issue.detail)]
+
+    def _recognize(self, left_out: LeftOut) -> LeftOut:
+        """Return a file without an image's extension as an issue of its own where it holds an image."""
+        path, issue = left_out
+        if issue.name != "not_an_image" or why_hidden(path):
+            return left_out
+        kind = image_format(Path(self.source.name) / path)
+        return LeftOut(path, Issue("no_extension", f"a {kind} file")) if kind else left_out
+
+    def _labels(self) -> str:
+        stats, source = self.stats, self.source
+        names = source.label_names or [str(label) for label in sorted(stats.classes)]
+        return describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems)
 
     def _add_picture(self, path: str, issue: Issue, sample: DecodedSample | None = None) -> None:
         pictures = self.pictures.setdefault(issue.name, [])
@@ -212,4 +241,4 @@ class _Scan:
         image = ""
         if sample is not None and sample.pixels is not None:
             image = thumbnail(sample.pixels, sample.width, sample.height)
-        pictures.append(Picture(printable(path), issue.detail, image))
+        pictures.append(Picture(printable(path), printable(issue.detail), image))

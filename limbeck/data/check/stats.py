@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.text import plural, printable
 from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES, Action, Issue, IssueName, skip_reason
 from limbeck.data.decoded_sample import DecodedSample
 
@@ -56,6 +57,8 @@ class ScanStats:
     policy: AcceptPolicy
     total: int = 0
     used: int = 0
+    ignored: int = 0
+    """Files that are not taken for images."""
     skipped: Counter[IssueName] = field(default_factory=Counter)
     """Samples that are skipped, by the issue that decides."""
     found: Counter[IssueName] = field(default_factory=Counter)
@@ -67,15 +70,24 @@ class ScanStats:
 
     def add(self, sample: DecodedSample) -> None:
         """Count one more sample."""
-        self.total += 1
         for issue in sample.issues:
             self.add_issue(sample.path, issue)
-        if reason := skip_reason(sample.issues, self.policy.leave_out):
+        reason = skip_reason(sample.issues, self.policy.leave_out)
+        if reason and ISSUE_TYPES[reason.name].action == "ignored":
+            self.ignored += 1
+            return
+        self.total += 1
+        if reason:
             self.skipped[reason.name] += 1
             return
         self.used += 1
         if sample.label >= 0:
             self.classes[sample.label] = (self.classes.get(sample.label, (0, ""))[0] + 1, sample.path)
+
+    def add_left_out(self, path: str, issue: Issue) -> None:
+        """Count what is no sample of the source."""
+        self.add_issue(path, issue)
+        self.ignored += ISSUE_TYPES[issue.name].action == "ignored"
 
     def add_issue(self, path: str, issue: Issue) -> None:
         """Count an issue, also of a file that is not a sample."""
@@ -110,6 +122,24 @@ class ScanStats:
         counts = describe_counts({name: self.skipped[name] for name in ISSUE_TYPES})
         return f"{self.skipped.total():,} skipped ({counts})" if counts else ""
 
+    def describe_left_out(self) -> list[str]:
+        """Return a part of a sentence for what cannot be read at all, and one for what is ignored."""
+        lost, parts = self.found["unreadable_part"], []
+        if lost:
+            where = printable(self.first["unreadable_part"][0])
+            parts.append(f"{plural(lost, 'folder or archive', 'folders or archives')} cannot be read ({where})")
+        if self.ignored:
+            names: tuple[IssueName, ...] = ("special_file", "second_image", "excluded")
+            aside = {name: self.found[name] for name in names}
+            counts = describe_counts(aside)
+            parts.append(f"{plural(self.ignored, 'other file')} ignored{counts and f' ({counts})'}")
+        return parts
+
+    @property
+    def labeled(self) -> int:
+        """Used samples that have a label."""
+        return sum(count for count, _ in self.classes.values())
+
     def acceptable(self) -> bool:
         """Return whether there are images, and not too many unreadable ones among them."""
         return self.used > 0 and self.policy.accepts(self.bad, self.total)
@@ -126,8 +156,10 @@ class ScanStats:
         return UserError(f"'{source}' holds no image that can be used{reason}", code="no-usable-image")
 
     def _example(self) -> str:
-        bad = [self.first[name] for name in self.by_harm() if ISSUE_TYPES[name].action == "skipped"]
-        return f" (for example {bad[0][0]}: {bad[0][1].detail})" if bad else ""
+        bad = [
+            self.first[name] for name in self.by_harm() if self.skipped[name] and ISSUE_TYPES[name].action == "skipped"
+        ]
+        return f" (for example {printable(bad[0][0])}: {bad[0][1].detail})" if bad else ""
 
 
 def describe_counts(counts: Mapping[IssueName, int]) -> str:

@@ -1,5 +1,6 @@
 """What every kind of source becomes, and what a module declares to be one."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +23,13 @@ class Sample(NamedTuple):
     issues: tuple[Issue, ...] = ()  # of its place
 
 
+class LeftOut(NamedTuple):
+    """A file, a folder or a member of an archive that is no sample, and why."""
+
+    path: str
+    issue: Issue
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSource:
     """Samples in an order that never changes."""
@@ -32,8 +40,16 @@ class ImageSource:
     count: int | None
     """Number of samples; None where only reading to the end would tell."""
     label_names: list[str] = field(default_factory=list)
-    ignored: Sequence[str] = ()
-    """Paths of files that are not taken for images, by their names."""
+    """Complete when all samples were read."""
+    label_origin: str = ""
+    """Where labels come from: completes the sentence "3 classes from ..."."""
+    label_problems: Counter[str] = field(default_factory=Counter)
+    """Why samples have no label, and how many of them; complete when all samples were read."""
+    left_out: Sequence[LeftOut] = ()
+    """Everything in the source that is no sample."""
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    """Patterns by which images were left out; see `selection`."""
     fingerprint: str | None = None
     """Changes when the source does; None where only reading everything would tell."""
     files: Callable[[], Iterator[FileState]] = lambda: iter(())
@@ -55,7 +71,7 @@ class SourceType:
     description: str
     """Completes the sentence "give ..." of an error message."""
     suffixes: tuple[str, ...] = ()
-    """Suffixes of the files that `open_files` reads, in lower case."""
+    """Ends of the names of files that `open_files` reads, in lower case."""
     open_files: Callable[[Sequence[Path], str], ImageSource] | None = None
     """Opens files of these suffixes, in the order given, under a name."""
     several_files: bool = True
@@ -63,3 +79,7 @@ class SourceType:
     accepts: Callable[[Any], bool] = lambda value: False
     """Whether `open_value` opens a folder (a Path), a Python object, or a string that is not an existing path."""
     open_value: Callable[[Any], ImageSource] | None = None
+
+    def reads(self, name: str) -> bool:
+        """Return whether `open_files` reads a file, by its name."""
+        return name.lower().endswith(self.suffixes) if self.suffixes else False

@@ -1,98 +1,130 @@
 """Images in a folder, with or without one subfolder per class."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
-from limbeck.data.sources.base import ImageSource, Sample, SourceType
+from limbeck.data.sources.base import ImageSource, LeftOut, Sample, SourceType
+from limbeck.data.sources.folder_classes import FolderClasses, find_classes
+from limbeck.data.sources.names import why_ignored
 
-# fmt: off
-SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".ico", ".qoi",
-))
-# fmt: on
-ROOT_IMAGE = (Issue("root_image", "at the root, next to subfolders with images"),)
+ROOT_IMAGE = (Issue("root_image", "outside the subfolders that look like classes"),)
 SOURCE = SourceType(description="a folder of images")
 """The default for every folder that no other kind of source accepts."""
 
 
-def is_image(name: str) -> bool:
-    """Return whether a file is to be decoded: it has an image's suffix, in any case, and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+class Entry(NamedTuple):
+    """A file of a folder, or a directory in it that cannot be read or was read already."""
+
+    path: str  # relative to the folder
+    issue: Issue | None = None  # why it is not taken for an image
 
 
-def open_folder(folder: Path) -> ImageSource:
+Excluded = Callable[[str], Issue | None]
+"""Return why a path is left out by the wish of the user; None where it is not."""
+
+
+def open_folder(folder: Path, excluded: Excluded = lambda path: None) -> ImageSource:
     """Return every image below `folder`, in the order of the names; there may be none.
 
-    The first-level subfolder is the class if all images are in one and there are at least two. Links are followed and
-    every directory is read once, so that cycles end. Hidden directories are left out.
+    For the classes see `find_classes`. Links are followed and every directory is read once, so that cycles end. What
+    cannot be read is left out and listed.
+
+    Raises:
+        UserError: the folder itself cannot be read.
     """
-    classes: set[str] = set()
-    ignored: list[str] = []
-    count, has_root_images, state = 0, False, ""
-    for path in walk(folder):
-        if not is_image(os.path.basename(path)):
-            ignored.append(path)
+    images, left_out, state = list[str](), list[LeftOut](), ""
+    for path, issue in classified(folder, excluded):
+        if issue is not None:
+            left_out.append(LeftOut(path, issue))
             continue
-        top, below, _ = path.partition(os.sep)
-        has_root_images = has_root_images or not below
-        classes.update([top] if below else [])
         state = fingerprint([state, state_fingerprint([file_state(folder / path, path)])])
-        count += 1
-    has_classes = len(classes) > 1
-    names = sorted(classes) if has_classes and not has_root_images else []
-    samples = partial(folder_samples, folder, {name: label for label, name in enumerate(names)}, has_classes)
+        images.append(path)
+    _check_root(folder, left_out)
+    classes = find_classes(images)
+    count = len(images)
+    del images  # a million paths: read again from the folder
+    samples = partial(folder_samples, folder, classes, excluded)
     return ImageSource(
         name=str(folder),
         samples=samples,
         count=count,
-        label_names=names,
-        ignored=ignored,
+        label_names=classes.names,
+        label_origin=classes.origin,
+        label_problems=Counter({classes.problem: count} if classes.problem else {}),
+        left_out=left_out,
         fingerprint=state,
         files=lambda: (file_state(s.content, s.path) for s in samples() if isinstance(s.content, Path)),
         every_nth=lambda step: islice(samples(), 0, None, step),
     )
 
 
-def folder_samples(folder: Path, labels: dict[str, int], has_classes: bool) -> Iterator[Sample]:
-    """Yield the images below `folder` with the label of their first-level subfolder."""
-    for path in walk(folder):
-        if is_image(os.path.basename(path)):
-            top, below, _ = path.partition(os.sep)
-            issues = ROOT_IMAGE if has_classes and not below else ()
-            yield Sample(path, folder / path, labels.get(top, -1), issues)
+def _check_root(folder: Path, left_out: list[LeftOut]) -> None:
+    for path, issue in left_out:
+        if not path:
+            raise UserError(
+                f"the folder '{folder}' cannot be read: {issue.detail}; change its permissions", code="not-readable"
+            )
 
 
-def walk(folder: Path) -> Iterator[str]:
-    """Yield the paths of all files below `folder`, relative to it and sorted by name, no directory twice."""
+def folder_samples(folder: Path, classes: FolderClasses, excluded: Excluded) -> Iterator[Sample]:
+    """Yield the images below `folder` with their class."""
+    for path, issue in classified(folder, excluded):
+        if issue is None:
+            yield Sample(path, folder / path, classes.label(path), ROOT_IMAGE if classes.is_stray(path) else ())
+
+
+def classified(folder: Path, excluded: Excluded) -> Iterator[Entry]:
+    """Yield all entries below `folder`, with an issue where they are not taken for images."""
+    for path, issue in walk(folder):
+        if issue is None and (reason := why_ignored(path)):
+            issue = Issue("not_an_image", reason)
+        yield Entry(path, issue or excluded(path))
+
+
+def walk(folder: Path) -> Iterator[Entry]:
+    """Yield all files below `folder`, sorted by name, no directory twice, and the directories that are not read.
+
+    Without recursion, since folders may be nested deeper than Python's calls.
+    """
     visited: set[tuple[int, int]] = set()
+    stack = [iter(_read_directory(folder, "", visited))]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+        elif isinstance(found, Entry):
+            yield found
+        else:
+            stack.append(iter(_read_directory(folder, found, visited)))
 
-    def below(directory: Path, prefix: str) -> Iterator[str]:
-        state = directory.stat()
+
+def _read_directory(folder: Path, prefix: str, visited: set[tuple[int, int]]) -> list[Entry | str]:
+    """Return files as entries and subdirectories as prefixes of paths; one entry where that is not possible."""
+    directory = os.path.join(folder, prefix)
+    try:
+        state = os.stat(directory)
         if (state.st_dev, state.st_ino) in visited:
-            return
+            return [Entry(prefix, Issue("not_an_image", "a link to a folder that is read elsewhere"))]
         visited.add((state.st_dev, state.st_ino))
         with os.scandir(directory) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            # for a link to itself, entry.is_dir raises an error and os.path.isdir returns False
-            is_link = entry.is_symlink()
-            if os.path.isdir(entry.path) if is_link else entry.is_dir():
-                if not entry.name.startswith("."):
-                    yield from below(directory / entry.name, f"{prefix}{entry.name}{os.sep}")
-            elif is_link or entry.is_file():  # a broken link is a file that cannot be read, and is reported as one
-                yield prefix + entry.name
+            names = sorted((entry.name, _is_directory(entry)) for entry in entries)
+    except OSError as error:
+        return [Entry(prefix, Issue("unreadable_part", error.strerror or str(error)))]
+    return [f"{prefix}{name}/" if is_directory else Entry(prefix + name) for name, is_directory in names]
 
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a directory, links followed; what cannot be looked up is a file that is unreadable."""
     try:
-        yield from below(folder, "")
-    except PermissionError as error:
-        raise UserError(
-            f"the folder '{error.filename}' cannot be read: {error.strerror}; change its permissions",
-            code="not-readable",
-        ) from error
+        return stat.S_ISDIR(entry.stat().st_mode) if entry.is_symlink() else entry.is_dir()
+    except OSError:
+        return False

@@ -1,9 +1,11 @@
 """Open whatever the user names: find the kind of source that recognizes it."""
 
 import importlib
+import logging
 import os
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -12,13 +14,17 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.text import plural
 from limbeck.data import sources
 from limbeck.data.sources.base import ImageSource, SourceType
 from limbeck.data.sources.dataset import MapDataset
-from limbeck.data.sources.folder import is_image, open_folder
+from limbeck.data.sources.folder import open_folder
+from limbeck.data.sources.foreign import no_images, unknown_files
+from limbeck.data.sources.names import is_image, splits_in, why_hidden
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.layout import is_store
 
+logger = logging.getLogger(__name__)
+EVERYTHING = Selection()
 Source = str | Path | Sequence[str | Path] | NDArray[Any] | tuple[NDArray[Any], ArrayLike] | MapDataset
 
 
@@ -30,7 +36,7 @@ def source_types() -> dict[str, SourceType]:
     return {name: module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}
 
 
-def open_source(source: Source) -> ImageSource:
+def open_source(source: Source, selection: Selection = EVERYTHING) -> ImageSource:
     """Return the samples of any kind of source.
 
     * a folder: the images below it, or else its files of one other kind
@@ -40,6 +46,27 @@ def open_source(source: Source) -> ImageSource:
     Raises:
         UserError: the source is missing, empty, or not recognized.
     """
+    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    if path is not None and path.is_dir():
+        return _open_folder(path, selection)
+    return selection.of(_open_other(source))
+
+
+def _open_folder(folder: Path, selection: Selection) -> ImageSource:
+    if is_store(folder):
+        raise UserError(
+            f"'{folder}' is a store already: use it as it is, or build another one from its source",
+            code="already-a-store",
+        )
+    if (found := _open_value(folder)) is not None:
+        return selection.of(found)
+    images = open_folder(folder, selection.excluded)
+    if images.count:
+        return selection.mark(images)
+    return selection.of(_open_files_in(folder, images))
+
+
+def _open_other(source: Source) -> ImageSource:
     if isinstance(source, str | Path):
         return _open_path(source)
     if isinstance(source, list | tuple) and source and all(isinstance(file, str | Path) for file in source):
@@ -50,42 +77,31 @@ def open_source(source: Source) -> ImageSource:
 
 
 def _open_path(source: str | Path) -> ImageSource:
-    """Open a folder, a file, a pattern or, where there is none of these, a name that another source accepts."""
+    """Open a file, a pattern or, where there is none of these, a name that another source accepts."""
     path = Path(source).expanduser()
-    if path.is_dir():
-        return _open_folder(path)
     if path.exists():
         return _open_files([path], name=str(path))
     if files := sorted(glob(str(path))):
         return _open_files([Path(file) for file in files], name=str(path))
-    looks_like_a_file = path.suffix.lower() in _type_by_suffix() or is_image(path.name)
+    looks_like_a_file = _kind_of(path.name) is not None or is_image(path.name)
     if not looks_like_a_file and (found := _open_value(source)) is not None:
         return found
     similar = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
     raise UserError(f"'{source}' does not exist{similar}: give {_options()}", code="source-missing")
 
 
-def _open_folder(folder: Path) -> ImageSource:
-    if is_store(folder):
-        raise UserError(
-            f"'{folder}' is a store already: use it as it is, or build another one from its source",
-            code="already-a-store",
-        )
-    if (found := _open_value(folder)) is not None:
-        return found
-    images = open_folder(folder)
-    if images.count:
-        return images
+def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
+    """Open the files of one other kind in a folder without images; those of further kinds are left out."""
+    visible = [item for item in images.left_out if item.issue.name == "not_an_image" and not why_hidden(item.path)]
     for kind in source_types().values():
-        files = sorted(file for suffix in kind.suffixes for file in folder.rglob(f"*{suffix}"))
-        if files and kind.open_files and kind.several_files:
-            return kind.open_files(files, str(folder))
-    if images.ignored:
-        raise UserError(
-            f"'{folder}' holds no image, only {plural(len(images.ignored), 'file')} with other suffixes, such as "
-            f"{Path(images.ignored[0]).suffix or images.ignored[0]}",
-            code="no-images",
-        )
+        paths = [item.path for item in visible if kind.reads(item.path)]
+        if paths and kind.open_files and kind.several_files:
+            _report_splits(paths, str(folder))
+            source = kind.open_files([folder / path for path in paths], str(folder))
+            others = [item for item in images.left_out if item.path not in set(paths)]
+            return replace(source, left_out=[*others, *source.left_out])
+    if images.left_out:
+        raise no_images(folder, [item.path for item in images.left_out])
     raise UserError(f"'{folder}' is empty: give {_options()}", code="no-images")
 
 
@@ -93,13 +109,21 @@ def _open_files(files: Sequence[Path], name: str) -> ImageSource:
     for file in files:
         if not file.is_file():
             raise UserError(f"'{file}' is not an existing file", code="source-missing")
-    kinds = {_type_by_suffix().get(file.suffix.lower()) for file in files}
-    kind = kinds.pop()
-    if kinds or kind is None or kind.open_files is None:
-        raise UserError(f"'{name}' is not a source of images: give {_options()}", code="unknown-source")
+    kinds = [_kind_of(file.name) for file in files]
+    kind = kinds[0]
+    if kind is None or kind.open_files is None or any(other is not kind for other in kinds):
+        raise unknown_files(files, name, _options())
     if len(files) > 1 and not kind.several_files:
         raise UserError(f"'{name}' matches {len(files)} files: give one {files[0].suffix} file", code="several-files")
+    _report_splits([str(Path(*file.parts[-2:])) for file in files], name)
     return kind.open_files(files, name)
+
+
+def _report_splits(paths: Sequence[str], name: str) -> None:
+    """Warn where files of several splits, such as train and test, become one source."""
+    splits = splits_in(paths)
+    if len(splits) > 1:
+        logger.warning("the files of '%s' are from several splits, which are joined: %s", name, ", ".join(splits))
 
 
 def _open_value(value: Any) -> ImageSource | None:
@@ -109,8 +133,8 @@ def _open_value(value: Any) -> ImageSource | None:
     return None
 
 
-def _type_by_suffix() -> dict[str, SourceType]:
-    return {suffix: kind for kind in source_types().values() for suffix in kind.suffixes}
+def _kind_of(name: str) -> SourceType | None:
+    return next((kind for kind in source_types().values() if kind.reads(name)), None)
 
 
 def _options() -> str:

@@ -1,73 +1,98 @@
-"""Images in WebDataset shards: tar files whose members `key.jpg`, `key.cls` ... make one sample per key.
+"""Images in tar files: WebDataset shards, with members `key.jpg`, `key.cls` ... for each sample, or plain archives.
 
-Read as a stream with the standard library, because `datasets` refuses shards whose samples do not all have the same
-members (a PNG among JPEGs, a sample without label).
+The headers are read first, so that labels are found wherever they are, and everything that is no sample is listed. Read
+with the standard library, because `datasets` refuses shards whose samples do not all have the same members.
 """
 
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
-from limbeck.core.errors import UserError, one_line
-from limbeck.data.decode import UndecodableError
+from limbeck.core.errors import UserError
+from limbeck.data.decode import Content, UndecodableError
 from limbeck.data.fingerprint import file_state, state_fingerprint
-from limbeck.data.sources.base import ImageSource, Sample, SourceType
-from limbeck.data.sources.folder import is_image
-
-
-class Member(NamedTuple):
-    """A file of a shard."""
-
-    name: str
-    data: bytes
+from limbeck.data.sources.base import ImageSource, LeftOut, Sample, SourceType
+from limbeck.data.sources.folder_classes import find_classes
+from limbeck.data.sources.labels import Classes, classify
+from limbeck.data.sources.names import is_image
+from limbeck.data.sources.shard_index import TAR_ERRORS, ShardIndex, index_shard, member_path
 
 
 def open_shards(files: Sequence[Path], name: str) -> ImageSource:
-    """Return one sample per key, in the order of the files: its first image, and the integer of its `.cls`, if any."""
+    """Return the images of the shards in the order of the files, each with its label, if there are any.
+
+    Raises:
+        UserError: there is no image, and a shard is damaged.
+    """
+    shards = [index_shard(file) for file in files]
+    left_out = [item for shard in shards for item in shard.left_out]
+    count = sum(len(shard.paths) for shard in shards)
+    _raise_if_damaged(left_out, count)
+    classes, origin = _find_labels(shards)
+    states = [file_state(file) for file in files]
 
     def samples() -> Iterator[Sample]:
-        for file in files:
-            for _, members in groupby(shard_members(file), key=lambda member: sample_key(member.name)):
-                yield shard_sample(list(members))
+        rows = chain.from_iterable(shard_images(file, shard) for file, shard in zip(files, shards, strict=True))
+        return (Sample(path, data, int(label)) for (path, data), label in zip(rows, classes.numbers, strict=True))
 
-    states = [file_state(file) for file in files]
     return ImageSource(
-        name=name, samples=samples, count=None, fingerprint=state_fingerprint(states), files=lambda: iter(states)
+        name=name,
+        samples=samples,
+        count=count,
+        label_names=classes.names,
+        label_origin=origin,
+        label_problems=classes.problems,
+        left_out=left_out,
+        fingerprint=state_fingerprint(states),
+        files=lambda: iter(states),
     )
 
 
-def shard_members(file: Path) -> Iterator[Member]:
-    """Yield images and labels of one tar file, compressed or not; UserError where it is damaged."""
-    try:
-        with tarfile.open(file, "r|*") as archive:
-            for member in archive:
-                reader = archive.extractfile(member) if member.isfile() else None
-                if reader is not None:
-                    needed = is_image(Path(member.name).name) or member.name.endswith(".cls")
-                    yield Member(member.name, reader.read() if needed else b"")
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(
-            f"the shard '{file}' cannot be read ({one_line(error)}): copy it again", code="bad-shard"
-        ) from error
+def _find_labels(shards: Sequence[ShardIndex]) -> tuple[Classes, str]:
+    """Return the labels of members such as `key.cls`, else those of the folders in the archives, and their origin."""
+    if suffixes := sorted({suffix for shard in shards for suffix in shard.label_suffixes}):
+        late = sum(shard.late for shard in shards)
+        apart = f" ({late:,} of them not next to their images)" if late else ""
+        return classify(label for shard in shards for label in shard.labels), f"{', '.join(suffixes)} members{apart}"
+    paths = [path for shard in shards for path in shard.paths]
+    folders = find_classes(paths)
+    found = classify((folders.label(path) for path in paths), folders.names)
+    if folders.problem:
+        found.problems[f"no member such as .cls holds one, and {folders.problem}"] = len(paths)
+    return found, f"{folders.origin} of the archive"
 
 
-def sample_key(name: str) -> str:
-    """Return WebDataset's key: the path up to the first dot of the file name."""
-    path = Path(name)
-    return str(path.with_name(path.name.partition(".")[0] or path.name))
+def _raise_if_damaged(left_out: Sequence[LeftOut], count: int) -> None:
+    for path, issue in left_out:
+        if not count and issue.name == "unreadable_part":
+            raise UserError(f"the shard '{path}' cannot be read ({issue.detail}): copy it again", code="bad-shard")
 
 
-def shard_sample(members: Sequence[Member]) -> Sample:
-    """Return the members of one key as a sample; without an image, one that cannot be decoded."""
-    label = next((member.data for member in members if member.name.endswith(".cls")), b"").strip()
-    number = int(label) if label.isdigit() else -1
-    for member in members:
-        if is_image(Path(member.name).name):
-            return Sample(member.name, member.data, number)
-    return Sample(members[0].name, UndecodableError("no image under this key"), number)
+def shard_images(file: Path, shard: ShardIndex) -> Iterator[tuple[str, Content]]:
+    """Yield path and content of the samples of a shard, also of those that can no longer be read."""
+    done = 0
+    for data in _contents(file, shard.places):
+        yield shard.paths[done], data
+        done += 1
+    for path in shard.paths[done:]:
+        yield path, UndecodableError(f"the shard '{file}' is damaged or has changed")
 
 
-SOURCE = SourceType(description=".tar files (WebDataset)", suffixes=(".tar",), open_files=open_shards)
+def _contents(file: Path, places: Sequence[int]) -> Iterator[bytes]:
+    """Yield the images at these places among all images of a shard, up to the first damage."""
+    wanted, place = set(places), 0
+    with suppress(*TAR_ERRORS), tarfile.open(file, "r|*", ignore_zeros=True) as archive:
+        for member in archive:
+            if member.isfile() and is_image(member_path(member)):
+                if place in wanted and (reader := archive.extractfile(member)) is not None:
+                    yield reader.read()
+                place += 1
+
+
+SOURCE = SourceType(
+    description=".tar files (WebDataset)",
+    suffixes=(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
+    open_files=open_shards,
+)

@@ -18,6 +18,7 @@ from limbeck.data.decode import UndecodableError, original_size
 from limbeck.data.decoded_sample import DecodedSample, decode_sample, decode_samples, quiet_pillow, remember
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import SAMPLE_SIZE, ImageSource, Sample
+from limbeck.data.sources.labels import describe_labels
 from limbeck.data.store.layout import (
     SKIPPED,
     ContentDigest,
@@ -27,6 +28,7 @@ from limbeck.data.store.layout import (
     read_manifest,
     read_source_files,
 )
+from limbeck.data.store.replace import check_replaceable
 from limbeck.data.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -41,14 +43,19 @@ def write_store(source: ImageSource, out: Path, size: int, workers: int | None, 
         UserError: no image can be used, more are unreadable than `policy` accepts, or `out` is something else than a
             store; then no store appears.
     """
+    check_replaceable(out)
+    _check_outside(out, source)
     report_changes(out, source)
     stats, digest = ScanStats(policy), ContentDigest()
     with quiet_pillow(), StoreWriter(out, source, size, policy.leave_out) as writer:
         for chunk in scan_samples(source, size, workers, stats, writer):
             add_to_digest(digest, chunk, policy)
+        add_left_out(stats, source)
         stats.raise_if_unacceptable(source.name)
         writer.finish(make_manifest(source, size, stats, digest))
-    logger.info(build_summary(stats, source, out, size))
+    logger.info(build_summary(stats, out, size))
+    if stats.found["unreadable_part"]:
+        logger.warning("'%s' was stored without %s", source.name, stats.describe_left_out()[0])
 
 
 def scan_samples(
@@ -82,6 +89,12 @@ def _resumed_and_decoded(
         yield chunk
 
 
+def add_left_out(stats: ScanStats, source: ImageSource) -> None:
+    """Count everything in a source that is no sample."""
+    for path, issue in source.left_out:
+        stats.add_left_out(path, issue)
+
+
 def add_to_digest(digest: ContentDigest, samples: Sequence[DecodedSample], policy: AcceptPolicy) -> None:
     """Add the samples that go into a store to the digest of its content."""
     used = [sample for sample in samples if sample.used(policy.leave_out)]
@@ -97,11 +110,14 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
     return Manifest(
         images=stats.used,
         skipped=stats.skipped.total(),
-        ignored=len(source.ignored),
+        ignored=stats.ignored,
         size=size,
         label_names=tuple(names),
+        labels=describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems),
         digest=digest.hexdigest(names),
         source=source.name,
+        exclude=source.exclude,
+        only=source.only,
         fingerprint=source.fingerprint,
     )
 
@@ -112,8 +128,18 @@ def check_arguments(out: Path | None, size: int | None, workers: int | None) -> 
         raise UserError(f"a store cannot have images of {size} pixels: give a side of 1 or more", code="bad-store-size")
     if workers is not None and workers < 1:
         raise UserError(f"{workers} workers cannot decode images: give 1 or more", code="bad-workers")
-    if out and out.exists() and not is_store(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"'{out}' exists and is not a store: choose another path, or remove it", code="not-a-store")
+    if out:
+        check_replaceable(out)
+
+
+def _check_outside(out: Path, source: ImageSource) -> None:
+    """Raise UserError where a file of the source lies in the store that would be replaced."""
+    for name in (source.name, *source.name.split()):
+        if out.absolute() in Path(name).absolute().parents and Path(name).exists():
+            raise UserError(
+                f"'{name}' lies in the store '{out}', which would replace it: choose another path for the store",
+                code="source-in-store",
+            )
 
 
 def report_changes(out: Path, source: ImageSource) -> None:
@@ -146,13 +172,12 @@ def short_sides(samples: Iterable[Sample]) -> Iterator[int]:
             yield min(original_size(sample.content))
 
 
-def build_summary(stats: ScanStats, source: ImageSource, out: Path, size: int) -> str:
+def build_summary(stats: ScanStats, out: Path, size: int) -> str:
     """Return one line that accounts for every file."""
     parts = [f"{plural(stats.used, 'image')} stored at {size} x {size} in {out}"]
     if skipped := stats.describe_skipped():
         parts.append(f"{skipped}, listed in {out / SKIPPED}")
-    if source.ignored:
-        parts.append(f"{plural(len(source.ignored), 'other file')} ignored")
+    parts += stats.describe_left_out()
     if counts := describe_counts({name: stats.found[name] for name in OPTIONAL_ISSUES if stats.action(name) == "used"}):
         parts.append(f"see `limbeck check` for {counts}")
     return "; ".join(parts)

@@ -1,6 +1,6 @@
 """The files of a store folder: their names, the manifest, and the digest of the content."""
 
-import shutil
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.config import from_json
+from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.data.fingerprint import FileState
+from limbeck.data.pixel_range import Pixels as Pixels
 
-Pixels = NDArray[np.uint8]
 VERSION = 1
 MAX_CLASSES = 1_000_000  # unnamed labels get one class each, up to the highest: with ids as labels that would be many
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
@@ -39,21 +40,29 @@ class Manifest:
     ignored: int
     size: int
     label_names: tuple[str, ...]
+    labels: str = ""
+    """Which labels there are and where they come from, or why there are none."""
     digest: str
     source: str
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     fingerprint: str | None
 
 
 def is_store(folder: Path) -> bool:
     """Return whether `folder` has the files of a store, whatever their content."""
-    return (folder / MANIFEST).is_file() and (folder / IMAGES).is_file()
+    return os.path.isfile(folder / MANIFEST) and os.path.isfile(folder / IMAGES)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a store; UserError where it is missing, damaged or of another version."""
     path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(f"'{folder}' is not a store: it has no {MANIFEST}", code="not-a-store")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"'{folder}' is not a store: it has no {MANIFEST}", code="not-a-store") from error
+    except OSError as error:
+        raise not_readable(path, error) from error
     remedy = f"delete '{folder}' and build the store again"
     fields = read_json(path, remedy)
     version = fields.get("version") if isinstance(fields, dict) else None
@@ -76,7 +85,7 @@ def write_source_files(folder: Path, files: Iterable[FileState]) -> None:
     states = iter(files)
     with pq.ParquetWriter(folder / SOURCE_FILES, SOURCE_SCHEMA) as writer:
         while some := list(islice(states, 10_000)):
-            columns = zip(*((printable(path), size, modified) for path, size, modified in some), strict=True)
+            columns = zip(*((storable(path), size, modified) for path, size, modified in some), strict=True)
             writer.write_batch(pa.record_batch([list(column) for column in columns], schema=SOURCE_SCHEMA))
 
 
@@ -121,20 +130,11 @@ def name_labels(highest: int, names: Sequence[str]) -> list[str]:
     return list(names) if names else [str(label) for label in range(highest + 1)]
 
 
-def replace_folder(new: Path, out: Path) -> None:
-    """Rename `new` to `out`; a folder that is there is moved aside first and deleted last."""
-    aside = new.with_name(f"{new.name}.old")
-    if out.exists():
-        out.rename(aside)
-    new.rename(out)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
     """Return labels as int64, with -1 for 'none'."""
     return np.maximum(np.asarray(labels, dtype=np.int64), -1)
 
 
-def printable(path: str) -> str:
-    """Return a path as text: bytes of a file name that are not UTF-8 become replacement characters."""
-    return path.encode(errors="surrogateescape").decode(errors="replace")
+def storable(path: str) -> str:
+    """Return a path as UTF-8 text: other bytes of a file name become escapes."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -1,20 +1,28 @@
 """Get the store of a source: built at a given place, or built once in a cache and opened from then on."""
 
+import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import wait_for_lock
+from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.data.check.issues import OptionalIssue
 from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.data.store.replace import restore, restore_if_lost, store_path
 from limbeck.data.store.store import Store
+
+logger = logging.getLogger(__name__)
+LONGEST_NAME = 50  # characters of a source in the name of its store: of four bytes each they fit into a file name
 
 
 def build_store(
@@ -25,6 +33,8 @@ def build_store(
     workers: int | None = None,
     allow_bad: float = ALLOW_BAD,
     leave_out: Sequence[OptionalIssue] = (),
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Store:
     """Decode every image of `source` into a new store folder `out`, which appears only when it is complete.
 
@@ -39,22 +49,32 @@ def build_store(
         workers: decoding threads; None: one per core.
         allow_bad: share of the images that may be unreadable.
         leave_out: issues (see `limbeck.check`) whose images are skipped, too.
+        exclude: patterns such as `*_mask.png` or `masks`; images that match one are left out. A pattern without a slash
+            must match a file or a folder, one with a slash the whole path below the source.
+        only: if given, images that match none of these patterns are left out.
 
     Raises:
         UserError: the source is missing, empty, not recognized, without images, or has too many unreadable ones.
     """
     ensure_visible()
-    policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), Path(out)
+    policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), store_path(out)
     check_arguments(folder, store_size, workers)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy)
-    return Store.open(folder)
+    store = Store.open(folder)
+    logger.info(store.describe_labels())
+    return store
 
 
 def open_store(
-    source: Source, cache: str | Path | None = None, store_size: int | None = None, allow_bad: float = ALLOW_BAD
+    source: Source,
+    cache: str | Path | None = None,
+    store_size: int | None = None,
+    allow_bad: float = ALLOW_BAD,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Store:
     """Return the store of `source`: a store folder is opened; anything else is built once in a cache and reused.
 
@@ -63,28 +83,59 @@ def open_store(
 
     Args:
         source: a store, or see `build_store`.
-        cache: folder of the stores; None: ~/.cache/limbeck.
-        store_size: see `build_store`.
+        cache: folder of the stores; None: `limbeck` in $XDG_CACHE_HOME or ~/.cache.
+        store_size, exclude, only: see `build_store`.
         allow_bad: share of the images that may be unreadable, also where the store was built before.
 
     Raises:
         UserError: as `build_store`, or the store has another size.
     """
     ensure_visible()
-    if isinstance(source, str | Path) and is_store(Path(source)):
-        return check_size(Store.open(source), store_size)
+    if isinstance(source, str | Path):
+        restore_if_lost(store_path(source))
+        if is_store(Path(source)):
+            store = check_size(Store.open(source), store_size)
+            logger.info(store.describe_labels())
+            return store
     policy = AcceptPolicy(allow_bad=allow_bad)
     check_arguments(None, store_size, None)
-    images = open_source(source)
+    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
     size = choose_size(images) if store_size is None else store_size
-    out = Path(cache or Path.home() / ".cache" / "limbeck") / cache_name(images, size)
+    out = cache_folder(cache) / cache_name(images, size)
     with wait_for_lock(out):
+        restore(out)
         if not is_current(out, images):
             write_store(images, out, size, workers=None, policy=policy)
     store = Store.open(out)
+    logger.info(store.describe_labels())
     # it may have been built under a laxer policy
     policy.raise_if_too_many_bad(store.skipped, store.skipped + len(store), images.name)
     return store
+
+
+def cache_folder(cache: str | Path | None) -> Path:
+    """Return the folder of the stores that are built without a place of their own.
+
+    Raises:
+        UserError: it may not be written; the ways out are named.
+    """
+    folder = Path(cache) if cache else _user_cache() / "limbeck"
+    try:
+        check_writable(folder)
+        make_folder(folder)
+    except UserError as error:
+        raise UserError(
+            f"the cache of stores {error}; or build the store at another place with `limbeck store SOURCE STORE` and "
+            "give STORE instead of the source, or set XDG_CACHE_HOME to a folder for caches",
+            code=error.code,
+        ) from error
+    return folder
+
+
+def _user_cache() -> Path:
+    """Return $XDG_CACHE_HOME, which must be absolute to count, or ~/.cache."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path(os.path.expanduser("~"), ".cache")
 
 
 def check_size(store: Store, size: int | None) -> Store:
@@ -99,8 +150,8 @@ def check_size(store: Store, size: int | None) -> Store:
 
 def cache_name(source: ImageSource, size: int) -> str:
     """Return a readable folder name that differs between sources and between sizes of the stored images."""
-    key = fingerprint([str(Path(source.name).absolute()), str(size)])[:8]
-    return f"{Path(source.name).stem}-{size}-{key}"
+    key = fingerprint([str(Path(source.name).absolute()), str(size), *source.exclude, *source.only])[:8]
+    return f"{Path(source.name).stem[:LONGEST_NAME]}-{size}-{key}"
 
 
 def is_current(folder: Path, source: ImageSource) -> bool:

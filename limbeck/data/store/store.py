@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.text import plural
+from limbeck.core.text import first_names, plural
 from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
@@ -36,6 +37,7 @@ class Store:
     heights: NDArray[np.int32]
     label_names: list[str]
     digest: str  # of everything above
+    label_note: str = ""  # where the labels are from
     skipped: int = 0
     path: Path | None = None
 
@@ -51,6 +53,13 @@ class Store:
         """Return a sentence with the number of images, their size, and how many images of the source were skipped."""
         skipped = f", {self.skipped:,} skipped (see {self.path / SKIPPED})" if self.skipped and self.path else ""
         return f"{plural(len(self), 'image')} of {self.size} x {self.size} in {self.path or 'memory'}{skipped}"
+
+    def describe_labels(self) -> str:
+        """Return a sentence on which labels there are and where they come from, or why there are none."""
+        if self.label_note:
+            return self.label_note
+        names = f"{plural(len(self.label_names), 'class', 'classes')} ({first_names(self.label_names)})"
+        return f"labels: {names if self.label_names else 'none'}"
 
     @property
     def labeled(self) -> bool:
@@ -70,6 +79,7 @@ class Store:
             heights=index["height"],
             label_names=list(manifest.label_names),
             digest=manifest.digest,
+            label_note=manifest.labels,
             skipped=manifest.skipped,
             path=folder,
         )
@@ -141,6 +151,8 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     try:
         images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
     except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
+        if is_refusal(error):
+            raise not_readable(folder / IMAGES, error) from error
         raise damaged(folder, f"{IMAGES}: {one_line(error)}") from error
     if images.shape != expected or images.dtype != np.uint8 or not images.flags.c_contiguous:
         raise damaged(folder, f"{IMAGES} holds {images.dtype} {images.shape}, the manifest says uint8 {expected}")
@@ -152,6 +164,8 @@ def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     try:
         table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
     except (OSError, ValueError, pa.ArrowException) as error:
+        if is_refusal(error):
+            raise not_readable(folder / INDEX, error) from error
         raise damaged(folder, f"{INDEX}: {one_line(error)}") from error
     if len(table) != manifest.images:
         raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")

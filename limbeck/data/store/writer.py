@@ -12,7 +12,6 @@ Whatever the moment of a kill, the lines of the journal whose pixels are there a
 import csv
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from limbeck.core.config import to_json
+from limbeck.core.disk import fsync, make_folder, write_errors_as_user_error
 from limbeck.core.errors import UserError
-from limbeck.core.files import disk_full_as_user_error, make_folder, write_json
+from limbeck.core.files import write_json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
-from limbeck.core.text import plural
+from limbeck.core.text import csv_cell, plural
 from limbeck.data.check.issues import skip_reason
 from limbeck.data.decoded_sample import CHUNK, DecodedSample
 from limbeck.data.fingerprint import what_changed
@@ -44,13 +44,13 @@ from limbeck.data.store.layout import (
     VERSION,
     Manifest,
     read_source_files,
-    replace_folder,
     write_source_files,
 )
+from limbeck.data.store.replace import NEW, check_replaceable, partial_folder, remove_partial, replace_store, restore
 
 logger = logging.getLogger(__name__)
 
-BUILD, JOURNAL, STORE = "build.json", "journal.jsonl", "store"
+BUILD, JOURNAL = "build.json", "journal.jsonl"
 COMMIT_SECONDS = 2.0  # work that a kill may cost; a commit waits for the disk, about 10 ms
 BATCH = 10_000  # rows of the index that are written at once
 
@@ -78,11 +78,12 @@ class StoreWriter:
         self._settings = BuildSettings(
             size=size, source=source.name, fingerprint=source.fingerprint, leave_out=self._leave_out
         )
-        self._partial = out.with_name(f".{out.name}.partial")
-        self._store = self._partial / STORE
+        self._partial = partial_folder(out)
+        self._store = self._partial / NEW
         self._lines, self._finished, self._committed = list[str](), False, time.monotonic()
 
     def __enter__(self) -> Self:
+        restore(self.out)
         if not self._can_resume():
             self._start()
         self._images = ResumableArray(
@@ -99,7 +100,7 @@ class StoreWriter:
             with suppress(OSError, UserError):  # of a full disk, which has been raised already
                 self._commit()
         if self._finished or self._settings.fingerprint is None or not self._images.rows:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            remove_partial(self.out, BUILD, JOURNAL)
         else:
             done = plural(self._images.rows, "decoded image")
             logger.info("%s saved: the same command continues from there", done)
@@ -130,8 +131,20 @@ class StoreWriter:
         self._commit()
         self._write_index()
         write_json(self._store / MANIFEST, to_json(manifest))
-        replace_folder(self._store, self.out)
+        self._appear()
+
+    def _appear(self) -> None:
+        """Let the folder appear; a kill on the way leaves nothing that could be taken for a build to continue."""
+        check_replaceable(self.out)
+        (self._partial / BUILD).unlink()
         self._finished = True
+        try:
+            replace_store(self.out)
+        except (OSError, UserError):
+            restore(self.out)
+            self._finished = False
+            raise
+        fsync(self.out.parent)
 
     def _can_resume(self) -> bool:
         if self._settings.fingerprint is None or not (self._store / IMAGES).is_file():
@@ -145,7 +158,7 @@ class StoreWriter:
         if self._partial.is_dir():
             changes = what_changed(read_source_files(self._store), self._source.files()) or "other settings"
             logger.warning("an interrupted build of '%s' does not match (%s): starting over", self.out, changes)
-        shutil.rmtree(self._partial, ignore_errors=True)
+        remove_partial(self.out, BUILD, JOURNAL)
         make_folder(self._store)
         (self._partial / JOURNAL).touch()
         write_source_files(self._store, self._source.files())
@@ -174,7 +187,7 @@ class StoreWriter:
     def _commit(self) -> None:
         """Sync the pixels, then the lines that say that they are there."""
         self._images.commit()
-        with disk_full_as_user_error(self.out), (self._partial / JOURNAL).open("ab") as journal:
+        with write_errors_as_user_error(self.out), (self._partial / JOURNAL).open("ab") as journal:
             journal.write("".join(self._lines).encode())
             journal.flush()
             os.fsync(journal.fileno())
@@ -195,7 +208,10 @@ class StoreWriter:
                 index.write_batch(index_batch(used, row))
                 row += len(used)
                 reasons = ((sample.path, skip_reason(sample.issues, self._leave_out)) for sample in some)
-                table.writerows([path, reason.name, reason.detail] for path, reason in reasons if reason)
+                rows = ((csv_cell(path), reason.name, csv_cell(reason.detail)) for path, reason in reasons if reason)
+                table.writerows(rows)
+            listed = (item for item in self._source.left_out if item.issue.name != "not_an_image")
+            table.writerows((csv_cell(path), issue.name, csv_cell(issue.detail)) for path, issue in listed)
 
 
 def index_batch(samples: Sequence[DecodedSample], start: int) -> pa.RecordBatch:

@@ -75,13 +75,18 @@ class HealthMonitor:
         return self.readings[-1] if known else self.reader.read()
 
     def _diagnose(self) -> list[HealthIssue]:
+        if not self.readings:
+            return []
+        if fault := self.reader.data_fault:
+            message = f"data: {fault}, so there is nothing to learn from; see `limbeck check`, or give other images"
+            return [HealthIssue("data", message, stops_run=False)]
         return diagnose(self.readings, self.reader.max_rank, self.reader.method.collapse_hint)
 
     def _write_verdict(self) -> str:
         issues = " ".join(f"{issue.message}." for issue in self._issues)
         sentence = issues or healthy_summary(self.readings, self.reader.max_rank)
         last = self.readings[-1]
-        verdict = {"healthy": not issues and not collapsed(last), "step": last["step"], "sentence": sentence}
+        verdict = {"healthy": not issues and not collapsed(last), "step": int(last["step"]), "sentence": sentence}
         with atomic_write(self.run / HEALTH) as path:
             path.write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
         return sentence

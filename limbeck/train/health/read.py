@@ -5,12 +5,13 @@ The networks run in evaluation mode, and no random number is drawn.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.methods.base import Method
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 MAX_IMAGES, MIN_IMAGES = 256, 32  # between these as many as in a step, so that a reading costs less than a step
+MIN_DISTINCT = 3  # two images that differ are told apart by one direction: what looks like a collapse
 CONSTANT = 0.01  # a unit is dead if its standard deviation over images is below this fraction of its layer's RMS
 
 
@@ -40,18 +42,27 @@ class HealthReader:
         forward_batch = loader.batch_size // loader.world_size // loader.accumulate_steps
         rows = np.linspace(0, len(loader.store) - 1, count).astype(np.int64)
         self.parts = np.array_split(rows, -(-count // forward_batch))
-        self.max_rank = 0
-        """The highest effective rank that so many embeddings of their width can have; known after a reading."""
+        self.data_fault = describe_fault(getattr(loader.store, "images", None), rows)
+        """What is wrong with the images themselves, so that no training could help; empty if nothing is."""
+        self._max_rank = 0
+
+    @property
+    def max_rank(self) -> int:
+        """The highest effective rank that so many embeddings of their width can have."""
+        if not self._max_rank:
+            self.read()
+        return self._max_rank
 
     def read(self) -> dict[str, float]:
         """Return the numbers of docs/health.md, by column of metrics.csv; waits for the device."""
         with eval_mode(self.method):
             views = (self.loader.fixed_batch(rows).views for rows in self.parts)
             outputs = [self._forward(pair[0], pair[:2][-1]) for pair in views]
-            weight_norm = nn.utils.get_total_norm(self.method.encoder().parameters())
+            weights = list(self.method.encoder().parameters())
+            weight_norm, weight_hash = nn.utils.get_total_norm(weights), _hash(weights)
         joined = {name: torch.cat([output[name] for output in outputs]).float() for name in outputs[0]}
         first, second = joined.pop("first"), joined.pop("second")
-        self.max_rank = min(first.shape)
+        self._max_rank = min(first.shape)
         values = {}
         if "ema" in joined:
             values["ema_distance"] = _distance(joined.pop("backbone"), joined.pop("ema"))
@@ -65,7 +76,8 @@ class HealthReader:
             "dead_units": _dead_fraction(layers),
             "weight_norm": weight_norm,
         }
-        return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        numbers = torch.stack(list(values.values())).tolist()
+        return {**dict(zip(values, numbers, strict=True)), "weight_hash": float(weight_hash)}
 
     def _forward(self, first: Tensor, second: Tensor) -> dict[str, Float[Tensor, "B _"]]:
         """Return the embeddings of two views, the features of backbone and EMA encoder (if any), and every layer's."""
@@ -75,6 +87,29 @@ class HealthReader:
             if target is not None:
                 outputs |= {"backbone": method.backbone(first).final, "ema": target(first).final}
             return outputs | {f"layer{tap}": values for tap, values in encoder(first, encoder.taps).taps.items()}
+
+
+def describe_fault(images: Any, rows: NDArray[np.int64]) -> str:
+    """Return why the images at `rows` cannot be told apart by any network; empty if they can, or are no images."""
+    if images is None:
+        return ""
+    shown = [np.asarray(images[row]) for row in rows]
+    distinct = len({image.tobytes() for image in shown})
+    if distinct < MIN_DISTINCT:
+        return f"of {len(shown)} images from all over the store only {distinct} differ"
+    if all((image == image[:1, :1]).all() for image in shown):
+        return f"each of {len(shown)} images from all over the store has a single color"
+    return ""
+
+
+def _hash(weights: Sequence[Tensor]) -> int:
+    """Return a number below 2^48 that differs, but for a chance of as much, where a single weight does."""
+    total = 0
+    for weight in weights:
+        bits = weight.detach().float().contiguous().view(torch.int32).flatten().long()
+        places = torch.arange(1, 2 * len(bits), 2, device=bits.device)
+        total = 31 * total + int((bits * places).sum())  # wraps around
+    return total % 2**48
 
 
 def _distance(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, ""]:

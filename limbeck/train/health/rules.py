@@ -43,7 +43,7 @@ HEALTH_CHECKS = (
     ),
     HealthCheck(
         "frozen weights",
-        lambda now, first: now["step"] > first["step"] and now["weight_norm"] == first["weight_norm"],
+        lambda now, first: now["step"] > first["step"] and now["weight_hash"] == first.get("weight_hash"),
         "the weights of the encoder have not changed since step {since:,}",
         "a learning rate above 0, or a momentum of the EMA encoder below 1",
     ),

@@ -54,6 +54,10 @@ def paths(source: ImageSource) -> list[str]:
     return [sample.path for sample in source.samples()]
 
 
+def left_out(source: ImageSource) -> list[str]:
+    return [item.path for item in source.left_out]
+
+
 def write_parquet(path: Path, metadata: dict[bytes, bytes] | None = None, **columns: list[object]) -> Path:
     table = pa.table(columns)
     pq.write_table(table.replace_schema_metadata(metadata), path)
@@ -85,7 +89,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     rows = open_source(tmp_path)
     assert paths(rows) == ["cat/1.webp", "dog/2.PNG", "dog/deep/1.Jpeg"]
     assert (labels(rows), rows.label_names) == ([0, 1, 1], ["cat", "dog"])
-    assert (rows.count, rows.ignored, shades(rows)) == (3, ["dog/notes.txt"], [10, 60, 110])
+    assert (rows.count, left_out(rows), shades(rows)) == (3, ["dog/notes.txt"], [10, 60, 110])
 
 
 def test_an_image_at_the_root_means_no_classes(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     for name in ("a.png", "._a.png", ".thumbnails/a.png"):
         save(tmp_path / name)
     rows = open_source(tmp_path)
-    assert (paths(rows), rows.ignored) == (["a.png"], ["._a.png"])
+    assert (paths(rows), left_out(rows)) == (["a.png"], ["._a.png", ".thumbnails/a.png"])
 
 
 def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ def test_parquet_of_bytes_with_strings_as_labels_in_several_files(tmp_path: Path
     for source in (files, str(tmp_path / "*.parquet"), tmp_path):
         rows = open_source(source)
         assert (shades(rows), labels(rows), rows.label_names) == ([10, 60], [1, 0], ["bear", "wolf"])
-        assert paths(rows) == ["0.parquet#0", "1.parquet#1"]
+        assert paths(rows) == ["0.parquet#0", "1.parquet#0"]
 
 
 def test_parquet_rows_without_image_or_label(tmp_path: Path) -> None:
@@ -224,19 +228,34 @@ def test_shards(tmp_path: Path, mode: str) -> None:
     files = [write_tar(tmp_path / f"{part}.tar", members, mode) for part, members in enumerate([first, second])]
     for source in (files, tmp_path):
         rows = open_source(source)
-        assert paths(rows) == ["a/1.JPG", "a/2.png", "b/3.webp", "b/4.txt"]
-        assert labels(rows) == [3, -1, 0, -1]
-        *good, bad = rows.samples()
-        assert [shade(sample) for sample in good] == [10, 60, 110]
-        with pytest.raises(UndecodableError, match="no image under this key"):
-            decode(bad.content, 4)
+        assert paths(rows) == ["a/1.JPG", "a/2.png", "b/3.webp"]
+        assert (labels(rows), shades(rows)) == ([3, -1, 0], [10, 60, 110])
+        assert left_out(rows) == ["a/1.txt", "b/3.seg.txt", "b/4.txt"]
 
 
-def test_a_shard_that_is_cut_short(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "x.tar", {"1.png": png(10) + bytes(2000), "2.png": png(60)})
-    path.write_bytes(path.read_bytes()[:1000])
+@pytest.mark.parametrize("cut", [1000, 4 * 512 + 100, 5 * 512 + 10])  # in an image, in a header, in the second image
+def test_a_shard_that_is_cut_short_gives_what_it_has(tmp_path: Path, cut: int) -> None:
+    path = write_tar(tmp_path / "x.tar", {"1.png": png(10) + bytes(1000), "2.png": png(60)})
+    whole = write_tar(tmp_path / "y.tar", {"3.png": png(110)})
+    path.write_bytes(path.read_bytes()[:cut])
+    rows = open_source([path, whole])
+    assert [(item.path, item.issue.name) for item in rows.left_out] == [(str(path), "unreadable_part")]
+    *first, last = rows.samples()
+    assert (last.path, shade(last), len(first) + 1) == ("3.png", 110, rows.count)
+    path.write_bytes(path.read_bytes()[:100])
     with raises("bad-shard", path):
-        paths(open_source(path))
+        open_source(path)
+
+
+def test_damage_in_the_middle_of_a_shard_and_several_archives_in_one(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {f"{number}.png": png(shade) for number, shade in enumerate(SHADES)})
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data + data)
+    assert shades(open_source(path)) == SHADES * 2
+    data[1024:1500] = b"?" * 476  # the header of the second image
+    path.write_bytes(data)
+    rows = open_source(path)
+    assert (shades(rows), left_out(rows)) == ([10, 110, 160], [str(path)])
 
 
 # arrays and data sets
@@ -289,8 +308,8 @@ def test_map_style_data_sets(make: object) -> None:
     assert rows.fingerprint is None
 
 
-@pytest.mark.parametrize("label", [None, "cat", {"boxes": [1]}, torch.zeros(2), 0.5])
-def test_a_label_that_is_no_integer_counts_as_none(label: object) -> None:
+@pytest.mark.parametrize("label", [None, {"boxes": [1]}, torch.zeros(2), 0.5, float("nan"), -1, [], ""])
+def test_what_is_no_label_counts_as_none(label: object) -> None:
     assert labels(open_source([(image(10), label)])) == [-1]
 
 

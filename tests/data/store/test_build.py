@@ -84,7 +84,8 @@ def test_every_file_is_accounted_for(tmp_path: Path, caplog: pytest.LogCaptureFi
         (folder / name).write_bytes(data)
     store = build_store(folder, out)
     assert (len(store), store.skipped) == (61, 3)  # d.jpg is a PNG, and is read
-    (line,) = caplog.messages
+    line, labels = caplog.messages
+    assert "labels: none" in labels
     for part in (
         f"61 images stored at 7 x 7 in {out}",
         "3 skipped (empty: 1, truncated: 1, unreadable: 1)",

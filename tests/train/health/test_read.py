@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 
 from limbeck.data.loader import Loader
 from limbeck.metrics.representation import effective_rank, normalized_std
-from limbeck.train.health.read import HealthReader
+from limbeck.train.health.read import HealthReader, describe_fault
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")
@@ -40,7 +40,37 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
         "weight_norm": sum(p.detach().square().sum() for p in method.backbone.parameters()) ** 0.5,
         "ema_distance": (unit[0] - unit[2]).square().sum(1).mean(),
     }
+    found.pop("weight_hash")
     assert found == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-4)
+
+
+def test_the_hash_shows_any_movement_of_the_weights() -> None:
+    """Also where the norm stays, as in a step of an EMA encoder that is below the rounding of the norm."""
+    method = toy()
+    weight = next(method.encoder().parameters())
+    before = reader(method).read()
+    assert reader(method).read() == before
+    with torch.no_grad():
+        weight.copy_(weight.flip(0))
+    after = reader(method).read()
+    assert after["weight_norm"] == pytest.approx(before["weight_norm"], rel=1e-6)
+    assert after["weight_hash"] != before["weight_hash"]
+
+
+@pytest.mark.parametrize(
+    ("images", "fault"),
+    [
+        (np.zeros((40, 8, 8, 3), np.uint8), "only 1 differ"),
+        (np.arange(40, dtype=np.uint8).repeat(192).reshape(40, 8, 8, 3), "single color"),
+        (np.arange(40 * 192, dtype=np.int64).reshape(40, 8, 8, 3) // 192 % 2 * 9, "only 2 differ"),
+        (np.arange(40 * 192).reshape(40, 8, 8, 3) % 251, ""),
+        (None, ""),
+    ],
+)
+def test_images_that_no_network_can_tell_apart_are_the_fault_of_the_data(images: Any, fault: str) -> None:
+    found = describe_fault(images, np.arange(40))
+    assert bool(found) == bool(fault)
+    assert fault in found
 
 
 def test_micro_batches_change_no_number() -> None:

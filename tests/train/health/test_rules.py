@@ -18,13 +18,14 @@ GOOD = {
     "dead_units": 0.0,
     "ema_distance": 0.2,
     "weight_norm": 50.0,
+    "weight_hash": 1.0,
 }
 
 
 def readings(count: int, **last: float) -> list[dict[str, float]]:
     """Return a healthy reading, then `count` readings with the values of `last`."""
     steps = range(400, 400 + 200 * count, 200)
-    return [GOOD, *(GOOD | {"step": float(step), "weight_norm": 50.0 + step} | last for step in steps)]
+    return [GOOD, *(GOOD | {"step": float(step), "weight_hash": 1.0 + step} | last for step in steps)]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def readings(count: int, **last: float) -> list[dict[str, float]]:
         ("representation collapse", {"embedding_rank": 2.9}, {"embedding_rank": 3.0}, "2.9 of at most 512"),
         ("representation collapse", {"embedding_std": 0.09}, {"embedding_std": 0.1}, "0.090"),
         ("representation collapse", {"embedding_rank": math.nan}, {"embedding_rank": 3.5}, "nan of at most 512"),
-        ("frozen weights", {"weight_norm": 50.0}, {"weight_norm": 50.1}, "since step 400"),
+        ("frozen weights", {"weight_hash": 1.0}, {"weight_hash": 2.0}, "since step 400"),
         ("vanishing gradient", {"grad_norm": 0.0}, {"grad_norm": 1e-5}, "0.0e+00 since step 400"),
         ("dead units", {"dead_units": 0.6}, {"dead_units": 0.5}, "60%"),
         ("EMA divergence", {"ema_distance": 1.5}, {"ema_distance": 1.0}, "1.50 of at most 4"),
@@ -60,7 +61,7 @@ def test_only_a_collapse_that_lasts_stops_a_run() -> None:
 
 
 def test_since_is_the_first_reading_of_the_last_streak() -> None:
-    row = [*readings(2, embedding_std=0.01), GOOD | {"step": 800.0, "weight_norm": 1.0}, *readings(0)]
+    row = [*readings(2, embedding_std=0.01), GOOD | {"step": 800.0, "weight_hash": 9.0}, *readings(0)]
     row += [row[-2] | {"step": step, "embedding_std": 0.02} for step in (1000.0, 1200.0)]
     (issue,) = diagnose(row, 512, "")
     assert "since step 1,000" in issue.message

@@ -1,0 +1,72 @@
+"""Locks between processes, which the operating system releases when a process ends in any way."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from limbeck.core.disk import make_folder, not_writable, write_errors_as_user_error
+from limbeck.core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+@contextmanager
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Create `folder` and hold its lock.
+
+    Raises:
+        UserError: another process holds the lock, or the folder is not writable.
+    """
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"another process is writing to '{folder}': wait until it ends, or stop it", code="folder-locked"
+        ) from error
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    with lock:
+        yield
+
+
+@contextmanager
+def wait_for_lock(out: Path) -> Iterator[None]:
+    """Hold the lock of the file or folder `out`, waiting for a process that holds it.
+
+    Raises:
+        UserError: the place may not be written, now or in the block, or the disk is full.
+    """
+    make_folder(out.parent)
+    with _waiting(out.with_name(f".{out.name}.lock"), out), write_errors_as_user_error(out):
+        yield
+
+
+@contextmanager
+def wait_for_folder(folder: Path) -> Iterator[None]:
+    """Create `folder` and hold its lock, waiting for a process that holds it; errors as in `wait_for_lock`."""
+    make_folder(folder)
+    with _waiting(folder / LOCK, folder), write_errors_as_user_error(folder):
+        yield
+
+
+@contextmanager
+def _waiting(file: Path, out: Path) -> Iterator[None]:
+    lock = FileLock(file)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            logger.info("waiting for another process that is building '%s'", out)
+            lock.acquire()
+    except OSError as error:
+        raise not_writable(out, error) from error
+    try:
+        yield
+    finally:
+        lock.release()

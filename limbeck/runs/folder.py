@@ -1,0 +1,37 @@
+"""The folder of a new run: nothing in it is anybody else's."""
+
+from pathlib import Path
+
+from limbeck.core.disk import check_writable
+from limbeck.core.errors import UserError
+from limbeck.core.locks import LOCK
+from limbeck.core.rank import is_rank0
+from limbeck.core.run_folder import CONFIG, TEACHER
+from limbeck.core.unfinished import remove_abandoned
+
+
+def check_new_run(run: Path) -> None:
+    """Raise UserError unless a new run can be written to `run`: a new or an empty folder.
+
+    Asked before the work and again under the lock, since another command may have started in between. Features of a
+    teacher may be there, from a run that ended before its first step.
+    """
+    if not is_rank0():
+        return
+    check_writable(run)
+    if not run.exists():
+        return
+    if (run / CONFIG).exists():
+        raise UserError(
+            f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
+            code="run-exists",
+        )
+    remove_abandoned(run)
+    names = {path.name for path in run.iterdir()} - {LOCK}
+    if (run / TEACHER / "cache.json").is_file():
+        names.discard(TEACHER)
+    if names:
+        raise UserError(
+            f"'{run}' holds other files, such as '{min(names)}': choose a new folder for the run",
+            code="folder-not-empty",
+        )
