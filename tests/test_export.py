@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import limbeck
 from limbeck import export as export_module
 from limbeck.core.errors import UserError
-from limbeck.export import export
+from limbeck.exports import export
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
 from tests.helpers.errors import raises

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from limbeck.cli import arguments, data, results, training
+from limbeck.cli import arguments, data, overview, results, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -35,6 +35,7 @@ VERBS: dict[str, Command] = {
     "distill": training.DISTILL,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
     "demo": results.DEMO,
@@ -104,6 +105,8 @@ def _run(words: list[str]) -> None:
     args, output = arguments.parse(kind, argv, verb)
     result = command.run(args)
     show(result, as_json=output.json)
+    if result.next_commands and not output.json:
+        logging.getLogger(__name__).info("next: %s", "\n      ".join(result.next_commands))
     if result.error:
         raise result.error
 

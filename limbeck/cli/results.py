@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class DemoArgs:
 
 def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck evaluate`."""
-    from limbeck.evaluate.config import EvaluateConfig
+    from limbeck.evaluation.config import EvaluateConfig
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:
@@ -79,7 +80,7 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
 def _evaluate(args: Any) -> Output:
     from rich.console import Console
 
-    from limbeck.evaluate.render import comparison_table, layer_table
+    from limbeck.evaluation.render import comparison_table, layer_table
     from limbeck.runs.api import evaluate_run
 
     result = evaluate_run(
@@ -98,11 +99,16 @@ def _evaluate(args: Any) -> Output:
         text += [comparison_table(result.comparison, width), result.comparison.sentence()]
     data = to_json(result)
     assert isinstance(data, dict)
-    return Output({"file": str(file)} | data, text)
+    run = shlex.quote(args.run)
+    return Output(
+        {"file": str(file)} | data,
+        text,
+        next_commands=[f"limbeck report {run}", f"limbeck export {run} model/ --depth N"],
+    )
 
 
 def _export(args: ExportArgs) -> Output:
-    from limbeck.export import export
+    from limbeck.exports import export
 
     result = export(args.run, args.out, args.depth, args.format, args.fold_preprocessing)
     logger.info(
@@ -119,7 +125,7 @@ def _export(args: ExportArgs) -> Output:
 
 
 def _report(args: ReportArgs) -> Output:
-    from limbeck.report import write_report
+    from limbeck.reports import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out)))
     return Output({"report": page}, [page])

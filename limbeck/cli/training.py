@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import logging
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -81,7 +82,8 @@ def _plan(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     found = plan(**_request(args))
-    return Output(dataclasses.asdict(found), [str(found)])
+    again = f"limbeck pretrain {shlex.quote(_source(args))} with the same options"
+    return Output(dataclasses.asdict(found), [str(found)], next_commands=[again])
 
 
 def _pretrain(args: Any) -> Output:
@@ -112,9 +114,10 @@ def _resume(args: ResumeArgs) -> Output:
 
 def _finished(run: Path) -> Output:
     files = {"run": run, "encoder": run / ENCODER, "metrics": run / METRICS}
-    return Output(
-        {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}, [str(run)]
-    )
+    data = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
+    quoted = shlex.quote(str(run))
+    labels = f"limbeck evaluate {quoted} --train LABELED --test LABELED"
+    return Output(data, [str(run)], next_commands=[labels, f"limbeck export {quoted} model/"])
 
 
 def _last_metrics(file: Path) -> dict[str, float]:
@@ -156,7 +159,9 @@ def _source(args: Any) -> str:
 
 
 def _run_folder(args: Any) -> str:
-    return args.out or f"runs/{args.method.name}-{Path(_source(args)).stem}"
+    from limbeck.runs.folder import default_folder
+
+    return args.out or str(default_folder(args.method.name, _source(args)))
 
 
 def _resolved(args: Any) -> Output:

@@ -47,6 +47,9 @@ class Modality(ABC, Generic[Config, Data]):
     def default_encoder(self) -> Config:
         """Return the encoder of a run that names none."""
 
+    def check_encoder(self, cfg: Config) -> None:
+        """Raise UserError, before any data is read, if there is no such encoder."""
+
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:
         """Return the data of a source."""

@@ -48,6 +48,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     method = request.method or default_method(request.teacher is not None)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
     _check_teacher(method, request.teacher, modality)
+    modality.check_encoder(_encoder(request, modality))
     resolve_loggers(request.training.loggers)
     loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
     data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)

@@ -31,7 +31,7 @@ SHORT = replace(TRAINING, epochs=1, batch_size=20, log_every_steps=1, health_eve
 
 
 def pretrain(store: Path, run: Path) -> Path:
-    return limbeck.pretrain(store, run, method=SIMCLR, backbone=BACKBONE, training=SHORT)
+    return limbeck.pretrain(store, run, method=SIMCLR, backbone=BACKBONE, training=SHORT).path
 
 
 @pytest.fixture

@@ -136,4 +136,10 @@ def test_a_baseline_needs_a_teacher(tmp_path: Path) -> None:
     setup = resolve_run(request())
     write_config(tmp_path, setup.cfg)
     with raises("baseline-without-teacher", tmp_path):
-        limbeck.evaluate_run(tmp_path, images(), images(), baseline="runs/other")
+        limbeck.evaluate(tmp_path, images(), images(), baseline="runs/other")
+
+
+def test_a_wrong_name_is_refused_before_any_image_is_decoded(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"  # opening it would be another error
+    with raises("unknown-backbone", "resnet81", "resnet18"):
+        resolve_run(RunRequest(source=nowhere, backbone=BackboneConfig(name="resnet81")))
