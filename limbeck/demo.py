@@ -83,6 +83,8 @@ def demo(out: Path, epochs: int, recipe: DemoRecipe | None = None) -> Path:
         _train(runs[name], stores["train"], method, training, recipe)
     results = {name: _evaluate(run, stores, recipe.evaluate) for name, run in runs.items()}
     logger.info(table(results))
+    for name, result in results.items():
+        logger.info("%s: %s", name, result.verdict)
     best = cheapest_cut(results["sdssl"])
     assert best is not None, "the digits have labels"
     for format in ("onnx", "timm"):

@@ -3,10 +3,10 @@
 import dataclasses
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +15,9 @@ from limbeck.cli.command import Command, Output
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
+
+if TYPE_CHECKING:
+    from limbeck.evaluation import EvaluationResult
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"
@@ -62,14 +65,15 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:
-        run: Run
-        """Folder of the run."""
+        networks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK [NETWORK ...]")]
+        """Folders of runs, which are evaluated at every layer; or, as a whole, encoders, exports, folders of timm or
+        Hugging Face, timm:NAME."""
         train: str
         """Labeled images to fit on: what `limbeck store` takes, or a store."""
         test: str
         """Labeled images to score, with the same label names."""
-        baseline: str | None = None
-        """For a distilled run: folder of a run of the same student without a teacher, to compare with."""
+        others: Annotated[tuple[str, ...], tyro.conf.arg(name="beside", metavar="NAME|FOLDER|RUN ...")] = ()
+        """Further networks to compare with, as a whole."""
         allow_bad: float = ALLOW_BAD
         """Share of the images of either source that may be unreadable."""
         evaluate: Annotated[EvaluateConfig, FLATTENED] = field(default_factory=EvaluateConfig)
@@ -80,31 +84,53 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
 def _evaluate(args: Any) -> Output:
     from rich.console import Console
 
-    from limbeck.evaluation.render import comparison_table, layer_table
-    from limbeck.runs.api import evaluate_run
+    from limbeck.evaluation.render import model_table
+    from limbeck.runs.evaluation import evaluate_networks
 
-    result = evaluate_run(
-        args.run,
-        args.train,
-        args.test,
-        args.evaluate,
-        baseline=args.baseline,
-        allow_bad=args.allow_bad,
+    found = evaluate_networks(
+        args.networks, args.train, args.test, args.evaluate, others=args.others, allow_bad=args.allow_bad
     )
-    file = Path(args.run) / RESULT
-    logger.info("written to %s", file)
+    data = {run: {"file": str(Path(run) / RESULT), **_json(result)} for run, result in found.results.items()}
+    for run in data.values():
+        logger.info("written to %s", run["file"])
     width = Console().width
+    if len(data) == 1:
+        (run_name, result), (only,) = *found.results.items(), data.values()
+        return Output(only, _result_text(result, run_name, width), next_commands=_next(found.results))
+    verdicts = [f"{run}: {result.verdict}" for run, result in found.results.items() if result.verdict]
+    models = [to_json(model) for model in found.models]
+    return Output(
+        {"networks": models, "results": data},
+        [model_table(found.models, width), *verdicts],
+        next_commands=_next(found.results),
+    )
+
+
+def _next(runs: Iterable[str]) -> list[str]:
+    quoted = [shlex.quote(run) for run in runs]
+    return (
+        [f"limbeck report {' '.join(quoted)}", *(f"limbeck export {run} model/ --depth N" for run in quoted[:1])]
+        if quoted
+        else []
+    )
+
+
+def _result_text(result: "EvaluationResult", run: str, width: int) -> list[Any]:
+    """Return the tables and sentences of one run."""
+    from limbeck.evaluation.render import comparison_table, layer_table, reference_table
+
     text: list[Any] = [layer_table(result, width)]
+    if result.references:
+        text.append(reference_table(result, run, width))
     if result.comparison:
         text += [comparison_table(result.comparison, width), result.comparison.sentence()]
+    return [*text, result.verdict] if result.verdict else text
+
+
+def _json(result: "EvaluationResult") -> dict[str, Any]:
     data = to_json(result)
     assert isinstance(data, dict)
-    run = shlex.quote(args.run)
-    return Output(
-        {"file": str(file)} | data,
-        text,
-        next_commands=[f"limbeck report {run}", f"limbeck export {run} model/ --depth N"],
-    )
+    return data
 
 
 def _export(args: ExportArgs) -> Output:
@@ -141,16 +167,19 @@ def _demo(args: DemoArgs) -> Output:
 EVALUATE = Command(
     MEASURE,
     """Measure every layer of a run: k-NN, linear probe, rank, size and latency.
-  The same network before training is measured as well: the difference is what
-  training has bought. A distilled run is compared with its teacher. The table is
-  printed, and result.json is written into the run.
+  The whole network is compared with what needs no training (raw pixels, filters
+  from k-means of patches, the same network before training) and with the
+  networks after --beside; a distilled run with its teacher. Tables and a verdict
+  are printed, and result.json is written into the run. Several networks at once
+  give one table.
 
 Examples:
   limbeck evaluate runs/a --train labeled/train --test labeled/test
-  limbeck evaluate runs/student --train labeled/train --test labeled/test --baseline runs/alone""",
+  limbeck evaluate runs/a --train labeled/train --test labeled/test --beside timm:resnet18 runs/b
+  limbeck evaluate runs/a runs/b timm:resnet18 --train labeled/train --test labeled/test""",
     evaluate_arguments,
     _evaluate,
-    ("--train", "--test", "--baseline", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
+    ("--train", "--test", "--beside", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
 )
 REPORT = Command(
     MEASURE,

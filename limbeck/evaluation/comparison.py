@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.evaluator import measure
 from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.measure import measure_whole
 from limbeck.evaluation.models import BackboneModel, EvaluatedModel, TeacherModel
-from limbeck.evaluation.results import Comparison, ModelScores
+from limbeck.evaluation.results import Comparison
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing
@@ -25,19 +23,18 @@ def compare_run(
     train: Store,
     test: Store,
     cfg: EvaluateConfig,
-    *,
-    baseline: str | Path | None = None,
+    others: Sequence[EvaluatedModel] = (),
 ) -> Comparison:
     """Compare the encoder of `run` with the teacher that it was distilled from and with the same network untrained.
 
-    `baseline` is a run of the same network that was trained without a teacher.
+    `others` are compared with the teacher as well, such as a run of the same network that was trained without one.
 
     Raises:
         UserError: as `compare`, or a folder holds no encoder.
     """
-    students = [_encoder("student", run), WholeBackbone("untrained", untrained, load_preprocessing(run))]
-    if baseline is not None:
-        students.append(_encoder("baseline", baseline))
+    preprocessing = load_preprocessing(run)
+    student = WholeBackbone("student", load(run), preprocessing)
+    students = [student, WholeBackbone("untrained", untrained, preprocessing), *others]
     return compare(students, TeacherModel(teacher), train, test, cfg)
 
 
@@ -57,8 +54,8 @@ def compare(
     inputs = MetricInputs(teacher, data)
     features = inputs.test(teacher.depths[-1])
     return Comparison(
-        teacher=_scores(inputs),
-        students=tuple(_student(student, data, features) for student in students),
+        teacher=measure_whole(inputs),
+        students=tuple(measure_whole(MetricInputs(student, data, features)) for student in students),
         images=len(test),
         num_neighbors=NUM_NEIGHBORS,
     )
@@ -71,21 +68,3 @@ class WholeBackbone(BackboneModel):
 
     def __init__(self, name: str, backbone: Backbone, preprocessing: Preprocessing) -> None:
         super().__init__(name, backbone, preprocessing, depths=backbone.taps[-1:])
-
-
-def _encoder(name: str, run: str | Path) -> WholeBackbone:
-    return WholeBackbone(name, load(run), load_preprocessing(run))
-
-
-def _student(student: EvaluatedModel, data: EvalData, teacher: Tensor) -> ModelScores:
-    return _scores(MetricInputs(student, data, teacher))
-
-
-def _scores(inputs: MetricInputs) -> ModelScores:
-    model, last = inputs.model, inputs.depths[-1]
-    return ModelScores(
-        name=model.name,
-        dim=inputs.test_bank[last].shape[1],
-        image_size=model.image_size,
-        values=measure(inputs)[last],
-    )

@@ -16,7 +16,7 @@ class EvaluateConfig:
     batch_size: int = 256
     """Images per forward pass."""
     k: int = 20
-    """Neighbors of the weighted k-NN."""
+    """Neighbors of the weighted k-NN; no more than the smallest class has training images."""
     temperature: float = 0.07
     """Temperature of the weighted k-NN: a neighbor's vote weighs exp(cosine / temperature)."""
     linear: Literal["auto", "sgd", "adam", "lbfgs", "none"] = "auto"
@@ -28,6 +28,10 @@ class EvaluateConfig:
     """Initial learning rate of the probe; by default 0.1 per 256 rows of a batch for sgd, 0.01 for adam."""
     linear_batch_size: int | None = None
     """Rows per step of the probe; by default 1024 for sgd, 1000 for adam."""
+    whiten: bool = False
+    """Measure the weighted k-NN on half-whitened features as well."""
+    references: bool = True
+    """Measure raw pixels, patch filters and the untrained network as lines of reference."""
     alignment_images: int = 1000
     """Test images, sampled with the seed, for alignment and uniformity."""
     latency: bool = True

@@ -24,6 +24,8 @@ class EvalData:
     labels: Labels | None
     linear_probe: LinearProbe | None
     """The protocol of the linear probe; None without labels or where it is switched off."""
+    k: int
+    """Neighbors of the weighted k-NN: those of the settings, or as many as the smallest class has training images."""
     cfg: EvaluateConfig
     device: torch.device
 
@@ -47,6 +49,7 @@ class EvalData:
             test=test,
             labels=labels,
             linear_probe=_linear_probe(cfg, len(train)) if labels else None,
+            k=_num_neighbors(cfg.k, labels),
             cfg=cfg,
             device=_device(cfg.device),
         )
@@ -54,6 +57,14 @@ class EvalData:
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""
         return text if self.cfg.progress else ""
+
+
+def _num_neighbors(k: int, labels: Labels | None) -> int:
+    """Return `k`, or the size of the smallest class that has training images, if that is smaller."""
+    if labels is None:
+        return k
+    counts = labels.train.bincount()
+    return min(k, int(counts[counts > 0].min()))
 
 
 def _linear_probe(cfg: EvaluateConfig, images: int) -> LinearProbe | None:

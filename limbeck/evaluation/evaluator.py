@@ -1,11 +1,10 @@
 """Evaluate every layer of a backbone, and the same network at its random initialization."""
 
-import math
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,10 +13,13 @@ from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import UNTRAINED, Metric, Values
-from limbeck.evaluation.metrics import all_metrics
+from limbeck.evaluation.measure import measure
+from limbeck.evaluation.metric import UNTRAINED, Values
+from limbeck.evaluation.metrics import all_columns
 from limbeck.evaluation.models import BackboneModel
-from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult
+from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
+from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, ModelScores
+from limbeck.evaluation.verdict import verdict
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 
@@ -30,6 +32,7 @@ def evaluate(
     *,
     preprocessing: Preprocessing,
     reference: Backbone | None = None,
+    references: Sequence[ModelScores] | None = None,
 ) -> EvaluationResult:
     """Compute every metric at every depth of `backbone`: probes fitted on `train`, everything measured on `test`.
 
@@ -43,6 +46,7 @@ def evaluate(
         cfg: the settings.
         preprocessing: how the backbone expects its input, where `cfg` does not override it.
         reference: the same network at its random initialization; the values are added as `untrained_*`.
+        references: lines of reference that have been measured already; None: those of `measure_references`.
 
     Raises:
         UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
@@ -51,10 +55,11 @@ def evaluate(
     data, preprocessing = EvalData.of(train, test, cfg), override(preprocessing, cfg)
     values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
     if reference is not None:
-        untrained = MetricInputs(BackboneModel("untrained network", reference, preprocessing), data)
-        for depth, more in measure(untrained, untrained_only=True).items():
-            values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
-    return EvaluationResult(
+        _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
+    references = measure_references(data) if references is None else references
+    if reference is not None and data.labels and cfg.references:
+        references = (_untrained(values[backbone.taps[-1]], preprocessing.image_size), *references)
+    result = EvaluationResult(
         layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in backbone.taps),
         config=cfg,
         linear_probe=data.linear_probe,
@@ -64,18 +69,11 @@ def evaluate(
         seconds=time.perf_counter() - started,
         hardware=_hardware(data.device),
         command=shlex.join(sys.argv),
+        image_size=preprocessing.image_size,
+        k=data.k if data.labels else None,
+        references=tuple(references),
     )
-
-
-def measure(inputs: MetricInputs, *, untrained_only: bool = False) -> dict[int, Values]:
-    """Return the values of every metric whose needs are met, at every depth of the model; None where not finite."""
-    found: dict[int, Values] = {depth: {} for depth in inputs.depths}
-    for name, metric in all_metrics().items():
-        if metric.needs <= inputs.offers and (metric.untrained or not untrained_only):
-            for depth, values in metric.compute(inputs).items():
-                _check_columns(name, metric, values)
-                found[depth] |= {key: _finite(value) for key, value in values.items()}
-    return found
+    return replace(result, verdict=verdict(result))
 
 
 def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing:
@@ -88,14 +86,17 @@ def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing
     )
 
 
-def _check_columns(name: str, metric: Metric, values: Iterable[str]) -> None:
-    undeclared = set(values) - {column.name for column in metric.columns}
-    assert not undeclared, f"metric '{name}' computes {sorted(undeclared)} and declares no such columns"
+def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
+    """Add the values of the untrained network to those of the same depths."""
+    for depth, more in measure(untrained, untrained_only=True).items():
+        values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
 
 
-def _finite(value: float | None) -> float | None:
-    """Return None for what JSON cannot hold, such as the alignment ratio of a collapsed layer."""
-    return value if value is not None and math.isfinite(value) else None
+def _untrained(last: Values, image_size: int) -> ModelScores:
+    """Return the untrained network as a line of reference, from the values of the last layer."""
+    costs = {column.name: last[column.name] for column in all_columns("cost") if column.name in last}
+    untrained = {name.removeprefix(UNTRAINED): value for name, value in last.items() if name.startswith(UNTRAINED)}
+    return ModelScores(name=UNTRAINED_NETWORK, image_size=image_size, values=costs | untrained)
 
 
 def _image_set(store: Store) -> ImageSet:

@@ -62,7 +62,8 @@ def _check_names(train: set[str], test: set[str]) -> None:
         )
     if len(train) < 2:
         raise UserError(
-            f"a probe needs at least two classes, and all training images are labeled {_listing(sorted(train))}",
+            f"all training images are labeled {_listing(sorted(train))}, and accuracies need two classes: add images "
+            "of another class, or give images without labels for the metrics that need none",
             code="one-class",
         )
 

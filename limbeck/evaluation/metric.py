@@ -17,6 +17,14 @@ Group = Literal["cost", "accuracy", "representation", "fidelity"]
 UNTRAINED = "untrained_"
 """Prefix of the columns of the same network at its random initialization."""
 
+STDERR = "_stderr"
+"""Suffix of the columns of standard errors."""
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """Return sqrt(p (1 - p) / n), the standard error of an accuracy p on n independent images."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)
+
 
 def decimals(digits: int) -> Callable[[float], str]:
     """Return a formatter with a fixed number of decimals: `decimals(1)(96.34)` is `"96.3"`."""
@@ -49,6 +57,8 @@ class Column:
     """0: also charted; 1 or 2: shown while there is room; 3: in result.json alone."""
     reference: bool = False
     """Whether the value is a point of comparison (untrained, by chance), which is shown in gray."""
+    accuracy: bool = False
+    """Whether the value is a share of the test images, which has a standard error in a column of its own."""
     rises: bool = False
     """Whether the value cannot fall with depth, so that a lower one is noise and marked."""
 
@@ -78,6 +88,20 @@ class Column:
             reference=True,
         )
 
+    def stderr(self) -> "Column":
+        """Return the column of the standard error of an accuracy."""
+        return replace(
+            self,
+            name=self.name + STDERR,
+            label="±",
+            short="",
+            help=f"standard error of `{self.name}` on n test images, sqrt(p (1 - p) / n)",
+            better=None,
+            priority=3 if self.reference else self.priority,
+            reference=True,
+            accuracy=False,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -93,6 +117,9 @@ class Metric:
     """Whether it is also computed for the network at its random initialization."""
 
     def all_columns(self) -> tuple[Column, ...]:
-        """Return the columns, each followed by that of the untrained network if there is one."""
-        pairs = [(column, column.untrained()) if self.untrained else (column,) for column in self.columns]
-        return tuple(column for pair in pairs for column in pair)
+        """Return the columns, each followed by its standard error and by those of the untrained network, if any."""
+        found: list[Column] = []
+        for column in self.columns:
+            for own in (column, column.untrained()) if self.untrained else (column,):
+                found += [own, own.stderr()] if own.accuracy else [own]
+        return tuple(found)

@@ -116,8 +116,8 @@ class TeacherModel(EvaluatedModel):
 
     depths = (0,)
 
-    def __init__(self, teacher: LoadedTeacher) -> None:
-        self.name, self.teacher, self.image_size = "teacher", teacher, teacher.image_size
+    def __init__(self, teacher: LoadedTeacher, name: str = "teacher") -> None:
+        self.name, self.teacher, self.image_size = name, teacher, teacher.image_size
 
     def features(self, data: EvalData, store: Store) -> Bank:
         """Extract the features of unaugmented images."""

@@ -1,4 +1,4 @@
-"""A result and a comparison as tables for a terminal."""
+"""A result, models next to each other, and a comparison as tables for a terminal."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,12 @@ from rich.table import Table
 
 from limbeck.core.text import plural
 from limbeck.evaluation.columns import fallen, fitting_columns, measured_columns
-from limbeck.evaluation.metric import UNTRAINED, Column, Values
-from limbeck.evaluation.results import Comparison, EvaluationResult, percent
+from limbeck.evaluation.metric import STDERR, UNTRAINED, Column, Values
+from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores, percent
 
 WIDTH = 80
+NAME = 24
+"""Characters of a name in a table of models."""
 
 
 def layer_table(result: EvaluationResult, width: int = WIDTH) -> Table:
@@ -24,10 +26,23 @@ def layer_table(result: EvaluationResult, width: int = WIDTH) -> Table:
     return _table(_title(result), "layer", names, columns, rows, width)
 
 
+def model_table(models: Sequence[ModelScores], width: int = WIDTH) -> Table:
+    """Return a table with a row per model as a whole: its cost and its accuracies."""
+    rows = [model.values for model in models]
+    columns = [column for column in measured_columns(rows, "cost", "accuracy") if not _of_untrained(column)]
+    return _table("", "network", [_short(model.name) for model in models], columns, rows, width)
+
+
+def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> Table:
+    """Return a table of the network `name` at its last layer and of the lines of reference."""
+    last = ModelScores(name=name, image_size=result.image_size, values=result.layers[-1].values)
+    return model_table([last, *result.references], width)
+
+
 def comparison_table(comparison: Comparison, width: int = WIDTH) -> Table:
     """Return a table with a row per model: cost, accuracy, and how much of the teacher's space is preserved."""
     rows = [model.values for model in comparison.models]
-    names = [model.name for model in comparison.models]
+    names = [_short(model.name) for model in comparison.models]
     title = (
         f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test images: "
         f"{percent(comparison.chance)} agreement by chance"
@@ -66,11 +81,25 @@ def _cells(column: Column, rows: Sequence[Values], *, by_depth: bool) -> list[st
 
 def _notes(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str | None:
     notes = []
-    if any(column.name.startswith(UNTRAINED) for column in columns):
+    if any(column.name.endswith(STDERR) for column in columns):
+        notes.append("±: standard error on these test images")
+    if any(_of_untrained(column) for column in columns):
         notes.append("init: the same network at its random initialization")
     if any(text.startswith("~") for texts in cells for text in texts):
         notes.append("~: below a shallower layer, which is noise of this machine")
     return "\n".join(notes) or None
+
+
+def _short(name: str) -> str:
+    """Return the end of a long name, such as a path, from the start of one of its parts."""
+    if len(name) <= NAME:
+        return name
+    end = name[-NAME + 1 :]
+    return "…" + (end[end.index("/") :] if "/" in end else end)
+
+
+def _of_untrained(column: Column) -> bool:
+    return column.name.startswith(UNTRAINED)
 
 
 def _title(result: EvaluationResult) -> str:
@@ -78,4 +107,5 @@ def _title(result: EvaluationResult) -> str:
         return f"{plural(result.test.images, 'image')} without labels"
     probe = f", linear by {result.linear_probe}" if result.linear_probe else ""
     images = f"{result.train.images:,} + {plural(result.test.images, 'image')}"
-    return f"{images}, {plural(len(result.classes), 'class', 'classes')}{probe}"
+    neighbors = f", k = {result.k}" if result.k != result.config.k else ""
+    return f"{images}, {plural(len(result.classes), 'class', 'classes')}{probe}{neighbors}"

@@ -11,7 +11,7 @@ from limbeck.core.files import atomic_write
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.metric import Values
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,6 @@ class ModelScores:
     """One of the models of a comparison, as a whole."""
 
     name: str
-    dim: int
-    """Width of its features."""
     image_size: int
     """Side of its input, pixels."""
     values: Values
@@ -108,6 +106,14 @@ class EvaluationResult:
     hardware: dict[str, str]
     command: str
     """The command line of the process."""
+    image_size: int
+    """Side of the network's input, pixels."""
+    k: int | None = None
+    """Neighbors of the weighted k-NN, which may be fewer than in `config`; None without labels."""
+    references: tuple[ModelScores, ...] = ()
+    """What the network is compared with: the untrained network, raw pixels, patch filters, and what was named."""
+    verdict: str = ""
+    """One sentence about what training has brought; empty without labels."""
     comparison: Comparison | None = None
     """A distilled network compared with its teacher."""
 

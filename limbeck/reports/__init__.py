@@ -8,8 +8,9 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.html import PAGE_START
 from limbeck.core.packages import require
+from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.reports.page import page
-from limbeck.reports.runs import cheapest_cut, read_runs
+from limbeck.reports.runs import read_runs
 
 __all__ = ["cheapest_cut", "write_report"]
 

@@ -49,7 +49,7 @@ def _run(run: RunSummary, color: str) -> _Run:
         name=run.name,
         color=color,
         summary=text.summary(run),
-        knn="" if run.knn is None else text.percent(run.knn),
+        knn=text.last_accuracy(run),
         untrained_knn="" if run.untrained_knn is None else text.percent(run.untrained_knn),
         gaps=text.gaps(run),
         command=run_command(run.config, f"{run.folder}-again") if run.config.store else "",

@@ -11,10 +11,9 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
-from limbeck.evaluation.results import EvaluationResult, LayerResult
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.runs.config import RunConfig, read_config
 
-TOLERANCE = 0.01  # share of the images that a cut may lose against the best layer
 Curve = list[tuple[float, float]]  # (epoch, value)
 
 
@@ -65,15 +64,6 @@ def read_runs(folders: Sequence[Path]) -> list[RunSummary]:
     last = [folder.resolve().name for folder in folders]
     names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
-
-
-def cheapest_cut(result: EvaluationResult, tolerance: float = TOLERANCE) -> LayerResult | None:
-    """Return the lowest layer whose k-NN accuracy is within `tolerance` of the best layer's; None without labels."""
-    scored = [(knn, layer) for layer in result.layers if (knn := layer.values.get("knn")) is not None]
-    if not scored:
-        return None
-    best = max(knn for knn, _ in scored)
-    return next(layer for knn, layer in scored if knn >= best - tolerance)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:

@@ -8,8 +8,8 @@ from limbeck.evaluation.metrics import all_columns
 from limbeck.reports import charts
 from limbeck.reports.charts import Chart
 from limbeck.reports.runs import Curve, RunSummary
-from limbeck.reports.tables import Table, comparison_table, layer_table
-from limbeck.reports.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences
+from limbeck.reports.tables import Table, comparison_table, layer_table, reference_table
+from limbeck.reports.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences, verdicts
 
 HEALTH = {
     "embedding_rank": "effective rank of the embeddings (below 3: collapse)",
@@ -56,6 +56,7 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
     """Return the sections that have something to show."""
     evaluated = [run for run in runs if run.result]
     found = (
+        _references(evaluated),
         _fidelity(evaluated),
         Section(
             title="Accuracy of each layer",
@@ -72,8 +73,8 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
         ),
         Section(
             title="Layer by layer",
-            text="The scissors mark the lowest layer within one point of the best k-NN accuracy. Headings have a "
-            "definition under the pointer; gray columns are for comparison.",
+            text="The scissors mark the lowest layer within one standard error of the best k-NN accuracy. Headings "
+            "have a definition under the pointer; gray columns are for comparison.",
             tables=[layer_table(run) for run in evaluated],
         ),
         Section(
@@ -123,6 +124,17 @@ def by_scale(curves: dict[str, Curve]) -> list[dict[str, Curve]]:
         groups[-1][name] = terms[name]
         previous = size
     return [{name: group[name] for name in terms if name in group} for group in groups]
+
+
+def _references(runs: Sequence[RunSummary]) -> Section:
+    return Section(
+        title="What training has brought",
+        text="The whole network next to features that need no training (raw pixels, filters from k-means of image "
+        "patches, the network at its random initialization) and to the networks that were named. Two accuracies differ "
+        "if they are more than two standard errors of their difference apart.",
+        items=verdicts(runs),
+        tables=[table for run in runs for table in reference_table(run)],
+    )
 
 
 def _fidelity(runs: Sequence[RunSummary]) -> Section:

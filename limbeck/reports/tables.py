@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from limbeck.evaluation.columns import RESULT_ONLY, fallen, measured_columns
-from limbeck.evaluation.metric import Column, Values
-from limbeck.reports.runs import RunSummary, cheapest_cut
+from limbeck.evaluation.metric import UNTRAINED, Column, Values
+from limbeck.evaluation.verdict import cheapest_cut
+from limbeck.reports.runs import RunSummary
 
 
 class Cell(NamedTuple):
@@ -33,7 +34,7 @@ class Table(NamedTuple):
 
 
 def layer_table(run: RunSummary) -> Table:
-    """Return a table with a row per layer; the lowest layer within a point of the best is highlighted."""
+    """Return a table with a row per layer; the lowest layer within one standard error of the best is highlighted."""
     assert run.result
     layers, cut = run.result.layers, cheapest_cut(run.result)
     values = [layer.values for layer in layers]
@@ -43,6 +44,18 @@ def layer_table(run: RunSummary) -> Table:
         for layer, cells in zip(layers, _cells(columns, values, by_depth=True), strict=True)
     ]
     return Table(run.name, "layer", columns, rows)
+
+
+def reference_table(run: RunSummary) -> list[Table]:
+    """Return a table of a run at its last layer and of its lines of reference, in a list; empty if it has none."""
+    if not run.result or not run.result.references:
+        return []
+    values = [run.result.layers[-1].values, *(model.values for model in run.result.references)]
+    measured = _shown(measured_columns(values, "cost", "accuracy"))
+    columns = [column for column in measured if not column.name.startswith(UNTRAINED)]
+    names = [run.name, *(model.name for model in run.result.references)]
+    rows = [Row(name, cells, False) for name, cells in zip(names, _cells(columns, values, by_depth=False), strict=True)]
+    return [Table(run.name, "network", columns, rows)]
 
 
 def comparison_table(run: RunSummary) -> list[Table]:

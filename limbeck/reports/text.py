@@ -7,9 +7,11 @@ from typing import NamedTuple
 from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration, plural
 from limbeck.core.types import EncoderConfig
+from limbeck.evaluation.metric import standard_error
 from limbeck.evaluation.results import LayerResult
+from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.models.backbone import BackboneConfig
-from limbeck.reports.runs import RunSummary, cheapest_cut
+from limbeck.reports.runs import RunSummary
 
 
 class Gap(NamedTuple):
@@ -41,6 +43,20 @@ def cut_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """Return for each run what the lowest good layer preserves and saves."""
     cuts = [(run.name, cheapest_cut(run.result), run.result.layers[-1]) for run in runs if run.result]
     return [(name, _cut(layer, last)) for name, layer, last in cuts if layer]
+
+
+def verdicts(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
+    """Return for each run how it stands among the lines of reference."""
+    return [(run.name, f"{run.result.verdict}.") for run in runs if run.result and run.result.verdict]
+
+
+def last_accuracy(run: RunSummary) -> str:
+    """Return the k-NN accuracy of the last layer with its standard error, if it was evaluated; empty if unknown."""
+    if run.knn is None:
+        return ""
+    if not run.result:
+        return percent(run.knn)
+    return f"{100 * run.knn:.1f} ± {100 * standard_error(run.knn, run.result.test.images):.1f} %"
 
 
 def evaluated_differently(runs: Sequence[RunSummary]) -> str:
@@ -84,7 +100,7 @@ def _network(backbone: EncoderConfig) -> str:
 
 def _cut(layer: LayerResult, last: LayerResult) -> str:
     if layer is last:
-        return f"only the whole network, {layer.depth} layers, comes within one point of its best."
+        return f"only the whole network, {layer.depth} layers, comes within one standard error of its best."
     values, whole = layer.values, last.values
     knn, whole_knn = values["knn"], whole["knn"]
     assert knn is not None

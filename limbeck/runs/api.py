@@ -5,6 +5,7 @@ A run folder holds config.json, log.txt, metrics.csv, checkpoint.ckpt, health.js
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -22,6 +23,9 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluation.comparison import compare_run
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.references import load_whole, measure_references
+from limbeck.evaluation.results import ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import at_place, read_config
@@ -136,7 +140,8 @@ def evaluate_run(
     test_data: Source,
     cfg: EvaluateConfig | None = None,
     *,
-    baseline: str | Path | None = None,
+    others: Sequence[str] = (),
+    references: Sequence[ModelScores] | None = None,
     teacher_module: nn.Module | None = None,
     allow_bad: float = ALLOW_BAD,
 ) -> EvaluationResult:
@@ -147,7 +152,8 @@ def evaluate_run(
         train_data: labeled images to fit on.
         test_data: labeled images to score.
         cfg: settings of the evaluation.
-        baseline: for a distilled encoder, the run of the same network trained without a teacher.
+        others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
+        references: lines of reference that have been measured already; None: measure them, and `others`.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
 
@@ -158,26 +164,32 @@ def evaluate_run(
     folder, cfg = Path(run), cfg or EvaluateConfig()
     config = read_config(folder)
     check_writable(folder)  # before hours of work
-    if baseline is not None and config.teacher is None:
-        raise UserError(
-            f"'{folder}' had no teacher, and a baseline is compared with a distilled encoder: leave {baseline} out",
-            code="baseline-without-teacher",
-        )
+    models = [load_whole(name) for name in others]
     size = Store.open(config.store).size if config.store else None
-    bank, queries = (open_store(source, store_size=size, allow_bad=allow_bad) for source in (train_data, test_data))
-    for store in (bank, queries):
-        if store.skipped:
-            logger.info(store.summary())
+    bank, queries = (_open_labeled(source, size, allow_bad) for source in (train_data, test_data))
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
     teacher = _reload_teacher(config.teacher, teacher_module)
-    comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, baseline=baseline) if teacher else None
+    comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
+    if references is None:
+        measured = comparison.students[2:] if comparison else ()
+        references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
     preprocessing = load_preprocessing(folder)
-    result = evaluate(load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained)
+    result = evaluate(
+        load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained, references=references
+    )
     result = replace(result, comparison=comparison)
     result.save(folder / RESULT)
     return result
+
+
+def _open_labeled(source: Source, size: int | None, allow_bad: float) -> Store:
+    """Return the store of labeled images, and log how many were skipped."""
+    store = open_store(source, store_size=size, allow_bad=allow_bad)
+    if store.skipped:
+        logger.info(store.summary())
+    return store
 
 
 def start_run(request: RunRequest, run: Path) -> Path:

@@ -135,6 +135,12 @@ def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] 
             model.load_state_dict(weights)
     except UserError:
         raise
+    except OSError as error:  # a file or an address that cannot be read; what does not fit is another error
+        raise UserError(
+            f"the weights of '{form.name}' cannot be loaded ({one_line(error)}): download them where there is a "
+            "network, or name a folder that holds them",
+            code="weights-not-loaded",
+        ) from error
     except LOADING_ERRORS as error:
         at = "" if cfg.image_size is None else f" at {cfg.image_size} pixels"
         owner = f"'{cfg.weights or cfg.name}'" if weights is not None else "timm"

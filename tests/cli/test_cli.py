@@ -133,7 +133,7 @@ def test_plan_takes_a_few_steps_and_leaves_no_run(
 def test_resume_may_go_on_with_a_collapsed_run(monkeypatch: pytest.MonkeyPatch, limbeck: Run) -> None:
     seen: list[bool] = []
 
-    def resume(run: str, stop_on_collapse: bool) -> str:
+    def resume(run: str, *, stop_on_collapse: bool, **place: object) -> str:
         seen.append(stop_on_collapse)
         return run
 

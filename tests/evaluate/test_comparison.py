@@ -21,7 +21,7 @@ from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import fidelity
 from limbeck.models.backbone import Backbone
-from limbeck.models.encoder_io import save_encoder
+from limbeck.models.encoder_io import load, save_encoder
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet
@@ -82,7 +82,7 @@ def test_without_labels_there_is_fidelity_and_cost_and_the_train_images_are_not_
 
     found = compare([Spy("student", tiny_vit(1), PLAIN)], WholeBackbone("t", tiny_vit(), PLAIN), train, test, CFG)
     assert read == [test]
-    assert set(found.students[0].values) == {"parameters", "gflops", "effective_rank", *FIDELITY}
+    assert set(found.students[0].values) == {"parameters", "gflops", "width", "effective_rank", *FIDELITY}
     assert "k-NN" not in text(found)
 
 
@@ -92,28 +92,29 @@ def test_too_few_images_are_refused_before_anything_is_computed() -> None:
 
 
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
-def test_a_run_is_compared_with_its_teacher_itself_untrained_and_a_baseline(
+def test_a_run_is_compared_with_its_teacher_itself_untrained_and_another(
     tmp_path: Path, build: Callable[[], Backbone]
 ) -> None:
-    teacher, student, untrained, baseline = (build() for _ in range(4))
-    for name, backbone in (("teacher", teacher), ("student", student), ("baseline", baseline)):
+    teacher, student, untrained, alone = (build() for _ in range(4))
+    for name, backbone in (("teacher", teacher), ("student", student), ("alone", alone)):
         save_encoder(backbone, tmp_path / name, PLAIN, {})
     loaded = load_teacher(TeacherConfig(name=str(tmp_path / "teacher"), precision="fp32"))
     train, test = shades(45, 0), shades(30, 1)
-    found = compare_run(tmp_path / "student", loaded, untrained, train, test, CFG, baseline=tmp_path / "baseline")
-    networks = {"student": student, "untrained": untrained, "baseline": baseline}
+    other = WholeBackbone("alone", load(tmp_path / "alone"), PLAIN)
+    found = compare_run(tmp_path / "student", loaded, untrained, train, test, CFG, [other])
+    networks = {"student": student, "untrained": untrained, "alone": alone}
     students = [WholeBackbone(name, backbone, PLAIN) for name, backbone in networks.items()]
     same = compare(students, WholeBackbone("teacher", teacher, PLAIN), train, test, CFG)
-    assert [model.name for model in found.models] == ["student", "teacher", "untrained", "baseline"]
-    for one, other in zip(found.models, same.models, strict=True):
-        assert (one.name, one.dim, one.image_size) == (other.name, other.dim, other.image_size)
-        assert one.values == pytest.approx(other.values, rel=1e-4)
+    assert [model.name for model in found.models] == ["student", "teacher", "untrained", "alone"]
+    for one, same_one in zip(found.models, same.models, strict=True):
+        assert (one.name, one.image_size) == (same_one.name, same_one.image_size)
+        assert one.values == pytest.approx(same_one.values, rel=1e-4)
     without = compare_run(tmp_path / "student", loaded, untrained, train, test, CFG)
     assert without == replace(found, students=found.students[:2])
 
 
 def model(name: str, gflops: float, **values: float) -> ModelScores:
-    return ModelScores(name=name, dim=8, image_size=32, values={"parameters": 1_000_000, "gflops": gflops, **values})
+    return ModelScores(name=name, image_size=32, values={"parameters": 1_000_000, "gflops": gflops, **values})
 
 
 FOUND = Comparison(

@@ -25,27 +25,24 @@ def test_a_distilled_run_is_compared_with_its_teacher_or_evaluated_without_it(
     limbeck: Run, distilled: Path, trained: Path, photos: Path
 ) -> None:
     splits = ("--train", photos / "train", "--test", photos / "test", "--alignment-images", "20", "--no-latency")
-    code, out, _ = limbeck("evaluate", distilled, *splits, "--baseline", trained)
+    code, out, _ = limbeck("evaluate", distilled, *splits, "--beside", str(trained), "--no-references")
     assert code == 0
-    for word in ("layer", "untrained", "baseline", "agreem."):
+    for word in ("layer", "untrained", "network", "agreem."):
         assert word in out
-    assert re.search(r"preserves [\d.]+ % .*\(untrained [\d.]+ %, baseline 100 %, chance", out)
+    preserved = rf"preserves [\d.]+ % .*\(untrained [\d.]+ %, {re.escape(str(trained))} 100 %, chance"
+    assert re.search(preserved, out)
     found = json.loads((distilled / "result.json").read_text())
+    assert [model["name"] for model in found["references"]] == [str(trained)]
+    assert found["references"][0] == found["comparison"]["students"][2]
     last = found["layers"][-1]["values"]
     student, teacher = found["comparison"]["students"][0], found["comparison"]["teacher"]
     assert [student["values"][key] for key in ("knn", "gflops")] == [last[key] for key in ("knn", "gflops")]
-    assert teacher["dim"] == 32
+    assert teacher["values"]["width"] == 32
     config = json.loads((distilled / "config.json").read_text())
     config["teacher"]["name"] = str(distilled / "gone")
     (distilled / "config.json").write_text(json.dumps(config))
     code, out, err = limbeck("evaluate", distilled, *splits)
     assert code == 0
-    assert "not compared with its teacher:" in err
+    assert "not comparing with the teacher:" in err
     assert "teacher" not in out
     assert json.loads((distilled / "result.json").read_text())["comparison"] is None
-
-
-def test_a_run_without_a_teacher_is_compared_with_nothing(limbeck: Run, trained: Path, photos: Path) -> None:
-    code, _, err = limbeck("evaluate", trained, "--train", photos, "--test", photos, "--baseline", trained)
-    assert code == 1
-    assert "had no teacher: a run from scratch is compared with a distilled one" in err

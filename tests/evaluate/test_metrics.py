@@ -27,7 +27,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 def inputs(model: BackboneModel | None = None) -> MetricInputs:
     """Everything that a metric may need."""
-    data = EvalData.of(shades(45, 0), shades(30, 1), CFG)
+    data = EvalData.of(shades(45, 0), shades(30, 1), replace(CFG, whiten=True))
     return MetricInputs(model or BackboneModel("net", tiny_vit(), PLAIN), data, torch.randn(30, 16))
 
 

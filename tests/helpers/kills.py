@@ -167,7 +167,7 @@ def kill_and_resume(folder: Path, command: list[str], kills: list[Kill], log: Pa
     ended = []
     for kill in kills:
         code, life = run(next_command(folder, command), log, kill)
-        halves = [f" with half of {half.stem[1:]}" for half in folder.rglob(".*.unfinished")]
+        halves = [f" with half of {Path(half.stem[1:]).stem}" for half in folder.rglob(".*.unfinished")]
         ended += [life[-1][0] + "".join(halves)] if code == -9 else []
     code, _ = run(next_command(folder, command), log)
     assert code == 0, log.read_text()

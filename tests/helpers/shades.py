@@ -14,6 +14,7 @@ CFG = EvaluateConfig(
     alignment_images=12,
     linear_epochs=3,
     latency=False,
+    references=False,
     precision="fp32",
     device="cpu",
     progress=False,

@@ -132,13 +132,6 @@ def test_a_plan_writes_no_run_and_counts_processes(tmp_path: Path, monkeypatch: 
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
-def test_a_baseline_needs_a_teacher(tmp_path: Path) -> None:
-    setup = resolve_run(request())
-    write_config(tmp_path, setup.cfg)
-    with raises("baseline-without-teacher", tmp_path):
-        limbeck.evaluate(tmp_path, images(), images(), baseline="runs/other")
-
-
 def test_a_wrong_name_is_refused_before_any_image_is_decoded(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"  # opening it would be another error
     with raises("unknown-backbone", "resnet81", "resnet18"):

@@ -1,7 +1,7 @@
-"""Parameters and arithmetic of the network cut at each depth."""
+"""Parameters, arithmetic and width of the network cut at each depth."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, significant
+from limbeck.evaluation.metric import Column, Metric, Values, decimals, significant
 from limbeck.metrics.cost import count_operations, count_parameters
 
 
@@ -11,6 +11,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
         depth: {
             "parameters": count_parameters(network),
             "gflops": count_operations(network, inputs.image) / 1e9,
+            "width": inputs.test_bank[depth].shape[1],
         }
         for depth, network in inputs.networks.items()
     }
@@ -35,6 +36,7 @@ METRIC = Metric(
             better="lower",
             help="10^9 operations for one image; a multiplication and its addition count as two",
         ),
+        Column(name="width", label="width", format=decimals(0), priority=2, help="numbers that describe an image"),
     ),
     compute=compute,
 )

@@ -7,7 +7,7 @@ from limbeck.metrics.knn import knn_accuracy
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Vote with the nearest training images of every test image."""
-    k, temperature = inputs.data.cfg.k, inputs.data.cfg.temperature
+    k, temperature = inputs.data.k, inputs.data.cfg.temperature
     return {depth: {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)} for depth in inputs.depths}
 
 
@@ -21,7 +21,9 @@ METRIC = Metric(
             scale=100,
             format=decimals(1),
             better="higher",
-            help="accuracy of a weighted vote of the 20 nearest training images by cosine",
+            accuracy=True,
+            help="accuracy of a weighted vote of the k nearest training images by cosine; k is 20, or the number of "
+            "images of the smallest class if that is less",
         ),
     ),
     needs=frozenset({"labels"}),

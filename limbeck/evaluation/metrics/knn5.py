@@ -20,6 +20,7 @@ METRIC = Metric(
             scale=100,
             format=decimals(1),
             better="higher",
+            accuracy=True,
             priority=2,
             help="accuracy of the majority of the 5 nearest training images, unweighted, by Euclidean distance",
         ),

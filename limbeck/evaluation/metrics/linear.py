@@ -28,6 +28,7 @@ METRIC = Metric(
             scale=100,
             format=decimals(1),
             better="higher",
+            accuracy=True,
             help="accuracy of a linear classifier on the features",
         ),
     ),

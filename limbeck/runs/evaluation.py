@@ -1,0 +1,108 @@
+"""Evaluate several networks on the same images, side by side: runs at every layer, others as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json
+from limbeck.core.run_folder import CONFIG
+from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.sources.open import Source
+from limbeck.data.store.open import open_store
+from limbeck.evaluation import EvaluateConfig, EvaluationResult
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.references import UNTRAINED_NETWORK, load_whole, measure_references
+from limbeck.evaluation.results import ModelScores
+from limbeck.runs.api import evaluate_run
+
+
+class Evaluations(NamedTuple):
+    """Networks that were evaluated on the same images."""
+
+    results: dict[str, EvaluationResult]
+    """Those of the runs, by name."""
+    models: tuple[ModelScores, ...]
+    """Every network as a whole: the runs with their untrained networks, and the lines of reference."""
+
+
+def evaluate_networks(
+    networks: Sequence[str],
+    train_data: Source,
+    test_data: Source,
+    cfg: EvaluateConfig | None = None,
+    *,
+    others: Sequence[str] = (),
+    allow_bad: float = ALLOW_BAD,
+) -> Evaluations:
+    """Evaluate runs at every layer, and other networks as a whole; write the result.json of each run.
+
+    Args:
+        networks: folders of runs; or, as a whole, what `load_whole` takes: encoders, exports, timm:NAME ...
+        train_data: labeled images to fit on.
+        test_data: labeled images to score.
+        cfg: settings of the evaluation.
+        others: further networks as a whole, runs included.
+        allow_bad: fraction of the images of either source that may be unreadable.
+
+    Raises:
+        UserError: as `evaluate_run`; there is no such network; or a network that is not a run gets no labels.
+    """
+    cfg = cfg or EvaluateConfig()
+    runs = [name for name in networks if is_run(name)]
+    others = [*(name for name in networks if name not in runs), *others]
+    if not runs:
+        return Evaluations({}, _evaluate_whole(others, train_data, test_data, cfg, allow_bad))
+    results: dict[str, EvaluationResult] = {}
+    shared: tuple[ModelScores, ...] | None = None
+    for run in runs:
+        result = evaluate_run(
+            run,
+            train_data,
+            test_data,
+            cfg,
+            others=others if shared is None else (),
+            references=shared,
+            allow_bad=allow_bad,
+        )
+        results[run] = result
+        shared = tuple(model for model in result.references if model.name != UNTRAINED_NETWORK)
+    return Evaluations(results, (*(row for run in runs for row in _rows(run, results[run])), *(shared or ())))
+
+
+def is_run(name: str) -> bool:
+    """Return whether `name` is a folder that is a run, or that is no network of another kind either."""
+    config = Path(name) / CONFIG
+    if not config.is_file():
+        return Path(name).is_dir()
+    try:
+        found = read_json(config)
+    except UserError:
+        return True  # reading it as a run tells what is wrong with it
+    return not isinstance(found, dict) or not {"architecture", "model_type", "limbeck"} & set(found)
+
+
+def _evaluate_whole(
+    names: Sequence[str], train_data: Source, test_data: Source, cfg: EvaluateConfig, allow_bad: float
+) -> tuple[ModelScores, ...]:
+    models = [load_whole(name) for name in names]
+    train, test = (open_store(source, allow_bad=allow_bad) for source in (train_data, test_data))
+    data = EvalData.of(train, test, cfg)
+    if data.labels is None:
+        raise UserError(
+            "networks that are not runs are compared by their accuracies, which need labels: put each class into its "
+            "own sub-folder",
+            code="images-not-labeled",
+        )
+    found = measure_references(data, models)
+    return (*found[len(found) - len(models) :], *found[: len(found) - len(models)])
+
+
+def _rows(run: str, result: EvaluationResult) -> list[ModelScores]:
+    """Return a run at its last layer and, if it was measured, the same network untrained."""
+    untrained = [model for model in result.references if model.name == UNTRAINED_NETWORK]
+    return [
+        ModelScores(name=run, image_size=result.image_size, values=result.layers[-1].values),
+        *(replace(model, name=f"{run}, untrained") for model in untrained),
+    ]
