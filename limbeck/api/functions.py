@@ -135,7 +135,7 @@ def evaluate(
         test: labeled images to score.
         cfg: settings of the evaluation.
         teacher_module: the teacher, with which a student is compared, if it is a module of your own.
-        **options: flags of `limbeck evaluate` with underscores: `k=5`, `linear="none"`, `baseline="runs/b"`.
+        **options: flags of `limbeck evaluate` with underscores: `k=5`, `linear="none"`.
 
     Raises:
         UserError: the folder is not a run, labels are missing, or an option is unknown.

@@ -87,7 +87,7 @@ class Run(os.PathLike[str]):
         return load(self.path, depth).eval()
 
     def evaluate(self, train: "Source", test: "Source", **options: Any) -> "EvaluationResult":
-        """Measure every layer on labeled images; see `limbeck.evaluation`."""
+        """Measure every layer on labeled images; see `limbeck.evaluate`."""
         from limbeck.api.functions import evaluate
 
         return evaluate(self, train, test, **options)
@@ -99,7 +99,7 @@ class Run(os.PathLike[str]):
         format: "Format" = "timm",
         fold_preprocessing: bool = False,
     ) -> "ExportResult":
-        """Write the encoder, cut at `depth`, for timm, ONNX or PyTorch; see `limbeck.exports`."""
+        """Write the encoder, cut at `depth`, for timm, ONNX or PyTorch; see `limbeck.export`."""
         from limbeck.api.functions import export
 
         return export(self, out, depth, format, fold_preprocessing)

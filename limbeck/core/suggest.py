@@ -34,7 +34,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "device": ("accelerator",),
     "num_epochs": ("epochs",),
     "max_epochs": ("epochs",),
-    "random_seed": ("seed",),
     "num_workers": ("workers",),
     "threads": ("workers",),
     "jobs": ("workers",),

@@ -3,6 +3,7 @@
 Every export is read back and compared with the network in memory before it appears under its name.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,11 @@ from torch import Tensor, nn
 from limbeck.core.config import Json, to_json
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.files import atomic_folder
+from limbeck.core.files import atomic_folder, read_json
 from limbeck.core.packages import require
+from limbeck.core.run_folder import CONFIG, ENCODER
+from limbeck.data.store.layout import read_manifest
+from limbeck.exports.readme import readme
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import (
@@ -29,6 +33,7 @@ from limbeck.models.encoder_io import (
     load_preprocessing,
     read_encoder_config,
     save_encoder,
+    timm_format,
 )
 
 __all__ = ["ExportResult", "FoldedPreprocessing", "Format", "export"]
@@ -36,6 +41,7 @@ __all__ = ["ExportResult", "FoldedPreprocessing", "Format", "export"]
 Format = Literal["timm", "onnx", "torch"]
 Network = Callable[[Tensor], Tensor]  # images -> features [B D]
 
+README = "README.md"
 TOLERANCE = 1e-4  # largest difference that an export may have, relative to the largest feature (at least 1)
 BATCHES = (1, 2, 5)  # batch sizes on which an export is compared; 2 is the one it is traced with
 
@@ -117,7 +123,32 @@ def export(
             inputs = "uint8 [B H W 3]" if fold_preprocessing else "float32 [B 3 H W], in [0, 1], then normalized"
             about = {"input": inputs, "preprocessing": preprocessing, "backbone": backbone.cfg}
             _write_description(result, about | {"provenance": provenance}, folder / "model.json")
+        page = _readme(result, backbone, preprocessing, fold_preprocessing, Path(run))
+        (folder / README).write_text(page, encoding="utf-8")
     return result
+
+
+def _readme(result: ExportResult, backbone: Backbone, how: Preprocessing, fold: bool, run: Path) -> str:
+    return readme(
+        format=result.format,
+        name=backbone.cfg.name,
+        depth=result.depth,
+        dim=result.dim,
+        file_bytes=result.file_bytes,
+        preprocessing=how,
+        fold=fold,
+        needs_limbeck=timm_format(backbone)[0] != backbone.cfg.name,
+        label_names=_label_names(run),
+    )
+
+
+def _label_names(run: Path) -> tuple[str, ...]:
+    """Return the label names of the store of a run folder, if both are there; an encoder alone names no store."""
+    with contextlib.suppress(UserError, OSError):
+        config = read_json(run / CONFIG) if (run / ENCODER).is_dir() else None
+        store = config.get("store") if isinstance(config, dict) else None
+        return read_manifest(Path(store)).label_names if isinstance(store, str) and store else ()
+    return ()
 
 
 def _provenance(encoder: Path) -> dict[str, Json]:
