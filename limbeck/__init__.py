@@ -79,5 +79,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the names that have been imported and those that will be when they are used."""
-    return sorted({*globals(), *__all__})
+    """Return the public names, which are imported when they are used, without those that this file needs itself."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

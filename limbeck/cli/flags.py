@@ -74,7 +74,7 @@ def _flag(spelled: str, hint: Any, markers: tuple[Any, ...], setting: Any, defau
     switch = hint is bool
     metavar = "" if switch else (setting.metavar if setting and setting.metavar else _metavar(hint))
     if tyro.conf.Positional in markers:
-        return Flag(metavar or spelled.upper(), (), "", "", help_text)
+        return Flag(metavar or spelled.upper(), (), "", _typed(default), help_text)
     aliases = tuple(setting.aliases or ()) if setting else ()
     if not switch or tyro.conf.FlagCreatePairsOff in markers:
         return Flag(f"--{spelled}", aliases, metavar, "" if switch else _typed(default), help_text)

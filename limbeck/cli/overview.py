@@ -64,8 +64,8 @@ RUNS = Command(
     GROUP,
     """List and compare runs: method, network, progress, k-NN, state.
   A run is running, stopped (`limbeck resume` continues it), finished, collapsed
-  (docs/health.md) or damaged. The k-NN accuracy is the last one of training, on
-  held-out images of the run's own store; the best one has a star.
+  (docs/health.md) or damaged. The k-NN accuracy is the last one of training,
+  within its own store; the best one has a star.
 
 Examples:
   limbeck runs
