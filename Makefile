@@ -8,7 +8,7 @@ demo: .venv/demo
 	$(BIN)/limbeck demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal --durations=10
 
 lint: .venv/ready
 	$(BIN)/ruff check .
