@@ -49,7 +49,6 @@ def main(out: Path = Path("out/distill"), epochs: float = 5, steps: int = 100) -
         student="resnet18",
         student_image_size=28,
         student_args={"channels": [8, 16, 32, 64]},
-        method="simreg",
         epochs=epochs,
         batch_size=128,
         precision="fp32",

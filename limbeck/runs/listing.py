@@ -133,10 +133,13 @@ def _images(store: str) -> int | None:
 
 
 def _state(run: Path) -> State:
+    """Return the state; a run that stopped has collapsed if its health says so, one that went on has finished."""
     if is_locked(run):
         return "running"
+    if (run / ENCODER).is_dir():
+        return "finished"
     with suppress(UserError, OSError):
         verdict = read_json(run / HEALTH) if (run / HEALTH).is_file() else None
         if isinstance(verdict, dict) and verdict.get("healthy") is False:
             return "collapsed"
-    return "finished" if (run / ENCODER).is_dir() else "stopped"
+    return "stopped"

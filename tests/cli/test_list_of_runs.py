@@ -17,7 +17,9 @@ def runs(trained: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     for name in ("finished", "stopped", "collapsed", "running", "inner/damaged"):
         shutil.copytree(trained, folder / name, ignore=shutil.ignore_patterns(".lock"))
-    shutil.rmtree(folder / "stopped" / "encoder")
+    for name in ("stopped", "collapsed"):
+        shutil.rmtree(folder / name / "encoder")
+    (folder / "stopped" / "health.json").unlink()
     health = json.loads((trained / "health.json").read_text())
     (folder / "collapsed" / "health.json").write_text(json.dumps(health | {"healthy": False}))
     (folder / "inner" / "damaged" / "config.json").write_text("{")
