@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.cifar10_methods import BATCH, QUARTER, small
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.probes import SGDProbe, fit
+from limbeck.evaluation.probes import SGDProbe, fit
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.methods import DistillConfig, distill_config, method_config, method_names

@@ -18,7 +18,7 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, EvaluationResult
+from limbeck.evaluation import EvaluateConfig, EvaluationResult
 from limbeck.methods import MethodConfig, mocov3, sdssl
 from limbeck.models.backbone import BackboneConfig
 from limbeck.runs.api import evaluate_run, pretrain

@@ -22,7 +22,7 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing

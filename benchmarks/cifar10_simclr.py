@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig
+from limbeck.evaluation import EvaluateConfig
 from limbeck.methods import simclr
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.backbone import BackboneConfig

@@ -16,7 +16,7 @@ import torch
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, evaluate
+from limbeck.evaluation import EvaluateConfig, evaluate
 from limbeck.models.backbone import BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import limbeck
 from limbeck.data.samples import digits
-from limbeck.methods import SimRegConfig
 
 MEAN = STD = (0.5, 0.5, 0.5)
 
@@ -47,9 +46,12 @@ def main(out: Path = Path("out/distill"), epochs: float = 5, steps: int = 100) -
         out / "run",
         teacher=limbeck.TeacherConfig(name="my CNN", image_size=28, mean=MEAN, std=STD, cached_views=1),
         teacher_module=teacher(pixels, torch.from_numpy(labels), steps),
-        student=limbeck.BackboneConfig(name="resnet18", image_size=28, args={"channels": [8, 16, 32, 64]}),
-        method=SimRegConfig(),
-        training=limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32"),
+        student="resnet18",
+        student_image_size=28,
+        student_args={"channels": [8, 16, 32, 64]},
+        epochs=epochs,
+        batch_size=128,
+        precision="fp32",
     )
     print(f"the student is in {run / 'encoder'}")
 

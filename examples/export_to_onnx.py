@@ -12,7 +12,6 @@ import onnxruntime
 
 import limbeck
 from limbeck.data.samples import digits
-from limbeck.export import export
 from limbeck.methods import BYOLConfig, SDSSLConfig
 
 VIT = {"patch_size": 7, "embed_dim": 64, "depth": 4, "num_heads": 2}
@@ -26,10 +25,13 @@ def main(out: Path = Path("out/export"), epochs: float = 2) -> None:
         store.path or out,
         out / "run",
         method=SDSSLConfig(host=BYOLConfig(views="mocov2", hidden=256, dim=64), hidden=256),  # every layer is usable
-        backbone=limbeck.BackboneConfig(image_size=28, args=VIT),
-        training=limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32"),
+        backbone_image_size=28,
+        backbone_args=VIT,
+        epochs=epochs,
+        batch_size=128,
+        precision="fp32",
     )
-    result = export(run, out / "onnx", depth=2, format="onnx", fold_preprocessing=True)
+    result = run.export(out / "onnx", depth=2, format="onnx", fold_preprocessing=True)
     print(f"2 of 4 blocks, {result.file_bytes / 1e6:.1f} MB, largest difference from PyTorch {result.difference:.0e}")
 
     session = onnxruntime.InferenceSession(out / "onnx" / "model.onnx")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import limbeck
 from limbeck.data.samples import write_digits
-from limbeck.methods import SimCLRConfig
 
 VIT = {"patch_size": 7, "embed_dim": 64, "depth": 4, "num_heads": 2, "global_pool": "avg", "class_token": False}
 
@@ -21,13 +20,17 @@ def main(out: Path = Path("out/pretrain"), epochs: float = 5) -> None:
     run = limbeck.pretrain(
         out / "digits" / "train",
         out / "run",
-        method=SimCLRConfig(views="mocov2", hidden=256, dim=128),
-        backbone=limbeck.BackboneConfig(image_size=28, args=VIT),
-        optim=limbeck.OptimConfig(lr=4e-3),
-        training=limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32"),
+        method="simclr",
+        method_views="mocov2",
+        method_hidden=256,
+        backbone_image_size=28,
+        backbone_args=VIT,
+        optim_lr=4e-3,
+        epochs=epochs,
+        batch_size=128,
+        precision="fp32",
     )
-    evaluation = limbeck.EvaluateConfig(linear="none", latency=False)
-    result = limbeck.evaluate_run(run, out / "digits" / "train", out / "digits" / "test", evaluation)
+    result = run.evaluate(out / "digits" / "train", out / "digits" / "test", linear="none", latency=False)
     for layer in result.layers:
         trained, untrained = layer.values["knn"], layer.values["untrained_knn"]
         print(f"layer {layer.depth}: k-NN {trained:.1%}, before training {untrained:.1%}")

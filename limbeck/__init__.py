@@ -7,14 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.api.embed import embed
+    from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
+    from limbeck.api.run import Run
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
-    from limbeck.evaluate.config import EvaluateConfig
+    from limbeck.evaluation.config import EvaluateConfig
     from limbeck.models.backbone import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
-    from limbeck.runs.api import distill, evaluate_run, plan, pretrain, resume
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.config import TrainConfig
     from limbeck.train.optim import OptimConfig
@@ -25,6 +27,7 @@ __all__ = [
     "BackboneConfig",
     "EvaluateConfig",
     "OptimConfig",
+    "Run",
     "Store",
     "TeacherConfig",
     "TrainConfig",
@@ -32,33 +35,40 @@ __all__ = [
     "build_store",
     "check",
     "distill",
-    "evaluate_run",
+    "embed",
+    "evaluate",
+    "export",
     "load",
     "load_preprocessing",
     "open_store",
     "plan",
     "pretrain",
+    "report",
     "resume",
 ]
 
 _HOMES = {
     "BackboneConfig": "limbeck.models.backbone",
-    "EvaluateConfig": "limbeck.evaluate.config",
+    "EvaluateConfig": "limbeck.evaluation.config",
     "OptimConfig": "limbeck.train.optim",
+    "Run": "limbeck.api.run",
     "Store": "limbeck.data.store.store",
     "TeacherConfig": "limbeck.teachers.config",
     "TrainConfig": "limbeck.train.config",
     "UserError": "limbeck.core.errors",
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
-    "distill": "limbeck.runs.api",
-    "evaluate_run": "limbeck.runs.api",
+    "distill": "limbeck.api.functions",
+    "embed": "limbeck.api.embed",
+    "evaluate": "limbeck.api.functions",
+    "export": "limbeck.api.functions",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
-    "plan": "limbeck.runs.api",
-    "pretrain": "limbeck.runs.api",
-    "resume": "limbeck.runs.api",
+    "plan": "limbeck.api.functions",
+    "pretrain": "limbeck.api.functions",
+    "report": "limbeck.api.functions",
+    "resume": "limbeck.api.functions",
 }
 
 
@@ -69,5 +79,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the names that have been imported and those that will be when they are used."""
-    return sorted({*globals(), *__all__})
+    """Return the public names, which are imported when they are used, without those that this file needs itself."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

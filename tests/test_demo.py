@@ -16,7 +16,7 @@ from PIL import Image
 from limbeck import demo as module
 from limbeck.data.samples import digits
 from limbeck.demo import DemoRecipe, demo
-from limbeck.evaluate.results import EvaluationResult
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.train.config import TrainConfig

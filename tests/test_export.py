@@ -9,17 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 import limbeck
-from limbeck import export as export_module
+from limbeck import exports as export_module
 from limbeck.core.errors import UserError
-from limbeck.export import export
+from limbeck.exports import Format, export
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
 from tests.helpers.errors import raises
@@ -125,7 +127,7 @@ def test_an_onnx_file_equals_pytorch_for_any_batch(run: tuple[Path, Backbone], t
             expected = run[1](images(count), (2,)).taps[2]
         found = torch.from_numpy(session.run(None, {"images": images(count).numpy()})[0])
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert sorted(file.name for file in result.path.iterdir()) == ["model.json", "model.onnx"]
+    assert sorted(file.name for file in result.path.iterdir()) == ["README.md", "model.json", "model.onnx"]
     written = json.loads((result.path / "model.json").read_text())
     assert written["preprocessing"] == {
         **written["preprocessing"],
@@ -234,3 +236,33 @@ def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
     (run[0] / "encoder" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not written by Limbeck"):
         load(run[0])
+
+
+@pytest.mark.parametrize(("format", "fold"), [("timm", False), ("onnx", False), ("onnx", True), ("torch", True)])
+def test_the_lines_of_the_readme_compute_the_features(
+    run: tuple[Path, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format, fold: bool
+) -> None:
+    folder, backbone = run
+    export(folder, tmp_path / "out", format=format, fold_preprocessing=fold)
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in page
+    monkeypatch.chdir(tmp_path / "out")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    side = int(PREPROCESSING.image_size / PREPROCESSING.crop_pct)
+    Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST).save("photo.png")
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0].replace("photo.jpg", "photo.png"), names)
+    left = (side - PREPROCESSING.image_size) // 2
+    square = np.asarray(Image.open("photo.png"))[left : left + 32, left : left + 32]
+    mean, std = (np.array(values, np.float32) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    inputs = torch.from_numpy(((square / np.float32(255) - mean) / std).transpose(2, 0, 1)[None].copy())
+    with torch.no_grad():
+        expected = backbone(inputs).final
+    torch.testing.assert_close(torch.as_tensor(names["features"]), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_readme_names_the_labels_of_a_run(trained: Path, tmp_path: Path) -> None:
+    export(trained, tmp_path / "out")
+    assert ": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    export(trained / "encoder", tmp_path / "alone")
+    assert "Labels" not in (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")

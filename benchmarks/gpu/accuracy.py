@@ -10,7 +10,7 @@ from benchmarks.cifar10_methods import arms
 from benchmarks.gpu.record import Findings, Machine
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, evaluate
+from limbeck.evaluation import EvaluateConfig, evaluate
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing

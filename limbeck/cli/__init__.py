@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from limbeck.cli import arguments, data, results, training
+from limbeck.cli import arguments, data, overview, results, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
+from limbeck.cli.flags import list_flags
+from limbeck.cli.help import full_help, short_help
 from limbeck.cli.output import Failure, as_failure, show, show_failure
 from limbeck.cli.signals import stop_signals
+from limbeck.cli.unknown import check_flags
 from limbeck.core.errors import did_you_mean
 from limbeck.core.logs import configure
 
@@ -32,6 +35,7 @@ VERBS: dict[str, Command] = {
     "distill": training.DISTILL,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
     "demo": results.DEMO,
@@ -89,9 +93,20 @@ def _run(words: list[str]) -> None:
         raise UsageError(f"unknown command '{verb}'{hint}; `limbeck help` lists them", code="unknown-command")
     _configure_logging(argv)
     command = VERBS[verb]
-    args, output = arguments.parse(command.arguments(argv), argv, verb, command.help)
+    kind = arguments.with_output(command.arguments(argv))
+    flags = list_flags(kind)
+    if has_flag(argv, "--help-all"):
+        print(full_help(verb, command.help, flags))
+        return
+    if has_flag(argv, "-h", "--help"):
+        print(short_help(verb, command.help, flags, command.essential, argv))
+        return
+    check_flags(argv, flags, verb)
+    args, output = arguments.parse(kind, argv, verb)
     result = command.run(args)
     show(result, as_json=output.json)
+    if result.next_commands and not output.json:
+        logging.getLogger(__name__).info("next: %s", "\n      ".join(result.next_commands))
     if result.error:
         raise result.error
 
@@ -120,6 +135,6 @@ def _usage() -> str:
     lines += [
         "  help        Explain a command: `limbeck help COMMAND` is `limbeck COMMAND --help`",
         "",
-        "Every command takes --help, --json, --quiet and --verbose; `limbeck --version` prints the version.",
+        "Every command takes --help, --help-all, --json, --quiet and --verbose.",
     ]
     return "\n".join(lines)

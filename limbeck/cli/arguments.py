@@ -36,6 +36,8 @@ class OutputArgs:
 
     json: Flag = False
     """Print the result, or the error, as one JSON object on stdout."""
+    help_all: Flag = False
+    """Explain every option; --help explains the usual ones."""
     quiet: Annotated[Flag, _NOT_BOTH, tyro.conf.arg(aliases=("-q",))] = False
     """Print the result, warnings and errors only."""
     verbose: Annotated[Flag, _NOT_BOTH, tyro.conf.arg(aliases=("-v",))] = False
@@ -49,10 +51,9 @@ class Parsed(NamedTuple):
     output: OutputArgs
 
 
-def parse(kind: type[Any], argv: Sequence[str], verb: str, help_text: str) -> Parsed:
-    """Read `argv` into the dataclass `kind`; exit with the help, or with status 2 and what is wrong."""
-    command = with_output(kind)
-    parsed = tyro.cli(command, args=list(argv), prog=f"limbeck {verb}", description=help_text, registry=tyro_rules())
+def parse(command: type[Any], argv: Sequence[str], verb: str) -> Parsed:
+    """Read `argv` into a dataclass of `with_output`; exit with status 2 and what is wrong."""
+    parsed = tyro.cli(command, args=list(argv), prog=f"limbeck {verb}", registry=tyro_rules())
     return Parsed(parsed.args, parsed.output)
 
 

@@ -15,11 +15,13 @@ class Output:
         data: the result as JSON values, for `--json`.
         text: what is printed on stdout without `--json`: strings and rich renderables.
         error: a mistake that the result shows; it is printed after the result and decides the exit status.
+        next_commands: what one may type next, with the paths of this result; printed on stderr.
     """
 
     data: Mapping[str, Any]
     text: Sequence[Any] = field(default_factory=tuple)
     error: UserError | None = None
+    next_commands: Sequence[str] = ()
 
 
 class UsageError(UserError):
@@ -36,6 +38,8 @@ class Command(NamedTuple):
     arguments: Callable[[Sequence[str]], type[Any]]
     """Return the dataclass of the arguments; the names in the command line decide which flags it has."""
     run: Callable[[Any], Output]
+    essential: tuple[str, ...] = ()
+    """Flags in `--help`, where `--help-all` has more; all of them if this is empty."""
 
     @property
     def summary(self) -> str:

@@ -1,6 +1,7 @@
 """Commands for images: check, store."""
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,8 @@ def _check_files(args: CheckArgs) -> Output:
         near = _near_duplicates(args, store)
         found.write_page(near.sections())
         data |= _near_duplicate_data(args, near)
-    return Output(data, [*text, *([str(found.store)] if found.store else [])])
+    source = shlex.quote(str(found.store or args.source))
+    return Output(data, [*text, *([str(found.store)] if found.store else [])], next_commands=_train_on(source))
 
 
 def _check_data(found: "Check") -> dict[str, Any]:
@@ -163,7 +165,11 @@ def _store(args: StoreArgs) -> Output:
         "skipped": store.skipped,
         "digest": store.digest,
     }
-    return Output(data, [str(store.path)])
+    return Output(data, [str(store.path)], next_commands=_train_on(shlex.quote(str(store.path))))
+
+
+def _train_on(source: str) -> list[str]:
+    return [f"limbeck plan {source}", f"limbeck pretrain {source}"]
 
 
 CHECK = Command(

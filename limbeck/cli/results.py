@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +17,7 @@ from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
 
 if TYPE_CHECKING:
-    from limbeck.evaluate import EvaluationResult
+    from limbeck.evaluation import EvaluationResult
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"
@@ -60,7 +61,7 @@ class DemoArgs:
 
 def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck evaluate`."""
-    from limbeck.evaluate.config import EvaluateConfig
+    from limbeck.evaluation.config import EvaluateConfig
 
     @dataclass(frozen=True, kw_only=True)
     class EvaluateArgs:
@@ -83,7 +84,7 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
 def _evaluate(args: Any) -> Output:
     from rich.console import Console
 
-    from limbeck.evaluate.render import model_table
+    from limbeck.evaluation.render import model_table
     from limbeck.runs.evaluation import evaluate_networks
 
     found = evaluate_networks(
@@ -95,15 +96,28 @@ def _evaluate(args: Any) -> Output:
     width = Console().width
     if len(data) == 1:
         (run_name, result), (only,) = *found.results.items(), data.values()
-        return Output(only, _result_text(result, run_name, width))
+        return Output(only, _result_text(result, run_name, width), next_commands=_next(found.results))
     verdicts = [f"{run}: {result.verdict}" for run, result in found.results.items() if result.verdict]
     models = [to_json(model) for model in found.models]
-    return Output({"networks": models, "results": data}, [model_table(found.models, width), *verdicts])
+    return Output(
+        {"networks": models, "results": data},
+        [model_table(found.models, width), *verdicts],
+        next_commands=_next(found.results),
+    )
+
+
+def _next(runs: Iterable[str]) -> list[str]:
+    quoted = [shlex.quote(run) for run in runs]
+    return (
+        [f"limbeck report {' '.join(quoted)}", *(f"limbeck export {run} model/ --depth N" for run in quoted[:1])]
+        if quoted
+        else []
+    )
 
 
 def _result_text(result: "EvaluationResult", run: str, width: int) -> list[Any]:
     """Return the tables and sentences of one run."""
-    from limbeck.evaluate.render import comparison_table, layer_table, reference_table
+    from limbeck.evaluation.render import comparison_table, layer_table, reference_table
 
     text: list[Any] = [layer_table(result, width)]
     if result.references:
@@ -120,7 +134,7 @@ def _json(result: "EvaluationResult") -> dict[str, Any]:
 
 
 def _export(args: ExportArgs) -> Output:
-    from limbeck.export import export
+    from limbeck.exports import export
 
     result = export(args.run, args.out, args.depth, args.format, args.fold_preprocessing)
     logger.info(
@@ -137,7 +151,7 @@ def _export(args: ExportArgs) -> Output:
 
 
 def _report(args: ReportArgs) -> Output:
-    from limbeck.report import write_report
+    from limbeck.reports import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out)))
     return Output({"report": page}, [page])
@@ -165,6 +179,7 @@ Examples:
   limbeck evaluate runs/a runs/b timm:resnet18 --train labeled/train --test labeled/test""",
     evaluate_arguments,
     _evaluate,
+    ("--train", "--test", "--beside", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
 )
 REPORT = Command(
     MEASURE,

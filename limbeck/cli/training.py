@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import logging
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,14 @@ from limbeck.core.run_folder import ENCODER, METRICS
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
+TRAINING = (
+    "--out", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--optim",
+    "--optim.lr", "--devices", "--config",
+)  # fmt: skip
+DISTILLATION = (
+    "--out", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student", "--student.image-size",
+    "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +82,8 @@ def _plan(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     found = plan(**_request(args))
-    return Output(dataclasses.asdict(found), [str(found)])
+    again = f"limbeck pretrain {shlex.quote(_source(args))} with the same options"
+    return Output(dataclasses.asdict(found), [str(found)], next_commands=[again])
 
 
 def _pretrain(args: Any) -> Output:
@@ -104,9 +114,10 @@ def _resume(args: ResumeArgs) -> Output:
 
 def _finished(run: Path) -> Output:
     files = {"run": run, "encoder": run / ENCODER, "metrics": run / METRICS}
-    return Output(
-        {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}, [str(run)]
-    )
+    data = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
+    quoted = shlex.quote(str(run))
+    labels = f"limbeck evaluate {quoted} --train LABELED --test LABELED"
+    return Output(data, [str(run)], next_commands=[labels, f"limbeck export {quoted} model/"])
 
 
 def _last_metrics(file: Path) -> dict[str, float]:
@@ -154,7 +165,9 @@ def _source(args: Any) -> str:
 
 
 def _run_folder(args: Any) -> str:
-    return args.out or f"runs/{args.method.name}-{Path(_source(args)).stem}"
+    from limbeck.runs.folder import default_folder
+
+    return args.out or str(default_folder(args.method.name, _source(args)))
 
 
 def _resolved(args: Any) -> Output:
@@ -184,6 +197,7 @@ Examples:
   limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200""",
     pretrain_arguments,
     _plan,
+    TRAINING,
 )
 PRETRAIN = Command(
     GROUP,
@@ -200,6 +214,7 @@ Examples:
   limbeck pretrain --config runs/a/config.json --out runs/b --seed 1""",
     pretrain_arguments,
     _pretrain,
+    TRAINING,
 )
 DISTILL = Command(
     GROUP,
@@ -213,6 +228,7 @@ Examples:
   limbeck distill photos/ --teacher runs/big --student mobilenetv3_small_100 --method bingo --teacher.cached-views 4""",
     distill_arguments,
     _distill,
+    DISTILLATION,
 )
 RESUME = Command(
     GROUP,

@@ -84,7 +84,7 @@ def from_json(kind: type[T], data: Json, where: str = "config", kinds: Mapping[s
     for key, f in fields.items():
         if key not in data and f.default is f.default_factory is dataclasses.MISSING:
             raise UserError(f"{where} lacks the key '{key}'", code="missing-key")
-    return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+    return kind(**{key: convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
 
 
 class _Yaml(yaml.SafeLoader):
@@ -103,7 +103,8 @@ def _read_yaml(path: Path) -> Any:
         raise UserError(f"'{path}' is not valid YAML ({one_line(error)})", code="not-yaml") from error
 
 
-def _convert(hint: Any, value: Json, where: str) -> Any:
+def convert(hint: Any, value: Json, where: str) -> Any:
+    """Return a JSON value as an object of the type `hint`; UserError that begins with `where` if it is none."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _first_that_fits(args, value, where)
@@ -112,7 +113,7 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(inner) == len(value):
-            return tuple(_convert(a, v, where) for a, v in zip(inner, value, strict=True))
+            return tuple(convert(a, v, where) for a, v in zip(inner, value, strict=True))
     if origin is dict and isinstance(value, dict):
         return value
     if origin is typing.Literal and value in args:
@@ -131,10 +132,10 @@ def _first_that_fits(options: tuple[Any, ...], value: Json, where: str) -> Any:
     remaining = [o for o in options if o is not type(None)]
     for option in remaining[:-1]:
         try:
-            return _convert(option, value, where)
+            return convert(option, value, where)
         except UserError:
             continue
-    return _convert(remaining[-1], value, where)
+    return convert(remaining[-1], value, where)
 
 
 def _describe(hint: Any) -> str:

@@ -70,3 +70,16 @@ def _waiting(file: Path, out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of `folder` (see `exclusive_lock`); nothing is created."""
+    if not (folder / LOCK).is_file():
+        return False
+    try:
+        with FileLock(folder / LOCK).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder of somebody else
+        return False

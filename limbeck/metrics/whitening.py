@@ -36,8 +36,8 @@ class HalfWhitening(NamedTuple):
                 scatter += (centered.mT @ centered).double()
             values, vectors = torch.linalg.eigh(scatter / max(1, len(bank) - 1))
         values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
-        kept = values > SMALLEST * values[0].clamp(min=torch.finfo(torch.float64).tiny)
-        return cls(mean, (vectors[:, kept] * values[kept] ** -0.25).to(bank.dtype))
+        retained = values > SMALLEST * values[0].clamp(min=torch.finfo(torch.float64).tiny)
+        return cls(mean, (vectors[:, retained] * values[retained] ** -0.25).to(bank.dtype))
 
     def __call__(self, features: Float[Tensor, "M D"]) -> Float[Tensor, "M C"]:
         """Apply the map."""

@@ -54,6 +54,9 @@ class Modality(ABC, Generic[Config, Data]):
         """
         return Resolved(self.default_encoder(), [])
 
+    def check_encoder(self, cfg: Config) -> None:
+        """Raise UserError, before any data is read, if there is no such encoder."""
+
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:
         """Return the data of a source."""

@@ -200,7 +200,7 @@ def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     A network with a small stem or a cut goes through `limbeck_backbone`, which timm knows once
     `limbeck.models.backbone` is imported.
     """
-    _check_name(cfg.name)
+    check_name(cfg.name)
     args, changes = stock_args(cfg), {"cut": cfg.cut} if cfg.cut is not None else {}
     if wants_small_stem(cfg):
         changes = {"small_stem": True, **({"stem_pool": True} if cfg.stem_pool else {}), **changes}
@@ -236,7 +236,8 @@ def create_model(name: str, args: dict[str, Any]) -> Any:
     return model
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise UserError unless timm has this model, and these weights if the name has a tag."""
     if not timm.is_model(name):
         message = f"timm has no model '{name}'{did_you_mean(name, timm.list_models())}; timm.list_models() lists them"
         raise UserError(message, code="unknown-backbone")

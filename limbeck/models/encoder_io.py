@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
         path.write_bytes(save(on_cpu, metadata={"format": "pt"}))  # save_file hides why a disk refused it
 
 
-def load(path: str | Path, depth: int | None = None) -> Backbone:
+def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     """Load the backbone of a run folder, an encoder folder or a timm export, cut at `depth` if given.
 
     Of a run that has not ended, it is the encoder of its last checkpoint, which a warning says.
@@ -154,13 +155,13 @@ def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     timm_network(model).load_state_dict(weights)
 
 
-def load_preprocessing(path: str | Path) -> Preprocessing:
+def load_preprocessing(path: str | PathLike[str]) -> Preprocessing:
     """Load the preprocessing of the encoder at `path` (as for `load`)."""
     folder = encoder_folder(path)
     return from_json(Preprocessing, read_encoder_config(folder)["preprocessing"], f"{folder}/config.json")
 
 
-def encoder_folder(path: str | Path) -> Path:
+def encoder_folder(path: str | PathLike[str]) -> Path:
     """Return the folder of an encoder: RUN/encoder of a run, or `path` itself; UserError where there is none."""
     inner = Path(path) / ENCODER
     folder = inner if inner.is_dir() else Path(path)

@@ -21,11 +21,11 @@ from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
-from limbeck.evaluate.comparison import compare_run
-from limbeck.evaluate.data import EvalData
-from limbeck.evaluate.references import load_whole, measure_references
-from limbeck.evaluate.results import ModelScores
+from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
+from limbeck.evaluation.comparison import compare_run
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.references import load_whole, measure_references
+from limbeck.evaluation.results import ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import at_place, read_config
@@ -58,7 +58,7 @@ def pretrain(
     Raises:
         UserError: there are no images, the folder contains a run, or settings do not fit together.
     """
-    return _start(RunRequest(source=source, backbone=backbone, **settings), Path(out))
+    return start_run(RunRequest(source=source, backbone=backbone, **settings), Path(out))
 
 
 def distill(
@@ -86,7 +86,7 @@ def distill(
     """
     named = TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher
     request = RunRequest(source=source, backbone=student, teacher=named, teacher_module=teacher_module, **settings)
-    return _start(request, Path(out))
+    return start_run(request, Path(out))
 
 
 def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: Unpack[RunSettings]) -> CostEstimate:
@@ -150,13 +150,13 @@ def evaluate_run(
         train_data: labeled images to fit on.
         test_data: labeled images to score.
         cfg: settings of the evaluation.
-        others: networks to compare with as a whole, as `limbeck.evaluate.references.load_whole` takes them.
+        others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
         references: lines of reference that have been measured already; None: measure them, and `others`.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
 
     Raises:
-        UserError: as `limbeck.evaluate.evaluate`, or the folder has no encoder.
+        UserError: as `limbeck.evaluation.evaluate`, or the folder has no encoder.
     """
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()
@@ -190,7 +190,8 @@ def _open_labeled(source: Source, size: int | None, allow_bad: float) -> Store:
     return store
 
 
-def _start(request: RunRequest, run: Path) -> Path:
+def start_run(request: RunRequest, run: Path) -> Path:
+    """Train what is requested in the new folder `run`, and return it."""
     ensure_visible()
     check_launch(request.training)
     check_new_run(run)

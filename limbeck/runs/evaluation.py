@@ -11,10 +11,10 @@ from limbeck.core.run_folder import CONFIG
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
-from limbeck.evaluate import EvaluateConfig, EvaluationResult
-from limbeck.evaluate.data import EvalData
-from limbeck.evaluate.references import UNTRAINED_NETWORK, load_whole, measure_references
-from limbeck.evaluate.results import ModelScores
+from limbeck.evaluation import EvaluateConfig, EvaluationResult
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.references import UNTRAINED_NETWORK, load_whole, measure_references
+from limbeck.evaluation.results import ModelScores
 from limbeck.runs.api import evaluate_run
 
 

@@ -10,6 +10,12 @@ from limbeck.core.run_folder import CONFIG, TEACHER
 from limbeck.core.unfinished import remove_abandoned
 
 
+def default_folder(method: str, source: object) -> Path:
+    """Return the folder of a run that names none: runs/METHOD-SOURCE."""
+    name = Path(source).expanduser().resolve().stem if isinstance(source, str | Path) else "images"
+    return Path("runs") / f"{method}-{name}"
+
+
 def check_new_run(run: Path) -> None:
     """Raise UserError unless a new run can be written to `run`: a new or an empty folder.
 

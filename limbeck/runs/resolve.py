@@ -62,6 +62,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
     requested = _method(request, why)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
     _check_teacher(requested, request.teacher, modality)
+    if request.backbone:
+        modality.check_encoder(request.backbone)
     resolve_loggers(request.training.loggers)
     loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
     data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)

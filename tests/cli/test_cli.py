@@ -108,7 +108,7 @@ def test_methods_are_listed_with_what_they_cost(limbeck: Run) -> None:
 
 
 def test_names_decide_which_options_there_are(limbeck: Run) -> None:
-    code, out, _ = limbeck("pretrain", "--help", "--method", "sdssl", "--method.host", "simclr")
+    code, out, _ = limbeck("pretrain", "--help-all", "--method", "sdssl", "--method.host", "simclr")
     assert code == 0
     assert "--method.host.temperature" in out
     _, out, _ = limbeck("pretrain", "--help", "--method=byol")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pkgutil
 import re
 import signal
 import subprocess
@@ -162,5 +163,8 @@ def test_public_names_are_there_before_they_are_imported() -> None:
     for name in limbeck.__all__:
         assert getattr(limbeck, name).__name__ == name
     assert set(limbeck._HOMES) == set(limbeck.__all__)
+    assert {name for name in dir(limbeck) if not name.startswith("_")} == set(limbeck.__all__)
+    packages = {module.name for module in pkgutil.iter_modules(limbeck.__path__)}
+    assert not packages & set(limbeck.__all__), "importing the package would hide the public name"
     with pytest.raises(AttributeError, match="pretrian"):
         limbeck.pretrian  # noqa: B018 - the access is what is tested

@@ -24,7 +24,7 @@ from limbeck.core.errors import UserError
 from limbeck.data.sources.open import open_source
 from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
-from limbeck.evaluate.results import EvaluationResult
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint

@@ -11,8 +11,8 @@ import pytest
 import limbeck
 from limbeck.core import packages
 from limbeck.core.packages import require
-from limbeck.export import export
-from limbeck.report import write_report
+from limbeck.exports import export
+from limbeck.reports import write_report
 from tests.helpers.errors import raises
 
 ROOT = Path(__file__).parents[2]

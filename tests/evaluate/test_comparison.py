@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluationResult, evaluate
-from limbeck.evaluate.comparison import WholeBackbone, compare, compare_run
-from limbeck.evaluate.data import EvalData
-from limbeck.evaluate.models import Bank
-from limbeck.evaluate.render import comparison_table
-from limbeck.evaluate.results import Comparison, ModelScores, percent
+from limbeck.evaluation import EvaluationResult, evaluate
+from limbeck.evaluation.comparison import WholeBackbone, compare, compare_run
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.models import Bank
+from limbeck.evaluation.render import comparison_table
+from limbeck.evaluation.results import Comparison, ModelScores, percent
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import fidelity

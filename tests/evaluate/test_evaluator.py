@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 
 from limbeck.core.config import to_json
-from limbeck.evaluate import EvaluateConfig, EvaluationResult, LayerResult, evaluate
-from limbeck.evaluate.render import layer_table
+from limbeck.evaluation import EvaluateConfig, EvaluationResult, LayerResult, evaluate
+from limbeck.evaluation.render import layer_table
 from limbeck.models.backbone import Backbone
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet

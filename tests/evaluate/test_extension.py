@@ -11,7 +11,7 @@ def test_a_metric_file_fills_the_table_the_result_and_the_report(trained: Path, 
     package = copy_package(tmp_path / "copy")
     run = shutil.copytree(trained, tmp_path / "run")
     images: list[str | Path] = ["--train", photos / "train", "--test", photos / "test", "--alignment-images", "20"]
-    add_example("evaluation.md", "limbeck/evaluate/metrics/mean_norm.py", package)
+    add_example("evaluation.md", "limbeck/evaluation/metrics/mean_norm.py", package)
     table = run_command(package, "evaluate", run, *images, "--linear", "none", "--no-latency")
     assert "norm" in table
     layers = json.loads((run / "result.json").read_text())["layers"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from limbeck.data.store.store import Store
-from limbeck.evaluate.labels import match_labels
+from limbeck.evaluation.labels import match_labels
 from tests.helpers.errors import raises
 
 

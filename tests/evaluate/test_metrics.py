@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.evaluate.columns import BEGIN, END, fallen, markdown
-from limbeck.evaluate.data import EvalData
-from limbeck.evaluate.inputs import MetricInputs
-from limbeck.evaluate.metric import Column, significant
-from limbeck.evaluate.metrics import all_columns, all_metrics
-from limbeck.evaluate.metrics.alignment import alignment
-from limbeck.evaluate.models import BackboneModel
+from limbeck.evaluation.columns import BEGIN, END, fallen, markdown
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, significant
+from limbeck.evaluation.metrics import all_columns, all_metrics
+from limbeck.evaluation.metrics.alignment import alignment
+from limbeck.evaluation.models import BackboneModel
 from tests.helpers.golden import Golden
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet
 from tests.helpers.tiny import tiny_vit
@@ -131,4 +131,4 @@ def test_only_what_cannot_fall_is_marked_where_it_does() -> None:
 
 def test_the_page_has_the_table_of_all_columns() -> None:
     table = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
-    assert table == markdown(), "run `python -m limbeck.evaluate.columns docs/evaluation.md`"
+    assert table == markdown(), "run `python -m limbeck.evaluation.columns docs/evaluation.md`"

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.schedules import cosine
-from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.probes import (
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.probes import (
     AdamProbe,
     GradientProbe,
     JointHeads,

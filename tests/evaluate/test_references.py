@@ -12,14 +12,14 @@ import torch
 from rich.console import Console
 
 from limbeck.data.store.store import Store
-from limbeck.evaluate import EvaluateConfig, EvaluationResult, evaluate
-from limbeck.evaluate.data import EvalData
-from limbeck.evaluate.inputs import MetricInputs
-from limbeck.evaluate.measure import measure
-from limbeck.evaluate.references import FILTERS, PIXELS, fixed_models, load_whole, measure_references
-from limbeck.evaluate.render import model_table
-from limbeck.evaluate.results import LayerResult, ModelScores
-from limbeck.evaluate.verdict import cheapest_cut, verdict
+from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.measure import measure
+from limbeck.evaluation.references import FILTERS, PIXELS, fixed_models, load_whole, measure_references
+from limbeck.evaluation.render import model_table
+from limbeck.evaluation.results import LayerResult, ModelScores
+from limbeck.evaluation.verdict import cheapest_cut, verdict
 from limbeck.features.patch_filters import PatchFiltersConfig
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
@@ -182,7 +182,7 @@ def test_fixed_models_are_measured_once_for_images_and_settings(
     first = measure_references(data)
     assert [scores.name for scores in first] == [PIXELS, FILTERS]
     others = [replace(data, k=2, cfg=replace(cfg, k=2)), EvalData.of(shades(45, 0), shades(30, 2), cfg)]
-    monkeypatch.setattr("limbeck.evaluate.references.fixed_models", lambda data: [])
+    monkeypatch.setattr("limbeck.evaluation.references.fixed_models", lambda data: [])
     assert measure_references(data) == first
     assert measure_references(replace(data, cfg=replace(cfg, progress=True))) == first
     assert [measure_references(other) for other in others] == [(), ()]

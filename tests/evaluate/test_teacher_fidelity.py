@@ -7,7 +7,7 @@ import torch
 from limbeck.core.devices import resolve_bf16
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluate.teacher_fidelity import fidelity_callback
+from limbeck.evaluation.teacher_fidelity import fidelity_callback
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import fidelity

@@ -12,13 +12,13 @@ from limbeck.cli import main, training
 from limbeck.cli.command import Output
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
-from limbeck.evaluate.config import EvaluateConfig
-from limbeck.evaluate.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
 from limbeck.models.backbone import BackboneConfig
-from limbeck.report import cheapest_cut, write_report
-from limbeck.report.command import run_command
-from limbeck.report.sections import by_scale
+from limbeck.reports import cheapest_cut, write_report
+from limbeck.reports.command import run_command
+from limbeck.reports.sections import by_scale
 from limbeck.runs import api as run_module
 from limbeck.runs.config import RunConfig
 from limbeck.teachers import TeacherConfig

@@ -31,7 +31,7 @@ SHORT = replace(TRAINING, epochs=1, batch_size=20, log_every_steps=1, health_eve
 
 
 def pretrain(store: Path, run: Path) -> Path:
-    return limbeck.pretrain(store, run, method=SIMCLR, backbone=BACKBONE, training=SHORT)
+    return limbeck.pretrain(store, run, method=SIMCLR, backbone=BACKBONE, training=SHORT).path
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_run_continues_where_its_project_has_moved(tmp_path: Path, store: Path
     shutil.move(store.parent, moved)
     with raises("store-missing", store, "--store"):
         limbeck.resume(moved / "run")
-    assert limbeck.resume(moved / "run", store=moved / "store", precision="fp32") == moved / "run"
+    assert limbeck.resume(moved / "run", store=moved / "store", precision="fp32").path == moved / "run"
     assert read_config(moved / "run").store == str(moved / "store")
     limbeck.resume(moved / "run")
 

@@ -131,3 +131,9 @@ def test_a_plan_writes_no_run_and_counts_processes(tmp_path: Path, monkeypatch: 
     assert estimate.seconds > 0
     assert estimate.largest_batch % 2 == 0
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_wrong_name_is_refused_before_any_image_is_decoded(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"  # opening it would be another error
+    with raises("unknown-backbone", "resnet81", "resnet18"):
+        resolve_run(RunRequest(source=nowhere, backbone=BackboneConfig(name="resnet81")))

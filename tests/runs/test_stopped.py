@@ -11,13 +11,13 @@ import torch
 
 import limbeck
 from limbeck.core.types import LossOutput, StepInfo
-from limbeck.evaluate import EvaluateConfig
-from limbeck.export import export
+from limbeck.evaluation import EvaluateConfig
+from limbeck.exports import export
 from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.encoder_io import training_stage
-from limbeck.report import write_report
+from limbeck.reports import write_report
 from limbeck.train.interrupt import Interrupted
 from tests.helpers.distill import NARROW, TRAINING, images
 from tests.helpers.tiny import SIZES, shrink

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
-from limbeck.export import export
+from limbeck.exports import export
 from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit

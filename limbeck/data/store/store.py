@@ -160,6 +160,14 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     return images
 
 
+def read_paths(store: Store) -> list[str]:
+    """Return the path of every image as its source has it; of images in memory their numbers."""
+    if store.path is None:
+        return [str(row) for row in range(len(store))]
+    paths: list[str] = pq.read_table(store.path / INDEX, columns=["path"], partitioning=None)["path"].to_pylist()
+    return paths
+
+
 def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Return the columns of the index; UserError where they do not fit the manifest."""
     try:

@@ -1,0 +1,183 @@
+"""What `import limbeck` offers for runs: the commands as functions, with flags as keywords."""
+
+from collections.abc import Sequence
+from inspect import Parameter, signature
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.api.options import make_request, with_options
+from limbeck.api.run import Run
+from limbeck.core.types import EncoderConfig
+from limbeck.data.sources.open import Source
+from limbeck.evaluation import EvaluateConfig, EvaluationResult
+from limbeck.exports import ExportResult, Format
+from limbeck.methods import MethodConfig
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs import api
+from limbeck.runs.defaults import default_method
+from limbeck.runs.folder import default_folder
+from limbeck.runs.request import RunRequest, RunSettings
+from limbeck.teachers import TeacherConfig
+from limbeck.train.config import TrainConfig
+from limbeck.train.estimate import CostEstimate
+from limbeck.train.optim import OptimConfig
+
+Folder = str | PathLike[str]
+_PLANNED = {"backbone", *RunSettings.__annotations__}
+_EVALUATED = {
+    name
+    for name, parameter in signature(api.evaluate_run).parameters.items()
+    if parameter.kind is Parameter.KEYWORD_ONLY
+}
+
+
+def pretrain(
+    source: Source,
+    out: Folder | None = None,
+    *,
+    method: MethodConfig | str | None = None,
+    backbone: EncoderConfig | str | None = None,
+    optim: OptimConfig | str | None = None,
+    training: TrainConfig | None = None,
+    **options: Any,
+) -> Run:
+    """Pretrain a backbone on unlabeled images: `limbeck.pretrain("photos", method="simclr", epochs=50)`.
+
+    Args:
+        source: a folder, parquet files, a store, arrays, ...
+        out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
+        method: a name (`limbeck methods`) or a configuration, such as `limbeck.methods.SimCLRConfig`.
+        backbone: any timm model by name, or a configuration.
+        optim: a name or a configuration.
+        training: how long to train and on which devices.
+        **options: flags of `limbeck pretrain` with underscores, such as `epochs=50`, `batch_size=128`, `optim_lr=0.06`,
+            `method_temperature=0.1`, `backbone_image_size=64`, `store_size=256`. An option wins over the configuration
+            that it belongs to; what is not given is chosen from the images.
+
+    Raises:
+        UserError: there are no images, an option is unknown, the folder contains a run, or settings do not fit.
+    """
+    given = {"method": method, "backbone": backbone, "optim": optim, "training": training, **options}
+    return _start(make_request(source, given), out)
+
+
+def distill(
+    source: Source,
+    out: Folder | None = None,
+    *,
+    teacher: TeacherConfig | Folder,
+    teacher_module: nn.Module | None = None,
+    student: BackboneConfig | str | None = None,
+    method: MethodConfig | str | None = None,
+    optim: OptimConfig | str | None = None,
+    training: TrainConfig | None = None,
+    **options: Any,
+) -> Run:
+    """Distill a large network into a small one: `limbeck.distill("photos", teacher="vit_base_patch14_dinov2")`.
+
+    Args:
+        source: a folder, parquet files, a store, arrays, ...
+        out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
+        teacher: a timm model, a run, a folder, or a configuration (docs/distillation.md).
+        teacher_module: the teacher itself, if it is a module of your own; give `teacher_image_size`, `teacher_mean` and
+            `teacher_std`, too.
+        student: any timm model by name, or a configuration.
+        method: a distiller by name, or a configuration.
+        optim: a name or a configuration.
+        training: how long to train and on which devices.
+        **options: flags of `limbeck distill` with underscores, as in `pretrain`: `teacher_cached_views=4`.
+
+    Raises:
+        UserError: as `pretrain`; or the teacher cannot be loaded, or its preprocessing is unknown.
+    """
+    given = {"teacher": teacher, "teacher_module": teacher_module, "student": student, "method": method}
+    return _start(make_request(source, given | {"optim": optim, "training": training, **options}, distills=True), out)
+
+
+def plan(source: Source, **options: Any) -> CostEstimate:
+    """Estimate what `pretrain` with the same arguments would cost; no run is written."""
+    request = make_request(source, options)
+    return api.plan(source, **{name: value for name, value in vars(request).items() if name in _PLANNED})
+
+
+def resume(run: Folder, *, stop_on_collapse: bool = True, teacher_module: nn.Module | None = None, **place: Any) -> Run:
+    """Continue a run from its last checkpoint, to the same numbers as if it had never stopped.
+
+    Args:
+        run: folder of the run.
+        stop_on_collapse: stop the run if its representations have collapsed (docs/health.md).
+        teacher_module: the teacher of a distillation, if it is a module of your own.
+        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator`, `precision`.
+
+    Raises:
+        UserError: the folder is not a run, or its data, its teacher or its configuration have changed.
+    """
+    return Run(api.resume(Path(run), stop_on_collapse=stop_on_collapse, teacher_module=teacher_module, **place))
+
+
+def evaluate(
+    run: Folder,
+    train: Source,
+    test: Source,
+    cfg: EvaluateConfig | None = None,
+    *,
+    teacher_module: nn.Module | None = None,
+    **options: Any,
+) -> EvaluationResult:
+    """Measure every layer of a run, next to the untrained network, and write result.json into the run.
+
+    Args:
+        run: folder of the run.
+        train: labeled images to fit on.
+        test: labeled images to score.
+        cfg: settings of the evaluation.
+        teacher_module: the teacher, with which a student is compared, if it is a module of your own.
+        **options: flags of `limbeck evaluate` with underscores: `k=5`, `linear="none"`.
+
+    Raises:
+        UserError: the folder is not a run, labels are missing, or an option is unknown.
+    """
+    direct = {name: options.pop(name) for name in _EVALUATED & {*options}}
+    settings = with_options(cfg or EvaluateConfig(), options, known=_EVALUATED)
+    return api.evaluate_run(Path(run), train, test, settings, teacher_module=teacher_module, **direct)
+
+
+def export(
+    run: Folder, out: Folder, depth: int | None = None, format: Format = "timm", fold_preprocessing: bool = False
+) -> ExportResult:
+    """Write the encoder of a run, cut at `depth`, for timm, ONNX or PyTorch, compared with the network in memory.
+
+    Args:
+        run: a run, an encoder, or a timm export of Limbeck.
+        out: folder, which must be new.
+        depth: blocks or stages to keep; by default all.
+        format: "timm", "onnx" or "torch".
+        fold_preprocessing: take uint8 pixels and normalize inside the network (onnx and torch).
+
+    Raises:
+        UserError: `out` is not empty, the format is unknown, or it cannot hold the network.
+    """
+    from limbeck import exports
+
+    return exports.export(run, out, depth, format, fold_preprocessing)
+
+
+def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path:
+    """Write one HTML page about one or several runs, and return its path.
+
+    Raises:
+        UserError: a folder is not a run, or a file in it is damaged.
+    """
+    from limbeck.reports import write_report
+
+    several = [runs] if isinstance(runs, str | PathLike) else runs
+    return write_report([Path(run) for run in several], Path(out))
+
+
+def _start(request: RunRequest, out: Folder | None) -> Run:
+    method = request.method or default_method(request.teacher is not None)
+    folder = default_folder(method.name, request.source) if out is None else Path(out)
+    return Run(api.start_run(request, folder))

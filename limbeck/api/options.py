@@ -1,0 +1,167 @@
+"""Keywords in the place of flags: `optim_lr=0.06` is `--optim.lr 0.06`, `epochs=50` is `--epochs 50`.
+
+A keyword sets one option of a configuration, over what the configuration or its name brings; the others stay.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from limbeck.core.config import NamedConfig, convert, to_json
+from limbeck.core.errors import UserError
+from limbeck.core.suggest import meaning, suggest
+from limbeck.data.sources.open import Source
+from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
+from limbeck.modalities import default_config, find_modality
+from limbeck.runs.defaults import default_method, default_optim, default_student
+from limbeck.runs.request import RunRequest
+from limbeck.teachers import TeacherConfig
+from limbeck.train.config import TrainConfig
+
+T = TypeVar("T")
+SECTIONS = ("method", "optim", "teacher", "backbone")
+"""Configurations with options whose keywords begin with their name; those of the training have no prefix."""
+CONFIGS = ("method", "optim", "teacher", "training", "backbone")  # the optimizer depends on the backbone
+
+
+def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = False) -> RunRequest:
+    """Return the request for a run on `source` that keywords describe.
+
+    Args:
+        source: the images.
+        given: the fields of `RunRequest`, where `method`, `backbone`, `optim` and `teacher` may also be names, and
+            options such as `epochs`, `optim_lr` or `method_temperature`. With `distills`, the backbone is `student`.
+        distills: whether a teacher is required.
+
+    Raises:
+        UserError: a keyword or a name is unknown, or a value has the wrong type.
+    """
+    network = "student" if distills else "backbone"
+    fields = {field.name for field in dataclasses.fields(RunRequest)}
+    known = {network if name == "backbone" else name for name in fields - {"source"}}
+    direct = {name: value for name, value in given.items() if name in known and value is not None}
+    options = {name: value for name, value in given.items() if name not in known}
+    direct["backbone"] = direct.pop(network, None)
+    configs = {name: _named(name, direct.pop(name, None), direct, distills=distills) for name in CONFIGS}
+    configs |= _changed(source, configs, options, known, distills=distills)
+    hints = get_type_hints(RunRequest)
+    module = {"teacher_module": direct.pop("teacher_module", None)}
+    plain = {name: convert(hints[name], _plain(value), name) for name, value in direct.items()}
+    chosen = {name: value for name, value in (module | configs).items() if value is not None}
+    return RunRequest(source=source, **plain, **chosen)
+
+
+def _changed(
+    source: Source, configs: Mapping[str, Any], options: dict[str, Any], known: Iterable[str], *, distills: bool
+) -> dict[str, Any]:
+    """Return the configurations that `options` change."""
+    host = options.pop("method_host", None)
+    found = _defaults(source, configs, distills=distills, host=host)
+    places = dict(_places(found, "student" if distills else "backbone"))
+    changed = {"method"} if host is not None else set()
+    for name, value in options.items():
+        if name not in places:
+            raise _unknown(name, [*known, *places])
+        section, path = places[name]
+        found[section] = _with_option(found[section], path, value, name)
+        changed.add(section)
+    return {section: found[section] for section in changed}
+
+
+def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: bool) -> Any:
+    """Return the configuration that a name stands for; a configuration, or None, as it is."""
+    if section == "teacher" and isinstance(value, str | os.PathLike):
+        return TeacherConfig(name=os.fspath(value))
+    if value is None or dataclasses.is_dataclass(value):
+        return value
+    if not isinstance(value, str) or section == "training":
+        keyword = "student" if distills and section == "backbone" else section
+        names = "" if section == "training" else "a name or "
+        raise UserError(f"{keyword} is {value!r}: give {names}a configuration", code="wrong-type")
+    if section == "method":
+        return (distill_config if distills else method_config)(value)()
+    if section == "backbone":
+        return default_config(value)
+    network = direct.get("backbone")
+    usual = default_optim(network if isinstance(network, str) else getattr(network, "name", ""), distills)
+    return _with_option(usual, ("name",), value, "optim")
+
+
+def _defaults(source: Source, configs: Mapping[str, Any], *, distills: bool, host: Any) -> dict[str, Any]:
+    """Return what options are laid over: the given configurations, and the defaults of those that are not given."""
+    backbone = configs["backbone"] or (default_student() if distills else find_modality(source).default_encoder())
+    method = configs["method"] or default_method(distills)
+    return {
+        "training": configs["training"] or TrainConfig(),
+        "method": method if host is None else _with_host(method, host),
+        "backbone": backbone,
+        "optim": configs["optim"] or default_optim(backbone.name, distills),
+        "teacher": configs["teacher"],
+    }
+
+
+def _with_host(method: MethodConfig, host: Any) -> MethodConfig:
+    if not hasattr(method, "host"):
+        raise UserError(f"method '{method.name}' is not built on a host: leave method_host out", code="no-host")
+    chosen = HostConfig.choose(host)() if isinstance(host, str) else host
+    if not isinstance(chosen, HostConfig):
+        raise UserError(f"method_host is {host!r}: give a name or a configuration", code="wrong-type")
+    changed: Any = method
+    return dataclasses.replace(changed, host=chosen)
+
+
+def _places(configs: Mapping[str, Any], network: str) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """Yield every keyword with its section and the path of its field."""
+    for section, config in configs.items():
+        prefix = {"training": "", "backbone": f"{network}_"}.get(section, f"{section}_")
+        for path in () if config is None else _paths(config):
+            if path != ("name",):
+                yield prefix + "_".join(path), (section, path)
+
+
+def _paths(config: Any) -> Iterator[tuple[str, ...]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, NamedConfig):
+            yield from ((field.name, *path) for path in _paths(value))
+        elif not field.metadata.get("internal"):
+            yield (field.name,)
+
+
+def _with_option(config: Any, path: tuple[str, ...], value: Any, keyword: str) -> Any:
+    name, *rest = path
+    if rest:
+        return dataclasses.replace(config, **{name: _with_option(getattr(config, name), tuple(rest), value, keyword)})
+    hint = get_type_hints(type(config))[name]
+    return dataclasses.replace(config, **{name: convert(hint, _plain(value), keyword)})
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; what JSON has not, such as a tensor, as it is, to be refused."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return to_json(value) if isinstance(value, tuple | list | Mapping) else value
+
+
+def with_options(config: T, options: Mapping[str, Any], *, known: Iterable[str] = ()) -> T:
+    """Return a configuration with the fields in `options` set; a suggestion for an unknown one may be in `known`."""
+    for name, value in options.items():
+        if name not in (names := {path[0] for path in _paths(config)}):
+            raise _unknown(name, [*known, *names])
+        config = _with_option(config, (name,), value, name)
+    return config
+
+
+def _unknown(name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a keyword, with the known one that was meant: `lr` is the last part of `optim_lr`."""
+    sections = (*SECTIONS, "student")
+    dotted = {_dotted(keyword, sections): keyword for keyword in known}
+    found = [dotted[option] for option in suggest(name, dotted)]
+    hint = meaning(found) or ": options are the flags of the command line with underscores, such as optim_lr"
+    return UserError(f"there is no option '{name}'{hint}", code="unknown-option")
+
+
+def _dotted(keyword: str, sections: Iterable[str]) -> str:
+    section, _, rest = keyword.partition("_")
+    return f"{section}.{rest}" if rest and section in sections else keyword

@@ -1,0 +1,147 @@
+"""The flags of a command as a list: their names, types, defaults and descriptions, in the order of the dataclass."""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import json
+import textwrap
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from limbeck.cli.arguments import FLATTENED
+
+_WORDS = {int: "INT", float: "FLOAT", str: "TEXT", dict: "JSON"}
+
+
+class Flag(NamedTuple):
+    """One flag, or one positional argument."""
+
+    name: str
+    """Such as `--optim.lr`; of a positional argument its name in capitals, such as `SOURCE`."""
+    aliases: tuple[str, ...]
+    """Short names, such as `-q`."""
+    metavar: str
+    """What to write after it; empty for a switch."""
+    default: str
+    """The default as it is typed; empty where that is nothing, or the flag is required."""
+    help: str
+    negated: str = ""
+    """The other form of a switch that has one, such as `--no-compile` of `--compile`."""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Everything that may be typed for it."""
+        return tuple(filter(None, (self.name, self.negated, *self.aliases)))
+
+    @property
+    def positional(self) -> bool:
+        """Whether it has no name on the command line."""
+        return not self.name.startswith("-")
+
+    @property
+    def group(self) -> str:
+        """The configuration that it belongs to: `optim` of `--optim` and `--optim.lr`, empty for the command's own."""
+        return "" if self.positional else self.name.removeprefix("--").rpartition(".")[0]
+
+
+def list_flags(kind: type[Any]) -> list[Flag]:
+    """Return the flags that tyro makes of the dataclass `kind`, with the rules of `cli.arguments`."""
+    return list(_walk(kind, None, ""))
+
+
+def _walk(kind: type[Any], value: Any, prefix: str) -> Iterator[Flag]:
+    hints, help_texts = get_type_hints(kind, include_extras=True), field_docs(kind)
+    for field in dataclasses.fields(kind):
+        if field.metadata.get("internal"):
+            continue
+        hint, markers = _unwrap(hints[field.name])
+        default = _default(field) if value is None else getattr(value, field.name)
+        setting = next((m for m in reversed(markers) if hasattr(m, "metavar") and hasattr(m, "aliases")), None)
+        name = field.name if setting is None or setting.name is None else setting.name
+        if dataclasses.is_dataclass(nested := type(default) if dataclasses.is_dataclass(default) else hint):
+            inner = prefix if setting is FLATTENED or setting == FLATTENED else f"{prefix}{name}."
+            yield from _walk(nested if isinstance(nested, type) else type(nested), _instance(default), inner)
+            continue
+        spelled = prefix.removesuffix(".") if field.name == "name" and prefix else prefix + name
+        yield _flag(spelled.replace("_", "-"), hint, markers, setting, default, help_texts.get(field.name, ""))
+
+
+def _flag(spelled: str, hint: Any, markers: tuple[Any, ...], setting: Any, default: Any, help_text: str) -> Flag:
+    switch = hint is bool
+    metavar = "" if switch else (setting.metavar if setting and setting.metavar else _metavar(hint))
+    if tyro.conf.Positional in markers:
+        return Flag(metavar or spelled.upper(), (), "", _typed(default), help_text)
+    aliases = tuple(setting.aliases or ()) if setting else ()
+    if not switch or tyro.conf.FlagCreatePairsOff in markers:
+        return Flag(f"--{spelled}", aliases, metavar, "" if switch else _typed(default), help_text)
+    start, dot, last = spelled.rpartition(".")
+    forms = (f"--{spelled}", f"--{start}{dot}no-{last}")
+    if default is True:
+        return Flag(forms[1], aliases, "", "", f"Switch off: {help_text}", forms[0])
+    return Flag(forms[0], aliases, "", "", help_text, forms[1])
+
+
+def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a type without its annotations, and these from the inner to the outer."""
+    if get_origin(hint) is Annotated:
+        inner, *markers = get_args(hint)
+        found, more = _unwrap(inner)
+        return found, (*more, *markers)
+    return hint, ()
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _instance(default: Any) -> Any:
+    return None if default is dataclasses.MISSING else default
+
+
+def _metavar(hint: Any) -> str:
+    """Return what to write for a type: `INT`, `{cpu,cuda}`, `FLOAT FLOAT`, `TEXT ...`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return "|".join(_metavar(option) for option in args if option is not type(None))
+    if origin is Literal:
+        return "{" + ",".join(map(str, args)) + "}"
+    if origin is tuple:
+        return f"{_metavar(args[0])} ..." if args[-1] is Ellipsis else " ".join(map(_metavar, args))
+    return _WORDS.get(origin or hint, "{True,False}" if hint is bool else "VALUE")
+
+
+def _typed(value: Any) -> str:
+    if value is None or value is dataclasses.MISSING or value in ("", (), {}):
+        return ""
+    if isinstance(value, tuple):
+        return " ".join(map(_typed, value))
+    return json.dumps(value) if isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def field_docs(kind: type[Any]) -> dict[str, str]:
+    """Return the string below each field of a dataclass, those of its bases included, in one line."""
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(base):
+            docs |= _own_docs(base)
+    return docs
+
+
+def _own_docs(kind: type[Any]) -> dict[str, str]:
+    try:
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, SyntaxError):  # made without a source, as by `make_dataclass`
+        return {}
+    assert isinstance(found, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(found.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
+        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }

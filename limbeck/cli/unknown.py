@@ -1,0 +1,28 @@
+"""Refuse an unknown option before anything is parsed, with the one that was meant."""
+
+from collections.abc import Sequence
+
+from limbeck.cli.command import UsageError
+from limbeck.cli.flags import Flag
+from limbeck.core.suggest import meaning, suggest
+
+
+def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
+    """Raise UsageError for the first word of `argv` that looks like an option and is none.
+
+    Suggestions include names in other tools; an argument that has no name is explained by its place.
+    """
+    known = {spelling.replace("_", "-") for flag in flags for spelling in flag.spellings}
+    for word in argv:
+        name = word.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in known and not name.startswith("--tyro-"):
+            raise UsageError(f"unknown option '{name}'{_meant(name, flags, verb)}", code="unknown-option")
+
+
+def _meant(name: str, flags: Sequence[Flag], verb: str) -> str:
+    places = [flag.name for flag in flags if flag.positional]
+    names = {flag.name.removeprefix("--"): flag.name for flag in flags}
+    found = [names[option] for option in suggest(name.removeprefix("--"), names)]
+    if found and found[0] in places:
+        return f": {found[0]} has no name, type `limbeck {verb} {' '.join(places)}`"
+    return meaning(found) or f"; `limbeck {verb} --help-all` lists all"

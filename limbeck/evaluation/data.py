@@ -1,0 +1,86 @@
+"""What all models of one evaluation have in common: images, labels, settings, device."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from limbeck.core.errors import UserError
+from limbeck.data.store.store import Store
+from limbeck.evaluation.config import LBFGS_IMAGES, EvaluateConfig
+from limbeck.evaluation.labels import Labels, match_labels
+
+LinearProbe = Literal["sgd", "adam", "lbfgs"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvalData:
+    """Training and test images with their labels, and how to compute on them."""
+
+    train: Store
+    """The images that k-NN and probes are fitted on."""
+    test: Store
+    """The images that everything is measured on."""
+    labels: Labels | None
+    linear_probe: LinearProbe | None
+    """The protocol of the linear probe; None without labels or where it is switched off."""
+    k: int
+    """Neighbors of the weighted k-NN: those of the settings, or as many as the smallest class has training images."""
+    cfg: EvaluateConfig
+    device: torch.device
+
+    @classmethod
+    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> "EvalData":
+        """Match the labels of the two stores and resolve the probe and the device.
+
+        Raises:
+            UserError: labels that do not match, a store without labels, fewer than two test images, an unknown
+                device.
+        """
+        if len(test) < 2:
+            raise UserError(
+                f"the test images{f' in {test.path}' if test.path else ''} are {len(test)} in number; "
+                "an evaluation needs at least 2",
+                code="too-few-images",
+            )
+        labels = match_labels(train, test) if train.labeled or test.labeled else None
+        return cls(
+            train=train,
+            test=test,
+            labels=labels,
+            linear_probe=_linear_probe(cfg, len(train)) if labels else None,
+            k=_num_neighbors(cfg.k, labels),
+            cfg=cfg,
+            device=_device(cfg.device),
+        )
+
+    def description(self, text: str) -> str:
+        """Return the text of a progress bar; empty where bars are switched off."""
+        return text if self.cfg.progress else ""
+
+
+def _num_neighbors(k: int, labels: Labels | None) -> int:
+    """Return `k`, or the size of the smallest class that has training images, if that is smaller."""
+    if labels is None:
+        return k
+    counts = labels.train.bincount()
+    return min(k, int(counts[counts > 0].min()))
+
+
+def _linear_probe(cfg: EvaluateConfig, images: int) -> LinearProbe | None:
+    if cfg.linear == "auto":
+        return "lbfgs" if images <= LBFGS_IMAGES else "sgd"
+    return None if cfg.linear == "none" else cfg.linear
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device '{name}' is not available; choose auto, cpu or cuda", code="device-not-available"
+        ) from error
+    return device

@@ -1,0 +1,114 @@
+"""Evaluate every layer of a backbone, and the same network at its random initialization."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from limbeck.data.store.store import Store
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.measure import measure
+from limbeck.evaluation.metric import UNTRAINED, Values
+from limbeck.evaluation.metrics import all_columns
+from limbeck.evaluation.models import BackboneModel
+from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
+from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, ModelScores
+from limbeck.evaluation.verdict import verdict
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing
+
+
+def evaluate(
+    backbone: Backbone,
+    train: Store,
+    test: Store,
+    cfg: EvaluateConfig,
+    *,
+    preprocessing: Preprocessing,
+    reference: Backbone | None = None,
+    references: Sequence[ModelScores] | None = None,
+) -> EvaluationResult:
+    """Compute every metric at every depth of `backbone`: probes fitted on `train`, everything measured on `test`.
+
+    Two stores without labels give the metrics that need none. The features of one backbone are held at a time; both
+    backbones are moved to the device.
+
+    Args:
+        backbone: the network.
+        train: labeled images for k-NN and probes.
+        test: labeled images with the same label names.
+        cfg: the settings.
+        preprocessing: how the backbone expects its input, where `cfg` does not override it.
+        reference: the same network at its random initialization; the values are added as `untrained_*`.
+        references: lines of reference that have been measured already; None: those of `measure_references`.
+
+    Raises:
+        UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
+    """
+    started = time.perf_counter()
+    data, preprocessing = EvalData.of(train, test, cfg), override(preprocessing, cfg)
+    values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
+    if reference is not None:
+        _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
+    references = measure_references(data) if references is None else references
+    if reference is not None and data.labels and cfg.references:
+        references = (_untrained(values[backbone.taps[-1]], preprocessing.image_size), *references)
+    result = EvaluationResult(
+        layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in backbone.taps),
+        config=cfg,
+        linear_probe=data.linear_probe,
+        classes=tuple(train.label_names) if data.labels else (),
+        train=_image_set(train),
+        test=_image_set(test),
+        seconds=time.perf_counter() - started,
+        hardware=_hardware(data.device),
+        command=shlex.join(sys.argv),
+        image_size=preprocessing.image_size,
+        k=data.k if data.labels else None,
+        references=tuple(references),
+    )
+    return replace(result, verdict=verdict(result))
+
+
+def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing:
+    """Return `preprocessing` with the fields that `cfg` sets."""
+    return replace(
+        preprocessing,
+        image_size=cfg.image_size or preprocessing.image_size,
+        mean=cfg.mean or preprocessing.mean,
+        std=cfg.std or preprocessing.std,
+    )
+
+
+def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
+    """Add the values of the untrained network to those of the same depths."""
+    for depth, more in measure(untrained, untrained_only=True).items():
+        values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
+
+
+def _untrained(last: Values, image_size: int) -> ModelScores:
+    """Return the untrained network as a line of reference, from the values of the last layer."""
+    costs = {column.name: last[column.name] for column in all_columns("cost") if column.name in last}
+    untrained = {name.removeprefix(UNTRAINED): value for name, value in last.items() if name.startswith(UNTRAINED)}
+    return ModelScores(name=UNTRAINED_NETWORK, image_size=image_size, values=costs | untrained)
+
+
+def _image_set(store: Store) -> ImageSet:
+    return ImageSet(path=str(store.path) if store.path else None, images=len(store), digest=store.digest)
+
+
+def _hardware(device: torch.device) -> dict[str, str]:
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,76 @@
+"""What a metric is computed from: features of one model, extracted when first used and shared by all metrics."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.models import Bank, EvaluatedModel, Need
+
+
+class MetricInputs:
+    """Features, labels, networks and settings for the metrics of one model.
+
+    Attributes:
+        model: the network that is evaluated, and its depths.
+        data: the images, labels and settings of the evaluation.
+        teacher: features [M D] of the test images from a teacher, where a student is compared with one.
+    """
+
+    def __init__(self, model: EvaluatedModel, data: EvalData, teacher: Tensor | None = None) -> None:
+        self.model, self.data, self.teacher = model, data, teacher
+        self.depths = model.depths
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What is available here, to be compared with what a metric needs."""
+        labels: set[Need] = {"labels"} if self.data.labels is not None else set()
+        teacher: set[Need] = {"teacher"} if self.teacher is not None else set()
+        return self.model.offers | labels | teacher
+
+    @cached_property
+    def test_bank(self) -> Bank:
+        """Features of all test images: depth -> [M D], on the device or memory-mapped."""
+        return self.model.features(self.data, self.data.test)
+
+    @cached_property
+    def train_bank(self) -> Bank:
+        """Features of all training images: depth -> [N D], on the device or memory-mapped."""
+        return self.model.features(self.data, self.data.train)
+
+    @cached_property
+    def views(self) -> tuple[Bank, Bank]:
+        """Features of two augmented views of a sample of the test images; needs "views"."""
+        return self.model.views(self.data)
+
+    @cached_property
+    def networks(self) -> dict[int, nn.Module]:
+        """The network cut at every depth, on the device."""
+        return {depth: network.to(self.data.device) for depth, network in self.model.networks().items()}
+
+    @property
+    def image(self) -> Tensor:
+        """One random image [1 3 H W] of the model's input size, on the device."""
+        return torch.rand(1, 3, self.model.image_size, self.model.image_size, device=self.data.device)
+
+    def feature_maps(self, indices: NDArray[np.int64]) -> Bank:
+        """Return the feature maps of the test images at `indices`: depth -> [B C H W]; needs "feature_maps"."""
+        return self.model.feature_maps(self.data, indices)
+
+    def test(self, depth: int) -> Tensor:
+        """Return the features [M D] of the test images at `depth`, on the device."""
+        return self.test_bank[depth].to(self.data.device)
+
+    def labeled(self, depth: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return training features and labels, test features and labels, on the device; needs "labels"."""
+        labels, device = self.data.labels, self.data.device
+        assert labels is not None, "the metric does not declare that it needs labels"
+        return (
+            self.train_bank[depth].to(device),
+            labels.train.to(device),
+            self.test(depth),
+            labels.test.to(device),
+        )

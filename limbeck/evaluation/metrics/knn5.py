@@ -1,0 +1,31 @@
+"""Unweighted Euclidean 5-NN accuracy, the protocol of W-MSE."""
+
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.metrics.knn import euclidean_knn_accuracy
+
+
+def compute(inputs: MetricInputs) -> dict[int, Values]:
+    """Take the majority of the five nearest training images of every test image."""
+    return {depth: {"knn5": euclidean_knn_accuracy(*inputs.labeled(depth))} for depth in inputs.depths}
+
+
+METRIC = Metric(
+    group="accuracy",
+    columns=(
+        Column(
+            name="knn5",
+            label="5-NN",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            priority=2,
+            help="accuracy of the majority of the 5 nearest training images, unweighted, by Euclidean distance",
+        ),
+    ),
+    needs=frozenset({"labels"}),
+    untrained=True,
+    compute=compute,
+)

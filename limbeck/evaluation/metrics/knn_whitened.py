@@ -1,0 +1,40 @@
+"""Weighted k-NN accuracy of half-whitened features."""
+
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.metrics.knn import knn_accuracy
+from limbeck.metrics.whitening import HalfWhitening
+
+
+def compute(inputs: MetricInputs) -> dict[int, Values]:
+    """Vote as for `knn`, on principal components of the training images, where that is asked for."""
+    return {depth: {"knn_whitened": _accuracy(inputs, depth)} for depth in inputs.depths if inputs.data.cfg.whiten}
+
+
+def _accuracy(inputs: MetricInputs, depth: int) -> float:
+    train, train_labels, test, test_labels = inputs.labeled(depth)
+    whiten = HalfWhitening.fit(train)
+    k, temperature = inputs.data.k, inputs.data.cfg.temperature
+    return knn_accuracy(whiten(train), train_labels, whiten(test), test_labels, k, temperature)
+
+
+METRIC = Metric(
+    group="accuracy",
+    columns=(
+        Column(
+            name="knn_whitened",
+            label="k-NN, half-whitened",
+            short="k-NN white",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            help="`knn` of at most 256 principal components of the training features, each divided by the fourth root "
+            "of its variance (`--whiten`)",
+        ),
+    ),
+    needs=frozenset({"labels"}),
+    untrained=True,
+    compute=compute,
+)

@@ -1,0 +1,136 @@
+"""The models that are evaluated: a backbone at its depths, or a teacher as a whole."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.core.devices import resolve_bf16
+from limbeck.data.augment.views import preset
+from limbeck.data.store.store import Store
+from limbeck.evaluation.data import EvalData
+from limbeck.features.extract import extract
+from limbeck.features.images import ImageFn, augmented_images, eval_images
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing
+from limbeck.models.eval_mode import eval_mode
+from limbeck.teachers import LoadedTeacher, teacher_features
+
+Bank = dict[int, Tensor]
+"""Features of images: depth -> [N D_depth] float32."""
+
+Need = Literal["labels", "views", "feature_maps", "teacher"]
+"""What a metric may need beyond the features of the test images."""
+
+
+class EvaluatedModel(ABC):
+    """A network whose features are measured at some depths, on images preprocessed in its own way."""
+
+    name: str
+    depths: tuple[int, ...]
+    image_size: int  # side of the input, pixels
+    offers: frozenset[Need] = frozenset()
+
+    @abstractmethod
+    def features(self, data: EvalData, store: Store) -> Bank:
+        """Return the features of all images of `store` at every depth."""
+
+    @abstractmethod
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the network cut at every depth, in eval mode: [B 3 H W] -> [B D]."""
+
+    def views(self, data: EvalData) -> tuple[Bank, Bank]:
+        """Return the features of two augmented views of the same test images, where "views" is offered."""
+        raise NotImplementedError
+
+    def feature_maps(self, data: EvalData, indices: NDArray[np.int64]) -> Bank:
+        """Return the feature maps [B C H W] of some test images at every depth, where "feature_maps" is offered."""
+        raise NotImplementedError
+
+
+class BackboneModel(EvaluatedModel):
+    """A backbone at `depths`, by default all of its taps."""
+
+    offers = frozenset({"views", "feature_maps"})
+
+    def __init__(
+        self, name: str, backbone: Backbone, preprocessing: Preprocessing, depths: Sequence[int] | None = None
+    ) -> None:
+        self.name, self.backbone, self.preprocessing = name, backbone, preprocessing
+        self.depths = backbone.taps if depths is None else tuple(depths)
+        self.image_size = preprocessing.image_size
+
+    def features(self, data: EvalData, store: Store) -> Bank:
+        """Extract the features of unaugmented images in one pass."""
+        role = "test" if store is data.test else "train"
+        return self._extract(data, self._images(data, store), np.arange(len(store)), f"{role} images")
+
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the cuts of the backbone, which share its weights, so that all fit where one does."""
+        return {depth: self.backbone.cut(depth, share=True).eval() for depth in self.depths}
+
+    def views(self, data: EvalData) -> tuple[Bank, Bank]:
+        """Sample both views from the second of BYOL's augmentations, like the authors of SDSSL."""
+        count = min(data.cfg.alignment_images, len(data.test))
+        indices = np.sort(np.random.default_rng(data.cfg.seed).permutation(len(data.test))[:count])
+        view = replace(preset("byol", self.image_size)[1], mean=self.preprocessing.mean, std=self.preprocessing.std)
+        first, second = (
+            self._extract(
+                data, augmented_images(data.test, view, number, data.device, data.cfg.seed), indices, "two views"
+            )
+            for number in (0, 1)
+        )
+        return first, second
+
+    def feature_maps(self, data: EvalData, indices: NDArray[np.int64]) -> Bank:
+        """Run the backbone on unaugmented images, in one batch."""
+        images = self._images(data, data.test)(indices)
+        with eval_mode(self.backbone.to(data.device)):
+            return self.backbone(images, self.depths, feature_maps=True).feature_maps
+
+    def _images(self, data: EvalData, store: Store) -> ImageFn:
+        how = self.preprocessing
+        interpolation: Literal["bilinear", "bicubic"] = "bicubic" if how.interpolation == "bicubic" else "bilinear"
+        return eval_images(store, how.image_size, how.mean, how.std, data.device, interpolation)
+
+    def _extract(self, data: EvalData, images: ImageFn, indices: NDArray[np.int64], text: str) -> Bank:
+        return extract(
+            self.backbone,
+            images,
+            indices,
+            taps=self.depths,
+            device=data.device,
+            batch_size=data.cfg.batch_size,
+            bf16=resolve_bf16(data.cfg.precision, data.device),
+            memory=int(data.cfg.memory_gib * 2**30),
+            show=data.description(f"{self.name}: {text}"),
+        )
+
+
+class TeacherModel(EvaluatedModel):
+    """A frozen teacher as a whole, with its own preprocessing and precision; its only depth is 0."""
+
+    depths = (0,)
+
+    def __init__(self, teacher: LoadedTeacher, name: str = "teacher") -> None:
+        self.name, self.teacher, self.image_size = name, teacher, teacher.image_size
+
+    def features(self, data: EvalData, store: Store) -> Bank:
+        """Extract the features of unaugmented images."""
+        found = teacher_features(
+            self.teacher,
+            store,
+            np.arange(len(store)),
+            device=data.device,
+            batch_size=data.cfg.batch_size,
+            description=data.description(self.name),
+        )
+        return {0: found.to(data.device)}
+
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the whole teacher."""
+        return {0: self.teacher.network}

@@ -1,0 +1,133 @@
+"""Lines of reference: what an accuracy is worth next to raw pixels, patch filters and networks that are at hand."""
+
+import json
+import logging
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from limbeck.core.config import from_json, to_json
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, write_json
+from limbeck.data.fingerprint import fingerprint
+from limbeck.data.store.open import cache_folder
+from limbeck.data.store.store import Store
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.measure import measure_whole
+from limbeck.evaluation.metric import Group
+from limbeck.evaluation.metrics import all_columns
+from limbeck.evaluation.models import Bank, EvaluatedModel, TeacherModel
+from limbeck.evaluation.results import VERSION, ModelScores
+from limbeck.features.extract import extract_matrix
+from limbeck.features.images import eval_images
+from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.patch_filters import PatchFilters, PatchFiltersConfig, patch_filters
+from limbeck.features.pixels import CenteredPixels
+from limbeck.teachers import TeacherConfig, load_teacher
+
+logger = logging.getLogger(__name__)
+
+PIXELS, FILTERS, UNTRAINED_NETWORK = "raw pixels", "patch filters", "untrained network"
+GROUPS: tuple[Group, ...] = ("cost", "accuracy")
+"""Metrics of a line of reference."""
+
+
+class FixedModel(EvaluatedModel):
+    """Features that need no training, as a model with one depth."""
+
+    depths = (0,)
+
+    def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
+        self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
+
+    def features(self, data: EvalData, store: Store) -> Bank:
+        """Extract the features of unaugmented images in float32."""
+        network, how = self.network.to(data.device), self.network.preprocessing
+        with torch.inference_mode():
+            return extract_matrix(
+                lambda batch: {0: network(batch)},
+                eval_images(store, how.image_size, how.mean, how.std, data.device),
+                np.arange(len(store)),
+                {0: network.dim},
+                device=data.device,
+                batch_size=data.cfg.batch_size,
+                memory=int(data.cfg.memory_gib * 2**30),
+                show=data.description(self.name),
+            )
+
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the network."""
+        return {0: self.network}
+
+
+def measure_references(
+    data: EvalData, others: Sequence[EvaluatedModel] = (), measured: Sequence[ModelScores] = ()
+) -> tuple[ModelScores, ...]:
+    """Return cost and accuracies of raw pixels and patch filters, unless they are switched off, and of `others`.
+
+    `measured` are the scores of further models, which follow. Without labels the result is empty. The models are moved
+    to the device one after the other.
+    """
+    if data.labels is None:
+        return ()
+    if data.k < data.cfg.k:
+        logger.info("k-NN takes %d neighbors instead of %d: the smallest class has no more images", data.k, data.cfg.k)
+    fixed = _measure_fixed(data) if data.cfg.references else ()
+    return (*fixed, *_measure(data, others), *measured)
+
+
+def _measure(data: EvalData, models: Iterable[EvaluatedModel]) -> list[ModelScores]:
+    return [measure_whole(MetricInputs(model, data), GROUPS) for model in models]
+
+
+def _measure_fixed(data: EvalData) -> list[ModelScores]:
+    """Return the scores of raw pixels and patch filters, measured once for these images and settings and then cached.
+
+    They are a function of images, settings and, because of the latency, machine.
+    """
+    try:
+        path = cache_folder(None) / f"references-{_key(data)}.json"
+    except UserError as error:
+        logger.warning("the lines of reference are not cached: %s", error)
+        return _measure(data, fixed_models(data))
+    if path.is_file():
+        with suppress(UserError, TypeError):
+            found = [from_json(ModelScores, scores, str(path)) for scores in read_json(path)]
+            logger.info("raw pixels and patch filters as measured before, from '%s'", path)
+            return found
+    found = _measure(data, fixed_models(data))
+    write_json(path, [to_json(scores) for scores in found])
+    return found
+
+
+def _key(data: EvalData) -> str:
+    """Return a digest of everything that the scores of fixed models depend on."""
+    names = [column.name for column in all_columns(*GROUPS)]
+    settings = to_json(replace(data.cfg, progress=True))
+    machine = [platform.node(), str(data.device), str(torch.get_num_threads())]
+    parts = [str(VERSION), data.train.digest, data.test.digest, json.dumps(settings, sort_keys=True), *names, *machine]
+    return fingerprint([*parts, str(FILTERS_VERSION), repr(PatchFiltersConfig())])[:16]
+
+
+def fixed_models(data: EvalData) -> Iterator[FixedModel]:
+    """Yield what needs no training, fitted to the training images, one at a time."""
+    yield FixedModel(PIXELS, CenteredPixels.fit(data.train))
+    yield FixedModel(FILTERS, patch_filters(data.train, description=data.description(f"{FILTERS}: k-means")))
+
+
+def load_whole(name: str) -> TeacherModel:
+    """Return the network `name` as a whole: a run, an encoder, an export, a folder of timm or Hugging Face, timm:NAME.
+
+    Raises:
+        UserError: there is no such network, or its weights cannot be loaded.
+    """
+    try:
+        return TeacherModel(load_teacher(TeacherConfig(name=name)), name)
+    except UserError as error:
+        raise UserError(f"'{name}' cannot be evaluated: {error}", code=error.code) from error

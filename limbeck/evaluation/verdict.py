@@ -1,0 +1,83 @@
+"""What the numbers of an evaluation say: where to cut, and whether training has brought anything."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from limbeck.evaluation.metric import standard_error
+from limbeck.evaluation.references import FILTERS, PIXELS
+from limbeck.evaluation.results import EvaluationResult, LayerResult
+
+ERRORS = 2.0
+"""Two accuracies differ where they are more than two standard errors of their difference apart."""
+ADVICE = "start from pretrained weights, or train longer"
+
+
+class Standing(NamedTuple):
+    """Where an accuracy stands among those of others: their names, each with its own accuracy."""
+
+    above: list[str]
+    level: list[str]
+    below: list[str]
+
+    def text(self) -> str:
+        """Return `"above raw pixels (19.6), below patch filters (42.0)"`."""
+        groups = zip(("above", "level with", "below"), self, strict=True)
+        return ", ".join(f"{word} {_list(names)}" for word, names in groups if names)
+
+
+def cheapest_cut(result: EvaluationResult, column: str = "knn") -> LayerResult | None:
+    """Return the lowest layer with an accuracy within one standard error of the best layer's; None without labels."""
+    scored = [(value, layer) for layer in result.layers if (value := layer.values.get(column)) is not None]
+    if not scored:
+        return None
+    best = max(value for value, _ in scored)
+    floor = best - standard_error(best, result.test.images)
+    return next(layer for value, layer in scored if value >= floor)
+
+
+def verdict(result: EvaluationResult) -> str:
+    """Return a sentence about the cheapest good layer and the lines of reference; empty without labels.
+
+    The accuracies are on the same images, so their errors are positively correlated and the verdict is cautious.
+    """
+    found = _sentence(result, "knn")
+    whitened = _sentence(result, "knn_whitened")
+    return f"{found}; half-whitened: {whitened}" if whitened else found
+
+
+def _sentence(result: EvaluationResult, column: str) -> str:
+    cut = cheapest_cut(result, column)
+    if cut is None:
+        return ""
+    accuracy, images = cut.values[column], result.test.images
+    assert accuracy is not None
+    depth = result.layers[-1].depth
+    where = f"layer {cut.depth} of {depth}" if depth > 1 else "the network"
+    own = f"{where} has {100 * accuracy:.1f} ± {100 * standard_error(accuracy, images):.1f} % k-NN accuracy"
+    values = [(model.name, model.values.get(column)) for model in result.references]
+    others = [(name, value) for name, value in values if value is not None]
+    standing = stand(accuracy, others, images)
+    sentence = f"{own}, {standing.text()}" if others else own
+    unbeaten = [name for name in (PIXELS, FILTERS) if _is_in(name, [*standing.level, *standing.below])]
+    return f"not yet better than {_list(unbeaten)}: {ADVICE} ({sentence})" if unbeaten else sentence
+
+
+def stand(accuracy: float, others: Sequence[tuple[str, float]], images: int) -> Standing:
+    """Compare an accuracy with others, named, on the same number of test images."""
+    found = Standing([], [], [])
+    for name, other in others:
+        error = math.hypot(standard_error(accuracy, images), standard_error(other, images))
+        gap = accuracy - other
+        group = found.above if gap > ERRORS * error else found.below if gap < -ERRORS * error else found.level
+        group.append(f"{name} ({100 * other:.1f})")
+    return found
+
+
+def _is_in(name: str, shown: Sequence[str]) -> bool:
+    return any(text.startswith(f"{name} (") for text in shown)
+
+
+def _list(words: Sequence[str]) -> str:
+    """Return `"a, b and c"`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

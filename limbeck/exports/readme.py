@@ -1,0 +1,91 @@
+"""README.md of an export: what the files are, and the lines that use them."""
+
+import json
+from collections.abc import Sequence
+
+from limbeck.core.text import format_bytes
+from limbeck.models.encoder_io import Preprocessing
+
+_TIMM = """import timm
+import torch
+from PIL import Image
+{imports}
+model = timm.create_model("local-dir:.", pretrained=True).eval()  # "." is this folder
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+image = Image.open("photo.jpg").convert("RGB")
+with torch.no_grad():
+    features = model(transform(image)[None])  # [1 {dim}]
+"""
+_PIXELS = """from PIL import Image
+{imports}
+image = Image.open("photo.jpg").convert("RGB").resize(({side}, {side}), Image.Resampling.{filter})
+image = image.crop(({left}, {left}, {right}, {right}))  # the center, {size} x {size}
+pixels = np.asarray(image)[None]  # uint8, [1 {size} {size} 3]
+"""
+_NORMALIZE = """mean, std = np.float32({mean}), np.float32({std})
+pixels = ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)  # float32, [1 3 {size} {size}]
+"""
+_ONNX = """session = onnxruntime.InferenceSession("model.onnx")
+(features,) = session.run(None, {{"images": pixels}})  # [1 {dim}]
+"""
+_TORCH = """model = torch.export.load("model.pt2").module()
+with torch.no_grad():
+    features = model(torch.from_numpy(pixels.copy()))  # [1 {dim}]
+"""
+
+
+def readme(
+    *,
+    format: str,
+    name: str,
+    depth: int,
+    dim: int,
+    file_bytes: int,
+    preprocessing: Preprocessing,
+    fold: bool,
+    needs_limbeck: bool,
+    label_names: Sequence[str],
+) -> str:
+    """Return the page of an export, in Markdown.
+
+    Args:
+        format: "timm", "onnx" or "torch".
+        name: the network.
+        depth: its blocks or stages.
+        dim: width of its features.
+        file_bytes: size of all files.
+        preprocessing: of its input.
+        fold: whether the normalization is inside the network.
+        needs_limbeck: whether timm builds the network only after an import of Limbeck.
+        label_names: those of the images that it was trained on; empty without labels.
+    """
+    size = preprocessing.image_size
+    code = _code(format, dim, preprocessing, fold=fold, needs_limbeck=needs_limbeck)
+    labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
+    return (
+        f"# {name}, {depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to {dim} features. "
+        f"{format_bytes(file_bytes)}. Images are squeezed to a square, whatever their aspect ratio.\n"
+        f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
+        "makes labels of them. Written by Limbeck.\n"
+    )
+
+
+def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, needs_limbeck: bool) -> str:
+    if format == "timm":
+        imports = "\nimport limbeck.models.backbone  # timm has no such network by itself\n" if needs_limbeck else ""
+        return _TIMM.format(imports=imports, dim=dim)
+    side = int(how.image_size / how.crop_pct)
+    left = (side - how.image_size) // 2
+    values = {
+        "imports": f"import numpy as np\nimport {'onnxruntime' if format == 'onnx' else 'torch'}\n",
+        "side": side,
+        "left": left,
+        "right": left + how.image_size,
+        "size": how.image_size,
+        "filter": how.interpolation.upper(),
+        "mean": json.dumps(how.mean),
+        "std": json.dumps(how.std),
+        "dim": dim,
+    }
+    steps = [_PIXELS, *([] if fold else [_NORMALIZE]), _ONNX if format == "onnx" else _TORCH]
+    return "".join(step.format(**values) for step in steps)

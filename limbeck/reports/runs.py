@@ -1,0 +1,123 @@
+"""Read what a report shows from run folders."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from limbeck.core.config import to_json
+from limbeck.core.errors import UserError
+from limbeck.core.files import read_json
+from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
+from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.evaluation.results import EvaluationResult
+from limbeck.models.encoder_io import training_stage
+from limbeck.runs.config import RunConfig, read_config
+
+Curve = list[tuple[float, float]]  # (epoch, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What a run folder holds."""
+
+    folder: Path
+    name: str
+    """Unique among the runs of the report."""
+    config: RunConfig
+    images: int | None
+    """Images of its store; None where that is gone or was in memory."""
+    finished: bool
+    stage: str
+    """How far training was at its last checkpoint, as in "step 37 of 300"; empty once it has ended."""
+    curves: dict[str, Curve]
+    """Column of metrics.csv -> its values."""
+    result: EvaluationResult | None
+    health: str | None
+    """The sentence of training about its health; None before the end."""
+
+    @property
+    def method(self) -> str:
+        """The method with its host, such as `byol` or `sdssl over byol`."""
+        data = to_json(self.config.method)
+        assert isinstance(data, dict)
+        host = data.get("host")
+        return f"{data['name']} over {host['name']}" if isinstance(host, dict) else str(data["name"])
+
+    @property
+    def knn(self) -> float | None:
+        """k-NN accuracy of the last layer from the evaluation, or else the last one of training."""
+        if self.result:
+            return self.result.layers[-1].values.get("knn")
+        return self.curves["knn"][-1][1] if self.curves.get("knn") else None
+
+    @property
+    def untrained_knn(self) -> float | None:
+        """k-NN accuracy of the last layer at random initialization."""
+        return self.result.layers[-1].values.get("untrained_knn") if self.result else None
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunSummary]:
+    """Read the runs in these folders.
+
+    Raises:
+        UserError: a folder is not a run, or a file in it is damaged.
+    """
+    last = [folder.resolve().name for folder in folders]
+    names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
+    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Return the finite values of every column of metrics.csv by epoch; empty without a file.
+
+    Raises:
+        UserError: the file is not a log of training.
+    """
+    if not path.is_file():
+        return {}
+    curves: dict[str, Curve] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                epoch = float(row["epoch"])
+                for name, text in row.items():
+                    if text and math.isfinite(value := float(text)):
+                        curves.setdefault(name, []).append((epoch, value))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"'{path}' is not the log of a training run ({error!r}); remove it or the run", code="not-a-training-log"
+        ) from error
+    return curves
+
+
+def _read(folder: Path, name: str) -> RunSummary:
+    config = read_config(folder)
+    result, encoder = folder / RESULT, folder / ENCODER
+    stage = training_stage(encoder) if encoder.is_dir() else ""
+    return RunSummary(
+        folder=folder,
+        name=name,
+        config=config,
+        images=_images(config),
+        finished=(folder / ENCODER).is_dir() and not stage,
+        stage=stage,
+        curves=read_curves(folder / METRICS),
+        result=EvaluationResult.load(result) if result.is_file() else None,
+        health=_health(folder / HEALTH),
+    )
+
+
+def _health(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    found = read_json(path, "remove it")
+    if not isinstance(found, dict) or "sentence" not in found:
+        raise UserError(f"'{path}' was not written by a training run; remove it", code="not-a-health-file")
+    return str(found["sentence"])
+
+
+def _images(config: RunConfig) -> int | None:
+    store = Path(config.store)
+    return read_manifest(store).images if config.store and is_store(store) else None

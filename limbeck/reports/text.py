@@ -1,0 +1,115 @@
+"""The sentences of a report, as plain text that the templates escape."""
+
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from limbeck.core.run_folder import METRICS
+from limbeck.core.text import format_duration, plural
+from limbeck.core.types import EncoderConfig
+from limbeck.evaluation.metric import standard_error
+from limbeck.evaluation.results import LayerResult
+from limbeck.evaluation.verdict import cheapest_cut
+from limbeck.models.backbone import BackboneConfig
+from limbeck.reports.runs import RunSummary
+
+
+class Gap(NamedTuple):
+    """Something that a run lacks, and the command that adds it."""
+
+    sentence: str
+    command: str = ""
+
+
+def summary(run: RunSummary) -> str:
+    """Return method, images, epochs and network of a run."""
+    images = plural(run.images, "image") if run.images else "images"
+    return f"{run.method} on {images}, {run.config.training.num_epochs:g} epochs of {_network(run.config.backbone)}."
+
+
+def gaps(run: RunSummary) -> list[Gap]:
+    """Return what a run lacks."""
+    folder = shlex.quote(str(run.folder))
+    evaluate = f"limbeck evaluate {folder} --train LABELLED/train --test LABELLED/test"
+    where = f", which stopped at {run.stage}" if run.stage else ""
+    found = [
+        (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),
+        (not run.finished, Gap(f"Training is not finished{where}; continue it with", f"limbeck resume {folder}")),
+        (run.finished and not run.result, Gap("The layers are not evaluated yet; do so with", evaluate)),
+    ]
+    return [gap for missing, gap in found if missing]
+
+
+def cut_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
+    """Return for each run what the lowest good layer preserves and saves."""
+    cuts = [(run.name, cheapest_cut(run.result), run.result.layers[-1]) for run in runs if run.result]
+    return [(name, _cut(layer, last)) for name, layer, last in cuts if layer]
+
+
+def verdicts(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
+    """Return for each run how it stands among the lines of reference."""
+    return [(run.name, f"{run.result.verdict}.") for run in runs if run.result and run.result.verdict]
+
+
+def last_accuracy(run: RunSummary) -> str:
+    """Return the k-NN accuracy of the last layer with its standard error, if it was evaluated; empty if unknown."""
+    if run.knn is None:
+        return ""
+    if not run.result:
+        return percent(run.knn)
+    return f"{100 * run.knn:.1f} ± {100 * standard_error(run.knn, run.result.test.images):.1f} %"
+
+
+def evaluated_differently(runs: Sequence[RunSummary]) -> str:
+    """Return a warning where runs were evaluated on different test images, else an empty string."""
+    digests = {run.result.test.digest for run in runs if run.result}
+    return "The runs were evaluated on different images: compare them with care." if len(digests) > 1 else ""
+
+
+def fidelity_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
+    """Return for each distilled run how much of its teacher it preserves."""
+    found = [(run.name, run.result.comparison) for run in runs if run.result and run.result.comparison]
+    return [(name, f"{comparison.sentence()}.".replace(" %", "\u00a0%")) for name, comparison in found]
+
+
+def health_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
+    """Return the sentence of training about the health of each run."""
+    return [(run.name, run.health) for run in runs if run.health]
+
+
+def evaluation(run: RunSummary) -> str:
+    """Return when and where a run was evaluated; empty if it was not."""
+    if not run.result:
+        return ""
+    result = run.result
+    images = f"{result.train.images:,} + {plural(result.test.images, 'image')}"
+    where = ", ".join(f"{name} {value}" for name, value in result.hardware.items() if value)
+    return f"Evaluated in {format_duration(result.seconds)} on {images} ({where})."
+
+
+def percent(share: float) -> str:
+    """Return a share with one decimal: 0.9634 -> `"96.3 %"`."""
+    return f"{100 * share:.1f} %"
+
+
+def _network(backbone: EncoderConfig) -> str:
+    if not isinstance(backbone, BackboneConfig):
+        return backbone.name
+    args = "".join(f", {name} {value}" for name, value in backbone.args.items())
+    return f"{backbone.name} ({backbone.image_size} x {backbone.image_size} pixels{args})"
+
+
+def _cut(layer: LayerResult, last: LayerResult) -> str:
+    if layer is last:
+        return f"only the whole network, {layer.depth} layers, comes within one standard error of its best."
+    values, whole = layer.values, last.values
+    knn, whole_knn = values["knn"], whole["knn"]
+    assert knn is not None
+    assert whole_knn is not None
+    share = f"{(values['parameters'] or 0) / (whole['parameters'] or 1):.0%} of the parameters"
+    ms, whole_ms = values.get("latency_ms"), whole.get("latency_ms")
+    faster = f", {whole_ms / ms:.1f} times as fast" if ms and whole_ms else ""
+    return (
+        f"layer {layer.depth} of {last.depth} reaches {percent(knn)} "
+        f"(the whole network {percent(whole_knn)}) with {share}{faster}."
+    )
