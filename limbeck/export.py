@@ -96,17 +96,15 @@ def export(
     provenance = _provenance(encoder_folder(run))
     model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
-    shown = progress_bar(3, f"writing {format}", unit="stages")
+    shown = progress_bar(3, f"{format}: writing, comparing, timing", unit="stages")
     with atomic_folder(out.absolute()) as folder, torch.no_grad(), shown as bar:
         if format == "timm":
             exported = _write_timm(backbone, preprocessing, provenance, folder)
         else:
             exported = (_write_onnx if format == "onnx" else _write_torch)(model, batches[1], folder)
         bar.advance()
-        bar.describe("comparing with the network")
         difference = _difference(model, exported, batches)
         bar.advance()
-        bar.describe("timing")
         times = latencies([exported, model], batches[0])
         result = ExportResult(
             path=out,
