@@ -19,7 +19,7 @@ from limbeck.core.run_folder import ENCODER, METRICS
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--optim",
+    "--out", "--quick", "--time", "--method", "--backbone", "--backbone.image-size", "--epochs", "--batch-size",
     "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (

@@ -100,20 +100,17 @@ def export(
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    provenance = _provenance(encoder_folder(run))
     model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
-    shown = progress_bar(3, f"writing {format}", unit="stages")
+    provenance, shown = _provenance(encoder_folder(run)), progress_bar(3, f"writing {format}", unit="stages")
     with atomic_folder(out.absolute()) as folder, torch.no_grad(), shown as bar:
         if format == "timm":
             exported = _write_timm(backbone, preprocessing, provenance, folder)
         else:
             exported = (_write_onnx if format == "onnx" else _write_torch)(model, batches[1], folder)
         bar.advance()
-        bar.describe("comparing with the network")
         difference = _difference(model, exported, batches)
         bar.advance()
-        bar.describe("timing")
         times = latencies([exported, model], batches[0])
         result = ExportResult(
             path=out,
@@ -126,12 +123,15 @@ def export(
             torch_latency_ms=times[1].min_ms,
         )
         if format != "timm":
-            inputs = "uint8 [B H W 3]" if fold_preprocessing else "float32 [B 3 H W], in [0, 1], then normalized"
-            about = {"input": inputs, "preprocessing": preprocessing, "backbone": backbone.cfg}
+            about = {"input": _input(fold_preprocessing), "preprocessing": preprocessing, "backbone": backbone.cfg}
             _write_description(result, about | {"provenance": provenance}, folder / "model.json")
         page = _readme(result, backbone, preprocessing, fold_preprocessing, Path(run))
         (folder / README).write_text(page, encoding="utf-8")
     return result
+
+
+def _input(fold: bool) -> str:
+    return "uint8 [B H W 3]" if fold else "float32 [B 3 H W], in [0, 1], then normalized"
 
 
 def _readme(result: ExportResult, backbone: Backbone, how: Preprocessing, fold: bool, run: Path) -> str:

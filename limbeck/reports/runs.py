@@ -95,7 +95,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
 def _read(folder: Path, name: str) -> RunSummary:
     config = read_config(folder)
     result, encoder = folder / RESULT, folder / ENCODER
-    stage = training_stage(encoder) if encoder.is_dir() else ""
+    stage = training_stage(encoder) if (encoder / "config.json").is_file() else ""
     return RunSummary(
         folder=folder,
         name=name,

@@ -97,9 +97,9 @@ def test_a_time_becomes_epochs_which_the_run_records(
 ) -> None:
     caplog.set_level("INFO", "limbeck")
     estimated(monkeypatch, seconds_per_step=2.0)
-    limbeck.pretrain(images(), tmp_path, backbone=BACKBONE, method=SIMCLR, training=AUTO, time="50s")
-    assert read_config(tmp_path).training.epochs == 23 / 5  # 23 steps of 2 s, and 5 steps are an epoch
-    assert (tmp_path / "metrics.csv").read_text().splitlines()[-1].startswith("23,")
+    run = limbeck.pretrain(images(), tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=AUTO, time="50s")
+    assert read_config(Path(run)).training.epochs == 23 / 5  # 23 steps of 2 s, and 5 steps are an epoch
+    assert (run / "metrics.csv").read_text().splitlines()[-1].startswith("23,")
     for value in ("time 50 s: 23 steps of 2.0 s", "cost: 46 s for 23 steps"):
         assert value in caplog.text
 

@@ -46,7 +46,7 @@ def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_several_processes_need_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a notebook, an interactive Python or stdin there is nothing that a second process could run."""
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
     with raises("no-script", "2 processes"):
         check_launch(TrainConfig(devices=2, accelerator="cpu"))
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
