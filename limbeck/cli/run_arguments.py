@@ -38,7 +38,7 @@ class RunArgs:
     time: str | None = None
     """End within this time, such as 30m, 2h or 90s: the epochs follow from the measured speed."""
     quick: Flag = False
-    """Get a first impression in ten minutes, or in --time: small network, small images, cheap method."""
+    """A first look in ten minutes, or in --time: small network and images."""
     store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = ALLOW_BAD

@@ -17,7 +17,7 @@ class TrainConfig:
     epochs: Literal["auto"] | float = "auto"
     """Passes over the images, also a fraction; auto is 1,000 for up to 1,000 images, 100 for 100,000, less on a CPU."""
     batch_size: int = 256
-    """Images per optimizer step, over all devices and micro-batches; of fewer images, the largest power of two."""
+    """Images per optimizer step, over all devices and micro-batches; less for a smaller set."""
     accumulate_steps: int = 1
     """Micro-batches per optimizer step, for batches beyond the memory; negatives come from the same micro-batch."""
     warmup_epochs: float | None = None

@@ -22,7 +22,7 @@ class OptimConfig:
     """
 
     name: Literal["adamw", "adam", "lars", "sgd"] = "adamw"
-    """Optimizer; adam adds the decay to the gradient (L2), lars and sgd have momentum without Nesterov."""
+    """Optimizer; adam decays by L2, lars and sgd have momentum without Nesterov."""
     lr: float = 1.5e-4
     """Learning rate for a batch of 256; the peak is lr x batch size / 256."""
     weight_decay: float = 0.1

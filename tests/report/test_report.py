@@ -34,7 +34,12 @@ SDSSL: Any = method_config("sdssl")
 def run_config(store: str = "stores/photos", method: MethodConfig | None = None) -> RunConfig:
     backbone = BackboneConfig(image_size=28, args={"patch_size": 7, "depth": 3})
     return RunConfig(
-        store=store, digest="d", method=method or SDSSL(host=MOCO()), backbone=backbone, optim=OptimConfig(lr=1e-3)
+        store=store,
+        digest="d",
+        method=method or SDSSL(host=MOCO()),
+        backbone=backbone,
+        optim=OptimConfig(lr=1e-3),
+        training=TrainConfig(epochs=100),
     )
 
 
