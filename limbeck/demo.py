@@ -38,6 +38,7 @@ from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.sdssl import SDSSLConfig
 from limbeck.methods.simclr import SimCLRConfig
 from limbeck.models.backbone import BackboneConfig
+from limbeck.models.encoder_io import training_stage
 from limbeck.reports import cheapest_cut, write_report
 from limbeck.runs.api import evaluate_run, pretrain, resume
 from limbeck.runs.config import read_config
@@ -108,18 +109,18 @@ def _store(out: Path, split: str) -> Store:
 def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig, recipe: DemoRecipe) -> None:
     """Train a run, or the rest of it, or nothing if it is complete."""
     if not (run / CONFIG).exists():
-        logger.info("pretraining %s for %g epochs, without labels", run.name, training.epochs)
+        logger.info("pretraining %s for %g epochs, without labels", run.name, training.num_epochs)
         pretrain(str(store.path), run, backbone=recipe.backbone, method=method, optim=recipe.optim, training=training)
         return
     found = read_config(run)
     expected = (method, recipe.backbone, recipe.optim, training)
     if (found.method, found.backbone, found.optim, found.training) != expected:
         raise UserError(
-            f"'{run}' was trained with other settings ({found.training.epochs:g} epochs; this demo has "
-            f"{training.epochs:g}): set --out to another folder, or remove this one",
+            f"'{run}' was trained with other settings ({found.training.num_epochs:g} epochs; this demo has "
+            f"{training.num_epochs:g}): set --out to another folder, or remove this one",
             code="demo-differs",
         )
-    if (run / ENCODER).is_dir():
+    if (run / ENCODER).is_dir() and not training_stage(run / ENCODER):
         logger.info("'%s' is trained already", run)
     else:
         logger.info("continuing '%s'", run)

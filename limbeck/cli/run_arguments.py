@@ -1,13 +1,13 @@
 """Arguments of plan, pretrain and distill: the flags of the chosen method, network and teacher, over a config file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from limbeck.cli.arguments import FLATTENED, Flag, peek
+from limbeck.cli.arguments import FLATTENED, Flag, has_flag, peek
 from limbeck.cli.config_file import ConfigFile
 from limbeck.core.errors import UserError
 from limbeck.data.check.stats import ALLOW_BAD
@@ -35,32 +35,41 @@ class RunArgs:
     """YAML or JSON file with the keys of a run's config.json; flags win over it."""
     print_config: Flag = False
     """Print the configuration as JSON, with everything that is chosen from the images, and train nothing."""
+    time: str | None = None
+    """End within this time, such as 30m, 2h or 90s: the epochs follow from the measured speed."""
+    quick: Flag = False
+    """Get a first impression in ten minutes, or in --time: small network, small images, cheap method."""
     store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""
+    unnamed: ClassVar[Mapping[str, Any]] = {}
+    """Defaults, by field, in whose place the run chooses what fits the machine, since no name is given."""
 
 
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
-    from limbeck.modalities import find_modality
-    from limbeck.runs.defaults import default_optim
+    from limbeck.runs.defaults import default_method, default_optim, small_method
     from limbeck.train.optim import OptimConfig
 
     given = _config_file(argv)
     if given.name("teacher"):
         raise UserError(f"'{given.path}' configures a distillation: use `limbeck distill`", code="is-distillation")
-    chosen = _method(argv, given, "sdssl", method_config)
+    small = _runs_small(argv, given)
+    usual = small_method().value if small else default_method()
+    chosen = _method(argv, given, usual.name, method_config)
     host: Any = getattr(chosen, "host", None)
-    network = _encoder(argv, given, "--backbone") or find_modality(_early_source(argv, given)).default_encoder()
-    network = given.over(network, "backbone", named=True)
+    named = _encoder(argv, given, "--backbone")
+    network = given.over(named or _default_encoder(argv, given, small), "backbone", named=True)
+    free = _unnamed(argv, given, usual, chosen) | ({} if named else {"backbone": network})
 
     @dataclass(frozen=True, kw_only=True)
     class PretrainArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
+        unnamed: ClassVar[Mapping[str, Any]] = free
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
@@ -91,11 +100,14 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     given = _config_file(argv)
     chosen: Any = _method(argv, given, "simreg", distill_config)
     frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
-    network = given.over(_encoder(argv, given, "--student") or default_student(), "backbone", named=True)
+    named = _encoder(argv, given, "--student")
+    usual = _default_encoder(argv, given, True) if _runs_small(argv, given) else default_student()
+    network = given.over(named or usual, "backbone", named=True)
 
     @dataclass(frozen=True, kw_only=True)
     class DistillArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
+        unnamed: ClassVar[Mapping[str, Any]] = {} if named else {"student": network}
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
@@ -137,6 +149,31 @@ def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig
 
     name = peek(argv, flag) or file.name("backbone")
     return default_config(name) if name else None
+
+
+def _runs_small(argv: Sequence[str], file: ConfigFile) -> bool:
+    """Return whether a run takes a small network and a cheap method unless it names others."""
+    from limbeck.runs.defaults import runs_small
+
+    accelerator = peek(argv, "--accelerator") or file.over(TrainConfig(), "training").accelerator
+    return bool(runs_small(accelerator, has_flag(argv, "--quick")))
+
+
+def _default_encoder(argv: Sequence[str], file: ConfigFile, small: bool) -> "EncoderConfig":
+    """Return the configuration of the network of a run that names none; what the images decide is left open."""
+    from limbeck.modalities import find_modality
+
+    modality = find_modality(_early_source(argv, file))
+    encoder: EncoderConfig = modality.small_encoder().value if small else modality.default_encoder()
+    return encoder
+
+
+def _unnamed(
+    argv: Sequence[str], file: ConfigFile, usual: "MethodConfig", chosen: "MethodConfig"
+) -> dict[str, "MethodConfig"]:
+    """Return the method under its field if neither the command line nor the file names or configures one."""
+    named = peek(argv, "--method") or file.name("method") or chosen != usual
+    return {} if named else {"method": chosen}
 
 
 def _early_source(argv: Sequence[str], file: ConfigFile) -> str | None:

@@ -19,12 +19,12 @@ from limbeck.core.run_folder import ENCODER, METRICS
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--optim",
-    "--optim.lr", "--devices", "--config",
+    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs",
+    "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
-    "--out", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student", "--student.image-size",
-    "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
+    "--student.image-size", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 
@@ -52,9 +52,9 @@ class ResumeArgs:
     """Processes per machine, if they are others than before."""
     num_nodes: int | None = None
     """Machines, if they are others than before."""
-    accelerator: Literal["auto", "cpu", "cuda"] | None = None
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = None
     """Kind of device, if it is another one than before."""
-    precision: Literal["auto", "bf16", "fp32"] | None = None
+    precision: Literal["auto", "bf16", "fp16", "fp32"] | None = None
     """Precision, if it is another one than before; the numbers then differ by rounding."""
 
 
@@ -131,11 +131,17 @@ def _last_metrics(file: Path) -> dict[str, float]:
 
 def _request(args: Any) -> dict[str, Any]:
     """Return what a run is made from, by the names that `RunRequest` has for it."""
-    shared = ("method", "optim", "training", "store_size", "allow_bad")
-    request = {"source": _source(args)} | {name: getattr(args, name) for name in shared}
-    if hasattr(args, "student"):
-        return request | {"backbone": args.student, "teacher": args.teacher}
-    return request | {"backbone": args.backbone}
+    distills = hasattr(args, "student")
+    shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
+    names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
+    given = {name: _given(args, field) for name, field in names.items()}
+    return {"source": _source(args)} | given | ({"teacher": args.teacher} if distills else {})
+
+
+def _given(args: Any, field: str) -> Any:
+    """Return an argument; None for a default in whose place the run chooses what fits the machine."""
+    value = getattr(args, field)
+    return None if field in args.unnamed and args.unnamed[field] == value else value
 
 
 def _source(args: Any) -> str:
@@ -183,7 +189,7 @@ METHODS = Command(
 PLAN = Command(
     GROUP,
     """Measure what a training would cost: speed, memory, batch size, hours, disk.
-  A few steps are taken and no run is written. The options are those of
+  Parts of a few steps are timed and no run is written. The options are those of
   `limbeck pretrain`.
 
 Examples:
@@ -201,7 +207,8 @@ PRETRAIN = Command(
   the images and printed.
 
 Examples:
-  limbeck pretrain photos/
+  limbeck pretrain photos/ --quick
+  limbeck pretrain photos/ --time 2h
   limbeck pretrain photos/ --method simclr --backbone resnet18 --epochs 200
   limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224
   limbeck pretrain --config runs/a/config.json --out runs/b --seed 1""",

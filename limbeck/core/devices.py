@@ -7,7 +7,7 @@ import torch
 
 from limbeck.core.errors import UserError
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -26,7 +26,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if not usable:
         raise UserError(
             f"device '{name}' cannot be used here (torch finds {torch.cuda.device_count()} CUDA devices): "
-            "choose auto, cpu or cuda",
+            "choose auto, cpu, cuda or mps",
             code="unusable-device",
         )
     return device
@@ -43,6 +43,15 @@ def supports_bf16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
+    """Return the precision to train in; "auto" is bf16 if the hardware supports it, on other CUDA devices fp16."""
+    if precision != "auto":
+        return precision
+    if supports_bf16(device.type):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
 
 
 def resolve_bf16(precision: Precision, device: torch.device) -> bool:

@@ -36,7 +36,7 @@ class RawBatch(NamedTuple):
 
 
 class Loader:
-    """Epochs of `Batch` from a store; the incomplete last batch of an epoch is dropped.
+    """Epochs of `Batch` from a store, in whole batches; the images that fill none take turns (`epoch_order`).
 
     Args:
         store: the images.
@@ -98,7 +98,7 @@ class Loader:
     def indices(self, step: int) -> NDArray[np.int64]:
         """Return the rows of the store that this process gets in an optimizer step, [batch_size / world_size]."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.count, self.seed, epoch)
+        order = epoch_order(self.count, self.batch_size, self.seed, epoch)
         chosen = order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world_size]
         return chosen if self.sampling.indices is None else self.sampling.indices[chosen]
 
@@ -165,6 +165,17 @@ def check_batch(batch_size: int, count: int, world_size: int, accumulate_steps: 
             f"micro-batch(es): choose {max(parts, batch_size - batch_size % parts)}",
             code="batch-not-divisible",
         )
+
+
+def fitting_batch(batch_size: int, count: int, world_size: int, accumulate_steps: int) -> int:
+    """Return `batch_size`, or if there are fewer images the largest power of two that `count` images fill.
+
+    Where that does not divide among micro-batches and processes, return the next smaller size that does; 0 if none.
+    """
+    if count >= batch_size:
+        return batch_size
+    largest = 1 << (count.bit_length() - 1) if count else 0
+    return largest - largest % (world_size * accumulate_steps)
 
 
 def _gather(images: NDArray[np.uint8], rows: NDArray[np.int64], pin: bool) -> Tensor:

@@ -93,8 +93,21 @@ class DrawSchedule:
 
 
 @lru_cache(maxsize=2)
-def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order in which an epoch visits `count` images, int64 [count]."""
+def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits `count` images in whole batches, int64 [count // B * B].
+
+    The images that fill no batch sit out the epoch. They take turns: after any number of epochs, no image was visited
+    more than once more than another one. In epoch 0 they are the last ones of the order.
+    """
+    order, left_out = _shuffled(count, seed, epoch), count % batch_size
+    if not left_out:
+        return order
+    turns = _shuffled(count, seed, 0)[::-1]
+    out = turns[(epoch * left_out + np.arange(left_out)) % count]
+    return order[~np.isin(order, out)]
+
+
+def _shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 

@@ -166,7 +166,7 @@ def train_heads(
 ) -> JointHeads:
     """Train `heads` in place, going through the rows in the next of `orders` in each epoch."""
     optimizer, device, order = probe.optimizer(heads), heads.weights[0].device, iter(orders)
-    for epoch in progress(range(probe.epochs), description):
+    for epoch in progress(range(probe.epochs), description, unit="epochs"):
         batches = next(order).split(probe.batch_size)
         for step, rows in enumerate(batches):
             optimizer.param_groups[0]["lr"] = probe.learning_rate(epoch, step, len(batches))
@@ -212,7 +212,7 @@ def probe_accuracies(
 ) -> dict[int, float]:
     """Return the accuracy of the linear probe `name` at every depth."""
     if name == "lbfgs":
-        depths = progress(list(train), description)
+        depths = progress(list(train), description, unit="layers")
         return {d: lbfgs_accuracy(train[d], labels.train, test[d], labels.test) for d in depths}
     probe = gradient_probe(name, cfg)
     heads = fit(probe, train, labels.train, labels.classes, device, description)

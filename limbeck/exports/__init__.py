@@ -21,6 +21,7 @@ from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.files import atomic_folder, read_json
 from limbeck.core.packages import require
+from limbeck.core.progress import progress_bar
 from limbeck.core.run_folder import CONFIG, ENCODER
 from limbeck.data.store.layout import read_manifest
 from limbeck.exports.readme import readme
@@ -102,12 +103,17 @@ def export(
     provenance = _provenance(encoder_folder(run))
     model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
-    with atomic_folder(out.absolute()) as folder, torch.no_grad():
+    shown = progress_bar(3, f"writing {format}", unit="stages")
+    with atomic_folder(out.absolute()) as folder, torch.no_grad(), shown as bar:
         if format == "timm":
             exported = _write_timm(backbone, preprocessing, provenance, folder)
         else:
             exported = (_write_onnx if format == "onnx" else _write_torch)(model, batches[1], folder)
+        bar.advance()
+        bar.describe("comparing with the network")
         difference = _difference(model, exported, batches)
+        bar.advance()
+        bar.describe("timing")
         times = latencies([exported, model], batches[0])
         result = ExportResult(
             path=out,

@@ -46,8 +46,8 @@ def extract_matrix(
         show: text of the progress bar; no bar if empty.
     """
     bank = _allocate(len(rows), dims, memory, device)
-    for start in progress(range(0, len(rows), batch_size), show):
-        part = slice(start, start + batch_size)
+    parts = [slice(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
+    for part in progress(parts, show, unit="images", size=lambda part: part.stop - part.start):
         for key, values in features(images(rows[part])).items():
             bank[key][part] = values
     return bank

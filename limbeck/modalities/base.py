@@ -50,6 +50,13 @@ class Modality(ABC, Generic[Config, Data]):
     def check_encoder(self, cfg: Config) -> None:
         """Raise UserError, before any data is read, if there is no such encoder."""
 
+    def small_encoder(self, data: Data | None = None) -> Resolved[Config]:
+        """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
+
+        Without `data` only its name counts.
+        """
+        return Resolved(self.default_encoder(), [])
+
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:
         """Return the data of a source."""

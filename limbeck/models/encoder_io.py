@@ -1,5 +1,6 @@
 """Encoders on disk: the weights, a config that timm reads, and what Limbeck needs to load them at any depth."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from limbeck.core.config import from_json, to_json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json, write_json
-from limbeck.core.run_folder import ENCODER
+from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.models.backbone import (
     Backbone,
     BackboneConfig,
@@ -28,6 +29,8 @@ from limbeck.models.backbone import (
     wants_small_stem,
 )
 from limbeck.models.surgery import TruncatedModel, feature_table, timm_defaults, timm_network
+
+logger = logging.getLogger(__name__)
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
 BODY = "body."  # prefix of parameter names in a `TruncatedModel`
@@ -123,10 +126,14 @@ def _write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
 def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     """Load the backbone of a run folder, an encoder folder or a timm export, cut at `depth` if given.
 
+    Of a run that has not ended, it is the encoder of its last checkpoint, which a warning says.
+
     Raises:
         UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have.
     """
     folder = encoder_folder(path)
+    if stage := training_stage(folder):
+        logger.warning("'%s' has not ended: this is its encoder at %s", path, stage)
     cfg = from_json(BackboneConfig, read_encoder_config(folder)["backbone"], f"{folder}/config.json")
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
         backbone = build_backbone(replace(cfg, gradient_checkpointing=False, pretrained=False))
@@ -183,6 +190,15 @@ def _timm_config(name: str, args: dict[str, Any], dim: int, preprocessing: Prepr
             "classifier": known.classifier,
         },
     }
+
+
+def training_stage(folder: Path) -> str:
+    """Return how far the run of an encoder folder was, as in `"step 37 of 300"`; empty if it had ended."""
+    content = read_json(folder / "config.json", "export the encoder again")
+    found = content.get("limbeck") if isinstance(content, dict) else None
+    provenance = found.get("provenance") if isinstance(found, dict) else None
+    where = provenance.get(STAGE) if isinstance(provenance, dict) else None
+    return where if isinstance(where, str) else ""
 
 
 def read_encoder_config(folder: Path) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class _GraphBuilder:
         if done < len(self.vectors):
             kind = IvfSearch if method == "ivf" else ExactSearch
             search = kind(self.vectors, self.k, self.max_similarity)
-            for query_idx in progress(query_blocks(self.vectors, done), self.description):
+            for query_idx in progress(query_blocks(self.vectors, done), self.description, unit="rows", size=len):
                 positions, cosines = search.find(query_idx)
                 block = self._to_indices(positions), cosines.cpu().numpy()
                 storage.write(*block) if storage else blocks.append(block)

@@ -55,7 +55,7 @@ def matches_within(features: FeatureMatrix, threshold: float = SIMILARITY_THRESH
     if len(features) < 2:
         none = np.empty(0, np.int64)
         return Matches(none, none, none.astype(np.float32), none)
-    graph = build_graph(features, min(NUM_NEIGHBORS, len(features) - 1))
+    graph = build_graph(features, min(NUM_NEIGHBORS, len(features) - 1), description="near-duplicates")
     matches = _matches(graph.neighbors, graph.cosines, threshold)
     return matches._replace(groups=_groups(graph, threshold)[matches.indices])
 

@@ -12,6 +12,7 @@ from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluation.results import EvaluationResult
+from limbeck.models.encoder_io import training_stage
 from limbeck.runs.config import RunConfig, read_config
 
 Curve = list[tuple[float, float]]  # (epoch, value)
@@ -28,6 +29,8 @@ class RunSummary:
     images: int | None
     """Images of its store; None where that is gone or was in memory."""
     finished: bool
+    stage: str
+    """How far training was at its last checkpoint, as in "step 37 of 300"; empty once it has ended."""
     curves: dict[str, Curve]
     """Column of metrics.csv -> its values."""
     result: EvaluationResult | None
@@ -91,13 +94,15 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 def _read(folder: Path, name: str) -> RunSummary:
     config = read_config(folder)
-    result = folder / RESULT
+    result, encoder = folder / RESULT, folder / ENCODER
+    stage = training_stage(encoder) if encoder.is_dir() else ""
     return RunSummary(
         folder=folder,
         name=name,
         config=config,
         images=_images(config),
-        finished=(folder / ENCODER).is_dir(),
+        finished=(folder / ENCODER).is_dir() and not stage,
+        stage=stage,
         curves=read_curves(folder / METRICS),
         result=EvaluationResult.load(result) if result.is_file() else None,
         health=_health(folder / HEALTH),

@@ -24,16 +24,17 @@ class Gap(NamedTuple):
 def summary(run: RunSummary) -> str:
     """Return method, images, epochs and network of a run."""
     images = plural(run.images, "image") if run.images else "images"
-    return f"{run.method} on {images}, {run.config.training.epochs:g} epochs of {_network(run.config.backbone)}."
+    return f"{run.method} on {images}, {run.config.training.num_epochs:g} epochs of {_network(run.config.backbone)}."
 
 
 def gaps(run: RunSummary) -> list[Gap]:
     """Return what a run lacks."""
     folder = shlex.quote(str(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELLED/train --test LABELLED/test"
+    where = f", which stopped at {run.stage}" if run.stage else ""
     found = [
         (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),
-        (not run.finished, Gap("Training is not finished; continue it with", f"limbeck resume {folder}")),
+        (not run.finished, Gap(f"Training is not finished{where}; continue it with", f"limbeck resume {folder}")),
         (run.finished and not run.result, Gap("The layers are not evaluated yet; do so with", evaluate)),
     ]
     return [gap for missing, gap in found if missing]

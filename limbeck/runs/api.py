@@ -32,9 +32,10 @@ from limbeck.runs.config import at_place, read_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.request import Place, RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
+from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
-from limbeck.train.estimate import CostEstimate, estimate_cost
+from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ def pretrain(
     Args:
         source: a folder, parquet files, a store, arrays, ... (`limbeck.data.sources`).
         out: folder of the run; it must not contain a run yet.
-        backbone: by default a ViT-Tiny; sizes that are not given are chosen to fit the images.
-        **settings: `method` (by default SDSSL over BYOL), `optim` (AdamW for ViTs, LARS for CNNs), `training` (how long
-            and on which devices), `store_size` (pixels of the stored images), `allow_bad` (fraction of the images that
-            may be unreadable); see `RunRequest`.
+        backbone: by default a ViT-Tiny, on a CPU a ResNet-10; sizes that are not given are chosen to fit the images.
+        **settings: `method` (by default SDSSL over BYOL, on a CPU SimCLR), `optim` (AdamW for ViTs, LARS for CNNs),
+            `training` (how long and on which devices), `time` (end within "30m") or `quick` (a first look in ten
+            minutes), `store_size` (pixels of the stored images), `allow_bad` (fraction of the images that may be
+            unreadable); see `RunRequest`.
 
     Raises:
         UserError: there are no images, the folder contains a run, or settings do not fit together.
@@ -75,7 +77,7 @@ def distill(
         out: folder of the run; it must not contain a run yet.
         teacher: a name or a folder, or all settings of a teacher (docs/distillation.md).
         teacher_module: the teacher itself, if it is a module of your own; `teacher` then has its image size, mean, std.
-        student: by default a ResNet-18; sizes that are not given are chosen to fit the images.
+        student: by default a ResNet-18, on a CPU a ResNet-10; sizes that are not given are chosen to fit the images.
         **settings: as in `pretrain`; `method` is by default SimReg, `optim` AdamW.
 
     Raises:
@@ -88,7 +90,7 @@ def distill(
 
 
 def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: Unpack[RunSettings]) -> CostEstimate:
-    """Estimate what `pretrain` with the same arguments would cost, from a few of its steps; no run is written.
+    """Estimate what `pretrain` with the same arguments would cost, from parts of its steps; no run is written.
 
     One process takes its part of a batch; several are assumed to be as many times as fast.
 
@@ -97,13 +99,9 @@ def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: U
     """
     ensure_visible()
     setup = resolve_run(RunRequest(source=source, backbone=backbone, **settings))
-    training, images = setup.cfg.training, setup.num_images
-    processes = training.num_processes
-    single = replace(training, devices=1, num_nodes=1, batch_size=training.batch_size // processes)
-    method, views, sampling = build_method(setup, Path())
-    estimate = estimate_cost(method, setup.data, views, single, setup.cfg.optim, sampling, setup.modality.loader)
-    steps = training.total_steps(images // training.batch_size)
-    return estimate.with_processes(processes, images=images, steps=steps)
+    trainable = build_method(setup, Path())
+    estimate = estimate_run(setup, trainable, try_batches=True)
+    return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
 
 
 def resume(

@@ -1,15 +1,19 @@
-"""Defaults of a run that depend on whether there is a teacher, and on the kind of network."""
+"""Defaults of a run that depend on the machine, on whether there is a teacher, and on the kind of network."""
 
 import timm
 
+from limbeck.core.devices import choose_device
+from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
 from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.simclr import SimCLRConfig
 from limbeck.methods.simreg import SimRegConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.surgery import is_vit
 from limbeck.train.optim import OptimConfig
 
 STUDENT = "resnet18"
+QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
 
@@ -17,6 +21,26 @@ DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 def default_method(has_teacher: bool = False) -> MethodConfig:
     """Return SDSSL over BYOL, or SimReg if there is a teacher."""
     return SimRegConfig() if has_teacher else SDSSLConfig()
+
+
+def runs_small(accelerator: str, quick: bool) -> str:
+    """Return why a run takes a small network, small images and a cheap method if none are named; empty if it does not.
+
+    `accelerator` is that of `TrainConfig`.
+    """
+    if quick:
+        return "for a quick look"
+    on_cpu = choose_device("auto").type == "cpu" if accelerator == "auto" else accelerator == "cpu"
+    return "on a CPU" if on_cpu else ""
+
+
+def small_method(why: str = "") -> Resolved[MethodConfig]:
+    """Return SimCLR, which takes two thirds of the time of SDSSL over BYOL, and what it gives up."""
+    reason = (
+        "method simclr instead of sdssl, in two thirds of the time; its lower layers are not trained to be cut "
+        "(--method sdssl)"
+    )
+    return Resolved(SimCLRConfig(), [f"{why}: {reason}"])
 
 
 def default_student() -> BackboneConfig:

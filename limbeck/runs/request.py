@@ -22,13 +22,17 @@ class RunRequest:
     source: Source
     """A folder, parquet files, a store, arrays, ... (`limbeck.data.sources`)."""
     backbone: EncoderConfig | None = None
-    """By default a ViT-Tiny, and as a student a ResNet-18; sizes that are not given are chosen to fit the images."""
+    """By default a ViT-Tiny, as a student a ResNet-18, and on a CPU a ResNet-10 for images of up to 96 pixels."""
     method: MethodConfig | None = None
-    """By default SDSSL over BYOL, and with a teacher SimReg."""
+    """By default SDSSL over BYOL, on a CPU SimCLR, and with a teacher SimReg."""
     optim: OptimConfig | None = None
     """By default AdamW, and LARS for convolutional networks without a teacher."""
     training: TrainConfig = field(default_factory=TrainConfig)
     """How long to train, on which devices, and how often to log, evaluate and save."""
+    time: str | float | None = None
+    """In place of `training.epochs`: end within this time, such as "30m", or in seconds; the speed is measured."""
+    quick: bool = False
+    """Get a first impression in ten minutes, or in `time`: small network, small images, cheap method."""
     teacher: TeacherConfig | None = None
     """The frozen network to distill from."""
     teacher_module: nn.Module | None = None
@@ -45,6 +49,8 @@ class RunSettings(TypedDict, total=False):
     method: MethodConfig | None
     optim: OptimConfig | None
     training: TrainConfig
+    time: str | float | None
+    quick: bool
     store_size: int | None
     allow_bad: float
 
@@ -56,5 +62,5 @@ class Place(TypedDict, total=False):
     teacher: str | Path | None
     devices: int | None
     num_nodes: int | None
-    accelerator: Literal["auto", "cpu", "cuda"] | None
-    precision: Literal["auto", "bf16", "fp32"] | None
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None
+    precision: Literal["auto", "bf16", "fp16", "fp32"] | None

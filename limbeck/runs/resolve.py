@@ -1,24 +1,27 @@
 """Complete a request to a run that is ready to start, in stages that return a value and the reasons for it."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
-from limbeck.data.loader import check_batch
+from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.runs.config import RunConfig, at_place, read_config
-from limbeck.runs.defaults import default_method, default_optim, default_student
+from limbeck.runs.defaults import QUICK, default_method, default_optim, default_student, runs_small, small_method
 from limbeck.runs.request import Place, RunRequest
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
+from limbeck.train.length import CPU_SHARE, parse_duration
 from limbeck.train.loggers import resolve_loggers
 
 logger = logging.getLogger(__name__)
@@ -32,11 +35,20 @@ class RunSetup:
     modality: Modality[Any, Any]
     data: Dataset
     teacher: TeacherContext | None
+    requested_method: MethodConfig
+    """The method before it was fitted to the data and to the length of the run."""
+    seconds: float | None = None
+    """Time that the run has; `runs.schedule` chooses its epochs."""
 
     @property
     def num_images(self) -> int:
         """Rows to train on."""
         return _num_images(self.data, self.teacher)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the run."""
+        return self.cfg.training.total_steps(self.num_images // self.cfg.training.batch_size)
 
 
 def resolve_run(request: RunRequest) -> RunSetup:
@@ -45,16 +57,20 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
-    method = request.method or default_method(request.teacher is not None)
+    seconds = _seconds(request)
+    why = runs_small(request.training.accelerator, request.quick)
+    requested = _method(request, why)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
-    _check_teacher(method, request.teacher, modality)
-    modality.check_encoder(_encoder(request, modality))
+    _check_teacher(requested, request.teacher, modality)
+    if request.backbone:
+        modality.check_encoder(request.backbone)
     resolve_loggers(request.training.loggers)
     loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
     data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
-    backbone = modality.resolve_encoder(_encoder(request, modality), data).log(logger)
-    method = resolve_method(method, data, teacher, request.training).log(logger)
+    training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
+    backbone = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
+    method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     cfg = RunConfig(
         store=str(data.path.absolute()) if data.path else "",
@@ -62,10 +78,12 @@ def resolve_run(request: RunRequest) -> RunSetup:
         method=method,
         backbone=backbone,
         optim=request.optim or default_optim(backbone.name, teacher is not None),
-        training=request.training,
+        training=training,
         teacher=teacher.cfg if teacher else None,
     )
-    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher)
+    setup = RunSetup(
+        cfg=cfg, modality=modality, data=data, teacher=teacher, requested_method=requested, seconds=seconds
+    )
     logger.info(describe(setup))
     return setup
 
@@ -97,7 +115,7 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
-    return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher)
+    return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, requested_method=cfg.method)
 
 
 def resolve_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
@@ -108,6 +126,24 @@ def resolve_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None)
     if warning := license_warning(loaded):
         logger.warning(warning)
     return loaded
+
+
+def resolve_training(training: TrainConfig, images: int, *, fixed: bool = False) -> Resolved[TrainConfig]:
+    """Choose the batch for a set that is smaller than one, and the epochs; without a word if the time is `fixed`."""
+    batch = fitting_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
+    reasons = []
+    if 0 < batch < training.batch_size:
+        reasons.append(f"batch size {batch} instead of {training.batch_size}, since there are {images:,} images")
+    found = replace(training, batch_size=batch or training.batch_size)
+    device = choose_device(training.accelerator).type
+    found = found.with_epochs(images, device)
+    if training.epochs == "auto" and not fixed:
+        steps = found.total_steps(max(images // found.batch_size, 1))
+        chosen = f"{found.num_epochs:g} epochs, {steps:,} steps, for {images:,} images"
+        usual = f"{found.num_epochs / CPU_SHARE:g}"
+        fewer = f", a tenth of what a GPU would take; more give better features (--epochs {usual}, or --time 8h)"
+        reasons.append(chosen + (fewer if device == "cpu" else ""))
+    return Resolved(found, reasons)
 
 
 def resolve_method(
@@ -144,8 +180,47 @@ def describe(setup: RunSetup) -> str:
     )
 
 
-def _encoder(request: RunRequest, modality: Modality[Any, Any]) -> EncoderConfig:
-    return request.backbone or (default_student() if request.teacher else modality.default_encoder())
+def _seconds(request: RunRequest) -> float | None:
+    """Return the time that a run has, if it has to end within one."""
+    time = request.time or (QUICK if request.quick and request.training.epochs == "auto" else None)
+    seconds = parse_duration(time) if isinstance(time, str) else time
+    check_time(seconds, request.training)
+    return seconds
+
+
+def check_time(seconds: float | None, training: TrainConfig) -> None:
+    """Raise UserError if a time is given together with epochs, or for several processes, whose speeds differ."""
+    if seconds is None:
+        return
+    if training.epochs != "auto":
+        raise UserError(
+            f"a time ({format_duration(seconds)}) and epochs ({training.epochs:g}) are both given: leave one out",
+            code="time-and-epochs",
+        )
+    if training.num_processes > 1:
+        raise UserError(
+            f"a time cannot be planned for {training.num_processes} processes: give epochs; `limbeck plan` says how "
+            "long they take",
+            code="time-with-processes",
+        )
+
+
+def _method(request: RunRequest, why: str) -> MethodConfig:
+    """Return the method; `why` not the usual one is chosen, or an empty string."""
+    if request.method:
+        return request.method
+    if why and request.teacher is None:
+        return small_method(why).log(logger)
+    return default_method(request.teacher is not None)
+
+
+def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
+    if request.backbone:
+        return request.backbone
+    if why:
+        small = modality.small_encoder(data)
+        return Resolved(small.value, [f"{why}: {reason}" for reason in small.reasons]).log(logger)
+    return default_student() if request.teacher else modality.default_encoder()
 
 
 def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality: Modality[Any, Any]) -> None:

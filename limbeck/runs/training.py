@@ -13,7 +13,7 @@ from limbeck.core.config import to_json
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import ENCODER
+from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.core.types import Encoder
 from limbeck.core.unfinished import remove_abandoned
 from limbeck.methods.base import Trainable
@@ -22,6 +22,7 @@ from limbeck.modalities import modality_of
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
+from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.teachers import student_size_warning
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
@@ -33,22 +34,30 @@ logger = logging.getLogger(__name__)
 def train_run(
     setup: RunSetup, run: Path, begin_log: Callable[[], None], *, resume: bool = False, stop_on_collapse: bool = True
 ) -> Path:
-    """Train a run and write its encoder; return its folder.
+    """Train a run and write its encoder, also next to every checkpoint; return its folder.
 
     With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
     representations have collapsed, in spite of the configuration. `begin_log` is called once the folder is ours.
     """
-    cfg, config = setup.cfg, to_json(setup.cfg)
-    training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
     with _exclusive(run):
         if not resume:
             check_new_run(run)
         remove_abandoned(run)
-        method, views, sampling = build_method(setup, run)
+        if resume:
+            method, views, sampling = build_method(setup, run)
+        else:
+            setup, (method, views, sampling) = prepare_run(setup, run)
+        cfg, config = setup.cfg, to_json(setup.cfg)
+        training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
         if is_rank0():
             write_config(run, cfg)
         begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
+
+        def save_encoder(stage: str) -> None:
+            provenance = {"run": config} | ({STAGE: stage} if stage else {})
+            setup.modality.save_encoder(method.encoder(), run / ENCODER, setup.data, cfg.backbone, provenance)
+
         train(
             method,
             setup.data,
@@ -60,13 +69,29 @@ def train_run(
             eval_callback=eval_callback,
             sampling=sampling,
             loader=setup.modality.loader,
+            save_encoder=save_encoder,
             resume=resume,
         )
         if is_rank0():
-            encoder = method.encoder()
-            setup.modality.save_encoder(encoder, run / ENCODER, setup.data, cfg.backbone, {"run": config})
-            _log_fidelity(setup, eval_callback, encoder)
+            save_encoder("")
+            _log_fidelity(setup, eval_callback, method.encoder())
     return run
+
+
+def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
+    """Build the method of a new run and log what the run will cost; fit its steps into a time that was given.
+
+    Several processes estimate on their first steps, together, and not here.
+    """
+    trainable = build_method(setup, run)
+    if setup.cfg.training.num_processes > 1:
+        return setup, trainable
+    estimate = estimate_run(setup, trainable)
+    planned = fit_to_time(setup, estimate)
+    if planned.cfg.method != setup.cfg.method:
+        trainable = build_method(planned, run)
+    logger.info("%s", estimate.with_steps(planned.total_steps))
+    return planned, trainable
 
 
 def build_method(setup: RunSetup, run: Path) -> Trainable:

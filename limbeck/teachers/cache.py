@@ -126,8 +126,9 @@ class FeatureCache:
         if not array.rows:
             self._check_space()
         self._log_cost(images, len(self.store) - array.rows)
-        for start in progress(range(array.rows, len(self.store), BLOCK), "teacher features"):
-            stop = min(start + BLOCK, len(self.store))
+        starts = range(array.rows, len(self.store), BLOCK)
+        blocks = [(start, min(start + BLOCK, len(self.store))) for start in starts]
+        for start, stop in progress(blocks, "teacher features", unit="images", size=lambda block: block[1] - block[0]):
             for first in range(start, stop, BATCH):
                 rows = np.arange(first, min(first + BATCH, stop))
                 vectors = F.normalize(self.network(images(rows)).vector, dim=1)

@@ -22,11 +22,18 @@ TRAINING_PLACE = (  # settings of where a run computes and how it is watched
 TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
 
 
-def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimizer, config: Json) -> None:
+def save_checkpoint(
+    path: Path,
+    step: int,
+    method: nn.Module,
+    optimizer: Optimizer,
+    config: Json,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
     """Write the state after `step` optimizer steps; a crash at any moment leaves the previous file intact.
 
     Weights, averages, queues and the optimizer are all there is: order, augmentations and random numbers follow from
-    the seed (in `config`) and the step, and bf16 needs no gradient scaler.
+    the seed (in `config`) and the step. fp16 adds the scale of the loss.
 
     Raises:
         UserError: the disk is full.
@@ -37,12 +44,15 @@ def save_checkpoint(path: Path, step: int, method: nn.Module, optimizer: Optimiz
         "step": step,
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler else {},
     }
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         torch.save(state, file)
 
 
-def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config: Json) -> int:
+def load_checkpoint(
+    path: Path, method: nn.Module, optimizer: Optimizer, config: Json, scaler: torch.amp.GradScaler | None = None
+) -> int:
     """Restore the state and return the number of optimizer steps taken before it was saved.
 
     Raises:
@@ -68,6 +78,8 @@ def load_checkpoint(path: Path, method: nn.Module, optimizer: Optimizer, config:
     try:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
+        if scaler:
+            scaler.load_state_dict(state["scaler"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise UserError(
             f"{path} does not hold the state of this network and optimizer ({one_line(error)}); "

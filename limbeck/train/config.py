@@ -1,9 +1,11 @@
 """Settings of a training run, apart from the method, the backbone and the optimizer."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from limbeck.core.errors import UserError
+from limbeck.train.length import auto_epochs
 
 LoggerName = Literal["auto", "tensorboard", "wandb", "mlflow"]
 
@@ -12,20 +14,20 @@ LoggerName = Literal["auto", "tensorboard", "wandb", "mlflow"]
 class TrainConfig:
     """How long to train, on which devices, and how often to log, evaluate and save."""
 
-    epochs: float = 100
-    """Passes over the images; a fraction ends within a pass."""
+    epochs: Literal["auto"] | float = "auto"
+    """Passes over the images, also a fraction; auto is 1,000 for up to 1,000 images, 100 for 100,000, less on a CPU."""
     batch_size: int = 256
-    """Images per optimizer step, over all devices and micro-batches."""
+    """Images per optimizer step, over all devices and micro-batches; of fewer images, the largest power of two."""
     accumulate_steps: int = 1
     """Micro-batches per optimizer step, for batches beyond the memory; negatives come from the same micro-batch."""
     warmup_epochs: float | None = None
     """Epochs of linear warm-up of the learning rate; by default a tenth of the epochs."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, the augmentations and the method's own random numbers."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the networks; auto is bf16 if the hardware supports it. Weights are float32 in any case."""
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    """Kind of device to train on; auto is CUDA if there is any."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Precision of the networks; auto is bf16, on CUDA devices without it fp16 with loss scaling. Weights are fp32."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device to train on; auto is CUDA if there is any, else the CPU; mps is the GPU of a Mac."""
     devices: int = 1
     """Processes per machine, each with its own device."""
     num_nodes: int = 1
@@ -47,16 +49,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a number that is out of range."""
-        if self.epochs <= 0:
+        if self.epochs != "auto" and not 0 < self.epochs < math.inf:
             raise UserError(f"epochs is {self.epochs:g}: it must be above 0", code="out-of-range")
         for field in ("batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} is {getattr(self, field)}: it must be at least 1", code="out-of-range")
-        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
+        if self.warmup_epochs is not None and not (
+            0 <= self.warmup_epochs < (math.inf if self.epochs == "auto" else self.epochs)
+        ):
             raise UserError(
-                f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs:g} epochs",
+                f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs} epochs",
                 code="out-of-range",
             )
+
+    def with_epochs(self, images: int, device: str) -> "TrainConfig":
+        """Return this configuration with a number of epochs, for so many images on this kind of device."""
+        return replace(self, epochs=float(auto_epochs(images, device))) if self.epochs == "auto" else self
+
+    @property
+    def num_epochs(self) -> float:
+        """The epochs, once they are a number."""
+        assert self.epochs != "auto", "`with_epochs` chooses the epochs"
+        return self.epochs
 
     @property
     def num_processes(self) -> int:
@@ -65,8 +79,8 @@ class TrainConfig:
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the run, at least one."""
-        return max(1, round(self.epochs * steps_per_epoch))
+        return max(1, round(self.num_epochs * steps_per_epoch))
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the linear warm-up."""
-        return round((self.epochs / 10 if self.warmup_epochs is None else self.warmup_epochs) * steps_per_epoch)
+        return round((self.num_epochs / 10 if self.warmup_epochs is None else self.warmup_epochs) * steps_per_epoch)

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.core.config import Json
-from limbeck.core.devices import choose_device, resolve_bf16
+from limbeck.core.devices import choose_device, resolve_precision
 from limbeck.core.distributed import gather, sync_batchnorm
 from limbeck.core.errors import UserError
 from limbeck.core.types import Encoder
@@ -22,6 +22,7 @@ from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from lightning.fabric.plugins.precision import Precision
 
 
 def launch(cfg: TrainConfig) -> "Fabric":
@@ -38,10 +39,25 @@ def launch(cfg: TrainConfig) -> "Fabric":
         num_nodes=cfg.num_nodes,
         # Averages and queues are buffers, equal everywhere by construction: nothing to broadcast at each step.
         strategy=DDPStrategy(broadcast_buffers=False) if cfg.num_processes > 1 else "auto",
-        precision="bf16-mixed" if resolve_bf16(cfg.precision, device) else "32-true",
+        plugins=[_precision(resolve_precision(cfg.precision, device), device)],
     )
     fabric.launch()
     return fabric
+
+
+def _precision(precision: Literal["bf16", "fp16", "fp32"], device: torch.device) -> "Precision":
+    """Return Fabric's plugin; that for fp16 scales the loss, so that small gradients do not vanish."""
+    from lightning.fabric.plugins.precision import MixedPrecision, Precision
+
+    if precision == "fp32":
+        return Precision()
+    return MixedPrecision("bf16-mixed" if precision == "bf16" else "16-mixed", device.type)
+
+
+def scaler_of(fabric: "Fabric") -> torch.amp.GradScaler | None:
+    """Return what scales the loss of a run in fp16; None in any other precision."""
+    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler
 
 
 def check_launch(cfg: TrainConfig) -> torch.device:
@@ -50,6 +66,11 @@ def check_launch(cfg: TrainConfig) -> torch.device:
     if device.type == "cuda" and cfg.devices > torch.cuda.device_count():
         raise UserError(
             f"devices is {cfg.devices} and torch finds {torch.cuda.device_count()} CUDA device(s) here",
+            code="too-few-devices",
+        )
+    if device.type == "mps" and cfg.num_processes > 1:
+        raise UserError(
+            f"a Mac has one GPU, and {cfg.num_processes} processes were requested: leave devices out",
             code="too-few-devices",
         )
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # 1 also in an interactive shell
@@ -132,3 +153,5 @@ def seed_step(seed: int, step: int, fabric: "Fabric") -> None:
     torch.default_generator.manual_seed(word)
     if fabric.device.type == "cuda":
         torch.cuda.manual_seed(word)
+    elif fabric.device.type == "mps":
+        torch.mps.manual_seed(word)

@@ -8,6 +8,7 @@ numbers of one that was not; on a CPU, to the last bit.
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def train(
     eval_callback: EvalCallback | None = None,
     sampling: SamplingPlan = ALL_ROWS,
     loader: LoaderFactory = Loader,
+    save_encoder: Callable[[str], None] | None = None,
     resume: bool = False,
 ) -> None:
     """Train `method`, in place, on `views` of the rows of `store`.
@@ -68,6 +70,7 @@ def train(
         eval_callback: scores the encoder every `cfg.eval_every_epochs` epochs.
         sampling: which rows to train on, and which rows come together.
         loader: makes the batches; for data other than images, a loader of their own.
+        save_encoder: writes the encoder next to every checkpoint but the last; its argument says how far the run is.
         resume: continue from the checkpoint in `run`, or from the start if none was written yet.
 
     Raises:
@@ -81,14 +84,23 @@ def train(
             code="run-exists",
         )
     make_folder(run)
-    _Loop(StepRunner(method, store, views, cfg, optim, sampling, loader), run, config, eval_callback).run_steps()
+    runner = StepRunner(method, store, views, cfg, optim, sampling, loader)
+    _Loop(runner, run, config, eval_callback, save_encoder).run_steps()
 
 
 class _Loop:
     """The steps of a run in one process. `log` and `health` are None in all processes but rank 0."""
 
-    def __init__(self, runner: StepRunner, run: Path, config: Json, eval_callback: EvalCallback | None) -> None:
-        self.runner, self.run, self.config, self.eval_callback = runner, run, config, eval_callback
+    def __init__(
+        self,
+        runner: StepRunner,
+        run: Path,
+        config: Json,
+        eval_callback: EvalCallback | None,
+        save_encoder: Callable[[str], None] | None,
+    ) -> None:
+        self.runner, self.run, self.config = runner, run, config
+        self.eval_callback, self.save_encoder = eval_callback, save_encoder
         self.method, self.cfg, self.fabric = runner.method, runner.cfg, runner.fabric
         self.total_steps = runner.total_steps
         self.start = self._load_checkpoint() if (run / CHECKPOINT).exists() else 0
@@ -107,6 +119,8 @@ class _Loop:
             for step in range(self.start, self.total_steps):
                 due = self.schedule.after(step + 1)
                 result = self.runner.train_step(batches, step, measure_norm=due.log)
+                if self.log:
+                    self.log.advance()
                 self._log_cost(step + 1)
                 if due.log:
                     self._log_row(step + 1, result, due)
@@ -128,7 +142,9 @@ class _Loop:
     def _begin(self) -> None:
         if not self.log:
             return
-        length = f"{self.cfg.epochs:g} epochs of {self.runner.steps_per_epoch:,} steps of {self.cfg.batch_size} images"
+        length = (
+            f"{self.cfg.num_epochs:g} epochs of {self.runner.steps_per_epoch:,} steps of {self.cfg.batch_size} images"
+        )
         resumed = f", from step {self.start:,}" if self.start else ""
         logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)
         if self.cfg.health_every_steps:
@@ -136,7 +152,7 @@ class _Loop:
             warmup_steps = self.cfg.warmup_steps(self.runner.steps_per_epoch)
             self.health = HealthMonitor(reader, self.run, warmup_steps, self.log.rows())
         if not (self.run / CHECKPOINT).exists():  # `locate_nonfinite` starts from it; and a full disk shows at once
-            save_checkpoint(self.run / CHECKPOINT, 0, self.method, self.runner.optimizer, self.config)
+            self._write_state(0)
 
     def _log_cost(self, step: int) -> None:
         if (estimate := self.estimator.after_step(step - self.start)) and self.log:
@@ -145,7 +161,8 @@ class _Loop:
     def _log_row(self, step: int, result: StepResult, due: Due) -> None:
         """Write a row of the log. Only here does the loop wait for the device and for the other processes."""
         values = self.runner.mean_values(result)
-        if not math.isfinite(values["loss"] + values["grad_norm"]):
+        scaled = self.runner.scaler is not None  # then gradients may overflow: the step is skipped, the scale lowered
+        if not math.isfinite(values["loss"] + (0.0 if scaled else values["grad_norm"])):
             self._locate_nonfinite(step)
         if not self.log:
             return
@@ -183,12 +200,19 @@ class _Loop:
             self._locate_nonfinite(step)
         if self.health:
             self.health.before_checkpoint(step)
-        save_checkpoint(self.run / CHECKPOINT, step, self.method, self.runner.optimizer, self.config)
+        self._write_state(step)
         self.saved_at = time.monotonic()
+
+    def _write_state(self, step: int) -> None:
+        runner = self.runner
+        save_checkpoint(self.run / CHECKPOINT, step, self.method, runner.optimizer, self.config, runner.scaler)
+        if self.save_encoder and step < self.total_steps:
+            self.save_encoder(f"step {step} of {self.total_steps}")
 
     def _load_checkpoint(self) -> int:
         """Restore the state of the checkpoint and return the number of steps taken before it."""
-        return load_checkpoint(self.run / CHECKPOINT, self.method, self.runner.optimizer, self.config)
+        runner = self.runner
+        return load_checkpoint(self.run / CHECKPOINT, self.method, runner.optimizer, self.config, runner.scaler)
 
     def _locate_nonfinite(self, step: int) -> None:
         locate_nonfinite(self.runner, self._load_checkpoint(), step, self.run, self.config)

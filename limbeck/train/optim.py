@@ -73,15 +73,18 @@ def parameter_groups(
     return [group for group in (*body, *head) if group["params"]]
 
 
-def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
-    """Return the optimizer of `cfg` for the trained parameters of `module`, in torch's fused form if there is one."""
+def build_optimizer(module: nn.Module, cfg: OptimConfig, *, fused: bool = True) -> Optimizer:
+    """Return the optimizer of `cfg` for the trained parameters of `module`, in torch's fused form if there is one.
+
+    A fused one undoes the scaling of gradients within its step, where they can be neither measured nor clipped.
+    """
     from timm.optim import create_optimizer_v2
 
     groups = parameter_groups(module.named_parameters(), cfg.weight_decay, cfg.head_lr_scale)
     options: dict[str, dict[str, Any]] = {
-        "adamw": {"opt": "adamw", "betas": cfg.betas, "fused": True},
-        "adam": {"opt": "adam", "betas": cfg.betas, "fused": True},
-        "sgd": {"opt": "momentum", "momentum": cfg.momentum, "fused": True},  # timm's "sgd" is Nesterov's
+        "adamw": {"opt": "adamw", "betas": cfg.betas, "fused": fused},
+        "adam": {"opt": "adam", "betas": cfg.betas, "fused": fused},
+        "sgd": {"opt": "momentum", "momentum": cfg.momentum, "fused": fused},  # timm's "sgd" is Nesterov's
         "lars": {"opt": "lars", "momentum": cfg.momentum},
     }
     optimizer: Optimizer = create_optimizer_v2(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, **options[cfg.name])
@@ -90,10 +93,10 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig) -> Optimizer:
 
 def check_milestones(cfg: OptimConfig, training: TrainConfig) -> None:
     """Raise UserError if a drop of the learning rate would come after the end of the run."""
-    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.epochs]
+    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.num_epochs]
     if late:
         raise UserError(
-            f"the milestone at epoch {late[0]:g} is not within the {training.epochs:g} epochs: "
+            f"the milestone at epoch {late[0]:g} is not within the {training.num_epochs:g} epochs: "
             "choose an earlier one or leave it out",
             code="milestone-after-end",
         )

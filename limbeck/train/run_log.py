@@ -8,19 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-
 from limbeck.core.config import Json
 from limbeck.core.progress import progress_bar
 from limbeck.core.run_folder import METRICS
-from limbeck.core.text import format_duration
 from limbeck.train.config import TrainConfig
 from limbeck.train.loggers import RunLoggers
 from limbeck.train.metrics_file import MetricsFile
 
 logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_LINES = 30.0  # of progress, if stderr is not a terminal
 
 
 class RunLog:
@@ -37,10 +32,9 @@ class RunLog:
     def __init__(self, run: Path, start: int, total_steps: int, cfg: TrainConfig, config: Json = None) -> None:
         self._metrics = MetricsFile(run / METRICS, last_step=start)
         self._loggers = RunLoggers(cfg.loggers, run, start, config)
-        self._is_terminal = Console(stderr=True).is_terminal
-        self._bar_shown = progress_bar(total_steps, "starting", completed=start)
-        self._start, self._total_steps, self._batch_size = start, total_steps, cfg.batch_size
-        self._start_time = self._line_time = self._row_time = time.monotonic()
+        self._bar_shown = progress_bar(total_steps, "training", unit="steps", completed=start)
+        self._total_steps, self._batch_size = total_steps, cfg.batch_size
+        self._row_time = time.monotonic()
         self._row_step, self._wait_seconds = start, 0.0
 
     def __enter__(self) -> Self:
@@ -68,6 +62,10 @@ class RunLog:
         self._wait_seconds = wait_seconds
         return {"images_per_second": (step - self._row_step) * self._batch_size / elapsed, "data_wait": fraction}
 
+    def advance(self) -> None:
+        """Show that a step was taken."""
+        self._bar.advance()
+
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Write the state after `step` optimizer steps: a row of metrics.csv, the trackers, and the progress."""
         self._metrics.add({"step": step, **values})
@@ -80,11 +78,6 @@ class RunLog:
             f"epoch {values['epoch']:.1f}  loss {values['loss']:.4f}  "
             f"{values['images_per_second']:,.0f} images/s  data wait {values['data_wait']:.0%}"
         )
-        self._bar.advance(step - self._row_step)
         self._bar.describe(line)
-        now = time.monotonic()
-        due = now - self._line_time > SECONDS_BETWEEN_LINES or step == self._total_steps
-        if due and not self._is_terminal:
-            self._line_time = now
-            remaining = (now - self._start_time) / (step - self._start) * (self._total_steps - step)
-            logger.info("step %d/%d  %s  %s left", step, self._total_steps, line, format_duration(remaining))
+        if step == self._total_steps:
+            logger.info("step %d/%d  %s", step, self._total_steps, line)

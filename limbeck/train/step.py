@@ -11,7 +11,7 @@ from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.config import TrainConfig
-from limbeck.train.launch import connect, launch, mean_over_processes, prepare, seed_step
+from limbeck.train.launch import connect, launch, mean_over_processes, prepare, scaler_of, seed_step
 from limbeck.train.loading import BatchLoader, LoaderFactory
 from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
 
@@ -34,6 +34,7 @@ class StepRunner:
         fabric: device, precision and processes.
         steps_per_epoch: optimizer steps of an epoch.
         total_steps: optimizer steps of the run.
+        scaler: scales the loss in fp16; it skips a step in which a scaled gradient is not finite.
     """
 
     loader: BatchLoader
@@ -48,7 +49,7 @@ class StepRunner:
         sampling: SamplingPlan = ALL_ROWS,
         loader: LoaderFactory = Loader,
     ) -> None:
-        self.method, self.cfg, self.optim = method, cfg, optim
+        self.method, self.optim = method, optim
         self.fabric = fabric = launch(cfg)
         self.loader = loader(
             store,
@@ -61,10 +62,12 @@ class StepRunner:
             accumulate_steps=cfg.accumulate_steps,
             sampling=sampling,
         )
+        self.cfg = cfg = cfg.with_epochs(self.loader.count, fabric.device.type)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = cfg.total_steps(self.steps_per_epoch)
         prepare(method, fabric, cfg)
-        self.module, self.optimizer = connect(fabric, method, build_optimizer(method, optim))
+        self.scaler = scaler_of(fabric)
+        self.module, self.optimizer = connect(fabric, method, build_optimizer(method, optim, fused=self.scaler is None))
 
     def train_step(
         self,
@@ -88,6 +91,8 @@ class StepRunner:
         loss = self.accumulate_gradients(batches, step_info)
         before_update(loss)
         measured = measure_norm or self.optim.clip_grad_norm is not None
+        if measured and self.scaler:
+            self.scaler.unscale_(self.optimizer.optimizer)
         grad_norm = clip_gradients(self.method.parameters(), self.optim.clip_grad_norm) if measured else None
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -68,17 +68,22 @@ STORES = [
 ]
 SETTINGS = [
     ("pretrain {store} --out {tmp}/run --method byoll", 1, "unknown method 'byoll' .did you mean 'byol'"),
-    ("pretrain {store} --out {tmp}/run --method.host wmsee", 1, "unknown method 'wmsee'"),
-    ("pretrain {store} --out {tmp}/run --method.host sdssl", 1, "choose another host"),
+    ("pretrain {store} --out {tmp}/run --method sdssl --method.host wmsee", 1, "unknown method 'wmsee'"),
+    ("pretrain {store} --out {tmp}/run --method sdssl --method.host sdssl", 1, "choose another host"),
     ("pretrain {store} --out {tmp}/run --method simclr --method.host byol", 1, "leave --method.host out"),
     (f"pretrain {{store}} --out {{tmp}}/run {SMALL} --backbone resnet19", 1, "'resnet19' .did you mean 'resnet18'"),
-    ("pretrain {store} --out {tmp}/run --batch-size 1000", 1, "1000 .* 160.* 160"),
+    ("pretrain {store} --out {tmp}/run --time soon", 1, "'soon' is not a time.* 30m"),
+    ("pretrain {store} --out {tmp}/run --quick --time 0s", 1, "'0s' is not a time"),
+    ("pretrain {store} --out {tmp}/run --time 30m --epochs 3", 1, "30 min 0 s.* and epochs .3. .*leave one out"),
+    ("pretrain {store} --out {tmp}/run --time 1m --devices 2", 1, "2 processes: give epochs"),
+    ("plan {store} --time 0.001s --batch-size 32", 1, "too short: a step takes .* give .*s or more"),
+    ("pretrain {store} --out {tmp}/run --epochs 0", 1, "epochs is 0"),
     (
         f"pretrain {{store}} --out {{tmp}}/run {SMALL} --method simclr --method.views simclir",
         1,
         "did you mean 'simclr'",
     ),
-    (f"pretrain {{store}} --out {{tmp}}/run {SMALL} --method.layers 99", 1, "layer 99"),
+    (f"pretrain {{store}} --out {{tmp}}/run {SMALL} --method sdssl --method.layers 99", 1, "layer 99"),
     (f"pretrain {{store}} --out {{tmp}}/run {SMALL} --backbone.args [1]", 2, "JSON"),
     (
         f'pretrain {{store}} --out {{tmp}}/run {SMALL} --backbone.args {{{{"checkpoint_path":"x"}}}}',

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limbeck.core import devices
-from limbeck.core.devices import choose_device, local_device, resolve_bf16
+from limbeck.core.devices import choose_device, local_device, resolve_bf16, resolve_precision
 from tests.helpers.errors import raises
 
 
@@ -35,3 +35,23 @@ def test_auto_is_bf16_if_the_hardware_supports_it(monkeypatch: pytest.MonkeyPatc
     assert resolve_bf16("auto", torch.device("cpu")) == supported
     assert resolve_bf16("bf16", torch.device("cpu"))
     assert not resolve_bf16("fp32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "supported", "expected"), [("cuda", True, "bf16"), ("cuda", False, "fp16"), ("cpu", False, "fp32")]
+)
+def test_where_bf16_is_missing_a_gpu_trains_in_fp16(
+    monkeypatch: pytest.MonkeyPatch, kind: str, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr(devices, "supports_bf16", lambda kind: supported)
+    assert resolve_precision("auto", torch.device(kind)) == expected
+    assert resolve_precision("fp32", torch.device(kind)) == "fp32"
+    assert not resolve_bf16("fp16", torch.device(kind))
+
+
+def test_the_gpu_of_a_mac_is_accepted_where_there_is_one() -> None:
+    if torch.backends.mps.is_available():
+        assert choose_device("mps").type == "mps"
+    else:
+        with raises("unusable-device", "mps"):
+            choose_device("mps")

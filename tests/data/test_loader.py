@@ -11,7 +11,7 @@ import torch
 
 from limbeck.core.types import Batch
 from limbeck.data.augment.views import View
-from limbeck.data.loader import Loader, prefetch
+from limbeck.data.loader import Loader, fitting_batch, prefetch
 from limbeck.data.sampling import SamplingPlan, view_specs
 from limbeck.data.store.store import Store
 from tests.helpers.errors import raises
@@ -76,7 +76,7 @@ def test_unlabelled_stores_give_no_labels() -> None:
 def test_an_epoch_shows_each_row_at_most_once_in_another_order_each_time() -> None:
     source = loader()
     epochs = [rows(source.batches(start, start + 2)) for start in (0, 2)]
-    assert source.steps_per_epoch == 2  # 22 images: the last 6 of the order are left out
+    assert source.steps_per_epoch == 2  # 22 images: 6 sit out
     assert all(len(set(epoch)) == len(epoch) == 16 for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert rows(loader(seed=1).batches(0, 2)) != epochs[0]
@@ -140,6 +140,14 @@ def test_too_few_images_names_both_numbers_and_the_largest_batch() -> None:
 def test_fewer_images_than_parts_cannot_be_helped_by_a_smaller_batch() -> None:
     with raises("batch-too-large", 8, 3, "add images"):
         loader(count=3, batch_size=8, world_size=2, accumulate_steps=2)
+
+
+def test_fewer_images_than_a_batch_fill_a_smaller_one() -> None:
+    assert fitting_batch(256, 1000, 1, 1) == 256
+    assert fitting_batch(256, 256, 1, 1) == 256
+    assert fitting_batch(256, 200, 1, 1) == 128
+    assert fitting_batch(256, 200, 3, 2) == 126
+    assert fitting_batch(256, 3, 2, 2) == fitting_batch(256, 0, 1, 1) == 0
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does() -> None:

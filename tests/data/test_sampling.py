@@ -75,9 +75,24 @@ def test_a_fixed_batch_has_the_students_views_and_the_teachers_on_demand() -> No
 
 
 def test_an_epoch_is_a_permutation_of_its_own() -> None:
-    orders = [epoch_order(50, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    orders = [epoch_order(50, 10, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 3
+
+
+@pytest.mark.parametrize(("count", "batch"), [(22, 8), (1000, 256), (7, 4), (50, 10)])
+def test_images_that_fill_no_batch_take_turns(count: int, batch: int) -> None:
+    visits = np.zeros(count, int)
+    for epoch in range(25):
+        order = epoch_order(count, batch, 3, epoch)
+        assert len(set(order.tolist())) == len(order) == count // batch * batch
+        visits[order] += 1
+        assert visits.max() - visits.min() <= 1
+
+
+def test_the_first_epoch_leaves_out_the_end_of_its_order() -> None:
+    np.testing.assert_array_equal(epoch_order(22, 8, 5, 0), np.random.default_rng((5, 0)).permutation(22)[:16])
+    np.testing.assert_array_equal(epoch_order(24, 8, 5, 4), np.random.default_rng((5, 4)).permutation(24))
 
 
 def test_partners_come_from_the_bag_and_change_with_the_epoch_and_the_seed() -> None:

@@ -11,6 +11,10 @@ from limbeck.core.logs import ROOT
 from limbeck.data.samples import digits
 
 TINY = [
+    "--method",
+    "sdssl",
+    "--backbone",
+    "vit_tiny_patch16_224",
     "--backbone.args",
     '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}',
     "--method.hidden",

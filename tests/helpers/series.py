@@ -128,7 +128,9 @@ class SeriesLoader:
         """Yield the batches of optimizer steps `start` to `stop` (exclusive)."""
         for step in range(start, stop):
             epoch, within = divmod(step, self.steps_per_epoch)
-            order = epoch_order(self.count, self.seed, epoch)[within * self.batch_size :][: self.batch_size]
+            order = epoch_order(self.count, self.batch_size, self.seed, epoch)[within * self.batch_size :][
+                : self.batch_size
+            ]
             for rows in np.split(order[self.rank :: self.world_size], self.accumulate_steps):
                 yield self._batch(rows, epoch)
 

@@ -12,7 +12,7 @@ import limbeck
 from limbeck.methods import method_config
 from limbeck.models.backbone import BackboneConfig
 from limbeck.runs.config import read_config, write_config
-from limbeck.runs.defaults import DISTILL_OPTIM, STUDENT, default_optim
+from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.training import fresh_encoder
@@ -51,7 +51,7 @@ def test_what_is_left_out_is_chosen_and_logged(caplog: pytest.LogCaptureFixture)
 def test_with_a_teacher_the_defaults_are_those_of_a_distillation() -> None:
     setup = resolve_run(RunRequest(source=images(), teacher=CUSTOM, teacher_module=Quarters(), training=TRAINING))
     cfg = setup.cfg
-    assert (cfg.method.name, cfg.backbone.name, cfg.optim) == ("simreg", STUDENT, DISTILL_OPTIM)
+    assert (cfg.method.name, cfg.backbone.name, cfg.optim) == ("simreg", "resnet10t", DISTILL_OPTIM)
     assert setup.teacher is not None
     assert (setup.num_images, len(setup.teacher.val_indices)) == (90, 10)
     assert cfg.teacher is not None
@@ -128,6 +128,7 @@ def test_a_plan_writes_no_run_and_counts_processes(tmp_path: Path, monkeypatch: 
     training = replace(TRAINING, devices=2, epochs=3)
     estimate = limbeck.plan(images(), backbone=BACKBONE, method=SIMCLR, training=training)
     assert estimate.steps == 15
+    assert estimate.seconds > 0
     assert estimate.largest_batch % 2 == 0
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 

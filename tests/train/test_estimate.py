@@ -1,5 +1,6 @@
 """The cost of a run: its arithmetic, the line in the log, and trying batches until one does not fit."""
 
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ import torch
 
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.train import estimate
+from limbeck.train import estimate, memory, timing
 from limbeck.train.config import TrainConfig
-from limbeck.train.estimate import CostEstimate, estimate_cost, fits_on_gpu, largest_that_fits
+from limbeck.train.estimate import CostEstimate, CostEstimator, estimate_cost, fits_on_gpu, largest_that_fits
 from limbeck.train.optim import OptimConfig
+from limbeck.train.step import StepRunner
 from tests.helpers.toy import VIEWS, fit, noise, toy
 
 ESTIMATE = CostEstimate(
@@ -50,28 +52,55 @@ def test_a_run_logs_its_cost_once_after_its_first_steps(tmp_path: Path, caplog: 
 
 def test_processes_share_the_time_and_the_batch() -> None:
     found = ESTIMATE.with_processes(4, images=5000, steps=1000)
-    assert (found.images_per_second, found.seconds, found.largest_batch, found.steps) == (4938.0, 1800.0, 5000, 1000)
+    assert (found.images_per_second, found.seconds, found.largest_batch, found.steps) == (4938.0, 800.0, 5000, 1000)
 
 
-def test_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes 1,000 bytes per image besides gradients and optimizer, and there is room for 33 images."""
+def arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, int, int]:
+    """Return a store, and the bytes of gradients and optimizer; a step takes 1,000 bytes per image."""
     gradients = 4 * (3 * 8 * 8 * 6 + 6)
     state = 2 * gradients + 2 * 4  # AdamW: two moments of everything, and the step of both tensors
-    monkeypatch.setattr(estimate, "_used_memory", lambda device: 5_000)
-    monkeypatch.setattr(estimate, "_peak_memory", lambda device: 5_000 + gradients + state + 8 * 1_000)
-    monkeypatch.setattr(estimate, "_free_memory", lambda device: gradients + state + 33_000)
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__))
-    store = Store.open(build_store(noise().images, tmp_path / "store", store_size=10).path or "")
+    monkeypatch.setattr(memory, "used_memory", lambda device: 5_000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: gradients + state + 33_000)
+    monkeypatch.setattr(estimate, "peak_memory", lambda device: 5_000 + gradients + state + 8 * 1_000)
+    return Store.open(build_store(noise().images, tmp_path / "store", store_size=10).path or ""), gradients, state
+
+
+CFG = TrainConfig(epochs=3, batch_size=8, precision="fp32", accelerator="cpu")
+
+
+def test_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A step takes 1,000 bytes per image besides gradients and optimizer, and there is room for 33 images."""
+    caplog.set_level("INFO", "limbeck")
+    store, gradients, state = arithmetic(tmp_path, monkeypatch)
+    monkeypatch.setattr(timing, "count_activations", lambda module: nullcontext({1: 6_000, 2: 2_000}))
+    times = iter(range(100))
+    monkeypatch.setattr(timing.time_steps, "__kwdefaults__", {"budget": 6.0, "clock": lambda: float(next(times))})
     method = toy(norm=False)
-    cfg = TrainConfig(epochs=3, batch_size=8, precision="fp32", accelerator="cpu")
-    found = estimate_cost(method, store, VIEWS, cfg, OptimConfig())
-    assert found.images_per_second == pytest.approx(4 * 8 / 2.0)
+    found = estimate_cost(method, store, VIEWS, CFG, OptimConfig(), budget=1000)
+    assert found.images_per_second == pytest.approx(8 / 4)  # four parts of a second each
     assert found.largest_batch == 32  # 33, to two binary digits
+    assert found.memory == 5_000 + gradients + state + 8_000
     assert found.steps == 15
-    assert found.seconds == pytest.approx(15 * 0.5)
+    assert found.seconds == pytest.approx(15 * 4)
     assert found.store_bytes == sum(file.stat().st_size for file in (tmp_path / "store").iterdir())
     weights = sum(value.numel() * value.element_size() for value in method.state_dict().values())
     assert found.run_bytes == 2 * (weights + state) + gradients
+    assert [line.split()[0] for line in caplog.messages[1:]] == ["timed", "views", "forward", "backward", "update"]
+
+
+def test_a_run_is_measured_on_its_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, *_ = arithmetic(tmp_path, monkeypatch)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__))
+    runner = StepRunner(toy(norm=False), store, VIEWS, CFG, OptimConfig())
+    estimator, found = CostEstimator(runner), None
+    with closing(runner.loader.batches(0, 5)) as batches:
+        for step in range(5):
+            assert found is None
+            runner.train_step(batches, step)
+            found = estimator.after_step(step + 1)
+    assert found is not None
+    assert found.images_per_second == pytest.approx(4 * 8 / 2.0)
+    assert (found.largest_batch, found.steps) == (32, 15)
 
 
 def test_batches_are_tried_until_one_does_not_fit() -> None:

@@ -57,7 +57,11 @@ def test_an_epoch_may_be_left_unfinished(tmp_path: Path, epochs: float, steps: i
 
 
 @pytest.mark.parametrize("optim", OPTIMS, ids=lambda optim: optim.name)
-@pytest.mark.parametrize("settings", [{}, {"accumulate_steps": 2, "precision": "bf16"}], ids=["plain", "accumulated"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"accumulate_steps": 2, "precision": "bf16"}, {"precision": "fp16"}],
+    ids=["plain", "accumulated", "scaled"],
+)
 def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, settings: dict[str, Any]) -> None:
     whole = fit(tmp_path / "whole", toy(), optim=optim, log_every_steps=1, **settings)
     parts = stop_and_resume(tmp_path / "parts", optim=optim, log_every_steps=1, **settings)
@@ -65,6 +69,27 @@ def test_ten_steps_are_five_and_five(tmp_path: Path, optim: OptimConfig, setting
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
     assert len(parts.clocks) == 5
+
+
+def test_the_norm_of_a_scaled_gradient_is_measured_without_the_scale(tmp_path: Path) -> None:
+    for precision in ("fp32", "fp16"):
+        fit(tmp_path / precision, toy(), optim=ADAMW, precision=precision, log_every_steps=1)
+    plain, scaled = ([float(row["grad_norm"]) for row in rows(tmp_path / name)] for name in ("fp32", "fp16"))
+    finite = [norm for norm in scaled if norm < float("inf")]  # the scale starts too large, and a step is skipped
+    assert len(finite) >= 8
+    assert min(plain) / 2 < min(finite) <= max(finite) < 2 * max(plain)
+
+
+def test_a_scaled_gradient_that_overflows_skips_a_step_and_not_the_run(tmp_path: Path) -> None:
+    class Steep(Toy):
+        def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
+            loss = super().forward(batch, step_info)
+            factor = 1e35 if step_info.step == 3 else 1.0
+            return loss._replace(total=loss.total * factor)
+
+    method = fit(tmp_path, toy(kind=Steep), precision="fp16", log_every_steps=1)
+    assert all(value.isfinite().all() for value in method.state_dict().values() if value.is_floating_point())
+    assert rows(tmp_path)[-1]["step"] == "10"
 
 
 def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def scan_samples(
 
     A writer provides the samples that an interrupted build has done, and receives all others.
     """
-    with progress_bar(source.count, unit="images") as bar:
+    with progress_bar(source.count, "reading images", unit="images") as bar:
         for chunk in _resumed_and_decoded(source, size, workers, writer):
             for sample in chunk:
                 stats.add(sample)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.progress import progress
 from limbeck.core.text import first_names, plural
 from limbeck.data.store.layout import (
     IMAGES,
@@ -122,7 +123,7 @@ class Store:
     def verify(self) -> None:
         """Read every pixel and compare with the digest of the manifest; UserError where they differ."""
         digest = ContentDigest()
-        for start in range(0, len(self), 1024):
+        for start in progress(range(0, len(self), 1024), "reading the store", unit="blocks"):
             rows = slice(start, start + 1024)
             digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
         if digest.hexdigest(self.label_names) != self.digest:

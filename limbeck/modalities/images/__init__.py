@@ -14,7 +14,7 @@ from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig
 from limbeck.modalities.base import Modality
 from limbeck.modalities.images.online_eval import make_eval_callback
-from limbeck.modalities.images.resolve import input_size, resolve_backbone, resolve_positions
+from limbeck.modalities.images.resolve import input_size, resolve_backbone, resolve_positions, resolve_small
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, check_name
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.teachers.setup import TeacherContext
@@ -43,6 +43,10 @@ class Images(Modality[BackboneConfig, Store]):
     def check_encoder(self, cfg: BackboneConfig) -> None:
         """Raise UserError if timm has no such model."""
         check_name(cfg.name)
+
+    def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
+        """Return a ResNet-10 for images of at most 96 pixels."""
+        return resolve_small(None if data is None else data.size)
 
     def open(self, source: Source, *, store_size: int | None, allow_bad: float) -> Resolved[Store]:
         """Return the store of a source, which is built first if it is not one."""

@@ -13,6 +13,8 @@ from limbeck.models.surgery import is_vit, timm_defaults
 CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
 UNCROPPED = 128  # pixels; images stored at this size or below are used whole
 PATCHES = 8  # patches along the side of a small image, as with patches of 4 on 32 pixels
+SMALL_NETWORK = "resnet10t"
+SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the image are recognized
 
 
 def input_size(cfg: BackboneConfig) -> int:
@@ -34,6 +36,23 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patch size {patch} x {patch}, since patches of 16 are too coarse for {size} pixels")
     return Resolved(cfg, reasons)
+
+
+def resolve_small(store_size: int | None) -> Resolved[BackboneConfig]:
+    """Return a small network for small images, and what that gives up next to the default."""
+    usual = BackboneConfig().name
+    reasons = [
+        f"network {SMALL_NETWORK} (5 million parameters) instead of {usual}; it can be cut at 4 depths instead of 12 "
+        f"(--backbone {usual})"
+    ]
+    size = None if store_size is None else image_size(store_size)
+    if size and size > SMALL_SIDE:
+        reasons.append(
+            f"images of {SMALL_SIDE} x {SMALL_SIDE} instead of {size} x {size}; fine detail is lost "
+            f"(--backbone.image-size {size})"
+        )
+        size = SMALL_SIDE
+    return Resolved(BackboneConfig(name=SMALL_NETWORK, image_size=size), reasons)
 
 
 def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:

@@ -1,0 +1,55 @@
+"""How long a run takes: estimate it before the first step, and fit its steps into a time that was given."""
+
+import logging
+from dataclasses import replace
+
+from limbeck.core.text import format_duration
+from limbeck.methods.base import Trainable
+from limbeck.runs.resolve import RunSetup, resolve_method
+from limbeck.train.estimate import CostEstimate, estimate_cost
+from limbeck.train.length import steps_within
+from limbeck.train.timing import BUDGET
+
+logger = logging.getLogger(__name__)
+
+TIME_SHARE, LONGEST = 0.02, 30.0  # of a time that was given: spent on measuring, at most so many seconds
+
+
+def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = False) -> CostEstimate:
+    """Estimate what a run costs from parts of its steps, in one process; several are as many times as fast."""
+    training, (method, views, sampling) = setup.cfg.training, trainable
+    processes = training.num_processes
+    estimate = estimate_cost(
+        method,
+        setup.data,
+        views,
+        replace(training, devices=1, num_nodes=1, batch_size=training.batch_size // processes),
+        setup.cfg.optim,
+        sampling,
+        setup.modality.loader,
+        try_batches=try_batches,
+        budget=max(BUDGET, min(TIME_SHARE * (setup.seconds or 0), LONGEST)),
+    )
+    return estimate.with_processes(processes, images=setup.num_images, steps=setup.total_steps)
+
+
+def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
+    """Return the run with as many epochs as fit into the time that was asked for; without one, the run itself.
+
+    Raises:
+        UserError: hardly a step fits.
+    """
+    if setup.seconds is None:
+        return setup
+    training, seconds_per_step = setup.cfg.training, estimate.seconds / estimate.steps
+    steps = steps_within(setup.seconds, seconds_per_step)
+    training = replace(training, epochs=steps / (setup.num_images // training.batch_size))
+    logger.info(
+        "time %s: %s steps of %s, which is %.4g epochs",
+        format_duration(setup.seconds),
+        f"{steps:,}",
+        format_duration(seconds_per_step),
+        training.num_epochs,
+    )
+    method = resolve_method(setup.requested_method, setup.data, setup.teacher, training).value
+    return replace(setup, cfg=replace(setup.cfg, training=training, method=method))

@@ -1,0 +1,133 @@
+"""What a run takes where nothing is named: fitted to the machine, to the images, and to a time."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import limbeck
+from limbeck.methods import method_config
+from limbeck.models.backbone import BackboneConfig
+from limbeck.runs import schedule
+from limbeck.runs.config import read_config
+from limbeck.runs.request import RunRequest
+from limbeck.runs.resolve import resolve_run
+from limbeck.train.config import TrainConfig
+from limbeck.train.estimate import CostEstimate
+from tests.helpers.distill import NARROW, TRAINING, images
+from tests.helpers.errors import raises
+from tests.helpers.tiny import SIZES, shrink
+
+SIMCLR = shrink(method_config("simclr")(), SIZES)
+BACKBONE = BackboneConfig(name="resnet18", args=NARROW)
+AUTO = replace(TRAINING, epochs="auto")
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def request(**changes: Any) -> RunRequest:
+    given: dict[str, Any] = {"source": images(), "training": TrainConfig(accelerator="cpu")}
+    return RunRequest(**given | changes)
+
+
+def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    cfg = resolve_run(request()).cfg
+    assert (cfg.method.name, cfg.backbone.name, cfg.training.epochs) == ("simclr", "resnet10t", 100)
+    said = [message for message in caplog.messages if message.startswith("on a CPU: ")]
+    assert len(said) == 2
+    for value in ("--method sdssl", "--backbone vit_tiny_patch16_224", "--epochs 1000"):
+        assert value in caplog.text
+
+
+def test_on_a_gpu_nothing_is_given_up_unless_a_quick_look_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.runs.defaults.choose_device", lambda name: type("Device", (), {"type": "cuda"}))
+    cfg = resolve_run(request(training=TrainConfig())).cfg
+    assert (cfg.method.name, cfg.backbone.name) == ("sdssl", "vit_tiny_patch16_224")
+    quick = resolve_run(request(training=TrainConfig(), quick=True))
+    assert (quick.cfg.method.name, quick.cfg.backbone.name, quick.seconds) == ("simclr", "resnet10t", 600)
+
+
+def test_what_is_named_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    cfg = resolve_run(request(method=SIMCLR, backbone=BACKBONE, training=TRAINING)).cfg
+    assert (cfg.method, cfg.backbone.name, cfg.training) == (SIMCLR, "resnet18", TRAINING)
+    assert "on a CPU" not in caplog.text
+
+
+def test_large_images_become_small_ones() -> None:
+    from limbeck.modalities.images.resolve import resolve_small
+
+    assert resolve_small(256).value.image_size == 96
+    assert "224 x 224" in resolve_small(256).reasons[-1]
+    assert resolve_small(32).value.image_size == 32
+    assert len(resolve_small(32).reasons) == 1
+
+
+def test_a_set_smaller_than_the_batch_takes_a_smaller_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    assert resolve_run(request()).cfg.training.batch_size == 64
+    assert "batch size 64 instead of 256" in caplog.text
+
+
+def estimated(monkeypatch: pytest.MonkeyPatch, seconds_per_step: float) -> None:
+    """Let every step take so long."""
+
+    def estimate(*args: Any, **kwargs: Any) -> CostEstimate:
+        return CostEstimate(
+            images_per_second=20 / seconds_per_step,
+            memory=1,
+            largest_batch=20,
+            tried=False,
+            steps=10,
+            seconds=10 * seconds_per_step,
+            store_bytes=0,
+            run_bytes=1,
+        )
+
+    monkeypatch.setattr(schedule, "estimate_cost", estimate)
+
+
+def test_a_time_becomes_epochs_which_the_run_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "limbeck")
+    estimated(monkeypatch, seconds_per_step=2.0)
+    limbeck.pretrain(images(), tmp_path, backbone=BACKBONE, method=SIMCLR, training=AUTO, time="50s")
+    assert read_config(tmp_path).training.epochs == 23 / 5  # 23 steps of 2 s, and 5 steps are an epoch
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[-1].startswith("23,")
+    for value in ("time 50 s: 23 steps of 2.0 s", "cost: 46 s for 23 steps"):
+        assert value in caplog.text
+
+
+def test_a_plan_for_a_time_counts_the_steps_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated(monkeypatch, seconds_per_step=2.0)
+    found = limbeck.plan(images(), backbone=BACKBONE, method=SIMCLR, training=AUTO, time=50)
+    assert (found.steps, found.seconds) == (23, 46)
+    assert limbeck.plan(images(), backbone=BACKBONE, method=SIMCLR, training=TRAINING).steps == 5 * TRAINING.epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"time": "soon"}, "bad-time"),
+        ({"time": "30m", "training": TRAINING}, "time-and-epochs"),
+        ({"time": "30m", "training": TrainConfig(devices=2)}, "time-with-processes"),
+    ],
+)
+def test_a_time_that_cannot_be_planned_is_refused_before_the_images_are_opened(
+    changes: dict[str, Any], code: str
+) -> None:
+    with raises(code):
+        resolve_run(request(source="nowhere", **changes))
+
+
+def test_too_short_a_time_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated(monkeypatch, seconds_per_step=2.0)
+    with raises("time-too-short", "43s"):
+        limbeck.pretrain(images(), tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=AUTO, time=1)
+    assert not (tmp_path / "run" / "config.json").exists()
