@@ -25,6 +25,7 @@ def main(out: Path = Path("out/export"), epochs: float = 2) -> None:
         store.path or out,
         out / "run",
         method=SDSSLConfig(host=BYOLConfig(views="mocov2", hidden=256, dim=64), hidden=256),  # every layer is usable
+        backbone="vit_tiny_patch16_224",
         backbone_image_size=28,
         backbone_args=VIT,
         epochs=epochs,

@@ -23,6 +23,7 @@ def main(out: Path = Path("out/pretrain"), epochs: float = 5) -> None:
         method="simclr",
         method_views="mocov2",
         method_hidden=256,
+        backbone="vit_tiny_patch16_224",
         backbone_image_size=28,
         backbone_args=VIT,
         optim_lr=4e-3,

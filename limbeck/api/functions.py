@@ -17,7 +17,7 @@ from limbeck.exports import ExportResult, Format
 from limbeck.methods import MethodConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.runs import api
-from limbeck.runs.defaults import default_method
+from limbeck.runs.defaults import default_method, runs_small, small_method
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.teachers import TeacherConfig
@@ -178,6 +178,7 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path
 
 
 def _start(request: RunRequest, out: Folder | None) -> Run:
-    method = request.method or default_method(request.teacher is not None)
+    small = runs_small(request.training.accelerator, request.quick) and request.teacher is None
+    method = request.method or (small_method().value if small else default_method(request.teacher is not None))
     folder = default_folder(method.name, request.source) if out is None else Path(out)
     return Run(api.start_run(request, folder))

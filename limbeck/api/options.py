@@ -14,7 +14,7 @@ from limbeck.core.suggest import meaning, suggest
 from limbeck.data.sources.open import Source
 from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
 from limbeck.modalities import default_config, find_modality
-from limbeck.runs.defaults import default_method, default_optim, default_student
+from limbeck.runs.defaults import default_method, default_optim, default_student, runs_small, small_method
 from limbeck.runs.request import RunRequest
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
@@ -44,7 +44,7 @@ def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = F
     options = {name: value for name, value in given.items() if name not in known}
     direct["backbone"] = direct.pop(network, None)
     configs = {name: _named(name, direct.pop(name, None), direct, distills=distills) for name in CONFIGS}
-    configs |= _changed(source, configs, options, known, distills=distills)
+    configs |= _changed(source, configs, options, known, distills=distills, quick=bool(direct.get("quick")))
     hints = get_type_hints(RunRequest)
     module = {"teacher_module": direct.pop("teacher_module", None)}
     plain = {name: convert(hints[name], _plain(value), name) for name, value in direct.items()}
@@ -53,11 +53,18 @@ def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = F
 
 
 def _changed(
-    source: Source, configs: Mapping[str, Any], options: dict[str, Any], known: Iterable[str], *, distills: bool
+    source: Source,
+    configs: Mapping[str, Any],
+    options: dict[str, Any],
+    known: Iterable[str],
+    *,
+    distills: bool,
+    quick: bool,
 ) -> dict[str, Any]:
     """Return the configurations that `options` change."""
     host = options.pop("method_host", None)
-    found = _defaults(source, configs, distills=distills, host=host)
+    accelerator = str(options.get("accelerator") or "")
+    found = _defaults(source, configs, distills=distills, host=host, quick=quick, accelerator=accelerator)
     places = dict(_places(found, "student" if distills else "backbone"))
     changed = {"method"} if host is not None else set()
     for name, value in options.items():
@@ -88,12 +95,18 @@ def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: boo
     return _with_option(usual, ("name",), value, "optim")
 
 
-def _defaults(source: Source, configs: Mapping[str, Any], *, distills: bool, host: Any) -> dict[str, Any]:
+def _defaults(
+    source: Source, configs: Mapping[str, Any], *, distills: bool, host: Any, quick: bool, accelerator: str
+) -> dict[str, Any]:
     """Return what options are laid over: the given configurations, and the defaults of those that are not given."""
-    backbone = configs["backbone"] or (default_student() if distills else find_modality(source).default_encoder())
-    method = configs["method"] or default_method(distills)
+    training = configs["training"] or TrainConfig()
+    modality = find_modality(source)
+    small = runs_small(accelerator or training.accelerator, quick)
+    usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
+    backbone = configs["backbone"] or usual
+    method = configs["method"] or (small_method().value if small and not distills else default_method(distills))
     return {
-        "training": configs["training"] or TrainConfig(),
+        "training": training,
         "method": method if host is None else _with_host(method, host),
         "backbone": backbone,
         "optim": configs["optim"] or default_optim(backbone.name, distills),

@@ -1,5 +1,6 @@
 """The help of a command: one screen with the usual options, or with `--help-all` every option, by group."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -90,5 +91,6 @@ def _choices(metavar: str) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    text = text.partition(". ")[0]
+    """Return the first clause, with the default if that follows it."""
+    text = re.split(r"\. |; (?!by default|`limbeck)", text, maxsplit=1)[0]
     return text if text.endswith(".") else f"{text}."

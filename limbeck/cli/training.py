@@ -19,12 +19,12 @@ from limbeck.core.run_folder import ENCODER, METRICS
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--quick", "--time", "--method", "--backbone", "--epochs", "--batch-size", "--optim", "--optim.lr",
-    "--devices", "--config",
+    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs",
+    "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
-    "--out", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student", "--student.image-size",
-    "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
+    "--student.image-size", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 

@@ -12,3 +12,5 @@ NONFINITE = "nan"  # folder: batch and weights of a step with a number that is n
 TEACHER = "teacher"  # folder: cached features of a teacher, if the images are in memory
 ENCODER = "encoder"  # folder: the trained encoder (models/encoder_io)
 RESULT = "result.json"  # its evaluation
+
+STAGE = "stage"  # key of the provenance of an encoder: how far a run was that has not ended

@@ -47,15 +47,15 @@ class Modality(ABC, Generic[Config, Data]):
     def default_encoder(self) -> Config:
         """Return the encoder of a run that names none."""
 
+    def check_encoder(self, cfg: Config) -> None:
+        """Raise UserError, before any data is read, if there is no such encoder."""
+
     def small_encoder(self, data: Data | None = None) -> Resolved[Config]:
         """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
 
         Without `data` only its name counts.
         """
         return Resolved(self.default_encoder(), [])
-
-    def check_encoder(self, cfg: Config) -> None:
-        """Raise UserError, before any data is read, if there is no such encoder."""
 
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:

@@ -18,7 +18,7 @@ from limbeck.core.config import from_json, to_json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json, write_json
-from limbeck.core.run_folder import ENCODER
+from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.models.backbone import (
     Backbone,
     BackboneConfig,
@@ -32,7 +32,6 @@ from limbeck.models.surgery import TruncatedModel, feature_table, timm_defaults,
 
 logger = logging.getLogger(__name__)
 
-STAGE = "stage"  # key of the provenance: how far a run was that has not ended
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
 BODY = "body."  # prefix of parameter names in a `TruncatedModel`
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.locks import is_locked
-from limbeck.core.run_folder import CONFIG, ENCODER, HEALTH, METRICS
+from limbeck.core.run_folder import CONFIG, ENCODER, HEALTH, METRICS, STAGE
 from limbeck.data.store.layout import is_store, read_manifest
 
 State = Literal["running", "stopped", "finished", "collapsed", "damaged"]
@@ -136,10 +136,19 @@ def _state(run: Path) -> State:
     """Return the state; a run that stopped has collapsed if its health says so, one that went on has finished."""
     if is_locked(run):
         return "running"
-    if (run / ENCODER).is_dir():
+    if _has_ended(run / ENCODER):
         return "finished"
     with suppress(UserError, OSError):
         verdict = read_json(run / HEALTH) if (run / HEALTH).is_file() else None
         if isinstance(verdict, dict) and verdict.get("healthy") is False:
             return "collapsed"
     return "stopped"
+
+
+def _has_ended(encoder: Path) -> bool:
+    """Return whether the encoder is there and is not that of a run on its way."""
+    with suppress(UserError, OSError):
+        content = read_json(encoder / "config.json") if encoder.is_dir() else None
+        limbeck = _part(content, "limbeck") if isinstance(content, dict) else None
+        return limbeck is not None and STAGE not in _part(limbeck, "provenance")
+    return False

@@ -13,13 +13,12 @@ from limbeck.core.config import to_json
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import ENCODER
+from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.core.types import Encoder
 from limbeck.core.unfinished import remove_abandoned
 from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
-from limbeck.models.encoder_io import STAGE
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup

@@ -48,8 +48,8 @@ def test_a_host_is_a_name_or_a_configuration() -> None:
 
 
 def test_a_distillation_has_a_student_and_a_teacher() -> None:
-    given = {"teacher": "resnet50", "teacher_cached_views": 4, "student_image_size": 64, "optim_lr": 0.5}
-    request = make_request("photos", given, distills=True)
+    given = {"teacher": "resnet50", "teacher_cached_views": 4, "student": "resnet18", "student_image_size": 64}
+    request = make_request("photos", {**given, "optim_lr": 0.5}, distills=True)
     assert request.teacher == TeacherConfig(name="resnet50", cached_views=4)
     assert request.backbone == BackboneConfig(name="resnet18", image_size=64)
     assert request.optim == replace(DISTILL_OPTIM, lr=0.5)

@@ -40,13 +40,13 @@ class Images(Modality[BackboneConfig, Store]):
         """Return a ViT-Tiny."""
         return BackboneConfig()
 
-    def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
-        """Return a ResNet-10 for images of at most 96 pixels."""
-        return resolve_small(None if data is None else data.size)
-
     def check_encoder(self, cfg: BackboneConfig) -> None:
         """Raise UserError if timm has no such model."""
         check_name(cfg.name)
+
+    def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
+        """Return a ResNet-10 for images of at most 96 pixels."""
+        return resolve_small(None if data is None else data.size)
 
     def open(self, source: Source, *, store_size: int | None, allow_bad: float) -> Resolved[Store]:
         """Return the store of a source, which is built first if it is not one."""
