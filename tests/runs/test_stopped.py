@@ -56,7 +56,7 @@ def test_its_encoder_is_that_of_the_checkpoint_and_says_so(stopped: Path, caplog
 def test_it_is_exported_evaluated_and_reported(stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert export(stopped, stopped.parent / "out", depth=2).depth == 2
     data, cfg = stopped.parent / "digits.npz", EvaluateConfig(linear="none", latency=False, alignment_images=20, k=5)
-    assert len(limbeck.evaluate_run(stopped, data, data, cfg).layers) == 4
+    assert len(limbeck.evaluate(stopped, data, data, cfg).layers) == 4
     assert caplog.text.count(STAGE) == 2
     assert STAGE in write_report([stopped], stopped.parent / "page.html").read_text()
 
