@@ -1,6 +1,7 @@
 """Fixtures for every test: no network, one thread, so that the numbers are the same everywhere."""
 
 import os
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from tests.helpers.golden import GOLDEN, Golden
 __all__ = ["limbeck", "photos", "trained"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if not hasattr(sys.modules["__main__"], "__file__"):  # a worker of pytest-xdist, which stands for the script pytest
+    sys.modules["__main__"].__file__ = pytest.__file__
 
 
 @pytest.fixture(autouse=True)

@@ -103,7 +103,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
         with torch.no_grad():
             method.after_step(loss, StepInfo(step, 50))
     assert mean_loss(method, loader, end) < 0.99 * before
-    assert effective_rank(features(method, store)) > 4
+    assert effective_rank(features(method, store)) > 3
 
 
 @torch.no_grad()

@@ -29,7 +29,8 @@ PRELOAD = ["limbeck.cli", "limbeck.runs.api", "lightning.fabric"]  # what takes 
 Life = list[tuple[str, float]]
 TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
 VIT = '{"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2}'
-SMALL = ["--method.hidden", "64", "--method.dim", "32", "--backbone.args", VIT, "--precision", "fp32"]
+SMALL = ["--method.hidden", "64", "--method.dim", "32", "--precision", "fp32"]
+SMALL += ["--backbone", "vit_tiny_patch16_224", "--backbone.args", VIT]
 SMALL += [
     "--epochs",
     "5",

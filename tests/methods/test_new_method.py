@@ -9,7 +9,8 @@ import pytest
 from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command, run_module
 
 FILES = ("limbeck/methods/simsiam.py", "tests/methods/test_simsiam.py", "docs/methods/simsiam.md")
-SMALL = ["--backbone.args", '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}', "--method.hidden", "32"]
+VIT = '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}'
+SMALL = ["--backbone", "vit_tiny_patch16_224", "--backbone.args", VIT, "--method.hidden", "32"]
 SMALL += ["--method.dim", "16", "--epochs", "1", "--batch-size", "32"]
 
 
