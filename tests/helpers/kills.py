@@ -109,7 +109,7 @@ def _command(command: list[str], log: Path, pipe: Connection) -> None:
     _announce(MetricsFile, "add", "row", pipe, then="step")
     _announce(loop, "save_checkpoint", "checkpoint", pipe, then="step")
     _announce(loop, "evaluate_encoder", "evaluation", pipe, then="step")
-    _announce(Images, "save_encoder", "encoder", pipe, then="end")
+    _announce(Images, "save_encoder", "encoder", pipe, then="step")
     cli.main(command)
 
 
