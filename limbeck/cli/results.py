@@ -199,7 +199,7 @@ EXPORT = Command(
 
 Examples:
   limbeck export runs/a models/a
-  limbeck export runs/a phone/ --depth 8 --format onnx --fold-preprocessing""",
+  limbeck export runs/a phone/ --depth 3 --format onnx --fold-preprocessing""",
     lambda argv: ExportArgs,
     _export,
 )

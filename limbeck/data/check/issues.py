@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 IssueName = Literal[
     "unreadable_part",
@@ -125,19 +125,7 @@ ISSUE_TYPES: dict[IssueName, IssueType] = {
     "excluded": IssueType("left out by name", "ignored", "nothing: --exclude and --only ask for it"),
     "not_an_image": IssueType("not an image", "ignored", "nothing, if the files are meant to be there"),
 }
-OPTIONAL_ISSUES: tuple[OptionalIssue, ...] = (
-    "duplicate",
-    "root_image",
-    "constant",
-    "dark",
-    "mask",
-    "elongated",
-    "tiny",
-    "unusual_mode",
-    "exif_rotated",
-    "animated",
-    "wrong_extension",
-)
+OPTIONAL_ISSUES: tuple[OptionalIssue, ...] = get_args(OptionalIssue)
 
 
 def skip_reason(issues: Iterable[Issue], leave_out: Collection[str]) -> Issue | None:
