@@ -19,12 +19,12 @@ from limbeck.core.run_folder import ENCODER, METRICS
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs",
-    "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
+    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--from",
+    "--epochs", "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
     "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
-    "--student.image-size", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--student.image-size", "--from", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 
@@ -135,7 +135,8 @@ def _request(args: Any) -> dict[str, Any]:
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
-    return {"source": _source(args)} | given | ({"teacher": args.teacher} if distills else {})
+    start = {"start": args.start if args.start.name else None}
+    return {"source": _source(args)} | given | start | ({"teacher": args.teacher} if distills else {})
 
 
 def _given(args: Any, field: str) -> Any:
@@ -204,10 +205,12 @@ PRETRAIN = Command(
     """Train a backbone on unlabeled images.
   --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
   model) decide which options follow. Values that are not given are chosen from
-  the images and printed.
+  the images and printed. --from starts from weights that you have: a run, an
+  export, a folder or a model of timm, a file (for the network --backbone).
 
 Examples:
   limbeck pretrain photos/ --quick
+  limbeck pretrain photos/ --from timm:resnet18
   limbeck pretrain photos/ --time 2h
   limbeck pretrain photos/ --method simclr --backbone resnet18 --epochs 200
   limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224

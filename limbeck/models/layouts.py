@@ -55,14 +55,15 @@ def fit_names(weights: Mapping[str, Tensor], shapes: Shapes) -> Resolved[dict[st
 
 
 def _prefix(weights: Mapping[str, Tensor], shapes: Shapes) -> str:
-    """Return what precedes the names of the network in the checkpoint, before most of them."""
+    """Return what precedes the names of the network in the checkpoint, if at least half of them have it."""
     found: Counter[str] = Counter()
     for name in weights:
         parts = name.split(".")
         for start in range(len(parts)):
             if ".".join(parts[start:]) in shapes:
                 found[".".join([*parts[:start], ""])] += 1
-    return max(found, key=lambda prefix: (found[prefix], not _is_second(prefix)), default="")
+    best = max(found, key=lambda prefix: (found[prefix], not _is_second(prefix)), default="")
+    return best if 2 * found[best] >= len(_required(shapes)) else ""
 
 
 def _is_second(prefix: str) -> bool:

@@ -116,7 +116,6 @@ def stock_form(name: str, size: int | None = None, args: Mapping[str, Any] | Non
         small_stem=False,
         init="timm",
         sincos_positions=False,
-        freeze_patch_embed=False,
     )
 
 
@@ -203,23 +202,23 @@ def timm_name(name: str) -> str:
 def _from_timm_folder(ref: NetworkRef, config: dict[str, Any]) -> Pretrained:
     """Return the model of a folder in timm's format (`timm.models.save_for_hf`), whose config.json holds `config`."""
     folder = Path(ref.name)
-    if is_transformers(config):
-        raise UserError(
-            f"'{folder}' is a model of transformers, which can be a teacher only: name one in timm's format",
-            code="not-a-network",
-        )
+    found = _timm_config(folder, config)
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     preferred = [path for path in files if path.name == "model.safetensors"] or files
     if not preferred:
         raise UserError(
             f"'{folder}' has a config.json of timm's but no weights: model.safetensors is missing", code="no-weights"
         )
-    found = _timm_config(folder, config)
     return _described(ref, found, read_weights(preferred[0]), license_in_card(folder))
 
 
 def _timm_config(folder: Path, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, dict[str, Any]]:
     """Return (timm's record of the weights, architecture, arguments) from a config.json in timm's format."""
+    if is_transformers(config):
+        raise UserError(
+            f"'{folder}' is a model of transformers, which can be a teacher only: name one in timm's format",
+            code="not-a-network",
+        )
     known, args = config.get("pretrained_cfg", config), config.get("model_args", {})
     if not isinstance(known, dict) or not isinstance(args, dict):
         raise UserError(

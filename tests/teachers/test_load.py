@@ -173,7 +173,7 @@ def test_folders_without_a_teacher_are_refused(tmp_path: Path) -> None:
         ("{", "not-json"),
         ("[]", "not-a-network"),
         ("{}", "not-a-network"),
-        ('{"architecture": "resnet18", "pretrained_cfg": 3}', "no-weights"),
+        ('{"architecture": "resnet18", "pretrained_cfg": 3}', "not-a-network"),
     ]:
         (tmp_path / "config.json").write_text(content)
         with raises(code):

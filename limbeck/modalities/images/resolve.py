@@ -31,7 +31,7 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
         reasons.append(f"input size {size} x {size}, for images stored at {store_size} x {store_size}")
     cfg = replace(cfg, image_size=size)
     vit = timm.is_model(cfg.name) and is_vit(cfg.name)
-    if vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+    if vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args:
         patch = small_patch(size)
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patch size {patch} x {patch}, since patches of 16 are too coarse for {size} pixels")
