@@ -60,8 +60,7 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
     A network that stock timm cannot build is named `limbeck_backbone` there, which needs
-    `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from. An encoder
-    that is already in the folder is replaced, the config last.
+    `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from.
     """
     make_folder(folder)
     name, args, weights = timm_format(backbone)
