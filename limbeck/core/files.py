@@ -63,7 +63,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full, the place may not be written, or `path` is no folder.
     """
-    path = path.resolve() if path.is_symlink() else path
+    path = path.resolve() if path.is_symlink() and path.exists() else path
     make_folder(path.parent)
     with write_errors_as_user_error(path):
         _end_replacement(path)
