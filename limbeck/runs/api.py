@@ -188,8 +188,7 @@ def evaluate_run(
         measured = comparison.students[2:] if comparison else ()
         references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
     result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=references)
-    result = replace(result, comparison=comparison)
-    result.save(folder / RESULT)
+    (result := replace(result, comparison=comparison)).save(folder / RESULT)
     return result
 
 

@@ -54,8 +54,7 @@ def evaluate_networks(
     Raises:
         UserError: as `evaluate_run`; there is no such network; or a network that is not a run gets no labels.
     """
-    cfg = cfg or EvaluateConfig()
-    runs = [name for name in networks if is_run(name)]
+    cfg, runs = cfg or EvaluateConfig(), [name for name in networks if is_run(name)]
     selection = _common_selection(runs, exclude, only)
     others = [*(name for name in networks if name not in runs), *others]
     if not runs:

@@ -55,8 +55,8 @@ class LabeledSources:
         """Return the stores of both, and log how many images were skipped.
 
         Raises:
-            UserError: as `open_store`; or, before anything is decoded, there is no such device, or the labels of folders
-            or stores do not fit.
+            UserError: as `open_store`; or, before anything is decoded, there is no such device, or the labels of
+            folders or stores do not fit.
         """
         choose_device(self.device)
         self._check_labels()
