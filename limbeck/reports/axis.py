@@ -55,7 +55,9 @@ def depth_axis(depths: Sequence[int], count: int = 12) -> Axis:
 def number(value: float, step: float) -> str:
     """Return a value with as many decimals as a grid of `step` needs."""
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:.0e}" if decimals > 4 and value else f"{value:,.{min(decimals, 4)}f}"
+    if decimals > 4:
+        return f"{value:.0e}" if value else "0"
+    return f"{value:,.{decimals}f}"
 
 
 def _step(least: float) -> float:
