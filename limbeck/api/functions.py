@@ -27,7 +27,7 @@ from limbeck.train.estimate import CostEstimate
 from limbeck.train.optim import OptimConfig
 
 Folder = str | PathLike[str]
-_PLANNED = {"backbone", *RunSettings.__annotations__}
+_PLANNED = {"backbone", "teacher", "teacher_module", *RunSettings.__annotations__}
 _EVALUATED = {
     name
     for name, parameter in signature(api.evaluate_run).parameters.items()
@@ -105,8 +105,8 @@ def distill(
 
 
 def plan(source: Source, **options: Any) -> CostEstimate:
-    """Estimate what `pretrain` with the same arguments would cost; no run is written."""
-    request = make_request(source, options)
+    """Estimate what `pretrain`, or `distill` with a `teacher`, would cost with these arguments; no run is written."""
+    request = make_request(source, options, distills=options.get("teacher") is not None)
     return api.plan(source, **{name: value for name, value in vars(request).items() if name in _PLANNED})
 
 
@@ -172,8 +172,10 @@ def export(
     return exports.export(run, out, depth, format, fold_preprocessing)
 
 
-def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path:
+def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:
     """Write one HTML page about one or several runs, and return its path.
+
+    Without `images` it has no pictures of the data.
 
     Raises:
         UserError: a folder is not a run, or a file in it is damaged.
@@ -181,7 +183,7 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path
     from limbeck.reports import write_report
 
     several = [runs] if isinstance(runs, str | PathLike) else runs
-    return write_report([Path(run) for run in several], Path(out))
+    return write_report([Path(run) for run in several], Path(out), images=images)
 
 
 def _start(request: RunRequest, out: Folder | None) -> Run:

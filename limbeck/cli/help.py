@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from limbeck.cli.arguments import OutputArgs, peek
 from limbeck.cli.flags import Flag, list_flags
 
-NAMES = ("--method", "--method.host", "--backbone", "--from", "--teacher", "--student", "--optim")
+NAMES = ("--method", "--method.host", "--backbone", "--teacher", "--student", "--optim")
 """Flags with names that decide which other flags there are."""
 RESEARCH = frozenset(
     (

@@ -45,10 +45,22 @@ class RunArgs:
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}
     """Defaults, by field, in whose place the run chooses what fits the machine, since no name is given."""
+    words: ClassVar[Sequence[str]] = ()
+    """The words of the command line."""
+
+
+def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
+    """Return the arguments of plan: those of distill if `argv` or its file names a teacher, else those of pretrain."""
+    distills = peek(argv, "--teacher") or _config_file(argv).name("teacher")
+    return (distill_arguments if distills else pretrain_arguments)(argv)
 
 
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
@@ -74,6 +86,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     class PretrainArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = free
+        words: ClassVar[Sequence[str]] = argv
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
@@ -110,14 +123,14 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
     weights = _start(argv, given)
     named = _encoder(argv, given, "--student")
-    chosen_here = weights.name or _runs_small(argv, given)
-    usual = _default_encoder(argv, given, True) if chosen_here else default_student()
+    usual = _default_encoder(argv, given, True) if _runs_small(argv, given) else default_student()
     network = given.over(named or usual, "backbone", named=True)
 
     @dataclass(frozen=True, kw_only=True)
     class DistillArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = {} if named else {"student": network}
+        words: ClassVar[Sequence[str]] = argv
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
@@ -159,15 +172,16 @@ def _method(
 def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig | None":
     """Return the configuration of the named network, whose dataclass has the flags of its modality; None unnamed.
 
-    It is the start's own if that is the network of the same name.
+    A start names its own network, with everything that it states about it.
     """
     from limbeck.modalities import default_config
     from limbeck.models.start import is_file, start_form
 
     name = peek(argv, flag) or file.name("backbone")
     start = _start(argv, file).name
-    if name and start and not is_file(start) and (form := start_form(start)).name == name:
-        return form
+    if start and not (name and is_file(start)):
+        form = start_form(start)
+        return form if name in (None, form.name) else default_config(name)
     return default_config(name) if name else None
 
 
@@ -189,10 +203,7 @@ def _runs_small(argv: Sequence[str], file: ConfigFile) -> bool:
 def _default_encoder(argv: Sequence[str], file: ConfigFile, small: bool) -> "EncoderConfig":
     """Return the configuration of the network of a run that names none; what the images decide is left open."""
     from limbeck.modalities import find_modality
-    from limbeck.models.start import start_form
 
-    if start := _start(argv, file).name:
-        return start_form(start)
     modality = find_modality(_early_source(argv, file))
     encoder: EncoderConfig = modality.small_encoder().value if small else modality.default_encoder()
     return encoder

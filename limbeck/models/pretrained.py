@@ -13,7 +13,7 @@ from limbeck.core.config import from_json
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER
-from limbeck.models.backbone import Backbone, BackboneConfig, check_name, create_model, timm_recipe
+from limbeck.models.backbone import Backbone, BackboneConfig, build_network, check_name, stock_args, wants_small_stem
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
 from limbeck.models.layouts import fit_names
 from limbeck.models.licenses import inherited_license, license_in_card
@@ -274,9 +274,8 @@ def _form(known: Mapping[str, Any], name: str, args: dict[str, Any], size: int |
 
 def _fitted(weights: dict[str, Tensor], form: BackboneConfig, file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return the weights of a file under the names of timm's network, and what was changed."""
-    name, args = timm_recipe(form)
     with torch.random.fork_rng(devices=[]):  # only names and shapes matter
-        shapes = {key: tensor.shape for key, tensor in create_model(name, args).state_dict().items()}
+        shapes = {key: tensor.shape for key, tensor in build_network(form).state_dict().items()}
     found, notes = fit_names(weights, shapes)
     if PATCHES in found and found[PATCHES].ndim == 4 and found[PATCHES].shape != shapes.get(PATCHES):
         raise UserError(  # which timm would resample without a word
@@ -291,12 +290,8 @@ def _fitted(weights: dict[str, Tensor], form: BackboneConfig, file: Path) -> tup
 
 def _build(form: BackboneConfig, weights: dict[str, Tensor] | None, source: str) -> Backbone:
     """Build the backbone of `form` with `weights`, all of which must fit, or with timm's; timm resamples positions."""
-    name, args = timm_recipe(form)
-    overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
     try:
-        model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args)
-        if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):
-            model.load_state_dict(weights)
+        model = _network(form, weights)
     except UserError:
         raise
     except OSError as error:  # a file or an address that cannot be read; what does not fit is another error
@@ -311,13 +306,27 @@ def _build(form: BackboneConfig, weights: dict[str, Tensor] | None, source: str)
             f"the weights of {owner} do not fit '{form.name}' at {form.image_size} pixels: {mismatch(error)}",
             code="weights-mismatch",
         ) from error
-    model.pretrained_cfg.pop("state_dict", None)
     if not callable(getattr(model, "forward_intermediates", None)):
         raise UserError(
             f"'{form.name}' has no forward_intermediates in timm, which taps and feature maps need: choose another",
             code="unsupported-network",
         )
     return Backbone(form, model)
+
+
+def _network(form: BackboneConfig, weights: dict[str, Tensor] | None) -> Any:
+    """Return the network with its weights; with a stem for small images, which timm does not know, as it was saved."""
+    if weights is not None and wants_small_stem(form):
+        model = build_network(form)
+        model.load_state_dict(weights)
+        return model
+    check_name(form.name)
+    overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
+    model = timm.create_model(form.name, pretrained=True, pretrained_cfg_overlay=overlay, **stock_args(form))
+    if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):
+        model.load_state_dict(weights)
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
 
 
 def _cut(backbone: Backbone, depth: int | None) -> Backbone:

@@ -14,6 +14,7 @@ from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch, fitting_batch
+from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
@@ -74,25 +75,27 @@ def resolve_run(request: RunRequest) -> RunSetup:
     requested = _method(request, why)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
     _check_teacher(requested, request.teacher, modality)
-    if request.backbone:
-        modality.check_encoder(request.backbone)
-    resolve_loggers(request.training.loggers)
-    loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
-    data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)
+    _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
+    loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    opened = modality.open(
+        request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
+    )
+    data = opened.log(logger)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
-    encoder = start.backbone if start else _encoder(request, modality, data, why)
-    backbone = encoder if start else modality.resolve_encoder(encoder, data).log(logger)
+    backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
     if start:
-        Resolved(optim, start_reasons(optim, training, teacher is not None)).log(logger)
-        training = training if seconds else with_start_warmup(training)
+        reasons = start_reasons(optim, training, teacher is not None)
+        training = Resolved(training if seconds else with_start_warmup(training), reasons).log(logger)
     cfg = RunConfig(
         store=str(data.path.absolute()) if data.path else "",
         digest=data.digest,
+        **vars(modality.selection(data)),
         method=method,
         backbone=backbone,
         optim=optim,
@@ -250,6 +253,12 @@ def _method(request: RunRequest, why: str) -> MethodConfig:
     return default_method(request.teacher is not None)
 
 
+def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
+    """Return the encoder of a run that starts from random weights, with what the data decide filled in."""
+    encoder: EncoderConfig = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
+    return encoder
+
+
 def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
     if request.backbone:
         return request.backbone
@@ -270,6 +279,21 @@ def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality
             f"encoders of {modality.name} cannot be distilled from the teacher '{teacher.name}': train without one",
             code="no-teachers",
         )
+
+
+def _check_early(
+    request: RunRequest, method: MethodConfig, modality: Modality[Any, Any], selection: Selection, why: str
+) -> None:
+    """Raise UserError for what is wrong whatever the images are, before hours of decoding."""
+    resolve_loggers(request.training.loggers)
+    named = request.backbone or (default_student() if request.teacher else modality.default_encoder())
+    small = modality.small_encoder().value if why and not request.backbone else named
+    if depths := modality.check_encoder(small):
+        method.check_depths(depths)
+    if method.needs_labels:
+        classes = modality.known_classes(request.source, selection)
+        if classes is not None:
+            method.check_classes(classes)
 
 
 def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:

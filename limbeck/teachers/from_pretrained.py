@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from limbeck.core.config import to_json
-from limbeck.models.backbone import Backbone, timm_recipe
+from limbeck.models.backbone import Backbone, stock_args, wants_small_stem
 from limbeck.models.pretrained import NetworkRef, Pretrained, load_from_file, load_pretrained, stock_form, timm_name
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import TeacherFeatures, TeacherSource
@@ -34,8 +34,9 @@ def from_pretrained(cfg: TeacherConfig) -> TeacherSource:
     for note in found.notes:
         logger.info("%s", note)
     backbone = found.backbone
-    name, args = timm_recipe(backbone.cfg)
-    identity = {"network": name, "args": to_json(args), "depth": len(backbone.taps)}
+    form = backbone.cfg
+    stem = {"stem_pool": form.stem_pool} if wants_small_stem(form) else {}
+    identity = {"network": form.name, "args": to_json(stock_args(form)), "depth": len(backbone.taps), **stem}
     patch = backbone.model.patch_embed.patch_size[0] if backbone.is_vit else None
     network = TimmTeacher(backbone)
     return TeacherSource(network, found.stated, found.license, identity, patch, convolutional=not backbone.is_vit)
