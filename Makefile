@@ -7,6 +7,8 @@ BIN := .venv/bin
 demo: .venv/demo
 	$(BIN)/limbeck demo
 
+# Bytecode is written even where the environment forbids it: the tests start many processes that import the package.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal --durations=10
 

@@ -18,7 +18,7 @@ from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.flags import list_flags
 from limbeck.cli.help import full_help, short_help
-from limbeck.cli.output import Failure, as_failure, show, show_failure
+from limbeck.cli.output import USAGE, Failure, as_failure, show, show_failure
 from limbeck.cli.signals import stop_signals
 from limbeck.cli.unknown import check_flags
 from limbeck.core.errors import did_you_mean
@@ -83,7 +83,9 @@ def _run(words: list[str]) -> None:
         words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
-        sys.exit(0 if words else 2)
+        if not words:
+            sys.exit(USAGE)
+        return
     if words[0] == "--version":
         print(f"limbeck {_version()}")
         return

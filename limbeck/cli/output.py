@@ -17,7 +17,7 @@ from limbeck.core.errors import UserError, one_line
 from limbeck.core.text import printable_lines
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
-REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
+REPORTED = ("limbeck", "torch", "timm", "lightning-fabric", "numpy")
 """Packages with versions in the file of an unexpected error."""
 
 

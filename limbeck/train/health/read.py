@@ -20,7 +20,7 @@ from limbeck.models.eval_mode import eval_mode
 from limbeck.train.loading import BatchLoader
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 MAX_IMAGES, MIN_IMAGES = 256, 32  # between these as many as in a step, so that a reading costs less than a step
 MIN_DISTINCT = 3  # two images that differ are told apart by one direction: what looks like a collapse
