@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with stop_signals():
             _run(words)
-            sys.stdout.flush()  # here, since at the end of the process nobody could say why it failed
+            sys.stdout.flush()  # here, since an error at the end of the process could not be reported
     except BrokenPipeError:  # the reader of stdout, such as `head`, has gone
         _discard_output()
         sys.exit(141)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         failure = as_failure(error, words)
         try:
             _show(error, failure, words)
-        except OSError:  # nobody reads stderr either
+        except OSError:  # the reader of stderr has gone as well
             _discard_output()
         sys.exit(failure.status)
 

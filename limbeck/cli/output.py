@@ -79,7 +79,7 @@ def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
 
 
 def _refused(error: OSError) -> Failure:
-    """Return what to print where the operating system refuses a file that no part of the program expected."""
+    """Return the failure for a file that the operating system does not let the program read or write."""
     place = f"'{error.filename}'" if error.filename else "a file, or the standard output,"
     way = "free some space" if error.errno in DISK_FULL else "change its permissions, or choose another place"
     return Failure(WRONG_INPUT, "not-accessible", f"{place} cannot be read or written ({reason(error)}): {way}")

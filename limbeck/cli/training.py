@@ -139,7 +139,7 @@ def _request(args: Any) -> dict[str, Any]:
 
 
 def _given(args: Any, field: str) -> Any:
-    """Return an argument; None for a default in whose place the run chooses what fits the machine."""
+    """Return an argument; None for a default that the run replaces by what fits the machine."""
     value = getattr(args, field)
     return None if field in args.unnamed and args.unnamed[field] == value else value
 

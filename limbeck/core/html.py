@@ -37,7 +37,7 @@ SERIES = ("#2456c4", "#d1495b", "#0b7a75", "#8a5cc2", "#b0700c", "#4a5568")
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 
 PAGE_START = b'<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="Limbeck">\n'
-"""What tells a page of Limbeck's from any other file, at its beginning."""
+"""The beginning of every page that Limbeck writes, by which it recognizes its own pages."""
 
 
 def render(template: str, **values: Any) -> str:

@@ -179,7 +179,7 @@ def build_backbone(cfg: BackboneConfig) -> Backbone:
     The configuration of the result never downloads anything.
 
     Raises:
-        UserError: an unknown name or depth, arguments that timm refuses, a size or a stem that does not fit.
+        UserError: an unknown name or depth, arguments that timm does not accept, a size or a stem that does not fit.
     """
     name, args = timm_recipe(cfg)
     model = create_model(name, args)
@@ -197,7 +197,7 @@ def build_backbone(cfg: BackboneConfig) -> Backbone:
 def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
     """Return (name, arguments) with which `timm.create_model` builds the network of `cfg`.
 
-    A network with a small stem or a cut goes through `limbeck_backbone`, which timm knows once
+    A network with a small stem or a cut goes through `limbeck_backbone`, which timm has once
     `limbeck.models.backbone` is imported.
     """
     check_name(cfg.name)
@@ -222,7 +222,7 @@ def wants_small_stem(cfg: BackboneConfig) -> bool:
 
 
 def create_model(name: str, args: dict[str, Any]) -> Any:
-    """Build a timm network; UserError where timm refuses the arguments or the network has no intermediate features."""
+    """Build a timm network; UserError if timm rejects the arguments or the network has no intermediate features."""
     try:
         model = timm.create_model(name, **args)
     except UserError:

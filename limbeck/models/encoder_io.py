@@ -60,7 +60,7 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
     A network that stock timm cannot build is named `limbeck_backbone` there, which needs
-    `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from. An encoder
+    `import limbeck.models.backbone` first. `provenance` (JSON values) is the origin of the encoder. An encoder
     that is already in the folder is replaced, the config last.
     """
     make_folder(folder)
@@ -126,7 +126,7 @@ def _write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
 def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     """Load the backbone of a run folder, an encoder folder or a timm export, cut at `depth` if given.
 
-    Of a run that has not ended, it is the encoder of its last checkpoint, which a warning says.
+    For a run that has not ended, it is the encoder of the last checkpoint, with a warning.
 
     Raises:
         UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have.

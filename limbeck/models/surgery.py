@@ -144,6 +144,6 @@ def _network(
 def limbeck_backbone(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build `arch` with `args` for timm, give it a small stem (`small_stem`, `stem_pool`) and cut it at depth `cut`.
 
-    `pretrained=True` loads the weights of exactly this network (those beside the config that names it), not of `arch`.
+    `pretrained=True` loads the weights of exactly this network (those next to its config.json), not of `arch`.
     """
     return build_model_with_cfg(_network, "limbeck_backbone", pretrained, **kwargs)
