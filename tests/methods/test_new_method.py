@@ -46,6 +46,6 @@ def test_its_own_test_the_laws_and_the_documentation_pass(package: Path) -> None
         assert "[`simsiam`](" in (package / page).read_text(encoding="utf-8")
     tests = ("tests/methods", "tests/conformance", "tests/test_docs.py")
     chosen = "simsiam or tables_of_methods or options_of_methods or test_equals"
-    imported_before = ("-W", "ignore::pytest.PytestAssertRewriteWarning", "-W", "ignore:Overwriting limbeck_backbone")
+    imported_before = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
     passed = run_module(package, "pytest", "-p", "no:cacheprovider", *imported_before, *tests, "-k", chosen)
     assert " passed" in passed
