@@ -96,7 +96,7 @@ def broadcast_from_rank0(drawn: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over the rows of all processes, for devices that torch's own SyncBatchNorm refuses (the CPU).
+    """BatchNorm over the rows of all processes, for devices that torch's own SyncBatchNorm does not support (the CPU).
 
     Two passes (mean, then centered squares), because E[x^2] - E[x]^2 cancels in float32.
     """

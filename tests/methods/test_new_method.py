@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command, run_module
+from tests.helpers.forks import run_module
+from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command
 
 FILES = ("limbeck/methods/simsiam.py", "tests/methods/test_simsiam.py", "docs/methods/simsiam.md")
 VIT = '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}'
@@ -45,5 +46,6 @@ def test_its_own_test_the_laws_and_the_documentation_pass(package: Path) -> None
         assert "[`simsiam`](" in (package / page).read_text(encoding="utf-8")
     tests = ("tests/methods", "tests/conformance", "tests/test_docs.py")
     chosen = "simsiam or tables_of_methods or options_of_methods or test_equals"
-    passed = run_module(package, "pytest", "-p", "no:cacheprovider", *tests, "-k", chosen)
+    imported_before = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    passed = run_module(package, "pytest", "-p", "no:cacheprovider", *imported_before, *tests, "-k", chosen)
     assert " passed" in passed
