@@ -9,7 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def mlp(widths: Sequence[int], *, trailing_norm: bool = False, norm: bool = True, bias: bool = False) -> nn.Sequential:
+def mlp(
+    widths: Sequence[int],
+    *,
+    trailing_norm: bool = False,
+    norm: bool = True,
+    bias: bool = False,
+    last_bias: bool | None = None,
+) -> nn.Sequential:
     """Build linear layers of the given widths, each but the last followed by BatchNorm and ReLU.
 
     Args:
@@ -17,6 +24,7 @@ def mlp(widths: Sequence[int], *, trailing_norm: bool = False, norm: bool = True
         trailing_norm: end with a BatchNorm without scale and shift.
         norm: put BatchNorms after the hidden layers.
         bias: give the linear layers biases.
+        last_bias: give the last one a bias; None: as the others.
 
     Source: the projectors and predictors of MoCo v3 and of hagiss/SDSSL bbd34fa.
     """
@@ -24,7 +32,7 @@ def mlp(widths: Sequence[int], *, trailing_norm: bool = False, norm: bool = True
     for width_in, width_out in pairwise(widths[:-1]):
         layers.append(nn.Linear(width_in, width_out, bias=bias))
         layers += [nn.BatchNorm1d(width_out)] * norm + [nn.ReLU(inplace=True)]
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias if last_bias is None else last_bias))
     if trailing_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)

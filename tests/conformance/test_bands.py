@@ -79,6 +79,7 @@ BANDS = {
     "seed": Band(loss=(3.71, 4.51), rank=25),
     "simclr": Band(loss=(5.16, 5.57), rank=17),
     "simreg": Band(loss=(0.613, 0.841), rank=22),
+    "simsiam": Band(loss=(-0.43, 0.12), rank=17),
     "swav": Band(loss=(1.95, 2.75), rank=12),
     "wcl": Band(loss=(8.28, 8.44), rank=18),
     "wmse": Band(loss=(1.79, 1.94), rank=19),

@@ -10,7 +10,7 @@ from limbeck.methods.base.distill import (
     teacher_view,
 )
 from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
-from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, MultiViewConfig
+from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, MultiViewConfig, PairHost
 from limbeck.methods.base.method import Method, MethodCard, MethodConfig, Trainable
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
@@ -28,6 +28,7 @@ __all__ = [
     "MethodCard",
     "MethodConfig",
     "MultiViewConfig",
+    "PairHost",
     "ProjectedEncoder",
     "QueueConfig",
     "QueueDistillConfig",

@@ -34,6 +34,8 @@ class HostConfig(MethodConfig):
     """Whether BatchNorms follow the hidden layers of the heads."""
     head_bias: ClassVar[bool] = False
     """Whether the linear layers of the heads have biases."""
+    head_last_bias: ClassVar[bool | None] = None
+    """Whether the last linear layer of a head has one; None: as the others."""
     sdssl_alpha: ClassVar[float] = 0.8
     """Default weight of SDSSL's layer loss over this host (the authors' for ViT-B/16)."""
 
@@ -91,7 +93,8 @@ class Host(Method):
         norm = cfg.trailing_norm if trailing_norm is None else trailing_norm
         inner = [hidden or cfg.hidden] * (cfg.projector_layers - 1)
         widths = [[dim, *inner, cfg.dim]] + [[cfg.dim, cfg.hidden, cfg.dim]] * self.has_predictor
-        return Head(*(mlp(w, trailing_norm=norm, norm=cfg.head_norm, bias=cfg.head_bias) for w in widths))
+        norms, bias, last_bias = cfg.head_norm, cfg.head_bias, cfg.head_last_bias
+        return Head(*(mlp(w, trailing_norm=norm, norm=norms, bias=bias, last_bias=last_bias) for w in widths))
 
     @abstractmethod
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
@@ -127,3 +130,13 @@ class BatchHost(Host):
         features = self.backbone(torch.cat(batch.views), taps)
         z = self.head.project(features.final)
         return HostOutput((features,), (z,), (gather(z),), {})
+
+
+class PairHost(Host):
+    """A host of two views, a pass each, that are each other's targets, with their gradient."""
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
+        """Run one pass, and one scope of BatchNorm, per view; the target is the projection of the other view."""
+        features = tuple(self.backbone(view, taps) for view in batch.views)
+        first, second = projections = tuple(self.head.project(f.final) for f in features)
+        return HostOutput(features, projections, (second, first), {})
