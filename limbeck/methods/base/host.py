@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -120,6 +120,38 @@ class Host(Method):
     def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
         """Return the projections."""
         return self.head.project(self.backbone(images).final)
+
+
+def resolve_freeze_steps(steps: int | None, context: DataContext) -> int:
+    """Return for how many steps the prototypes are frozen; None: an epoch, at most a tenth of the run.
+
+    Raises:
+        UserError: they would be frozen for the whole run.
+    """
+    freeze = context.max_initial_steps if steps is None else steps
+    if freeze >= context.total_steps:
+        message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
+        remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
+        raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
+    return freeze
+
+
+def check_prototypes(count: int, default: int) -> None:
+    """Raise UserError for fewer than two prototypes; `default` is what to take."""
+    if count < 2:
+        message = f"num_prototypes is {count}: take at least 2, or the default of {default}"
+        raise UserError(message, code="too-few-prototypes")
+
+
+def encode_views(backbone: Encoder, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
+    """Run the views through the backbone, those of one size together, in one scope of BatchNorm; rows are view-major.
+
+    So do the multi-crop wrappers of SwAV and DINO (facebookresearch/swav 06b1b7c, facebookresearch/dino 7c446df).
+    """
+    stacks = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-2:])]
+    parts = [backbone(stack, taps) for stack in stacks]
+    joined = {tap: torch.cat([features.taps[tap] for features in parts]) for tap in taps}
+    return Features(torch.cat([features.final for features in parts]), joined, {})
 
 
 class BatchHost(Host):
