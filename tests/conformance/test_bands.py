@@ -70,6 +70,7 @@ BANDS = {
     "compress": Band(loss=(1.59, 1.81), rank=24),
     "cone": Band(loss=(2.94, 3.07), rank=18, behind=(0.968, 0.972)),
     "disco": Band(loss=(41.2, 59.1), rank=22, behind=(0.975, 0.978)),
+    "lejepa": Band(loss=(0.64, 0.82), rank=17),
     "moby": Band(loss=(11.01, 11.48), rank=18, behind=(0.905, 0.914)),
     "mocov2": Band(loss=(5.39, 5.53), rank=14, behind=(0.970, 0.977)),
     "mocov3": Band(loss=(3.22, 3.43), rank=24, behind=(0.956, 0.964)),
