@@ -78,6 +78,11 @@ def gather(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _Gather.apply(x)
 
 
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Return the mean of `x` over all processes, which have it in the same shape, differentiably."""
+    return x if world_size() == 1 else _Sum.apply(x) / world_size()
+
+
 def local_rows(gathered: Tensor) -> Tensor:
     """Return the rows of this process among those of all: [W*B ...] -> [B ...]."""
     return gathered[rank() :: world_size()]
