@@ -1,4 +1,4 @@
-"""Keywords in the place of flags: `optim_lr=0.06` is `--optim.lr 0.06`, `epochs=50` is `--epochs 50`.
+"""Keywords instead of flags: `optim_lr=0.06` is `--optim.lr 0.06`, `epochs=50` is `--epochs 50`.
 
 A keyword sets one option of a configuration, over what the configuration or its name brings; the others stay.
 """

@@ -52,7 +52,7 @@ class RunArgs:
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}
-    """Defaults, by field, in whose place the run chooses what fits the machine, since no name is given."""
+    """Defaults, by field, that the run replaces by what fits the machine, since no name is given."""
     words: ClassVar[Sequence[str]] = ()
     """The words of the command line."""
 

@@ -166,7 +166,7 @@ def _check_network_named(args: Any, field: str) -> None:
 
 
 def _given(args: Any, field: str) -> Any:
-    """Return an argument; None for a default in whose place the run chooses what fits the machine."""
+    """Return an argument; None for a default that the run replaces by what fits the machine."""
     value = getattr(args, field)
     return None if field in args.unnamed and args.unnamed[field] == value else value
 

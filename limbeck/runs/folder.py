@@ -19,7 +19,7 @@ def default_folder(method: str, source: object) -> Path:
 def check_new_run(run: Path) -> None:
     """Raise UserError unless a new run can be written to `run`: a new or an empty folder.
 
-    Asked before the work and again under the lock, since another command may have started in between. Features of a
+    Called before the work and again under the lock, since another command may have started in between. Features of a
     teacher and the weights to start from may be there, from a run that ended before its first step.
     """
     if not is_rank0():

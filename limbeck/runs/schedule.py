@@ -35,7 +35,7 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
 
 
 def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
-    """Return the run with as many epochs as fit into the time that was asked for; without one, the run itself.
+    """Return the run with as many epochs as fit into the given time; without a time, the run itself.
 
     Raises:
         UserError: hardly a step fits.

@@ -36,7 +36,7 @@ class HuggingFaceTeacher(nn.Module):
         super().__init__()
         self.model, self.has_pooler = model, has_pooler
         arguments = inspect.signature(model.forward).parameters
-        self.resamples = "interpolate_pos_encoding" in arguments  # else the model refuses any size but its own
+        self.resamples = "interpolate_pos_encoding" in arguments  # else the model accepts no other size than its own
         self.patch = _side(getattr(model.config, "patch_size", None))
         registers = getattr(model.config, "num_register_tokens", None) or 0
         self.max_prefix_tokens = 2 + registers  # CLS, distillation

@@ -141,7 +141,7 @@ def _check_patches(cfg: TeacherConfig, size: int, patch: int | None) -> None:
 
 def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own_size: int | None) -> tuple[int, int]:
     """Return (D, C) of the features of an image of `size` pixels; raise UserError if the network has none for it."""
-    images = torch.zeros(1 + cfg.batch_statistics, 3, size, size)  # BatchNorm may refuse one value per channel
+    images = torch.zeros(1 + cfg.batch_statistics, 3, size, size)  # BatchNorm may not accept one value per channel
     try:
         vector, found_map = network(images, feature_map=True)
     except Exception as error:  # a network may raise anything

@@ -42,7 +42,7 @@ class Images(Modality[BackboneConfig, Store]):
         return True
 
     def encoder_config(self, name: str) -> type[BackboneConfig]:
-        """Accept every name; one that timm does not know is refused when the backbone is built."""
+        """Accept every name; building the backbone raises UserError for a name that timm does not have."""
         return BackboneConfig
 
     def default_encoder(self) -> BackboneConfig:
@@ -90,7 +90,7 @@ class Images(Modality[BackboneConfig, Store]):
         return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
 
     def build_encoder(self, cfg: BackboneConfig) -> Backbone:
-        """Build the backbone."""
+        """Return a timm network with taps after every block or stage."""
         return build_backbone(cfg)
 
     def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
