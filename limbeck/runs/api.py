@@ -28,13 +28,14 @@ from limbeck.evaluation.references import load_whole, measure_references
 from limbeck.evaluation.results import ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.config import at_place, read_config
+from limbeck.runs.config import RunConfig, at_place, read_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.request import Place, RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
 
@@ -168,7 +169,7 @@ def evaluate_run(
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
-    teacher = _reload_teacher(config.teacher, teacher_module)
+    teacher = _reload_teacher(config, teacher_module)
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     if references is None:
         measured = comparison.students[2:] if comparison else ()
@@ -199,12 +200,13 @@ def start_run(request: RunRequest, run: Path) -> Path:
         return train_run(resolve_run(request), run, begin_log)
 
 
-def _reload_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
+def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> LoadedTeacher | None:
     """Return the teacher that a run had; None, and a warning, if it cannot be loaded any more."""
-    if cfg is None:
+    if config.teacher is None:
         return None
     try:
-        return load_teacher(cfg, teacher_module=teacher_module)
+        store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None
+        return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
     except UserError as error:
         logger.warning("not comparing with the teacher: %s", error)
         return None

@@ -13,12 +13,14 @@ from limbeck.core.resolved import Resolved
 from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch, fitting_batch
+from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.runs.config import RunConfig, at_place, read_config
 from limbeck.runs.defaults import QUICK, default_method, default_optim, default_student, runs_small, small_method
 from limbeck.runs.request import Place, RunRequest
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.length import CPU_SHARE, parse_duration
@@ -65,8 +67,10 @@ def resolve_run(request: RunRequest) -> RunSetup:
     if request.backbone:
         modality.check_encoder(request.backbone)
     resolve_loggers(request.training.loggers)
-    loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    fitted = request.teacher is not None and request.teacher.name == PATCH_FILTERS
+    loaded = None if fitted else resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
     data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)
+    loaded = resolve_teacher(request.teacher, None, data) if fitted else loaded
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
     backbone = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
@@ -111,18 +115,20 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",
             code="store-changed",
         )
-    loaded = resolve_teacher(cfg.teacher, teacher_module)
+    loaded = resolve_teacher(cfg.teacher, teacher_module, data)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
     return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, requested_method=cfg.method)
 
 
-def resolve_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
-    """Load the teacher, if there is one, and warn of its license."""
+def resolve_teacher(
+    cfg: TeacherConfig | None, teacher_module: nn.Module | None, data: Dataset | None = None
+) -> LoadedTeacher | None:
+    """Load the teacher, if there is one, or fit it to `data`, and warn of its license."""
     if cfg is None:
         return None
-    loaded = load_teacher(cfg, teacher_module=teacher_module)
+    loaded = load_teacher(cfg, teacher_module=teacher_module, store=data if isinstance(data, Store) else None)
     if warning := license_warning(loaded):
         logger.warning(warning)
     return loaded

@@ -49,6 +49,7 @@ class TeacherSource(NamedTuple):
     identity: Mapping[str, Any]  # JSON values that distinguish networks, besides their weights
     patch: int | None = None  # pixels, if the image size must be a multiple of them
     convolutional: bool = False
+    fitted: bool = False  # to the images: the weights follow from the identity, up to rounding
 
 
 def triple(values: Any) -> Triple | None:
