@@ -22,7 +22,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
-from limbeck.data.augment.views import preset
+from limbeck.data.augment.views import View, preset
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
@@ -112,6 +112,11 @@ def discriminants(total: Float[Tensor, "P P"], within: Float[Tensor, "P P"], dim
     return (whitening @ directions[:, chosen] * ratios[chosen].pow(-0.25)).float()
 
 
+def filter_view(size: int) -> View:
+    """Return the augmentation that features should not depend on, at the size and the scale of the filters' input."""
+    return replace(preset(PRESET, size)[0], mean=MEAN, std=STD)
+
+
 def _total_covariance(store: Store, filters: PatchFilters, rows: NDArray[np.int64], description: str) -> Tensor:
     """Return the covariance [P P] of the features of unaugmented images, in float64."""
     images = eval_images(store, filters.preprocessing.image_size, MEAN, STD, torch.device("cpu"))
@@ -126,7 +131,7 @@ def _total_covariance(store: Store, filters: PatchFilters, rows: NDArray[np.int6
 
 def _view_covariance(store: Store, filters: PatchFilters, rows: NDArray[np.int64], description: str) -> Tensor:
     """Return the covariance [P P] of the features of augmented views about their mean in each image, in float64."""
-    view = replace(preset(PRESET, filters.preprocessing.image_size)[0], mean=MEAN, std=STD)
+    view = filter_view(filters.preprocessing.image_size)
     draws = [augmented_images(store, view, number, torch.device("cpu"), seed=0) for number in range(VIEWS)]
     products = torch.zeros(filters.dim, filters.dim, dtype=torch.float64)
     for part in _parts(rows, description):

@@ -172,10 +172,10 @@ def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
             f"{method.dense_weight:g} compares: leave --method.dense-weight out",
             code="no-feature-maps",
         )
-    if method.dense_weight and context.cfg.cached_views:
+    if method.dense_weight and (context.cfg.cached_views or context.cfg.targets == "image"):
         raise UserError(
             f"the cache holds no feature maps, which --method.dense-weight {method.dense_weight:g} compares: "
-            "set --teacher.cached-views to 0",
+            "set --teacher.cached-views to 0 and --teacher.targets to view",
             code="no-feature-maps",
         )
 
