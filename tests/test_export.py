@@ -24,6 +24,7 @@ from limbeck.core.errors import UserError
 from limbeck.exports import Format, export
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
+from limbeck.teachers import TeacherConfig, load_teacher
 from tests.helpers.errors import raises
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,17 +66,32 @@ def images(count: int = 3) -> Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(count))
 
 
+def without_limbeck(folder: Path) -> nn.Module:
+    """Load a folder as a program without Limbeck does: with its model.py, or with timm where there is none."""
+    file = folder / "model.py"
+    if not file.exists():
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        return model
+    code = file.read_text(encoding="utf-8")
+    assert "import limbeck" not in code
+    assert "from limbeck" not in code
+    assert code.count("\n") <= 60
+    names: dict[str, Any] = {}
+    exec(code, names)
+    loaded: nn.Module = names["load"](folder)
+    return loaded
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @torch.no_grad()
-def test_what_is_saved_is_loaded_by_us_and_by_timm(tmp_path: Path, network: str) -> None:
+def test_what_is_saved_is_loaded_by_us_and_without_us(tmp_path: Path, network: str) -> None:
     folder, backbone = saved(tmp_path, NETWORKS[network])
     expected = backbone(images(), backbone.taps)
     loaded = load(folder).eval()
     assert loaded.cfg == backbone.cfg
     for tap, vector in loaded(images(), loaded.taps).taps.items():
         assert torch.equal(vector, expected.taps[tap])
-    model = timm.create_model(f"local-dir:{folder / 'encoder'}", pretrained=True).eval()
-    assert torch.equal(model(images()), expected.final)
+    torch.testing.assert_close(without_limbeck(folder / "encoder")(images()), expected.final, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -84,8 +100,7 @@ def test_an_exported_timm_folder_is_the_network_cut(tmp_path: Path, network: str
     folder, backbone = saved(tmp_path / "run", NETWORKS[network])
     result = export(folder, tmp_path / "out", depth=2)
     expected = backbone(images(), (2,)).taps[2]
-    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
-    torch.testing.assert_close(model(images()), expected)
+    torch.testing.assert_close(without_limbeck(tmp_path / "out")(images()), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(load(tmp_path / "out").eval()(images()).final, expected)
     torch.testing.assert_close(load(folder, depth=2).eval()(images()).final, expected)
     assert (result.depth, result.dim, result.difference) == (2, expected.shape[1], 0)
@@ -99,6 +114,33 @@ def test_timm_needs_no_limbeck_for_a_cut_vit(run: tuple[Path, Backbone], tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code, f"local-dir:{tmp_path / 'out'}"], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "False"], done.stderr
+
+
+@torch.no_grad()
+def test_a_program_without_limbeck_loads_a_small_stem_and_a_cut(tmp_path: Path) -> None:
+    folder, backbone = saved(tmp_path / "run", NETWORKS["resnet-small"])
+    export(folder, tmp_path / "out", depth=2)
+    code = (
+        "import sys, torch; sys.modules['limbeck'] = None; from model import load\n"
+        "torch.save([load(folder)(torch.load('images.pt')) for folder in sys.argv[1:]], 'features.pt')"
+    )
+    torch.save(images(), tmp_path / "out" / "images.pt")
+    command = [sys.executable, "-c", code, str(folder / "encoder"), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole, cut = torch.load(tmp_path / "out" / "features.pt")
+    expected = backbone(images(), (2,))
+    torch.testing.assert_close(whole, expected.final, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cut, expected.taps[2], atol=1e-5, rtol=0)
+
+
+def test_nothing_of_limbeck_runs_the_file_next_to_the_weights(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "run", NETWORKS["resnet-small"])
+    (folder / "encoder" / "model.py").write_text("raise SystemExit('executed')")
+    load(folder)
+    load_teacher(TeacherConfig(name=str(folder / "encoder")))
+    export(folder, tmp_path / "out")
+    assert "executed" not in (tmp_path / "out" / "model.py").read_text(encoding="utf-8")
 
 
 def test_weights_can_start_a_classifier_in_timm(run: tuple[Path, Backbone]) -> None:
@@ -152,11 +194,18 @@ def test_the_batch_axis_of_an_onnx_file_has_its_name(run: tuple[Path, Backbone],
 
 @pytest.mark.parametrize("format", ["timm", "onnx", "torch"])
 def test_no_exported_file_names_a_folder_of_this_machine(tmp_path: Path, format: Any) -> None:
-    config = {"store": "/home/ada/.cache/train-28", "teacher": {"name": r"C:\Users\ada\big"}, "sizes": [1, "/a/b"]}
+    config = {
+        "store": "/home/ada/.cache/train-28",
+        "teacher": {"name": r"C:\Users\ada\big"},
+        "places": [1, "/a/b", "../c/d", "~/e"],
+    }
     folder, backbone = saved(tmp_path / "run", VIT)
     save_encoder(backbone, folder / "encoder", PREPROCESSING, {"run": config, "method": "simclr"})
     export(folder, tmp_path / "out", format=format)
-    provenance = {"run": {"store": "train-28", "teacher": {"name": "big"}, "sizes": [1, "b"]}, "method": "simclr"}
+    provenance = {
+        "run": {"store": "train-28", "teacher": {"name": "big"}, "places": [1, "b", "d", "e"]},
+        "method": "simclr",
+    }
     name = "config.json" if format == "timm" else "model.json"
     written = json.loads((tmp_path / "out" / name).read_text())
     assert (written["limbeck"] if format == "timm" else written)["provenance"] == provenance
@@ -238,15 +287,26 @@ def test_mistakes_are_named(run: tuple[Path, Backbone], tmp_path: Path) -> None:
         load(run[0])
 
 
-@pytest.mark.parametrize(("format", "fold"), [("timm", False), ("onnx", False), ("onnx", True), ("torch", True)])
+@pytest.mark.parametrize(
+    ("network", "format", "fold"),
+    [
+        ("vit", "timm", False),
+        ("resnet-small", "timm", False),
+        ("vit", "onnx", False),
+        ("vit", "onnx", True),
+        ("vit", "torch", True),
+    ],
+)
 def test_the_lines_of_the_readme_compute_the_features(
-    run: tuple[Path, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format, fold: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, format: Format, fold: bool
 ) -> None:
-    folder, backbone = run
+    folder, backbone = saved(tmp_path / "run", NETWORKS[network])
     export(folder, tmp_path / "out", format=format, fold_preprocessing=fold)
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in page
     monkeypatch.chdir(tmp_path / "out")
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    monkeypatch.delitem(sys.modules, "model", raising=False)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     side = int(PREPROCESSING.image_size / PREPROCESSING.crop_pct)
     Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST).save("photo.png")

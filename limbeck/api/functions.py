@@ -165,8 +165,10 @@ def export(
     return exports.export(run, out, depth, format, fold_preprocessing)
 
 
-def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path:
+def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:
     """Write one HTML page about one or several runs, and return its path.
+
+    Without `images` it has no pictures of the data.
 
     Raises:
         UserError: a folder is not a run, or a file in it is damaged.
@@ -174,7 +176,7 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html") -> Path
     from limbeck.reports import write_report
 
     several = [runs] if isinstance(runs, str | PathLike) else runs
-    return write_report([Path(run) for run in several], Path(out))
+    return write_report([Path(run) for run in several], Path(out), images=images)
 
 
 def _start(request: RunRequest, out: Folder | None) -> Run:

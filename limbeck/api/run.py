@@ -104,11 +104,17 @@ class Run(os.PathLike[str]):
 
         return export(self, out, depth, format, fold_preprocessing)
 
-    def report(self, out: str | os.PathLike[str] | None = None, others: Sequence[str | os.PathLike[str]] = ()) -> Path:
+    def report(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        others: Sequence[str | os.PathLike[str]] = (),
+        *,
+        images: bool = True,
+    ) -> Path:
         """Write the HTML page about this run and `others`, by default into the run, and return its path."""
         from limbeck.api.functions import report
 
-        return report([self, *others], self.path / "report.html" if out is None else out)
+        return report([self, *others], self.path / "report.html" if out is None else out, images=images)
 
     def show(self) -> None:
         """Show state and scores: as a table in a notebook, else as text."""

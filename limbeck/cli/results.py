@@ -47,6 +47,8 @@ class ReportArgs:
     """Folders of runs."""
     out: str = "report.html"
     """Path of the page."""
+    images: bool = True
+    """Show training images, their views and nearest neighbors on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def _export(args: ExportArgs) -> Output:
 def _report(args: ReportArgs) -> Output:
     from limbeck.reports import write_report
 
-    page = str(write_report([Path(run) for run in args.runs], Path(args.out)))
+    page = str(write_report([Path(run) for run in args.runs], Path(args.out), images=args.images))
     return Output({"report": page}, [page])
 
 
@@ -183,9 +185,10 @@ Examples:
 )
 REPORT = Command(
     MEASURE,
-    """Compare runs on one HTML page.
-  It shows how good every layer is, how training went, and how each run can be
-  repeated; it needs no network.
+    """Show one run, or compare several, on one HTML page.
+  It has a verdict, pictures of the images and of nearest neighbors, the accuracy
+  and the cost of every layer, the curves of training, and how each run can be
+  repeated. It needs no network; --no-images leaves the pictures out.
 
 Examples:
   limbeck report runs/a runs/b --out report.html""",

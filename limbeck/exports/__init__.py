@@ -28,6 +28,7 @@ from limbeck.exports.readme import readme
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import (
+    NOT_IN_TIMM,
     Preprocessing,
     encoder_folder,
     load,
@@ -36,6 +37,7 @@ from limbeck.models.encoder_io import (
     save_encoder,
     timm_format,
 )
+from limbeck.models.standalone import load as load_standalone
 
 __all__ = ["ExportResult", "FoldedPreprocessing", "Format", "export"]
 
@@ -88,10 +90,10 @@ def export(
 ) -> ExportResult:
     """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`.
 
-    "timm" writes a folder for `timm.create_model`; "onnx" writes `model.onnx`; "torch" writes `model.pt2`, a
-    `torch.export` program (its own reader uses pickle, so send the other two to strangers). The latter two take any
-    batch size, come with `model.json`, and with `fold_preprocessing` take uint8 images [B H W 3] and normalize them
-    inside. No file contains an absolute path of this machine.
+    "timm" writes a folder for `timm.create_model`, with `model.py` where that cannot build the network; "onnx" writes
+    `model.onnx`; "torch" writes `model.pt2`, a `torch.export` program (its own reader uses pickle, so send the other
+    two to strangers). The latter two take any batch size, come with `model.json`, and with `fold_preprocessing` take
+    uint8 images [B H W 3] and normalize them inside. No file contains an absolute path of this machine.
 
     Raises:
         UserError: `out` is not empty, the format is unknown or lacks its packages, or it cannot hold the network.
@@ -143,7 +145,7 @@ def _readme(result: ExportResult, backbone: Backbone, how: Preprocessing, fold: 
         file_bytes=result.file_bytes,
         preprocessing=how,
         fold=fold,
-        needs_limbeck=timm_format(backbone)[0] != backbone.cfg.name,
+        standalone=timm_format(backbone)[0] == NOT_IN_TIMM,
         label_names=_label_names(run),
     )
 
@@ -164,14 +166,14 @@ def _provenance(encoder: Path) -> dict[str, Json]:
 
 
 def without_absolute_paths(value: Json) -> Json:
-    """Return JSON in which every absolute path is replaced by its last part: an export names no private folder."""
+    """Return JSON in which every path that leaves the current folder is replaced by its last part."""
     if isinstance(value, dict):
         return {key: without_absolute_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [without_absolute_paths(inner) for inner in value]
     if isinstance(value, str):
         for kind in (PurePosixPath, PureWindowsPath):
-            if (path := kind(value)).is_absolute():
+            if (path := kind(value)).is_absolute() or path.parts[:1] in (("~",), ("..",)):
                 return path.name
     return value
 
@@ -200,6 +202,8 @@ def _write_timm(
     backbone: Backbone, preprocessing: Preprocessing, provenance: Mapping[str, Any], folder: Path
 ) -> Network:
     save_encoder(backbone, folder, preprocessing, provenance)
+    if timm_format(backbone)[0] == NOT_IN_TIMM:
+        return load_standalone(folder)
     model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return model
 

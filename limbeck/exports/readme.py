@@ -9,9 +9,25 @@ from limbeck.models.encoder_io import Preprocessing
 _TIMM = """import timm
 import torch
 from PIL import Image
-{imports}
+
 model = timm.create_model("local-dir:.", pretrained=True).eval()  # "." is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+image = Image.open("photo.jpg").convert("RGB")
+with torch.no_grad():
+    features = model(transform(image)[None])  # [1 {dim}]
+"""
+_STANDALONE = """import json
+from pathlib import Path
+
+import timm
+import torch
+from PIL import Image
+
+from model import load  # model.py of this folder: timm has no name for this network
+
+model = load(".")  # "." is this folder
+config = json.loads(Path("config.json").read_text())["pretrained_cfg"]
+transform = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=config))
 image = Image.open("photo.jpg").convert("RGB")
 with torch.no_grad():
     features = model(transform(image)[None])  # [1 {dim}]
@@ -43,7 +59,7 @@ def readme(
     file_bytes: int,
     preprocessing: Preprocessing,
     fold: bool,
-    needs_limbeck: bool,
+    standalone: bool,
     label_names: Sequence[str],
 ) -> str:
     """Return the page of an export, in Markdown.
@@ -56,11 +72,11 @@ def readme(
         file_bytes: size of all files.
         preprocessing: of its input.
         fold: whether the normalization is inside the network.
-        needs_limbeck: whether timm builds the network only after an import of Limbeck.
+        standalone: whether timm cannot build the network, so that model.py loads it.
         label_names: those of the images that it was trained on; empty without labels.
     """
     size = preprocessing.image_size
-    code = _code(format, dim, preprocessing, fold=fold, needs_limbeck=needs_limbeck)
+    code = _code(format, dim, preprocessing, fold=fold, standalone=standalone)
     labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
     return (
         f"# {name}, {depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to {dim} features. "
@@ -70,10 +86,9 @@ def readme(
     )
 
 
-def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, needs_limbeck: bool) -> str:
+def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: bool) -> str:
     if format == "timm":
-        imports = "\nimport limbeck.models.backbone  # timm has no such network by itself\n" if needs_limbeck else ""
-        return _TIMM.format(imports=imports, dim=dim)
+        return (_STANDALONE if standalone else _TIMM).format(dim=dim)
     side = int(how.image_size / how.crop_pct)
     left = (side - how.image_size) // 2
     values = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
 from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
-from limbeck.models.surgery import feature_table, is_vit, small_stem_of, timm_defaults, truncate
+from limbeck.models.surgery import feature_table, is_vit, shrink_stem, small_stem_of, timm_defaults, truncate
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
 SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless configured otherwise
@@ -59,13 +59,7 @@ class BackboneConfig:
     """ViTs: give every depth a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a name or an argument with which timm would read weights; configurations are shared."""
-        if self.name == "limbeck_backbone":
-            raise UserError(
-                f"the network '{self.name}' cannot be named in a configuration: name timm's network, with small_stem "
-                "or cut",
-                code="unsafe-config",
-            )
+        """Raise UserError for an argument with which timm would read weights; configurations are shared."""
         refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
 
 
@@ -181,8 +175,7 @@ def build_backbone(cfg: BackboneConfig) -> Backbone:
     Raises:
         UserError: an unknown name or depth, arguments that timm refuses, a size or a stem that does not fit.
     """
-    name, args = timm_recipe(cfg)
-    model = create_model(name, args)
+    model = build_network(cfg)
     if cfg.pretrained:
         cfg = replace(cfg, pretrained=False, init="timm", sincos_positions=False)
     if is_vit(cfg.name):
@@ -194,17 +187,13 @@ def build_backbone(cfg: BackboneConfig) -> Backbone:
     return Backbone(cfg, model)
 
 
-def timm_recipe(cfg: BackboneConfig) -> tuple[str, dict[str, Any]]:
-    """Return (name, arguments) with which `timm.create_model` builds the network of `cfg`.
-
-    A network with a small stem or a cut goes through `limbeck_backbone`, which timm knows once
-    `limbeck.models.backbone` is imported.
-    """
+def build_network(cfg: BackboneConfig) -> Any:
+    """Return the timm network of `cfg`, with its stem and its cut, as timm initializes it."""
     check_name(cfg.name)
-    args, changes = stock_args(cfg), {"cut": cfg.cut} if cfg.cut is not None else {}
+    model = create_model(cfg.name, stock_args(cfg))
     if wants_small_stem(cfg):
-        changes = {"small_stem": True, **({"stem_pool": True} if cfg.stem_pool else {}), **changes}
-    return ("limbeck_backbone", {"arch": cfg.name, "args": args, **changes}) if changes else (cfg.name, args)
+        shrink_stem(model, cfg.name, cfg.stem_pool)
+    return model if cfg.cut is None else truncate(model, cfg.name, cfg.cut)
 
 
 def stock_args(cfg: BackboneConfig) -> dict[str, Any]:

@@ -25,15 +25,15 @@ from limbeck.models.backbone import (
     build_backbone,
     create_model,
     stock_args,
-    timm_recipe,
     wants_small_stem,
 )
-from limbeck.models.surgery import TruncatedModel, feature_table, timm_defaults, timm_network
+from limbeck.models.surgery import feature_table, timm_defaults, timm_network
 
 logger = logging.getLogger(__name__)
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
-BODY = "body."  # prefix of parameter names in a `TruncatedModel`
+STANDALONE = "model.py"  # of an encoder that stock timm cannot build: the lines that load it
+NOT_IN_TIMM = "limbeck"  # architecture of such an encoder in its config.json, which timm refuses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +59,32 @@ class Preprocessing:
 def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing, provenance: Mapping[str, Any]) -> None:
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
-    A network that stock timm cannot build is named `limbeck_backbone` there, which needs
-    `import limbeck.models.backbone` first. `provenance` (JSON values) says where the encoder comes from. An encoder
-    that is already in the folder is replaced, the config last.
+    A network that stock timm cannot build gets model.py as well, which loads it with timm and no Limbeck.
+    `provenance` (JSON values) says where the encoder comes from. An encoder that is already in the folder is replaced,
+    the config last.
     """
     make_folder(folder)
-    name, args, weights = timm_format(backbone)
-    _write_weights(weights, folder / "model.safetensors")
+    name, args = timm_format(backbone)
+    _write_weights(timm_network(backbone.model).state_dict(), folder / "model.safetensors")
     if backbone.tap_norms:
         _write_weights(backbone.tap_norms.state_dict(), folder / TAP_NORMS)
+    if name == NOT_IN_TIMM:
+        with atomic_write(folder / STANDALONE) as unfinished:
+            unfinished.write_bytes(Path(__file__).with_name("standalone.py").read_bytes())
     extra = {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "provenance": dict(provenance)}
     config = _timm_config(name, args, backbone.dim, preprocessing) | {"limbeck": extra}
     write_json(folder / "config.json", config)
 
 
-def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """Return (name, arguments, weights) for `timm.create_model`, with timm's own arguments wherever they suffice."""
+def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any]]:
+    """Return (name, arguments) for `timm.create_model`, or those that `standalone.py` reads where timm has none."""
     args = _stock_args(backbone)
-    if args is None:
-        return *timm_recipe(backbone.cfg), backbone.model.state_dict()
-    return backbone.cfg.name, args, timm_network(backbone.model).state_dict()
+    if args is not None:
+        return backbone.cfg.name, args
+    cfg, small = backbone.cfg, wants_small_stem(backbone.cfg)
+    last = None if cfg.cut is None else feature_table(backbone.model)[cfg.cut - 1][0]
+    built = {"arch": cfg.name, "args": stock_args(cfg), "vit": backbone.is_vit, "last": last}
+    return NOT_IN_TIMM, built | {"small_stem": small, "stem_pool": small and cfg.stem_pool}
 
 
 def _stock_args(backbone: Backbone) -> dict[str, Any] | None:
@@ -138,20 +144,13 @@ def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
         backbone = build_backbone(replace(cfg, gradient_checkpointing=False, pretrained=False))
     try:
-        _load_weights(backbone.model, load_file(folder / "model.safetensors"))
+        timm_network(backbone.model).load_state_dict(load_file(folder / "model.safetensors"))
         if backbone.tap_norms:
             backbone.tap_norms.load_state_dict(load_file(folder / TAP_NORMS))
     except (OSError, RuntimeError, SafetensorError) as error:
         message = f"{folder}/model.safetensors is not the network of its config.json: {error}"
         raise UserError(message, code="damaged-encoder") from error
     return backbone if depth is None else backbone.cut(depth)
-
-
-def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load weights under the names of stock timm or of `limbeck_backbone`, all of which must fit."""
-    if isinstance(model, TruncatedModel):
-        weights = {name.removeprefix(BODY): tensor for name, tensor in weights.items()}
-    timm_network(model).load_state_dict(weights)
 
 
 def load_preprocessing(path: str | PathLike[str]) -> Preprocessing:
@@ -171,7 +170,7 @@ def encoder_folder(path: str | PathLike[str]) -> Path:
 
 
 def _timm_config(name: str, args: dict[str, Any], dim: int, preprocessing: Preprocessing) -> dict[str, Any]:
-    known = timm_defaults(name)
+    known = timm_defaults(name if name != NOT_IN_TIMM else args["arch"])
     return {
         "architecture": name,
         "num_classes": 0,

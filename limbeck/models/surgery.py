@@ -1,7 +1,6 @@
 """Changes to timm networks that timm's own arguments cannot express: a stem for small images, a cut at any depth.
 
-They are available under one timm entry point, `limbeck_backbone`, so that `timm.create_model` builds such networks
-once this module is imported.
+`standalone.py` repeats them for programs without Limbeck, which get it next to the weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +8,10 @@ from typing import Any
 
 import timm
 from jaxtyping import Float
-from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-
-default_cfgs = generate_default_cfgs({"limbeck_backbone": {}})  # where timm's registry looks
 
 # Entries of timm's `feature_info` that belong to the stem, which is no stage and therefore no tap
 STEMS = ("act1", "bn1", "conv_stem", "stem", "features.norm0")
@@ -125,25 +122,11 @@ def truncate(model: nn.Module, arch: str, depth: int) -> nn.Module:
     return model if depth == last else TruncatedModel(body, depth)
 
 
-def _network(
-    arch: str, args: dict[str, Any], small_stem: bool = False, stem_pool: bool = False, cut: int | None = None, **_: Any
-) -> nn.Module:
-    """Build a network; timm repeats its defaults (classes, channels, size) in `_`, and `args` takes precedence."""
-    model = timm.create_model(arch, **args)
-    if small_stem:
-        change = small_stem_of(arch)
-        if change is None:
-            families = ", ".join(SMALL_STEMS)
-            message = f"'{arch}' has no small stem; leave small_stem out or choose a network of {families}"
-            raise UserError(message, code="no-small-stem")
-        change(model, stem_pool)
-    return model if cut is None else truncate(model, arch, cut)
-
-
-@register_model  # type: ignore[untyped-decorator]  # timm has no types
-def limbeck_backbone(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Build `arch` with `args` for timm, give it a small stem (`small_stem`, `stem_pool`) and cut it at depth `cut`.
-
-    `pretrained=True` loads the weights of exactly this network (those beside the config that names it), not of `arch`.
-    """
-    return build_model_with_cfg(_network, "limbeck_backbone", pretrained, **kwargs)
+def shrink_stem(model: nn.Module, arch: str, pool: bool) -> None:
+    """Give a network a stem for small images, in place; UserError where its family has none."""
+    change = small_stem_of(arch)
+    if change is None:
+        families = ", ".join(SMALL_STEMS)
+        message = f"'{arch}' has no small stem; leave small_stem out or choose a network of {families}"
+        raise UserError(message, code="no-small-stem")
+    change(model, pool)

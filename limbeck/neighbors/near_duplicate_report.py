@@ -13,11 +13,12 @@ from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.text import csv_cell, printable
-from limbeck.data.check.page import PICTURES, Picture, Section, thumbnail
+from limbeck.data.check.page import PICTURES, SIDE, Picture, Section
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
+from limbeck.data.thumbnail import thumbnail
 from limbeck.neighbors.near_duplicates import (
     SIMILARITY_THRESHOLD,
     FeatureFn,
@@ -127,7 +128,7 @@ def _pairs(matches: Matches, same_store: bool) -> NDArray[np.int64]:
 
 def _side_by_side(left: Pixels, right: Pixels) -> str:
     size = len(left)
-    return thumbnail(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size)
+    return thumbnail(np.concatenate([left, decode(right, size).pixels], axis=1), 2 * size, size, SIDE)
 
 
 def _lines(store: Store, other: Store, matches: Matches) -> Iterator[tuple[object, ...]]:

@@ -53,9 +53,18 @@ class RunSummary:
         return self.curves["knn"][-1][1] if self.curves.get("knn") else None
 
     @property
-    def untrained_knn(self) -> float | None:
-        """k-NN accuracy of the last layer at random initialization."""
-        return self.result.layers[-1].values.get("untrained_knn") if self.result else None
+    def epoch(self) -> float:
+        """Epochs that are logged."""
+        return self.curves["step"][-1][0] if self.curves.get("step") else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time of its steps, from the logged speeds; 0 where those or the number of images are not known."""
+        seconds, before = 0.0, 0.0
+        for epoch, speed in self.curves.get("images_per_second", []):
+            seconds += (epoch - before) * (self.images or 0) / speed if speed else 0.0
+            before = epoch
+        return seconds
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunSummary]:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from limbeck.evaluation.metric import Column, Group
 from limbeck.evaluation.metrics import all_columns
 from limbeck.reports import charts
-from limbeck.reports.charts import Chart
+from limbeck.reports.charts import Charts
+from limbeck.reports.plot import Chart, Numbers
 from limbeck.reports.runs import Curve, RunSummary
-from limbeck.reports.tables import Table, comparison_table, layer_table, reference_table
-from limbeck.reports.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences, verdicts
+from limbeck.reports.tables import Table, comparison_table, layer_table
+from limbeck.reports.text import cut_sentences, evaluated_differently, fidelity_sentences, health_sentences
 
 HEALTH = {
-    "embedding_rank": "effective rank of the embeddings (below 3: collapse)",
-    "embedding_std": "standard deviation of the embeddings (below 0.1: collapse)",
-    "effective_rank": "effective rank of the features",
+    "embedding_rank": "embeddings: effective rank (collapse below 3)",
+    "embedding_std": "embeddings: standard deviation (collapse below 0.1)",
+    "effective_rank": "features: effective rank",
     "alignment": "squared distance of two views of an image",
     "dead_units": "fraction of dead units",
     "ema_distance": "squared distance of EMA encoder and encoder",
@@ -42,7 +43,7 @@ class Section:
 
     title: str
     text: str
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Chart | Numbers] = ()
     items: Sequence[tuple[str, str]] = ()
     """(run, sentence) of a list."""
     warning: str = ""
@@ -55,34 +56,39 @@ class Section:
 def sections(runs: Sequence[RunSummary]) -> list[Section]:
     """Return the sections that have something to show."""
     evaluated = [run for run in runs if run.result]
-    found = (
-        _references(evaluated),
-        _fidelity(evaluated),
+    return [section for section in (*_layers(runs, evaluated), *_course(runs)) if section]
+
+
+def _layers(runs: Sequence[RunSummary], evaluated: Sequence[RunSummary]) -> tuple[Section, ...]:
+    return (
         Section(
             title="Accuracy of each layer",
-            text="Accuracy when the network is cut at a layer. The dashed line is the same network at its random "
-            "initialization: what lies above it was learned.",
+            text="Accuracy when the network is cut at a layer; whiskers are one standard error. The dashed line is the "
+            "same network at its random initialization: what lies above it was learned. In the table, the scissors "
+            "mark the lowest layer within one standard error of the best k-NN accuracy.",
             charts=_by_layer(runs, "accuracy"),
+            tables=[layer_table(run, "cost", "accuracy") for run in evaluated],
         ),
         Section(
-            title="How much can be cut",
+            title="What a cut saves",
             text="Each point is the network cut at the layer next to it. Up and to the left is better.",
             charts=[chart for column in _charted("cost") for chart in charts.by_cost(runs, column)],
             items=cut_sentences(evaluated),
             warning=evaluated_differently(evaluated),
         ),
-        Section(
-            title="Layer by layer",
-            text="The scissors mark the lowest layer within one standard error of the best k-NN accuracy. Headings "
-            "have a definition under the pointer; gray columns are for comparison.",
-            tables=[layer_table(run) for run in evaluated],
-        ),
+        _fidelity(evaluated),
         Section(
             title="Geometry of the features",
             text="Alignment: how many times farther apart two images are than two views of one image. Effective rank: "
             "the number of directions that the features use; near 1 means collapse.",
             charts=_by_layer(runs, "representation"),
+            tables=[found for run in evaluated if (found := layer_table(run, "representation")).columns],
         ),
+    )
+
+
+def _course(runs: Sequence[RunSummary]) -> tuple[Section, ...]:
+    return (
         Section(
             title="Training",
             text="The columns of metrics.csv. Where weights of terms grow during a run, the loss may rise while every "
@@ -97,19 +103,20 @@ def sections(runs: Sequence[RunSummary]) -> list[Section]:
             items=health_sentences(runs),
         ),
     )
-    return [section for section in found if section]
 
 
-def training(runs: Sequence[RunSummary]) -> list[Chart]:
+def training(runs: Sequence[RunSummary]) -> Charts:
     """Return the loss and its terms run by run, since methods have different losses; the rest together."""
     losses = [
         chart
         for run in runs
         for terms in by_scale(run.curves)
-        for chart in charts.of_terms(terms, f"{run.name}: loss and its terms")
+        for chart in charts.of_terms(
+            terms, f"{run.name}: {', '.join(terms) if len(terms) < 3 else 'loss and its terms'}"
+        )
     ]
     knn = [(run.name, [(epoch, 100 * share) for epoch, share in run.curves.get("knn", [])]) for run in runs]
-    return [*losses, *charts.of_runs(knn, "k-NN accuracy, %"), *_curves(runs, FIDELITY | {"lr": "learning rate"})]
+    return [*losses, *charts.of_runs(knn, "k-NN accuracy", "%"), *_curves(runs, FIDELITY | {"lr": "learning rate"})]
 
 
 def by_scale(curves: dict[str, Curve]) -> list[dict[str, Curve]]:
@@ -126,17 +133,6 @@ def by_scale(curves: dict[str, Curve]) -> list[dict[str, Curve]]:
     return [{name: group[name] for name in terms if name in group} for group in groups]
 
 
-def _references(runs: Sequence[RunSummary]) -> Section:
-    return Section(
-        title="What training has brought",
-        text="The whole network next to features that need no training (raw pixels, filters from k-means of image "
-        "patches, the network at its random initialization) and to the networks that were named. Two accuracies differ "
-        "if they are more than two standard errors of their difference apart.",
-        items=verdicts(runs),
-        tables=[table for run in runs for table in reference_table(run)],
-    )
-
-
 def _fidelity(runs: Sequence[RunSummary]) -> Section:
     return Section(
         title="Student and teacher",
@@ -148,7 +144,7 @@ def _fidelity(runs: Sequence[RunSummary]) -> Section:
     )
 
 
-def _by_layer(runs: Sequence[RunSummary], group: Group) -> list[Chart]:
+def _by_layer(runs: Sequence[RunSummary], group: Group) -> Charts:
     return [chart for column in _charted(group) for chart in charts.by_layer(runs, column)]
 
 
@@ -156,7 +152,7 @@ def _charted(group: Group) -> list[Column]:
     return [column for column in all_columns(group) if column.priority == 0 and not column.reference]
 
 
-def _curves(runs: Sequence[RunSummary], captions: dict[str, str]) -> list[Chart]:
+def _curves(runs: Sequence[RunSummary], captions: dict[str, str]) -> Charts:
     return [
         chart
         for name, caption in captions.items()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from limbeck.evaluation.columns import RESULT_ONLY, fallen, measured_columns
-from limbeck.evaluation.metric import UNTRAINED, Column, Values
+from limbeck.evaluation.metric import STDERR, UNTRAINED, Column, Group, Values
 from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.reports.runs import RunSummary
 
@@ -33,12 +33,12 @@ class Table(NamedTuple):
     rows: list[Row]
 
 
-def layer_table(run: RunSummary) -> Table:
-    """Return a table with a row per layer; the lowest layer within one standard error of the best is highlighted."""
+def layer_table(run: RunSummary, *groups: Group) -> Table:
+    """Return some groups of columns, a row per layer; the lowest within one standard error of the best is marked."""
     assert run.result
     layers, cut = run.result.layers, cheapest_cut(run.result)
     values = [layer.values for layer in layers]
-    columns = _shown(measured_columns(values, "cost", "accuracy", "representation"))
+    columns = _shown(measured_columns(values, *groups))
     rows = [
         Row(str(layer.depth), cells, layer is cut)
         for layer, cells in zip(layers, _cells(columns, values, by_depth=True), strict=True)
@@ -71,16 +71,20 @@ def comparison_table(run: RunSummary) -> list[Table]:
 
 
 def _shown(columns: Sequence[Column]) -> list[Column]:
-    return [column for column in columns if column.priority < RESULT_ONLY]
+    """Return the columns of a page: standard errors stand next to their values."""
+    return [column for column in columns if column.priority < RESULT_ONLY and not column.name.endswith(STDERR)]
 
 
 def _cells(columns: Sequence[Column], values: Sequence[Values], *, by_depth: bool) -> list[list[Cell]]:
     """Return the cells of every row; those of a table by depth know which values are noise."""
     noise = [fallen(column, values) for column in columns]
     return [
-        [
-            Cell(column.text(row.get(column.name)), by_depth and noisy[index])
-            for column, noisy in zip(columns, noise, strict=True)
-        ]
+        [Cell(_text(column, row), by_depth and noisy[index]) for column, noisy in zip(columns, noise, strict=True)]
         for index, row in enumerate(values)
     ]
+
+
+def _text(column: Column, row: Values) -> str:
+    """Return a value, with its standard error if it has one."""
+    text, error = column.text(row.get(column.name)), row.get(column.name + STDERR)
+    return f"{text} ± {column.text(error)}" if error is not None and not column.reference else text

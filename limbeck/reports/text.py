@@ -7,7 +7,6 @@ from typing import NamedTuple
 from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration, plural
 from limbeck.core.types import EncoderConfig
-from limbeck.evaluation.metric import standard_error
 from limbeck.evaluation.results import LayerResult
 from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.models.backbone import BackboneConfig
@@ -19,12 +18,6 @@ class Gap(NamedTuple):
 
     sentence: str
     command: str = ""
-
-
-def summary(run: RunSummary) -> str:
-    """Return method, images, epochs and network of a run."""
-    images = plural(run.images, "image") if run.images else "images"
-    return f"{run.method} on {images}, {run.config.training.num_epochs:g} epochs of {_network(run.config.backbone)}."
 
 
 def gaps(run: RunSummary) -> list[Gap]:
@@ -44,20 +37,6 @@ def cut_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """Return for each run what the lowest good layer preserves and saves."""
     cuts = [(run.name, cheapest_cut(run.result), run.result.layers[-1]) for run in runs if run.result]
     return [(name, _cut(layer, last)) for name, layer, last in cuts if layer]
-
-
-def verdicts(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
-    """Return for each run how it stands among the lines of reference."""
-    return [(run.name, f"{run.result.verdict}.") for run in runs if run.result and run.result.verdict]
-
-
-def last_accuracy(run: RunSummary) -> str:
-    """Return the k-NN accuracy of the last layer with its standard error, if it was evaluated; empty if unknown."""
-    if run.knn is None:
-        return ""
-    if not run.result:
-        return percent(run.knn)
-    return f"{100 * run.knn:.1f} ± {100 * standard_error(run.knn, run.result.test.images):.1f} %"
 
 
 def evaluated_differently(runs: Sequence[RunSummary]) -> str:
@@ -92,11 +71,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _network(backbone: EncoderConfig) -> str:
-    if not isinstance(backbone, BackboneConfig):
+def network(backbone: EncoderConfig) -> str:
+    """Return the network and the size of its images."""
+    if not isinstance(backbone, BackboneConfig) or backbone.image_size is None:
         return backbone.name
-    args = "".join(f", {name} {value}" for name, value in backbone.args.items())
-    return f"{backbone.name} ({backbone.image_size} x {backbone.image_size} pixels{args})"
+    return f"{backbone.name} at {backbone.image_size} x {backbone.image_size} pixels"
 
 
 def _cut(layer: LayerResult, last: LayerResult) -> str:

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError, did_you_mean, one_line
-from limbeck.models.backbone import Backbone, BackboneConfig, timm_recipe
+from limbeck.models.backbone import (
+    Backbone,
+    BackboneConfig,
+    build_network,
+    check_name,
+    stock_args,
+    wants_small_stem,
+)
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
 from limbeck.models.surgery import timm_defaults
 from limbeck.teachers.config import TeacherConfig
@@ -127,12 +134,8 @@ def _timm_defaults_only(name: str, size: int, args: dict[str, Any]) -> BackboneC
 
 def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] | None) -> Backbone:
     """Build the backbone of `form` with `weights`, all of which must fit, or with timm's; timm resamples positions."""
-    name, args = timm_recipe(form)
-    overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
     try:
-        model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args)
-        if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):
-            model.load_state_dict(weights)
+        model = _network(form, weights)
     except UserError:
         raise
     except OSError as error:  # a file or an address that cannot be read; what does not fit is another error
@@ -147,7 +150,6 @@ def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] 
         raise UserError(
             f"the weights of {owner} do not fit '{form.name}'{at}: {mismatch(error)}", code="weights-mismatch"
         ) from error
-    model.pretrained_cfg.pop("state_dict", None)
     if not callable(getattr(model, "forward_intermediates", None)):
         raise UserError(
             f"the teacher '{form.name}' has no forward_intermediates in timm, which feature maps need: choose another",
@@ -156,13 +158,29 @@ def _build(cfg: TeacherConfig, form: BackboneConfig, weights: dict[str, Tensor] 
     return Backbone(replace(form, init="timm", sincos_positions=False), model)
 
 
+def _network(form: BackboneConfig, weights: dict[str, Tensor] | None) -> Any:
+    """Return the network with its weights; that of an encoder that was cut, or has a small stem, as it was saved."""
+    if weights is not None and (form.cut is not None or wants_small_stem(form)):
+        model = build_network(form)
+        model.load_state_dict(weights)
+        return model
+    check_name(form.name)
+    overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
+    model = timm.create_model(form.name, pretrained=True, pretrained_cfg_overlay=overlay, **stock_args(form))
+    if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):
+        model.load_state_dict(weights)
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
+
+
 def _cut(backbone: Backbone, depth: int | None) -> Backbone:
     return backbone if depth is None else backbone.cut(depth)
 
 
 def _source(backbone: Backbone, stated: StatedPreprocessing, license: str | None = None) -> TeacherSource:
-    name, args = timm_recipe(backbone.cfg)
-    identity = {"network": name, "args": to_json(args), "depth": len(backbone.taps)}
+    form = backbone.cfg
+    stem = {"stem_pool": form.stem_pool} if wants_small_stem(form) else {}
+    identity = {"network": form.name, "args": to_json(stock_args(form)), "depth": len(backbone.taps), **stem}
     patch = backbone.model.patch_embed.patch_size[0] if backbone.is_vit else None
     network = TimmTeacher(backbone)
     return TeacherSource(network, stated, license or "", identity, patch, convolutional=not backbone.is_vit)

@@ -27,10 +27,7 @@ UNSAFE_ARGS: list[dict[str, Any]] = [
     {"norm_layer": "hf-hub:stranger/evil"},
     {"act_layer": "/etc/passwd"},
 ]
-UNSAFE_BACKBONES: list[dict[str, Any]] = [
-    *({"name": "resnet18", "args": args} for args in UNSAFE_ARGS),
-    {"name": "limbeck_backbone", "args": {"arch": "resnet18", "args": {}}},
-]
+UNSAFE_BACKBONES: list[dict[str, Any]] = [{"name": "resnet18", "args": args} for args in UNSAFE_ARGS]
 
 
 @pytest.mark.parametrize("backbone", UNSAFE_BACKBONES, ids=str)

@@ -12,7 +12,6 @@ import limbeck
 from limbeck.core import packages
 from limbeck.core.packages import require
 from limbeck.exports import export
-from limbeck.reports import write_report
 from tests.helpers.errors import raises
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +27,10 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_what_is_there_is_not_asked_for(missing: set[str]) -> None:
-    missing.add("plotly")
+    missing.add("onnx")
     require("export", "torch", "json", purpose="nothing")
-    with raises("missing-package", "a report", "plotly", "limbeck[report]"):
-        require("report", "torch", "plotly", purpose="a report")
+    with raises("missing-package", "the format onnx", "onnx", "limbeck[export]"):
+        require("export", "torch", "onnx", purpose="the format onnx")
 
 
 def test_an_export_to_onnx_names_what_it_lacks_and_writes_nothing(missing: set[str], tmp_path: Path) -> None:
@@ -39,12 +38,6 @@ def test_an_export_to_onnx_names_what_it_lacks_and_writes_nothing(missing: set[s
     with raises("missing-package", "onnxscript", "limbeck[export]"):
         export(tmp_path / "run", tmp_path / "out", format="onnx")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_report_names_what_it_lacks(missing: set[str], tmp_path: Path) -> None:
-    missing.add("plotly")
-    with raises("missing-package", "plotly", "limbeck[report]"):
-        write_report([tmp_path / "run"], tmp_path / "report.html")
 
 
 def test_a_hub_data_set_names_what_it_lacks(missing: set[str], tmp_path: Path) -> None:

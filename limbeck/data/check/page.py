@@ -1,17 +1,12 @@
 """The page of a check: every issue with its first files as thumbnails; one file, no scripts, no network."""
 
-import io
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from PIL import Image
-
 from limbeck.core.html import render
 from limbeck.data.check.issues import ISSUE_TYPES, Action, IssueName
 from limbeck.data.check.stats import ScanStats
-from limbeck.data.store.layout import Pixels
 
 PICTURES = 24  # files shown of each issue
 SIDE = 112  # pixels of a thumbnail's longer side
@@ -60,12 +55,3 @@ def issue_sections(stats: ScanStats, pictures: Mapping[IssueName, Sequence[Pictu
         )
         for name in stats.by_harm()
     ]
-
-
-def thumbnail(pixels: Pixels, width: int, height: int) -> str:
-    """Return what a store holds of an image, in the proportions of the original, as a data URI."""
-    scale = SIDE / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize(size).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"

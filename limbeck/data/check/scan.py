@@ -18,7 +18,7 @@ from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.core.text import csv_cell, plural, printable
 from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
-from limbeck.data.check.page import PICTURES, Picture, Section, check_page, issue_sections, thumbnail
+from limbeck.data.check.page import PICTURES, SIDE, Picture, Section, check_page, issue_sections
 from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy, ScanStats
 from limbeck.data.decode import image_format
 from limbeck.data.decoded_sample import DecodedSample, quiet_pillow
@@ -34,6 +34,7 @@ from limbeck.data.store.replace import store_path
 from limbeck.data.store.store import Store
 from limbeck.data.store.writer import StoreWriter
 from limbeck.data.threads import ordered_map
+from limbeck.data.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -240,5 +241,5 @@ class _Scan:
             return
         image = ""
         if sample is not None and sample.pixels is not None:
-            image = thumbnail(sample.pixels, sample.width, sample.height)
+            image = thumbnail(sample.pixels, sample.width, sample.height, SIDE)
         pictures.append(Picture(printable(path), printable(issue.detail), image))
