@@ -1,5 +1,6 @@
 """Features of images, with the path of each: for search, clusters, or a classifier of your own."""
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from limbeck.core.devices import choose_device
 from limbeck.core.logs import ensure_visible
 from limbeck.data.sources.open import Source
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store, read_paths
 from limbeck.features.extract import extract
@@ -33,6 +35,8 @@ def embed(
     batch_size: int = 256,
     device: str = "auto",
     allow_bad: float = 0.05,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> Embeddings:
     """Return the features of all images that can be read, as the encoder of a run computes them.
 
@@ -43,13 +47,14 @@ def embed(
         batch_size: images per forward pass.
         device: where to compute: auto, cpu, cuda ...
         allow_bad: fraction of the images that may be unreadable.
+        exclude, only: patterns of images that are left out, as in `limbeck.build_store`.
 
     Raises:
         UserError: there are no images, or nothing to load at `run`.
     """
     ensure_visible()
     encoder, how = load(run, depth), load_preprocessing(run)
-    store = _store(images, how.store_size, allow_bad)
+    store = _store(images, how.store_size, allow_bad, Selection.by(exclude, only))
     where = choose_device(device)
     filters: Literal["bilinear", "bicubic"] = "bicubic" if how.interpolation == "bicubic" else "bilinear"
     inputs = eval_images(store, how.image_size, how.mean, how.std, where, filters)
@@ -59,12 +64,12 @@ def embed(
     return Embeddings(found[last].cpu().numpy(), read_paths(store), store.labels, store.label_names)
 
 
-def _store(images: Source | Store, size: int, allow_bad: float) -> Store:
+def _store(images: Source | Store, size: int, allow_bad: float, left_out: Selection) -> Store:
     if isinstance(images, Store):
         return images
     if isinstance(images, np.ndarray):
         return Store.from_arrays(images)
-    return open_store(images, store_size=_size_of(images, size), allow_bad=allow_bad)
+    return open_store(images, None, _size_of(images, size), allow_bad, left_out.exclude, left_out.only)
 
 
 def _size_of(images: Source, size: int) -> int | None:

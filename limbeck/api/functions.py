@@ -26,7 +26,7 @@ from limbeck.train.estimate import CostEstimate
 from limbeck.train.optim import OptimConfig
 
 Folder = str | PathLike[str]
-_PLANNED = {"backbone", *RunSettings.__annotations__}
+_PLANNED = {"backbone", "teacher", "teacher_module", *RunSettings.__annotations__}
 _EVALUATED = {
     name
     for name, parameter in signature(api.evaluate_run).parameters.items()
@@ -98,8 +98,8 @@ def distill(
 
 
 def plan(source: Source, **options: Any) -> CostEstimate:
-    """Estimate what `pretrain` with the same arguments would cost; no run is written."""
-    request = make_request(source, options)
+    """Estimate what `pretrain`, or `distill` with a `teacher`, would cost with these arguments; no run is written."""
+    request = make_request(source, options, distills=options.get("teacher") is not None)
     return api.plan(source, **{name: value for name, value in vars(request).items() if name in _PLANNED})
 
 

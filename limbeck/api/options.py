@@ -44,6 +44,11 @@ def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = F
     options = {name: value for name, value in given.items() if name not in known}
     direct["backbone"] = direct.pop(network, None)
     configs = {name: _named(name, direct.pop(name, None), direct, distills=distills) for name in CONFIGS}
+    if configs["backbone"] is None and f"{network}_args" in options:
+        raise UserError(
+            f"{network}_args is about one network, and none is named: name it with {network}=NAME",
+            code="network-not-named",
+        )
     configs |= _changed(source, configs, options, known, distills=distills, quick=bool(direct.get("quick")))
     hints = get_type_hints(RunRequest)
     module = {"teacher_module": direct.pop("teacher_module", None)}

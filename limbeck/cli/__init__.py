@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby, repeat
 
 from limbeck.cli import arguments, data, overview, results, training
 from limbeck.cli.arguments import has_flag
@@ -21,8 +21,11 @@ from limbeck.cli.help import full_help, short_help
 from limbeck.cli.output import Failure, as_failure, show, show_failure
 from limbeck.cli.signals import stop_signals
 from limbeck.cli.unknown import check_flags
+from limbeck.cli.words import check_words
 from limbeck.core.errors import did_you_mean
 from limbeck.core.logs import configure
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["VERBS", "Command", "Output", "UsageError", "main"]
 
@@ -102,11 +105,13 @@ def _run(words: list[str]) -> None:
         print(short_help(verb, command.help, flags, command.essential, argv))
         return
     check_flags(argv, flags, verb)
+    check_words(argv, flags, verb)
     args, output = arguments.parse(kind, argv, verb)
     result = command.run(args)
     show(result, as_json=output.json)
     if result.next_commands and not output.json:
-        logging.getLogger(__name__).info("next: %s", "\n      ".join(result.next_commands))
+        for start, command_line in zip(chain(["next: "], repeat("      ")), result.next_commands, strict=False):
+            logger.info("%s%s", start, command_line)
     if result.error:
         raise result.error
 

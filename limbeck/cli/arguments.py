@@ -1,9 +1,11 @@
 """Typed arguments of a command: frozen dataclasses whose fields are the flags, read by tyro."""
 
 import dataclasses
+import io
 import json
 import types
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -18,6 +20,9 @@ from tyro.constructors import (
     StructTypeInfo,
     UnsupportedTypeAnnotationError,
 )
+
+from limbeck.cli.command import UsageError
+from limbeck.core.errors import UserError
 
 T = TypeVar("T")
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -52,9 +57,32 @@ class Parsed(NamedTuple):
 
 
 def parse(command: type[Any], argv: Sequence[str], verb: str) -> Parsed:
-    """Read `argv` into a dataclass of `with_output`; exit with status 2 and what is wrong."""
-    parsed = tyro.cli(command, args=list(argv), prog=f"limbeck {verb}", registry=tyro_rules())
+    """Read `argv`, which has the words of a command, into a dataclass of `with_output`.
+
+    Raises:
+        UsageError: a value is refused by the configuration that it belongs to, or by tyro.
+    """
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            parsed = tyro.cli(command, args=list(argv), prog=f"limbeck {verb}", registry=tyro_rules())
+    except SystemExit as stop:
+        if not stop.code:
+            print(printed.getvalue(), end="")
+            raise
+        lines = [line.strip(" \u2500\u2502\u256d\u256e\u2570\u256f") for line in printed.getvalue().splitlines()]
+        raise UsageError(f"{' '.join(filter(None, lines[1:])):.300}", code="wrong-command-line") from stop
+    except UserError as error:
+        raise UsageError(_with_flags(str(error), argv), code=error.code) from error
     return Parsed(parsed.args, parsed.output)
+
+
+def _with_flags(message: str, argv: Sequence[str]) -> str:
+    """Return a message that begins with the name of a field, with the option in `argv` that sets this field instead."""
+    field = message.partition(" ")[0]
+    options = [word.partition("=")[0] for word in argv if word.startswith("--")]
+    named = [option for option in options if option.rpartition(".")[2].lstrip("-").replace("-", "_") == field]
+    return named[-1] + message.removeprefix(field) if named else message
 
 
 def with_output(kind: type[Any]) -> type[Any]:
@@ -66,6 +94,11 @@ def with_output(kind: type[Any]) -> type[Any]:
 def annotated(kind: Any, *metadata: Any) -> Any:
     """Return `Annotated[kind, *metadata]` for a type that is known at run time only."""
     return Annotated[(kind, *metadata)]
+
+
+def output_words() -> set[str]:
+    """Return the words that `OutputArgs` reads."""
+    return {"--json", "--quiet", "-q", "--verbose", "-v"}
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
-from limbeck.core.config import Json, from_json, read_mapping, to_json
+from limbeck.core.config import Json, convert, from_json, read_mapping, to_json
 from limbeck.core.errors import UserError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ class ConfigFile:
         for key in (*keys, "name"):
             section = section.get(key) if isinstance(section, dict) else None
         return section if isinstance(section, str) else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return the strings under `key`; none where it is absent."""
+        found: tuple[str, ...] = convert(tuple[str, ...], self._data.get(key) or [], f"'{self.path}': {key}")
+        return found
 
     def over(self, default: T, key: str, *, named: bool = False) -> T:
         """Return the configuration `default` with the values of the section `key` in the place of its own.

@@ -91,13 +91,17 @@ def _check_store(args: CheckArgs) -> Output:
         found = _near_duplicates(args, Store.open(args.source))
         found.write_page(Path(args.out), sentences[0])
         data |= _near_duplicate_data(args, found)
-    return Output(data, sentences)
+    return Output(data, sentences, next_commands=_train_on(shlex.quote(args.source)))
 
 
 def _check_files(args: CheckArgs) -> Output:
     from limbeck.data.check.scan import check
+    from limbeck.data.sources.open import open_source
+    from limbeck.data.store.layout import is_store
     from limbeck.data.store.open import open_store
 
+    if args.against and not is_store(Path(args.against)):
+        open_source(args.against)  # before the scan: it may be misspelled
     not_for_the_scan = ("near_duplicates", "against", "similarity_threshold")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
     logger.info(found.summary())

@@ -31,6 +31,10 @@ class Flag(NamedTuple):
     help: str
     negated: str = ""
     """The other form of a switch that has one, such as `--no-compile` of `--compile`."""
+    required: bool = False
+    """Whether it has no default."""
+    optional: bool = False
+    """Whether `None` may be written."""
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -73,11 +77,14 @@ def _walk(kind: type[Any], value: Any, prefix: str) -> Iterator[Flag]:
 def _flag(spelled: str, hint: Any, markers: tuple[Any, ...], setting: Any, default: Any, help_text: str) -> Flag:
     switch = hint is bool
     metavar = "" if switch else (setting.metavar if setting and setting.metavar else _metavar(hint))
+    required = default is dataclasses.MISSING
+    optional = get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
     if tyro.conf.Positional in markers:
-        return Flag(metavar or spelled.upper(), (), "", _typed(default), help_text)
+        return Flag(metavar or spelled.upper(), (), "", _typed(default), help_text, required=required)
     aliases = tuple(setting.aliases or ()) if setting else ()
     if not switch or tyro.conf.FlagCreatePairsOff in markers:
-        return Flag(f"--{spelled}", aliases, metavar, "" if switch else _typed(default), help_text)
+        typed = "" if switch else _typed(default)
+        return Flag(f"--{spelled}", aliases, metavar, typed, help_text, required=required, optional=optional)
     start, dot, last = spelled.rpartition(".")
     forms = (f"--{spelled}", f"--{start}{dot}no-{last}")
     if default is True:

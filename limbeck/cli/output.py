@@ -14,9 +14,11 @@ from limbeck.cli.command import Output, UsageError
 from limbeck.cli.signals import Stopped
 from limbeck.core.disk import DISK_FULL, REFUSED, reason
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.text import printable_lines
+from limbeck.core.text import printable, printable_lines
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""Parts of the messages of torch, whose errors are RuntimeErrors on a CPU."""
 REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
 """Packages with versions in the file of an unexpected error."""
 
@@ -50,7 +52,7 @@ def show(output: Output, *, as_json: bool) -> None:
 def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:
     """Print an error in one sentence on stderr and, with `as_json`, as an object on stdout."""
     code = f" [{failure.code}]" if verbose else ""
-    print(printable_lines(f"limbeck: {failure.message}{code}"), file=sys.stderr)
+    print(printable(f"limbeck: {failure.message}{code}"), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": _as_json(failure)}))
 
@@ -65,6 +67,9 @@ def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
         return Failure(INTERRUPTED, "interrupted", "interrupted")
     if isinstance(error, OSError) and error.errno in (*DISK_FULL, *REFUSED):
         return _refused(error)
+    if isinstance(error, MemoryError) or any(word in str(error).lower() for word in OUT_OF_MEMORY):
+        message = f"there is not enough memory ({one_line(error):.160}): take a smaller batch, network or image size"
+        return Failure(WRONG_INPUT, "out-of-memory", message)
     from limbeck.train.interrupt import Interrupted
 
     if isinstance(error, Interrupted):

@@ -1,6 +1,7 @@
 """`limbeck runs`: list and compare runs."""
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from limbeck.cli.command import Command, Output
+from limbeck.cli.next import report_command
 
 if TYPE_CHECKING:
     from limbeck.runs.listing import RunStatus
@@ -32,7 +34,13 @@ def _runs(args: RunsArgs) -> Output:
         return Output(
             {"runs": []}, [f"no runs in '{folder}': `limbeck pretrain` writes to runs/ unless told otherwise"]
         )
-    return Output({"runs": [dataclasses.asdict(status) for status in found]}, [_table(found, folder)])
+    stopped = [f"limbeck resume {shlex.quote(status.folder)}" for status in found if status.state == "stopped"]
+    ended = [Path(status.folder) for status in found if status.state == "finished"]
+    return Output(
+        {"runs": [dataclasses.asdict(status) for status in found]},
+        [_table(found, folder)],
+        next_commands=[*stopped[:1], *([report_command(ended[:4])] if ended else [])],
+    )
 
 
 def _table(found: "list[RunStatus]", folder: Path) -> Any:

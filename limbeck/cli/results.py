@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import tyro
 
 from limbeck.cli.arguments import FLATTENED, Out, Run
 from limbeck.cli.command import Command, Output
+from limbeck.cli.next import export_command, report_command
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
@@ -78,6 +80,10 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
         """Further networks to compare with, as a whole."""
         allow_bad: float = ALLOW_BAD
         """Share of the images of either source that may be unreadable."""
+        exclude: tuple[str, ...] | None = None
+        """Leave out images that match one of these patterns, such as '*_mask.png'; by default as in the run."""
+        only: tuple[str, ...] | None = None
+        """Leave out images that match none of these patterns; by default as in the run."""
         evaluate: Annotated[EvaluateConfig, FLATTENED] = field(default_factory=EvaluateConfig)
 
     return EvaluateArgs
@@ -90,7 +96,14 @@ def _evaluate(args: Any) -> Output:
     from limbeck.runs.evaluation import evaluate_networks
 
     found = evaluate_networks(
-        args.networks, args.train, args.test, args.evaluate, others=args.others, allow_bad=args.allow_bad
+        args.networks,
+        args.train,
+        args.test,
+        args.evaluate,
+        others=args.others,
+        allow_bad=args.allow_bad,
+        exclude=args.exclude,
+        only=args.only,
     )
     data = {run: {"file": str(Path(run) / RESULT), **_json(result)} for run, result in found.results.items()}
     for run in data.values():
@@ -109,12 +122,8 @@ def _evaluate(args: Any) -> Output:
 
 
 def _next(runs: Iterable[str]) -> list[str]:
-    quoted = [shlex.quote(run) for run in runs]
-    return (
-        [f"limbeck report {' '.join(quoted)}", *(f"limbeck export {run} model/ --depth N" for run in quoted[:1])]
-        if quoted
-        else []
-    )
+    paths = [Path(run) for run in runs]
+    return [report_command(paths), export_command(paths[0])] if paths else []
 
 
 def _result_text(result: "EvaluationResult", run: str, width: int) -> list[Any]:
@@ -149,21 +158,30 @@ def _export(args: ExportArgs) -> Output:
         result.latency_ms,
         result.torch_latency_ms,
     )
-    return Output(dataclasses.asdict(result) | {"path": str(result.path)}, [str(result.path)])
+    readme = f"cat {shlex.quote(str(result.path / 'README.md'))}  # the lines that use it"
+    return Output(dataclasses.asdict(result) | {"path": str(result.path)}, [str(result.path)], next_commands=[readme])
 
 
 def _report(args: ReportArgs) -> Output:
     from limbeck.reports import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out), images=args.images))
-    return Output({"report": page}, [page])
+    return Output({"report": page}, [page], next_commands=[_browse(page), export_command(Path(args.runs[0]))])
+
+
+def _browse(page: str) -> str:
+    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+    return f"{opener} {shlex.quote(page)}"
 
 
 def _demo(args: DemoArgs) -> Output:
     from limbeck.demo import demo
 
     page = str(demo(Path(args.out), args.epochs))
-    return Output({"report": page}, [page])
+    runs = shlex.quote(str(Path(args.out) / "runs"))
+    return Output(
+        {"report": page}, [page], next_commands=[_browse(page), f"limbeck runs {runs}", "limbeck check PHOTOS"]
+    )
 
 
 EVALUATE = Command(

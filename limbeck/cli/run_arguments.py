@@ -43,10 +43,22 @@ class RunArgs:
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
+    exclude: tuple[str, ...] = ()
+    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
+    only: tuple[str, ...] = ()
+    """Leave out images that match none of these patterns, such as '*.jpg'."""
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}
     """Defaults, by field, in whose place the run chooses what fits the machine, since no name is given."""
+    words: ClassVar[Sequence[str]] = ()
+    """The words of the command line."""
+
+
+def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
+    """Return the arguments of plan: those of distill if `argv` or its file names a teacher, else those of pretrain."""
+    distills = peek(argv, "--teacher") or _config_file(argv).name("teacher")
+    return (distill_arguments if distills else pretrain_arguments)(argv)
 
 
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
@@ -70,6 +82,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     class PretrainArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = free
+        words: ClassVar[Sequence[str]] = argv
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )
@@ -108,6 +121,7 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     class DistillArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = {} if named else {"student": network}
+        words: ClassVar[Sequence[str]] = argv
         training: Annotated[TrainConfig, FLATTENED] = field(
             default_factory=lambda: given.over(TrainConfig(), "training")
         )

@@ -1,6 +1,5 @@
 """Commands for training: methods, plan, pretrain, distill, resume."""
 
-import csv
 import dataclasses
 import json
 import logging
@@ -9,12 +8,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.cli.arguments import Run
+from limbeck.cli.arguments import Run, output_words
 from limbeck.cli.command import Command, Output, UsageError
-from limbeck.cli.run_arguments import distill_arguments, pretrain_arguments
+from limbeck.cli.next import export_command, report_command
+from limbeck.cli.run_arguments import distill_arguments, plan_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import ENCODER, METRICS
+from limbeck.data.store.layout import is_store
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
@@ -82,7 +83,8 @@ def _plan(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     found = plan(**_request(args))
-    again = f"limbeck pretrain {shlex.quote(_source(args))} with the same options"
+    verb = "distill" if hasattr(args, "student") else "pretrain"
+    again = shlex.join(["limbeck", verb, *(word for word in args.words if word not in output_words())])
     return Output(dataclasses.asdict(found), [str(found)], next_commands=[again])
 
 
@@ -115,27 +117,51 @@ def _resume(args: ResumeArgs) -> Output:
 def _finished(run: Path) -> Output:
     files = {"run": run, "encoder": run / ENCODER, "metrics": run / METRICS}
     data = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
-    quoted = shlex.quote(str(run))
-    labels = f"limbeck evaluate {quoted} --train LABELED --test LABELED"
-    return Output(data, [str(run)], next_commands=[labels, f"limbeck export {quoted} model/"])
+    labels = f"limbeck evaluate {shlex.quote(str(run))} --train LABELED/train --test LABELED/test"
+    return Output(data, [str(run)], next_commands=[labels, export_command(run), report_command([run])])
 
 
 def _last_metrics(file: Path) -> dict[str, float]:
     """Return the last value of every column of metrics.csv."""
+    from limbeck.runs.listing import read_metrics
+
     last: dict[str, float] = {}
-    with file.open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            last |= {name: float(value) for name, value in row.items() if value}
+    for row in read_metrics(file):
+        last |= row
     return last
 
 
 def _request(args: Any) -> dict[str, Any]:
     """Return what a run is made from, by the names that `RunRequest` has for it."""
     distills = hasattr(args, "student")
+    _check_network_named(args, "student" if distills else "backbone")
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
-    return {"source": _source(args)} | given | ({"teacher": args.teacher} if distills else {})
+    source = _source(args)
+    return {"source": source} | given | _selection(args, source) | ({"teacher": args.teacher} if distills else {})
+
+
+def _selection(args: Any, source: str) -> dict[str, tuple[str, ...]]:
+    """Return what is left out by name: the flags, or else what the file says about a source that is no store."""
+    given = {"exclude": args.exclude, "only": args.only}
+    if any(given.values()) or is_store(Path(source)):
+        return given
+    return {name: args.file.texts(name) for name in given}
+
+
+def _check_network_named(args: Any, field: str) -> None:
+    """Raise UsageError for arguments of a network that is not named: which one it would be depends on the machine."""
+    if field not in args.unnamed:
+        return
+    network, usual = getattr(args, field), args.unnamed[field]
+    for name in ("args", "cut"):
+        if getattr(network, name, None) != getattr(usual, name, None):
+            raise UsageError(
+                f"--{field}.{name} is about one network, and none is named: add --{field} NAME (here it would be "
+                f"'{network.name}', on another machine another one)",
+                code="network-not-named",
+            )
 
 
 def _given(args: Any, field: str) -> Any:
@@ -190,12 +216,13 @@ PLAN = Command(
     GROUP,
     """Measure what a training would cost: speed, memory, batch size, hours, disk.
   Parts of a few steps are timed and no run is written. The options are those of
-  `limbeck pretrain`.
+  `limbeck pretrain`, and with --teacher those of `limbeck distill`.
 
 Examples:
   limbeck plan photos/
-  limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200""",
-    pretrain_arguments,
+  limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
+  limbeck plan photos/ --teacher vit_base_patch14_dinov2 --student resnet18""",
+    plan_arguments,
     _plan,
     TRAINING,
 )

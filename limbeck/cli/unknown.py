@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from limbeck.cli.command import UsageError
 from limbeck.cli.flags import Flag
+from limbeck.cli.words import is_option
 from limbeck.core.suggest import meaning, suggest
 
 
@@ -15,7 +16,7 @@ def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
     known = {spelling.replace("_", "-") for flag in flags for spelling in flag.spellings}
     for word in argv:
         name = word.partition("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in known and not name.startswith("--tyro-"):
+        if is_option(name) and name not in known and not name.startswith("--tyro-"):
             raise UsageError(f"unknown option '{name}'{_meant(name, flags, verb)}", code="unknown-option")
 
 

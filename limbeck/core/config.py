@@ -121,6 +121,8 @@ def convert(hint: Any, value: Json, where: str) -> Any:
     if hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST:
             return float(value)
+    elif hint is str and isinstance(value, str) and "\0" in value:
+        raise UserError(f"{where} is {value!r}, which has a null character: remove it", code="wrong-value")
     elif hint is typing.Any or (isinstance(hint, type) and type(value) is hint):
         return value
     raise UserError(f"{where} is {value!r}, which is not {_describe(hint)}", code="wrong-type")

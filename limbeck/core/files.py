@@ -2,14 +2,23 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.disk import fsync, fsync_tree, is_refusal, make_folder, not_readable, write_errors_as_user_error
+from limbeck.core.disk import (
+    exchange,
+    fsync,
+    fsync_tree,
+    is_refusal,
+    make_folder,
+    not_readable,
+    write_errors_as_user_error,
+)
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.unfinished import claim_unfinished
+from limbeck.core.unfinished import claim_unfinished, is_unfinished
 
 
 @contextmanager
@@ -41,6 +50,60 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         fsync_tree(unfinished)
         os.replace(unfinished, path)
         fsync(path.parent)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `path` that takes its place in one step when the block ends.
+
+    What else lies in the folder at `path` is in the new one as well. Where the system cannot exchange two folders, the
+    old one is moved aside first; after a kill just then there is no folder at `path` until the next call. Of several
+    callers, one at a time may replace a folder.
+
+    Raises:
+        UserError: the disk is full, the place may not be written, or `path` is no folder.
+    """
+    path = path.resolve() if path.is_symlink() and path.exists() else path
+    make_folder(path.parent)
+    with write_errors_as_user_error(path):
+        _end_replacement(path)
+        with claim_unfinished(path, "folder") as unfinished:
+            yield unfinished
+            if path.exists():
+                _copy_missing(path, unfinished)
+            fsync_tree(unfinished)
+            if not path.exists():
+                os.replace(unfinished, path)
+            elif not exchange(unfinished, path):
+                os.replace(path, _aside(path))
+                os.replace(unfinished, path)
+                _end_replacement(path)
+            fsync(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _end_replacement(path: Path) -> None:
+    """Give the old folder its name back if nothing took its place, or else remove it."""
+    old = _aside(path)
+    if old.is_dir() and not path.exists():
+        os.replace(old, path)
+    elif old.is_dir():
+        shutil.rmtree(old)
+
+
+def _copy_missing(source: Path, target: Path) -> None:
+    """Copy the files and folders of `source` that `target` does not have, unless they are unfinished."""
+    for entry in source.iterdir():
+        copy = target / entry.name
+        if copy.exists() or is_unfinished(entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, copy, symlinks=True)
+        else:
+            shutil.copy2(entry, copy, follow_symlinks=False)
 
 
 def check_ours(path: Path, marks: bytes, kind: str) -> None:

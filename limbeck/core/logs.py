@@ -5,23 +5,39 @@ looked at, DEBUG is detail. With several processes only rank 0 writes.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from limbeck.core.errors import one_line
 from limbeck.core.rank import is_rank0
-from limbeck.core.text import printable_lines
+from limbeck.core.text import printable, printable_lines
 
 ROOT = logging.getLogger("limbeck")
 
 
-class _PlainFormatter(logging.Formatter):
+class _SafeFormatter(logging.Formatter):
+    """Escape what a terminal would obey, and in arguments, which may be names, the line breaks as well."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        safe = logging.makeLogRecord(vars(record))
+        if isinstance(record.args, tuple):
+            safe.args = tuple(_without_lines(value) for value in record.args)
+        return printable_lines(super().format(safe))
+
+
+def _without_lines(value: Any) -> Any:
+    return printable(str(value)) if isinstance(value, str | os.PathLike | BaseException) else value
+
+
+class _PlainFormatter(_SafeFormatter):
     """Print the bare sentence, preceded by the level from WARNING upwards."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = printable_lines(super().format(record))
+        text = super().format(record)
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
@@ -46,7 +62,7 @@ class _FileHandler(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
         self.addFilter(lambda record: is_rank0())
         self._begun, self._early = False, list[logging.LogRecord]()
 

@@ -38,11 +38,11 @@ def remove_abandoned(folder: Path, name: str = "*") -> None:
     prefix = "." if name == "*" else f".{name}."
     with suppress(OSError):
         for found in os.scandir(folder):
-            if found.name.startswith(prefix) and _is_unfinished(found.name):
+            if found.name.startswith(prefix) and is_unfinished(found.name):
                 _remove_if_abandoned(Path(found.path))
 
 
-def _is_unfinished(name: str) -> bool:
+def is_unfinished(name: str) -> bool:
     """Return whether a name has the form `.NAME.0123abcd.unfinished`."""
     word = name.removesuffix(SUFFIX).rpartition(".")[2]
     return name.endswith(SUFFIX) and len(word) == 8 and all(letter in "0123456789abcdef" for letter in word)

@@ -17,6 +17,7 @@ STRIP = 2**22  # pixels that are converted at a time
 IN_FLIGHT = 2**28  # pixels that all threads decode at a time: about 1 GiB
 # raw modes of 16-bit colors, of which Pillow keeps the high bytes, and those that read the low bytes instead
 _LOW_BYTES = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if np.little_endian else ";16L"}
+GRAY_WITH_ALPHA = "LA;16B"  # which Pillow loads as RGBA; there is no raw mode for the low bytes
 
 
 class Picture(NamedTuple):
@@ -29,10 +30,9 @@ class Picture(NamedTuple):
     @classmethod
     def load(cls, image: Image.Image, data: bytes | None) -> "Picture":
         """Load an image and, where it is a file of 16-bit colors, the bytes that Pillow drops."""
-        low_bytes = None if data is None else _open_low_bytes(image, data)
+        low_bytes = None if data is None else _load_low_bytes(image, data)
         image.load()
         if low_bytes is not None:
-            low_bytes.load()
             highest = max(high for _, high in _extrema(image)[:3])
             return cls(image, low_bytes, PixelRange.between(0, highest * 256 + 255))
         if image.mode == "F":
@@ -89,20 +89,25 @@ def _scale_colors(values: NDArray[np.uint16], found: PixelRange) -> NDArray[np.u
     return scaled
 
 
-def _open_low_bytes(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Open the same file so that it loads the low bytes of 16-bit colors; None for other images."""
+def _load_low_bytes(image: Image.Image, data: bytes) -> Image.Image | None:
+    """Return the low bytes of 16-bit colors, or of gray with alpha, from the same file; None for other images."""
     described = getattr(image, "tile", []) if image.mode in ("RGB", "RGBA", "RGBX") else []
     tiles = [_with_low_bytes(tile) for tile in described]
     if not tiles or None in tiles:
         return None
     other: Any = Image.open(io.BytesIO(data), formats=[image.format or ""])
     other.tile = tiles
+    other.load()
+    if any(GRAY_WITH_ALPHA in (tile.args, *tile.args[:1]) for tile in described):  # both bytes of both, as 4 channels
+        return Image.merge("RGBA", [other.getchannel(band) for band in (1, 1, 1, 3)])
     return cast(Image.Image, other)
 
 
 def _with_low_bytes(tile: Any) -> Any:
     args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
     raw, *rest = args or ("",)
+    if raw == GRAY_WITH_ALPHA:
+        return tile._replace(args=("RGBA", *rest) if isinstance(tile.args, tuple) else "RGBA")
     if not isinstance(raw, str) or raw[-4:] not in _LOW_BYTES or raw[:-4] not in ("RGB", "RGBA", "RGBX", "RGBa"):
         return None
     raw = raw[:-4] + _LOW_BYTES[raw[-4:]]

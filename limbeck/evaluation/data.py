@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import LBFGS_IMAGES, EvaluateConfig
@@ -51,7 +52,7 @@ class EvalData:
             linear_probe=_linear_probe(cfg, len(train)) if labels else None,
             k=_num_neighbors(cfg.k, labels),
             cfg=cfg,
-            device=_device(cfg.device),
+            device=choose_device(cfg.device),
         )
 
     def description(self, text: str) -> str:
@@ -71,16 +72,3 @@ def _linear_probe(cfg: EvaluateConfig, images: int) -> LinearProbe | None:
     if cfg.linear == "auto":
         return "lbfgs" if images <= LBFGS_IMAGES else "sgd"
     return None if cfg.linear == "none" else cfg.linear
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"device '{name}' is not available; choose auto, cpu or cuda", code="device-not-available"
-        ) from error
-    return device

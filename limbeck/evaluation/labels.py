@@ -9,6 +9,7 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names
 from limbeck.data.sources.labels import class_name
+from limbeck.data.store.known_labels import labels_in_use
 from limbeck.data.store.store import Store
 
 NAMES_SHOWN = 10
@@ -34,26 +35,27 @@ def match_labels(train: Store, test: Store) -> Labels:
     """
     for role, store in (("train", train), ("test", test)):
         if not store.labeled:
-            raise UserError(
-                f"the {role} images{_where(store)} are not all labeled, which k-NN and linear probes need; "
-                "put each class into its own sub-folder",
-                code="images-not-labeled",
-            )
+            raise not_labeled(role, _where(store))
     names = [class_name(name) for name in train.label_names]
     position = {name: index for index, name in reversed(list(enumerate(names)))}
-    train_names, test_names = (_names_in_use(store) for store in (train, test))
-    _check_names(train_names, test_names)
+    check_names(labels_in_use(train), labels_in_use(test))
     to_train = [np.array([position.get(class_name(name), -1) for name in store.label_names]) for store in (train, test)]
     train_labels, test_labels = to_train[0][train.labels], to_train[1][test.labels]
     return Labels(torch.from_numpy(train_labels), torch.from_numpy(test_labels), len(names))
 
 
-def _names_in_use(store: Store) -> set[str]:
-    """Return the names of the labels that images of a store have."""
-    return {class_name(store.label_names[label]) for label in np.unique(store.labels)}
+def not_labeled(role: str, where: str) -> UserError:
+    """Return the error for training or test images without labels."""
+    return UserError(
+        f"the {role} images{where} are not all labeled, which k-NN and linear probes need; put each class into its own "
+        "sub-folder",
+        code="images-not-labeled",
+    )
 
 
-def _check_names(train: set[str], test: set[str]) -> None:
+def check_names(train: set[str], test: set[str]) -> None:
+    """Raise UserError unless every label of a test image occurs among the training images, which have two or more."""
+    train, test = ({class_name(name) for name in names} for names in (train, test))
     if only_test := sorted(test - train):
         raise UserError(
             f"no training image has the label {_listing(only_test)}, which test images have; the training images have "

@@ -71,14 +71,20 @@ class CGHConfig(MethodConfig):
         """Build CGH with new heads around `backbone`; UserError for hypercolumn layers that it does not have."""
         return CGH(backbone, self)
 
-    def taps(self, backbone: Encoder) -> tuple[int, ...]:
-        """Return the layers of the hypercolumn counted from 1, ascending."""
-        depth = backbone.taps[-1]
+    def check_depths(self, depths: tuple[int, ...]) -> None:
+        """Raise UserError for layers of the hypercolumn that the encoder does not have."""
+        self.taps(depths)
+
+    def taps(self, depths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the layers of the hypercolumn of an encoder of these depths, counted from 1, ascending."""
+        depth = depths[-1]
         taps = {layer if layer > 0 else depth + 1 + layer for layer in self.hypercolumn_layers}
-        if not taps or not taps <= set(backbone.taps):
-            message = f"hypercolumn_layers {self.hypercolumn_layers} are not all in '{backbone.cfg.name}'"
-            choices = f"choose depths from 1 to {depth}, or from -{depth} to -1"
-            raise UserError(f"{message}: {choices}", code="depth-out-of-range")
+        if not taps or not taps <= {*depths}:
+            raise UserError(
+                f"hypercolumn_layers {self.hypercolumn_layers} are not all in the network: choose depths from 1 to "
+                f"{depth}, or from -{depth} to -1",
+                code="depth-out-of-range",
+            )
         return tuple(sorted(taps))
 
 
@@ -88,7 +94,7 @@ class TwoContexts(nn.Module):
     def __init__(self, backbone: Encoder, cfg: CGHConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        self.taps = cfg.taps(backbone)
+        self.taps = cfg.taps(backbone.taps)
         self.pool = HypercolumnPool([backbone.map_dims[tap] for tap in self.taps], backbone.dim)
         projectors = (mlp([backbone.dim, cfg.hidden, cfg.dim], norm=False, bias=True) for _ in range(2))
         self.global_projector, self.hyper_projector = projectors

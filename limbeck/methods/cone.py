@@ -36,6 +36,7 @@ class CoNeConfig(MethodConfig):
         cost=1.2,
     )
     view_count: ClassVar[tuple[int, int]] = (1, 1)
+    needs_labels: ClassVar[bool] = True
     not_a_host_reason: ClassVar[str] = "its targets are labels, not another view"
 
     views: str = "supervised"
@@ -70,7 +71,7 @@ class CoNeConfig(MethodConfig):
 
     def resolve(self, context: DataContext) -> Self:
         """Return this configuration with classes, queue and warm-up; UserError if labels are missing or do not fit."""
-        self._check_labels(context)
+        self.check_classes(context.num_classes)
         queue_size = resolve_queue_size(self.queue_size, type(self).queue_size, context)
         if not 1 <= self.num_neighbors <= queue_size:
             message = f"num_neighbors is {self.num_neighbors}: take 1 to {queue_size:,}, the rows of the queue"
@@ -78,18 +79,18 @@ class CoNeConfig(MethodConfig):
         warmup = context.max_initial_steps if self.warmup_steps is None else self.warmup_steps
         return replace(self, num_classes=context.num_classes, queue_size=queue_size, warmup_steps=warmup)
 
-    def _check_labels(self, context: DataContext) -> None:
-        classes = context.num_classes
-        if classes < 2:
-            found = "there is only one class" if classes else "some images of the store have none"
+    def check_classes(self, num_classes: int) -> None:
+        """Raise UserError unless every image has a label of one of two or more classes."""
+        if num_classes < 2:
+            found = "there is only one class" if num_classes else "some images of the store have none"
             remedy = "give each class a folder of its own, or choose a method without labels"
             message = f"{self.name} needs a label for every image, of two classes or more, and {found}: {remedy}"
             raise UserError(message, code="labels-needed")
-        if self.num_classes not in (None, classes):
-            message = f"num_classes is {self.num_classes} and the store has {classes}: leave the option out"
+        if self.num_classes not in (None, num_classes):
+            message = f"num_classes is {self.num_classes} and the store has {num_classes}: leave the option out"
             raise UserError(message, code="wrong-num-classes")
-        if not 0 <= self.label_smoothing <= 1 - 1 / classes:
-            message = f"label_smoothing is {self.label_smoothing}: take 0 to {1 - 1 / classes:.3g}"
+        if not 0 <= self.label_smoothing <= 1 - 1 / num_classes:
+            message = f"label_smoothing is {self.label_smoothing}: take 0 to {1 - 1 / num_classes:.3g}"
             raise UserError(message, code="label-smoothing-out-of-range")
 
     def build(self, backbone: Encoder) -> "CoNe":

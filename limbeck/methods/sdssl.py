@@ -61,6 +61,14 @@ class SDSSLConfig(MethodConfig):
         """Return this configuration with the resolved host."""
         return replace(self, host=self.host.resolve(context))
 
+    def check_depths(self, depths: tuple[int, ...]) -> None:
+        """Raise UserError for layers that are not below the last one, or that the host refuses."""
+        self.host.check_depths(depths)
+        for layer in self.layers or ():
+            if layer not in depths[:-1]:
+                message = f"layer {layer} cannot learn from the last one; layers are 1 to {depths[-1] - 1}"
+                raise UserError(message, code="depth-out-of-range")
+
     def build(self, backbone: Encoder) -> "SDSSL":
         """Build SDSSL with new heads over the host built around `backbone`."""
         return SDSSL(self.host.build(backbone), self)
@@ -81,10 +89,7 @@ class SDSSL(Method):
         super().__init__()
         taps, dims = host.backbone.taps, host.backbone.tap_dims
         layers = taps[:-1] if cfg.layers is None else cfg.layers
-        for layer in layers:
-            if layer not in taps[:-1]:
-                message = f"layer {layer} cannot learn from the last one; layers are 1 to {taps[-1] - 1}"
-                raise UserError(message, code="depth-out-of-range")
+        cfg.check_depths(taps)
         self.cfg, self.host, self.layers = cfg, host, tuple(layers)
         self.alpha_end = cfg.host.sdssl_alpha if cfg.alpha is None else cfg.alpha
         self.heads = nn.ModuleDict({str(t): host.make_head(dims[t], cfg.hidden, cfg.trailing_norm) for t in layers})

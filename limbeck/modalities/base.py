@@ -14,6 +14,7 @@ from limbeck.core.disk import make_folder
 from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Dataset, Encoder, EncoderConfig
+from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
@@ -47,8 +48,16 @@ class Modality(ABC, Generic[Config, Data]):
     def default_encoder(self) -> Config:
         """Return the encoder of a run that names none."""
 
-    def check_encoder(self, cfg: Config) -> None:
-        """Raise UserError, before any data is read, if there is no such encoder."""
+    def check_encoder(self, cfg: Config) -> tuple[int, ...]:
+        """Return the depths of an encoder, none where the data decides; UserError if there is no such encoder.
+
+        It is called before any data is read.
+        """
+        return ()
+
+    def known_classes(self, source: Any, selection: Selection) -> int | None:
+        """Return the number of labels in a source, 0 unless all have one; None where only reading it would tell."""
+        return None
 
     def small_encoder(self, data: Data | None = None) -> Resolved[Config]:
         """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
@@ -58,8 +67,12 @@ class Modality(ABC, Generic[Config, Data]):
         return Resolved(self.default_encoder(), [])
 
     @abstractmethod
-    def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[Data]:
-        """Return the data of a source."""
+    def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: Selection) -> Resolved[Data]:
+        """Return the data of a source, without what is left out by name."""
+
+    def selection(self, data: Data) -> Selection:
+        """Return what was left out of the source of the data by name."""
+        return Selection()
 
     @abstractmethod
     def reopen(self, path: str) -> Data:

@@ -60,8 +60,7 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     """Write model.safetensors and config.json, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
     A network that stock timm cannot build gets model.py as well, which loads it with timm and no Limbeck.
-    `provenance` (JSON values) says where the encoder comes from. An encoder that is already in the folder is replaced,
-    the config last.
+    `provenance` (JSON values) says where the encoder comes from.
     """
     make_folder(folder)
     name, args = timm_format(backbone)

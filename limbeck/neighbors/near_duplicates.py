@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from limbeck.core.progress import progress
 from limbeck.data.store.store import Store
 from limbeck.neighbors.graph import Graph, build_graph
 from limbeck.neighbors.search import nearest
@@ -43,7 +44,9 @@ def thumbnails(store: Store) -> NDArray[np.float16]:
     which outweighs the noise of a blank image, so that blank images match. The cosine of two descriptors is invariant
     to brightness and contrast, nearly invariant to compression and size, and sensitive to crops, flips and color.
     """
-    parts = [_thumbnails(store.images[start : start + BATCH]) for start in range(0, len(store), BATCH)]
+    blocks = [slice(start, min(start + BATCH, len(store))) for start in range(0, len(store), BATCH)]
+    shown = progress(blocks, "thumbnails", unit="images", size=lambda block: int(block.stop - block.start))
+    parts = [_thumbnails(store.images[block]) for block in shown]
     return np.concatenate(parts).astype(np.float16)
 
 
@@ -63,7 +66,9 @@ def matches_within(features: FeatureMatrix, threshold: float = SIMILARITY_THRESH
 def matches_across(features: FeatureMatrix, other: FeatureMatrix, threshold: float = SIMILARITY_THRESHOLD) -> Matches:
     """Return the rows of `features` [N D] whose nearest row of `other` [M D] has a cosine of at least `threshold`."""
     device = torch.device("cpu")
-    found = nearest(UnitVectors(other, None, device), 1, UnitVectors(features, None, device))
+    found = nearest(
+        UnitVectors(other, None, device), 1, UnitVectors(features, None, device), description="near-duplicates across"
+    )
     return _matches(found.positions.numpy(), found.scores.numpy(), threshold)
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from limbeck.core.progress import progress
 from limbeck.losses.precision import exact_products
 from limbeck.neighbors.vectors import UnitVectors
 
@@ -144,10 +145,14 @@ class ExactSearch:
         return TopK(positions.masked_fill(cosines == -INF, -1), cosines)
 
 
-def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None) -> TopK:
-    """Return the `k` rows of `base` most similar to each query, or to each row of the base other than itself."""
+def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None, *, description: str = "") -> TopK:
+    """Return the `k` rows of `base` most similar to each query, or to each row of the base other than itself.
+
+    With a `description`, a progress bar is shown.
+    """
     search = ExactSearch(base, k, queries=queries)
-    blocks = [search.find(query_idx) for query_idx in query_blocks(search.queries)]
+    shown = progress(query_blocks(search.queries), description, unit="rows", size=len)
+    blocks = [search.find(query_idx) for query_idx in shown]
     return TopK(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
 

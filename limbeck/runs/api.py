@@ -19,7 +19,6 @@ from limbeck.core.run_folder import LOG, RESULT
 from limbeck.core.types import EncoderConfig
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
-from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluation.comparison import compare_run
@@ -30,6 +29,7 @@ from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import RunConfig, at_place, read_config
 from limbeck.runs.folder import check_new_run
+from limbeck.runs.labeled import LabeledSources, select
 from limbeck.runs.request import Place, RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
@@ -54,7 +54,7 @@ def pretrain(
         **settings: `method` (by default SDSSL over BYOL, on a CPU SimCLR), `optim` (AdamW for ViTs, LARS for CNNs),
             `training` (how long and on which devices), `time` (end within "30m") or `quick` (a first look in ten
             minutes), `store_size` (pixels of the stored images), `allow_bad` (fraction of the images that may be
-            unreadable); see `RunRequest`.
+            unreadable), `exclude` and `only` (patterns of names); see `RunRequest`.
 
     Raises:
         UserError: there are no images, the folder contains a run, or settings do not fit together.
@@ -90,16 +90,24 @@ def distill(
     return start_run(request, Path(out))
 
 
-def plan(source: Source, *, backbone: EncoderConfig | None = None, **settings: Unpack[RunSettings]) -> CostEstimate:
-    """Estimate what `pretrain` with the same arguments would cost, from parts of its steps; no run is written.
+def plan(
+    source: Source,
+    *,
+    backbone: EncoderConfig | None = None,
+    teacher: TeacherConfig | None = None,
+    teacher_module: nn.Module | None = None,
+    **settings: Unpack[RunSettings],
+) -> CostEstimate:
+    """Estimate what `pretrain`, or `distill` with a teacher, would cost, from parts of its steps; no run is written.
 
     One process takes its part of a batch; several are assumed to be as many times as fast.
 
     Raises:
-        UserError: as `pretrain`.
+        UserError: as `pretrain` or `distill`.
     """
     ensure_visible()
-    setup = resolve_run(RunRequest(source=source, backbone=backbone, **settings))
+    request = RunRequest(source=source, backbone=backbone, teacher=teacher, teacher_module=teacher_module, **settings)
+    setup = resolve_run(request)
     trainable = build_method(setup, Path())
     estimate = estimate_run(setup, trainable, try_batches=True)
     return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
@@ -143,6 +151,8 @@ def evaluate_run(
     references: Sequence[ModelScores] | None = None,
     teacher_module: nn.Module | None = None,
     allow_bad: float = ALLOW_BAD,
+    exclude: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> EvaluationResult:
     """Evaluate every layer of a run's encoder, and the same network with its initial weights; write result.json.
 
@@ -155,6 +165,7 @@ def evaluate_run(
         references: lines of reference that have been measured already; None: measure them, and `others`.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
+        exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the run.
 
     Raises:
         UserError: as `limbeck.evaluation.evaluate`, or the folder has no encoder.
@@ -165,30 +176,21 @@ def evaluate_run(
     check_writable(folder)  # before hours of work
     models = [load_whole(name) for name in others]
     size = Store.open(config.store).size if config.store else None
-    bank, queries = (_open_labeled(source, size, allow_bad) for source in (train_data, test_data))
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
+    encoder, how = load(folder), load_preprocessing(folder)
     teacher = _reload_teacher(config, teacher_module)
+    left_out = select(config, exclude, only)
+    sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
+    bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     if references is None:
         measured = comparison.students[2:] if comparison else ()
         references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
-    preprocessing = load_preprocessing(folder)
-    result = evaluate(
-        load(folder), bank, queries, cfg, preprocessing=preprocessing, reference=untrained, references=references
-    )
-    result = replace(result, comparison=comparison)
-    result.save(folder / RESULT)
+    result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=references)
+    (result := replace(result, comparison=comparison)).save(folder / RESULT)
     return result
-
-
-def _open_labeled(source: Source, size: int | None, allow_bad: float) -> Store:
-    """Return the store of labeled images, and log how many were skipped."""
-    store = open_store(source, store_size=size, allow_bad=allow_bad)
-    if store.skipped:
-        logger.info(store.summary())
-    return store
 
 
 def start_run(request: RunRequest, run: Path) -> Path:

@@ -26,6 +26,10 @@ class RunConfig:
     """Folder of the data; empty if they were in memory."""
     digest: str
     """Hash of the data."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of images that were left out of the data; an evaluation leaves them out as well."""
+    only: tuple[str, ...] = ()
+    """Patterns; images that match none of them were left out."""
     method: MethodConfig = field(default_factory=default_method)
     backbone: EncoderConfig
     optim: OptimConfig

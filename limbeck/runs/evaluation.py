@@ -10,12 +10,14 @@ from limbeck.core.files import read_json
 from limbeck.core.run_folder import CONFIG
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
-from limbeck.data.store.open import open_store
+from limbeck.data.sources.selection import Selection
 from limbeck.evaluation import EvaluateConfig, EvaluationResult
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.references import UNTRAINED_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import ModelScores
 from limbeck.runs.api import evaluate_run
+from limbeck.runs.config import read_config
+from limbeck.runs.labeled import LabeledSelection, LabeledSources, select
 
 
 class Evaluations(NamedTuple):
@@ -35,6 +37,8 @@ def evaluate_networks(
     *,
     others: Sequence[str] = (),
     allow_bad: float = ALLOW_BAD,
+    exclude: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Evaluations:
     """Evaluate runs at every layer, and other networks as a whole; write the result.json of each run.
 
@@ -45,15 +49,19 @@ def evaluate_networks(
         cfg: settings of the evaluation.
         others: further networks as a whole, runs included.
         allow_bad: fraction of the images of either source that may be unreadable.
+        exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the runs.
 
     Raises:
         UserError: as `evaluate_run`; there is no such network; or a network that is not a run gets no labels.
     """
-    cfg = cfg or EvaluateConfig()
-    runs = [name for name in networks if is_run(name)]
+    cfg, runs = cfg or EvaluateConfig(), [name for name in networks if is_run(name)]
+    selection = _common_selection(runs, exclude, only)
     others = [*(name for name in networks if name not in runs), *others]
     if not runs:
-        return Evaluations({}, _evaluate_whole(others, train_data, test_data, cfg, allow_bad))
+        sources = LabeledSources(
+            train=train_data, test=test_data, allow_bad=allow_bad, left_out=selection, device=cfg.device
+        )
+        return Evaluations({}, _evaluate_whole(others, sources, cfg))
     results: dict[str, EvaluationResult] = {}
     shared: tuple[ModelScores, ...] | None = None
     for run in runs:
@@ -65,6 +73,8 @@ def evaluate_networks(
             others=others if shared is None else (),
             references=shared,
             allow_bad=allow_bad,
+            exclude=exclude,
+            only=only,
         )
         results[run] = result
         shared = tuple(model for model in result.references if model.name != UNTRAINED_NETWORK)
@@ -83,11 +93,24 @@ def is_run(name: str) -> bool:
     return not isinstance(found, dict) or not {"architecture", "model_type", "limbeck"} & set(found)
 
 
-def _evaluate_whole(
-    names: Sequence[str], train_data: Source, test_data: Source, cfg: EvaluateConfig, allow_bad: float
-) -> tuple[ModelScores, ...]:
+def _common_selection(
+    runs: Sequence[str], exclude: Sequence[str] | None, only: Sequence[str] | None
+) -> LabeledSelection:
+    """Return what is left out for all networks; raise UserError where the runs differ in it and none is given."""
+    found = {run: select(read_config(Path(run)), exclude, only) for run in runs}
+    if len({*found.values()}) > 1:
+        listed = ", ".join(f"'{run}' {str(chosen.patterns) or 'nothing'}" for run, chosen in found.items())
+        raise UserError(
+            f"the runs left out different images: {listed}; give --exclude and --only for the evaluation, or evaluate "
+            "them one by one",
+            code="selections-differ",
+        )
+    return next(iter(found.values()), LabeledSelection(Selection.by(exclude or (), only or ()), inherited=False))
+
+
+def _evaluate_whole(names: Sequence[str], sources: LabeledSources, cfg: EvaluateConfig) -> tuple[ModelScores, ...]:
     models = [load_whole(name) for name in names]
-    train, test = (open_store(source, allow_bad=allow_bad) for source in (train_data, test_data))
+    train, test = sources.open()
     data = EvalData.of(train, test, cfg)
     if data.labels is None:
         raise UserError(

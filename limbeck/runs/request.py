@@ -41,6 +41,10 @@ class RunRequest:
     """Side of the stored images in pixels, as in `limbeck.build_store`."""
     allow_bad: float = ALLOW_BAD
     """Fraction of the images that may be unreadable."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of images that are left out, as in `limbeck.build_store`."""
+    only: tuple[str, ...] = ()
+    """Patterns; images that match none of them are left out."""
 
 
 class RunSettings(TypedDict, total=False):
@@ -53,6 +57,8 @@ class RunSettings(TypedDict, total=False):
     quick: bool
     store_size: int | None
     allow_bad: float
+    exclude: tuple[str, ...]
+    only: tuple[str, ...]
 
 
 class Place(TypedDict, total=False):

@@ -13,6 +13,7 @@ from limbeck.core.resolved import Resolved
 from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch, fitting_batch
+from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
@@ -64,13 +65,18 @@ def resolve_run(request: RunRequest) -> RunSetup:
     requested = _method(request, why)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
     _check_teacher(requested, request.teacher, modality)
-    if request.backbone:
-        modality.check_encoder(request.backbone)
-    resolve_loggers(request.training.loggers)
+    selection = Selection.by(request.exclude, request.only)
+    _check_early(request, requested, modality, selection, why)
     fitted = request.teacher is not None and request.teacher.name == PATCH_FILTERS
     loaded = None if fitted else resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
-    data = modality.open(request.source, store_size=request.store_size, allow_bad=request.allow_bad).log(logger)
-    loaded = resolve_teacher(request.teacher, None, data) if fitted else loaded
+    data = modality.open(
+        request.source,
+        store_size=request.store_size,
+        allow_bad=request.allow_bad,
+        selection=selection,
+    ).log(logger)
+    if fitted:
+        loaded = resolve_teacher(request.teacher, None, data)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
     backbone = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
@@ -79,6 +85,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     cfg = RunConfig(
         store=str(data.path.absolute()) if data.path else "",
         digest=data.digest,
+        **vars(modality.selection(data)),
         method=method,
         backbone=backbone,
         optim=request.optim or default_optim(backbone.name, teacher is not None),
@@ -240,6 +247,21 @@ def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality
             f"encoders of {modality.name} cannot be distilled from the teacher '{teacher.name}': train without one",
             code="no-teachers",
         )
+
+
+def _check_early(
+    request: RunRequest, method: MethodConfig, modality: Modality[Any, Any], selection: Selection, why: str
+) -> None:
+    """Raise UserError for what is wrong whatever the images are, before hours of decoding."""
+    resolve_loggers(request.training.loggers)
+    named = request.backbone or (default_student() if request.teacher else modality.default_encoder())
+    small = modality.small_encoder().value if why and not request.backbone else named
+    if depths := modality.check_encoder(small):
+        method.check_depths(depths)
+    if method.needs_labels:
+        classes = modality.known_classes(request.source, selection)
+        if classes is not None:
+            method.check_classes(classes)
 
 
 def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:

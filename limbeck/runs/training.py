@@ -11,6 +11,7 @@ import torch
 
 from limbeck.core.config import to_json
 from limbeck.core.distributed import peer_failure_as_user_error
+from limbeck.core.files import replaced_folder
 from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ENCODER, STAGE
@@ -56,7 +57,8 @@ def train_run(
 
         def save_encoder(stage: str) -> None:
             provenance = {"run": config} | ({STAGE: stage} if stage else {})
-            setup.modality.save_encoder(method.encoder(), run / ENCODER, setup.data, cfg.backbone, provenance)
+            with replaced_folder(run / ENCODER) as folder:
+                setup.modality.save_encoder(method.encoder(), folder, setup.data, cfg.backbone, provenance)
 
         train(
             method,

@@ -1,7 +1,9 @@
 """Checkpoints: written whole or not at all, read without running code, refused if the configuration differs."""
 
 import json
+import logging
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ from limbeck.core.config import Json
 from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
+from limbeck.core.text import printable
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 TRAINING_PLACE = (  # settings of where a run computes and how it is watched
     *("precision", "accelerator", "devices", "num_nodes", "compile", "loggers", "log_every_steps"),
     *("eval_every_epochs", "health_every_steps", "checkpoint_every_minutes", "stop_on_collapse"),
 )
+DATA_PLACE = ("store", "exclude", "only")  # the content has a digest
 TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
 
 
@@ -29,11 +35,12 @@ def save_checkpoint(
     optimizer: Optimizer,
     config: Json,
     scaler: torch.amp.GradScaler | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Write the state after `step` optimizer steps; a crash at any moment leaves the previous file intact.
 
     Weights, averages, queues and the optimizer are all there is: order, augmentations and random numbers follow from
-    the seed (in `config`) and the step. fp16 adds the scale of the loss.
+    the seed (in `config`) and the step. fp16 adds the scale of the loss. `environment` is where it was computed.
 
     Raises:
         UserError: the disk is full.
@@ -45,15 +52,23 @@ def save_checkpoint(
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict() if scaler else {},
+        "environment": dict(environment or {}),
     }
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         torch.save(state, file)
 
 
 def load_checkpoint(
-    path: Path, method: nn.Module, optimizer: Optimizer, config: Json, scaler: torch.amp.GradScaler | None = None
+    path: Path,
+    method: nn.Module,
+    optimizer: Optimizer,
+    config: Json,
+    scaler: torch.amp.GradScaler | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Restore the state and return the number of optimizer steps taken before it was saved.
+
+    A warning says what differs between `environment` and that of the checkpoint.
 
     Raises:
         UserError: the file cannot be read, or is of another version or configuration.
@@ -86,14 +101,28 @@ def load_checkpoint(
             "remove it to start from the beginning",
             code="checkpoint-state",
         ) from error
+    _warn_of_changes(state.get("environment"), environment or {}, step)
     return step
+
+
+def _warn_of_changes(saved: Any, current: Mapping[str, str], step: int) -> None:
+    """Warn where the run was computed in another way before, so that its numbers change in their last digits."""
+    if not isinstance(saved, dict):
+        return
+    changes = [
+        f"{name} {printable(str(saved[name]))} until step {step:,}, {value} from here on"
+        for name, value in current.items()
+        if saved.get(name, value) != value
+    ]
+    if changes:
+        logger.warning("%s: the numbers differ by rounding from those of an uninterrupted run", "; ".join(changes))
 
 
 def identity(config: Json) -> Json:
     """Return the part of a configuration that its numbers follow from: not where it runs, and how it is watched."""
     if not isinstance(config, dict):
         return config
-    config = {key: value for key, value in config.items() if key != "store"}  # its content has a digest
+    config = {key: value for key, value in config.items() if key not in DATA_PLACE}
     if isinstance(training := config.get("training"), dict):
         config["training"] = {key: value for key, value in training.items() if key not in TRAINING_PLACE}
     if isinstance(teacher := config.get("teacher"), dict):

@@ -135,6 +135,12 @@ def describe(fabric: "Fabric") -> str:
     return f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
 
 
+def environment(fabric: "Fabric") -> dict[str, str]:
+    """Return what the last digits of a run's numbers depend on, besides its configuration."""
+    precision = str(fabric.strategy.precision.precision)
+    return {"precision": precision, "device": fabric.device.type, "torch": str(torch.__version__)}
+
+
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:
     """Return the elementwise mean; waits for every process."""
     mean = fabric.all_reduce(values, reduce_op="mean")

@@ -28,7 +28,7 @@ from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.health.monitor import HealthMonitor
 from limbeck.train.health.read import HealthReader
 from limbeck.train.interrupt import Interrupted, StopRequest
-from limbeck.train.launch import any_process, check_same_run, describe
+from limbeck.train.launch import any_process, check_same_run, describe, environment
 from limbeck.train.loading import LoaderFactory
 from limbeck.train.nonfinite import locate_nonfinite
 from limbeck.train.optim import OptimConfig
@@ -205,14 +205,15 @@ class _Loop:
 
     def _write_state(self, step: int) -> None:
         runner = self.runner
-        save_checkpoint(self.run / CHECKPOINT, step, self.method, runner.optimizer, self.config, runner.scaler)
+        where = environment(self.fabric)
+        save_checkpoint(self.run / CHECKPOINT, step, self.method, runner.optimizer, self.config, runner.scaler, where)
         if self.save_encoder and step < self.total_steps:
             self.save_encoder(f"step {step} of {self.total_steps}")
 
     def _load_checkpoint(self) -> int:
         """Restore the state of the checkpoint and return the number of steps taken before it."""
-        runner = self.runner
-        return load_checkpoint(self.run / CHECKPOINT, self.method, runner.optimizer, self.config, runner.scaler)
+        runner, where = self.runner, environment(self.fabric)
+        return load_checkpoint(self.run / CHECKPOINT, self.method, runner.optimizer, self.config, runner.scaler, where)
 
     def _locate_nonfinite(self, step: int) -> None:
         locate_nonfinite(self.runner, self._load_checkpoint(), step, self.run, self.config)

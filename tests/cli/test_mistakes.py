@@ -77,7 +77,7 @@ SETTINGS = [
     ("pretrain {store} --out {tmp}/run --time 30m --epochs 3", 1, "30 min 0 s.* and epochs .3. .*leave one out"),
     ("pretrain {store} --out {tmp}/run --time 1m --devices 2", 1, "2 processes: give epochs"),
     ("plan {store} --time 0.001s --batch-size 32", 1, "too short: a step takes .* give .*s or more"),
-    ("pretrain {store} --out {tmp}/run --epochs 0", 1, "epochs is 0"),
+    ("pretrain {store} --out {tmp}/run --epochs 0", 2, "--epochs is 0"),
     (
         f"pretrain {{store}} --out {{tmp}}/run {SMALL} --method simclr --method.views simclir",
         1,

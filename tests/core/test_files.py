@@ -2,7 +2,10 @@
 
 import errno
 import logging
+import os
 import resource
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +17,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from limbeck.core.files import atomic_write, read_json, write_json
+from limbeck.core import files
+from limbeck.core.files import atomic_write, read_json, replaced_folder, write_json
 from limbeck.core.locks import exclusive_lock, wait_for_lock
 from limbeck.data.store.open import build_store
 from limbeck.models.backbone import Backbone
@@ -155,3 +159,58 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     for lock in (exclusive_lock, wait_for_lock):
         with raises("not-writable", tmp_path / "file"), lock(tmp_path / "file" / "run"):
             pass
+
+
+VERSIONS = ("one", "two")
+
+
+def write_version(folder: Path, version: str) -> None:
+    with replaced_folder(folder) as new:
+        for name in ("weights", "config"):
+            (new / name).write_text(version)
+
+
+def killed_after(events: int, act: Callable[[], None]) -> bool:
+    """Run `act` in a child process that is killed at its event number `events` in the file system; False: it ended."""
+    if (child := os.fork()) == 0:
+        seen = 0
+
+        def count(event: str, _: object) -> None:
+            nonlocal seen
+            if event.partition(".")[0] in ("open", "os", "shutil"):
+                seen += 1
+                if seen == events + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_replaced_whole_whenever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """Without an exchange of names there may be no folder for a moment; the next writer mends that."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    if not exchanges:
+        monkeypatch.setattr(files, "exchange", lambda first, second: False)
+    folder, found = tmp_path / "encoder", list[set[str]]()
+    events = 0
+    write_version(folder, "one")
+    (folder / "notes.txt").write_text("mine")
+    while killed_after(events, lambda: write_version(folder, "two")):
+        events += 1
+        inside = [*folder.iterdir()] if folder.exists() else []
+        found.append({file.read_text() for file in inside if file.name != "notes.txt"})
+        write_version(folder, "one")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["encoder"]
+    assert events > 10
+    assert {"one"} in found
+    assert {"two"} in found
+    allowed: list[set[str]] = [{"one"}, {"two"}, *([] if exchanges else [set[str]()])]
+    assert [versions for versions in found if versions not in allowed] == []
+    assert (folder / "notes.txt").read_text() == "mine"

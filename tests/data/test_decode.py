@@ -100,10 +100,10 @@ def test_thirty_two_bit_modes() -> None:
 
 
 def wide_png(values: np.ndarray) -> bytes:
-    """Return a PNG of 16-bit colors, which Pillow cannot write."""
+    """Return a PNG of 16-bit colors, or of gray with alpha, which Pillow cannot write."""
     height, width, channels = values.shape
     rows = b"".join(b"\0" + values[row].astype(">u2").tobytes() for row in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     parts = (
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
@@ -144,6 +144,7 @@ def test_the_content_tells_how_many_bits_a_container_of_sixteen_holds(bits: int)
     grays: list[bytes | np.ndarray] = [
         encoded(Image.fromarray(gray)),
         encoded(Image.fromarray(gray), "TIFF"),
+        wide_png(np.dstack([gray, np.full_like(gray, 65535)])),
         gray,
         gray.astype(np.int32),
     ]

@@ -194,7 +194,7 @@ def test_settings_out_of_range_are_named(name: str) -> None:
 
 
 def test_a_device_that_is_not_there_and_too_few_images_are_refused() -> None:
-    with raises("device-not-available", "tpu9"):
+    with raises("unusable-device", "tpu9"):
         evaluated(tiny_vit(), replace(CFG, device="tpu9"))
     with raises("too-few-images", 1):
         evaluate(tiny_vit(), shades(45, 0), shades(1, 1), CFG, preprocessing=PLAIN)

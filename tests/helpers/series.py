@@ -22,6 +22,7 @@ from limbeck.core.types import Batch, Encoder, Features
 from limbeck.data.augment.params import hash_uniforms
 from limbeck.data.loader import check_batch
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, epoch_order
+from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig
 from limbeck.modalities.base import Modality
 
@@ -174,7 +175,9 @@ class Series(Modality[SeriesConfig, SeriesData]):
         """Return that network."""
         return SeriesConfig()
 
-    def open(self, source: Any, *, store_size: int | None, allow_bad: float) -> Resolved[SeriesData]:
+    def open(
+        self, source: Any, *, store_size: int | None, allow_bad: float, selection: Selection
+    ) -> Resolved[SeriesData]:
         """Read the file."""
         data = SeriesData(Path(str(source)))
         return Resolved(data, [f"{len(data):,} series of {data.values.shape[1]} steps"])

@@ -151,15 +151,15 @@ def test_the_ema_encoder_follows_backbone_and_both_heads() -> None:
 
 def test_layers_count_from_either_end() -> None:
     resnet = small_resnet()
-    assert CGHConfig().taps(resnet) == (3, 4)
-    assert CGHConfig(hypercolumn_layers=(4, 2, -1)).taps(resnet) == (2, 4)
+    assert CGHConfig().taps(resnet.taps) == (3, 4)
+    assert CGHConfig(hypercolumn_layers=(4, 2, -1)).taps(resnet.taps) == (2, 4)
     pool = CGHConfig(hidden=12, dim=6, queue_size=16, hypercolumn_layers=(2, 3, 4)).build(resnet).student.pool
     assert pool.mix[0].in_channels == 6 + 8 + 10
 
 
 def test_layers_that_do_not_exist_are_refused() -> None:
     for layers in ((0, 4), (3, 5), (-5, -1), ()):
-        with raises("depth-out-of-range", layers, "resnet18", "1 to 4", "-4 to -1"):
+        with raises("depth-out-of-range", layers, "1 to 4", "-4 to -1"):
             dataclasses.replace(TINY, hypercolumn_layers=layers).build(small_resnet())
 
 

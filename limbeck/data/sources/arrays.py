@@ -1,6 +1,8 @@
 """Images in numpy arrays: in memory, in .npy and in .npz files."""
 
 import math
+import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.text import format_bytes
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
 from limbeck.data.pixel_range import PixelRange
@@ -27,10 +30,11 @@ def open_array_file(files: Sequence[Path], name: str) -> ImageSource:
         if path.suffix.lower() == ".npy":
             arrays = {"images": np.lib.format.open_memmap(path, mode="r")}
         else:
+            _check_unpacked(path)
             with path.open("rb") as file:
                 arrays = dict(np.load(file, allow_pickle=False))
     except Exception as error:  # broken zip files and array headers raise a dozen kinds, MemoryError among them
-        raise UserError(f"'{path}' cannot be read as an array ({one_line(error)})", code="bad-array-file") from error
+        raise UserError(f"'{path}' cannot be read as an array ({_reason(error)})", code="bad-array-file") from error
     images, labels = pick(arrays, ARRAY_NAMES), pick(arrays, LABEL_NAMES)
     if images is None:
         raise UserError(
@@ -38,6 +42,21 @@ def open_array_file(files: Sequence[Path], name: str) -> ImageSource:
         )
     origin = f"'{labels}' in the file" if labels else ""
     return array_source(arrays[images], labels and arrays[labels], name, file_state(path), origin)
+
+
+def _reason(error: Exception) -> str:
+    """Return why numpy refuses a file, without its advice to trust it."""
+    text = one_line(error).partition(". ")[0].removesuffix(".")
+    objects = "object" in text.lower() or "pickle" in text.lower()
+    return "it holds Python objects: save numbers, or words as strings" if objects else text
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise MemoryError where the arrays of a .npz file are larger than the memory of the machine."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if hasattr(os, "sysconf") and unpacked > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise MemoryError(f"unpacked it has {format_bytes(unpacked)}, more than this machine's memory: save .npy files")
 
 
 def open_arrays(value: NDArray[Any] | tuple[NDArray[Any], ArrayLike]) -> ImageSource:

@@ -4,6 +4,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names, plural, printable
+from limbeck.data.store.layout import LARGEST_LABEL
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "pixels", "jpg", "jpeg", "png", "webp", "pixel_values")
 LABEL_NAMES = (
@@ -19,7 +21,6 @@ LABEL_NAMES = (
     "class_id", "category_id", "label_id", "class_idx", "fine_label", "coarse_label", "y", "lbl", "classes",
 )  # fmt: skip
 """Names of columns, keys and members that hold images and labels, the most usual first."""
-LARGEST = 2**62  # far above what a class number may be, which is an error later
 
 
 class Classes(NamedTuple):
@@ -55,12 +56,12 @@ def label_value(raw: Any) -> int | str | None:
         raw = raw.decode(errors="replace")
     if isinstance(raw, str | bool):
         return class_name(str(raw).strip()) or None
-    if isinstance(raw, float) and raw.is_integer():
+    if isinstance(raw, float | Decimal) and float(raw).is_integer():
         raw = int(raw)
     if isinstance(raw, int):
-        return None if raw < 0 else min(raw, LARGEST)
+        return None if raw < 0 else min(raw, LARGEST_LABEL)
     raise ValueError(
-        f"{raw} is not a whole number" if isinstance(raw, float) else f"a {type(raw).__name__} is no label"
+        f"{raw} is not a whole number" if isinstance(raw, float | Decimal) else f"a {type(raw).__name__} is no label"
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import pkgutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from glob import glob
@@ -14,17 +15,17 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.text import plural
 from limbeck.data import sources
 from limbeck.data.sources.base import ImageSource, SourceType
 from limbeck.data.sources.dataset import MapDataset
 from limbeck.data.sources.folder import open_folder
 from limbeck.data.sources.foreign import no_images, unknown_files
 from limbeck.data.sources.names import is_image, splits_in, why_hidden
-from limbeck.data.sources.selection import Selection
+from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.layout import is_store
 
 logger = logging.getLogger(__name__)
-EVERYTHING = Selection()
 Source = str | Path | Sequence[str | Path] | NDArray[Any] | tuple[NDArray[Any], ArrayLike] | MapDataset
 
 
@@ -86,8 +87,14 @@ def _open_path(source: str | Path) -> ImageSource:
     looks_like_a_file = _kind_of(path.name) is not None or is_image(path.name)
     if not looks_like_a_file and (found := _open_value(source)) is not None:
         return found
-    similar = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+    similar = did_you_mean(path.name, _visible_names(path.parent))
     raise UserError(f"'{source}' does not exist{similar}: give {_options()}", code="source-missing")
+
+
+def _visible_names(folder: Path) -> list[str]:
+    with suppress(OSError):
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    return []
 
 
 def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
@@ -100,6 +107,14 @@ def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
             source = kind.open_files([folder / path for path in paths], str(folder))
             others = [item for item in images.left_out if item.path not in set(paths)]
             return replace(source, left_out=[*others, *source.left_out])
+    excluded = [item for item in images.left_out if item.issue.name == "excluded"]
+    if excluded:
+        count = plural(len(excluded), "image")
+        raise UserError(
+            f"nothing is left of '{folder}': {excluded[0].issue.detail} leaves out {count}, such as "
+            f"{excluded[0].path}; change --exclude or --only",
+            code="all-excluded",
+        )
     if images.left_out:
         raise no_images(folder, [item.path for item in images.left_out])
     raise UserError(f"'{folder}' is empty: give {_options()}", code="no-images")

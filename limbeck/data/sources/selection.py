@@ -1,5 +1,6 @@
 """Leave images out by their names."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,6 +22,16 @@ class Selection:
     """Images that match one of these are left out."""
     only: tuple[str, ...] = ()
     """If there are any, images that match none of these are left out."""
+
+    @classmethod
+    def by(cls, exclude: str | Sequence[str], only: str | Sequence[str]) -> "Selection":
+        """Return the selection by patterns, of which a single one need not be in a list."""
+        several = [(patterns,) if isinstance(patterns, str) else tuple(patterns) for patterns in (exclude, only)]
+        return cls(exclude=several[0], only=several[1])
+
+    def __str__(self) -> str:
+        flags = ((f"--{name}", getattr(self, name)) for name in ("exclude", "only"))
+        return " ".join(f"{flag} {' '.join(map(shlex.quote, patterns))}" for flag, patterns in flags if patterns)
 
     def excluded(self, path: str) -> Issue | None:
         """Return why a path is left out; None where it is not."""
@@ -55,6 +66,9 @@ class Selection:
             every_nth=None if every_nth is None else lambda step: selected(every_nth(step)),
         )
         return self.mark(chosen)
+
+
+EVERYTHING = Selection()
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -48,6 +48,8 @@ def index_shard(file: Path) -> ShardIndex:
     """Read the headers and labels of a tar file, compressed or not; damage is listed with what is left out."""
     index, images, labels = ShardIndex(), list[str](), dict[str, LabelMember]()
     try:
+        if file.stat().st_size == 0:
+            raise tarfile.ReadError("the file is empty")
         with tarfile.open(file, "r:*", ignore_zeros=True) as archive:
             for member in _members(archive, index.left_out):
                 path = member_path(member)

@@ -1,12 +1,14 @@
 """Which columns of a table hold images and labels; one rule for parquet files, the hub and `datasets`."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import first_names
 from limbeck.data.sources.labels import IMAGE_NAMES, LABEL_NAMES, pick
 
 
@@ -21,6 +23,8 @@ class Columns(NamedTuple):
 
 def find_columns(schema: Any, name: str) -> Columns:
     """Find the columns by their Hugging Face features, else by name and type; UserError when none holds images."""
+    if twice := [column for column, count in Counter(schema.names).items() if count > 1]:
+        raise UserError(f"'{name}' has several columns called {first_names(twice)}: rename them", code="same-columns")
     features = column_features(schema, name)
     kinds = {column: kind["_type"] for column, kind in features.items() if isinstance(kind, dict) and "_type" in kind}
     encoded = [field.name for field in schema if holds_bytes(field.type)]  # whatever the features say: not numbers
@@ -31,7 +35,9 @@ def find_columns(schema: Any, name: str) -> Columns:
             f"'{name}' has no column of images (bytes), only {', '.join(schema.names)}", code="no-image-column"
         )
     label = _first(column for column in schema.names if kinds.get(column) == "ClassLabel")
-    label = label or pick((field.name for field in schema if holds_labels(field.type)), LABEL_NAMES)
+    others = [field for field in schema if field.name != image]
+    label = label or pick((field.name for field in others if holds_labels(field.type)), LABEL_NAMES)
+    label = label or pick((field.name for field in others), LABEL_NAMES)  # the values will say why they are no labels
     names = features[label].get("names") if label and kinds.get(label) == "ClassLabel" else None
     names = [str(label_name) for label_name in names] if isinstance(names, list) else []
     return Columns(image, label, names, [column for column in declared if column != image])
@@ -76,7 +82,8 @@ def _element(kind: Any) -> Any:
 
 
 def _is_words(kind: Any) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    tests = ("string", "large_string", "string_view", "boolean", "binary", "large_binary", "fixed_size_binary")
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
 
 
 def _first(names: Iterable[str]) -> str | None:

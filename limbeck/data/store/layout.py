@@ -22,6 +22,7 @@ from limbeck.data.pixel_range import Pixels as Pixels
 
 VERSION = 1
 MAX_CLASSES = 1_000_000  # unnamed labels get one class each, up to the highest: with ids as labels that would be many
+LARGEST_LABEL = 2**62  # stands for all larger labels, which are an error
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
 SOURCE_FILES = "source.parquet"
 INDEX_SCHEMA = pa.schema(
@@ -123,8 +124,9 @@ def name_labels(highest: int, names: Sequence[str]) -> list[str]:
             code="label-without-name",
         )
     if highest >= MAX_CLASSES:
+        shown = "2^62 or more" if highest >= LARGEST_LABEL else str(highest)
         raise UserError(
-            f"a label is {highest}, and labels must be class numbers below {MAX_CLASSES:,}: renumber them from 0",
+            f"a label is {shown}, and labels must be class numbers below {MAX_CLASSES:,}: renumber them from 0",
             code="label-too-large",
         )
     return list(names) if names else [str(label) for label in range(highest + 1)]

@@ -15,7 +15,7 @@ from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
-from limbeck.data.sources.selection import Selection
+from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.replace import restore, restore_if_lost, store_path
@@ -59,7 +59,7 @@ def build_store(
     ensure_visible()
     policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), store_path(out)
     check_arguments(folder, store_size, workers)
-    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
+    images = open_source(source, Selection.by(exclude, only))
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy)
@@ -84,22 +84,24 @@ def open_store(
     Args:
         source: a store, or see `build_store`.
         cache: folder of the stores; None: `limbeck` in $XDG_CACHE_HOME or ~/.cache.
-        store_size, exclude, only: see `build_store`.
+        store_size: see `build_store`.
+        exclude, only: see `build_store`; of a store, those that it was built with.
         allow_bad: share of the images that may be unreadable, also where the store was built before.
 
     Raises:
-        UserError: as `build_store`, or the store has another size.
+        UserError: as `build_store`, or the store has another size, or was built with other patterns.
     """
     ensure_visible()
+    selection = Selection.by(exclude, only)
     if isinstance(source, str | Path):
         restore_if_lost(store_path(source))
         if is_store(Path(source)):
-            store = check_size(Store.open(source), store_size)
+            store = check_selection(check_size(Store.open(source), store_size), selection)
             logger.info(store.describe_labels())
             return store
     policy = AcceptPolicy(allow_bad=allow_bad)
     check_arguments(None, store_size, None)
-    images = open_source(source, Selection(exclude=tuple(exclude), only=tuple(only)))
+    images = open_source(source, selection)
     size = choose_size(images) if store_size is None else store_size
     out = cache_folder(cache) / cache_name(images, size)
     with wait_for_lock(out):
@@ -144,6 +146,17 @@ def check_size(store: Store, size: int | None) -> Store:
         raise UserError(
             f"the store '{store.path}' holds images of {store.size} pixels, not {size}: build one of that size",
             code="other-store-size",
+        )
+    return store
+
+
+def check_selection(store: Store, selection: Selection) -> Store:
+    """Return the store; raise UserError where images are to be left out that it was built with."""
+    if selection not in (EVERYTHING, Selection(exclude=store.exclude, only=store.only)):
+        raise UserError(
+            f"'{store.path}' is a store already, from which nothing is left out by name: build one from its source "
+            f"with `limbeck store SOURCE STORE {selection}`",
+            code="selection-of-a-store",
         )
     return store
 

@@ -22,7 +22,10 @@ NEW, OLD = "store", "store.old"  # in the hidden folder of a build
 def store_path(out: str | Path) -> Path:
     """Return the path under which a store is replaced and locked: the place that a link points to."""
     path = Path(out)
-    return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    try:
+        return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    except (OSError, RuntimeError) as error:  # Python 3.11 raises a RuntimeError for links in a circle
+        raise UserError(f"'{out}' is a link that leads nowhere: choose another path", code="not-writable") from error
 
 
 def partial_folder(out: Path) -> Path:

@@ -41,6 +41,9 @@ class Store:
     label_note: str = ""  # where the labels are from
     skipped: int = 0
     path: Path | None = None
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    """Patterns by which images of its source were left out."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -83,6 +86,8 @@ class Store:
             label_note=manifest.labels,
             skipped=manifest.skipped,
             path=folder,
+            exclude=manifest.exclude,
+            only=manifest.only,
         )
 
     @classmethod

@@ -49,6 +49,7 @@ class MethodConfig(NamedConfig):
     card: ClassVar[MethodCard]
     view_count: ClassVar[tuple[int, int]] = (2, 2)
     """Fewest and most views of an image that the method can compare."""
+    needs_labels: ClassVar[bool] = False
     not_a_host_reason: ClassVar[str] = ""
     """Why no other method can be built on this one; empty for a host."""
 
@@ -90,6 +91,12 @@ class MethodConfig(NamedConfig):
             UserError: an option does not suit the data; the message names a value that does.
         """
         return self
+
+    def check_depths(self, depths: tuple[int, ...]) -> None:
+        """Raise UserError for a layer that an encoder of these depths does not have."""
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise UserError if the method needs labels and there are not so many classes (0: not all have a label)."""
 
     def raise_without_teacher(self) -> None:
         """Raise UserError if the method learns from a frozen teacher."""

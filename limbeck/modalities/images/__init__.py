@@ -9,13 +9,21 @@ from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ViewSpec
 from limbeck.data.sources.open import Source
+from limbeck.data.sources.selection import Selection
+from limbeck.data.store.known_labels import known_labels
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig
 from limbeck.modalities.base import Modality
 from limbeck.modalities.images.online_eval import make_eval_callback
-from limbeck.modalities.images.resolve import input_size, resolve_backbone, resolve_positions, resolve_small
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, check_name
+from limbeck.modalities.images.resolve import (
+    input_size,
+    known_depths,
+    resolve_backbone,
+    resolve_positions,
+    resolve_small,
+)
+from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
@@ -40,18 +48,29 @@ class Images(Modality[BackboneConfig, Store]):
         """Return a ViT-Tiny."""
         return BackboneConfig()
 
-    def check_encoder(self, cfg: BackboneConfig) -> None:
-        """Raise UserError if timm has no such model."""
-        check_name(cfg.name)
+    def check_encoder(self, cfg: BackboneConfig) -> tuple[int, ...]:
+        """Return the depths; UserError if timm has no such model, or it cannot be built or cut so."""
+        return known_depths(cfg)
+
+    def known_classes(self, source: Source, selection: Selection) -> int | None:
+        """Return the number of labels of a store, or of a folder with a sub-folder per class."""
+        found = known_labels(source, selection)
+        return None if found is None else len(found)
 
     def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
         """Return a ResNet-10 for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size)
 
-    def open(self, source: Source, *, store_size: int | None, allow_bad: float) -> Resolved[Store]:
+    def open(
+        self, source: Source, *, store_size: int | None, allow_bad: float, selection: Selection
+    ) -> Resolved[Store]:
         """Return the store of a source, which is built first if it is not one."""
-        store = open_store(source, store_size=store_size, allow_bad=allow_bad)
+        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
         return Resolved(store, [store.summary()])
+
+    def selection(self, data: Store) -> Selection:
+        """Return what was left out of the store by name."""
+        return Selection(exclude=data.exclude, only=data.only)
 
     def reopen(self, path: str) -> Store:
         """Open a store."""

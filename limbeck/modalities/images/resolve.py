@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import timm
+import torch
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.data.sampling import ViewSpec
-from limbeck.models.backbone import SMALL_IMAGE, BackboneConfig, build_backbone
+from limbeck.models.backbone import SMALL_IMAGE, BackboneConfig, build_backbone, check_name
 from limbeck.models.surgery import is_vit, timm_defaults
 
 CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
@@ -20,6 +21,23 @@ SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the
 def input_size(cfg: BackboneConfig) -> int:
     """Return the side of the network's input in pixels; unless it is configured, that of timm's weights."""
     return cfg.image_size or int(timm_defaults(cfg.name).input_size[-1])
+
+
+def known_depths(cfg: BackboneConfig) -> tuple[int, ...]:
+    """Return the depths of a network before its input size is chosen; none if it can only be built with that size.
+
+    Raises:
+        UserError: timm has no such model or cannot build it, or it has no such cut.
+    """
+    check_name(cfg.name)
+    waits = cfg.image_size is None and bool(timm_defaults(cfg.name).fixed_input_size)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return build_backbone(replace(cfg, pretrained=False)).taps
+        except UserError as error:
+            if waits and error.code in ("invalid-backbone-arguments", "image-size-not-a-multiple-of-patch-size"):
+                return ()
+            raise
 
 
 def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneConfig]:

@@ -1,0 +1,42 @@
+"""The command that one may type next, with the paths of a result."""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from limbeck.core.errors import UserError
+from limbeck.core.run_folder import RESULT
+
+
+def export_command(run: Path) -> str:
+    """Return `limbeck export`, cut where the evaluation of the run says, into a folder that is free."""
+    depth = _cheapest_depth(run)
+    name = f"{run.resolve().name}-{depth}" if depth else run.resolve().name
+    out = _free_path(Path("models", name))
+    return shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else [])])
+
+
+def report_command(runs: Iterable[Path]) -> str:
+    """Return `limbeck report`."""
+    return shlex.join(["limbeck", "report", *map(str, runs)])
+
+
+def _cheapest_depth(run: Path) -> int | None:
+    """Return the lowest layer that the evaluation of a run found as good as the best; None before an evaluation."""
+    from limbeck.evaluation import EvaluationResult
+    from limbeck.evaluation.verdict import cheapest_cut
+
+    try:
+        layer = cheapest_cut(EvaluationResult.load(run / RESULT)) if (run / RESULT).is_file() else None
+    except UserError:
+        return None
+    return layer.depth if layer else None
+
+
+def _free_path(path: Path) -> Path:
+    """Return `path`, or if something is there the same with a number behind it."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
