@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
 from limbeck.core.packages import require
+from limbeck.models.licenses import license_in_card
+from limbeck.models.pretrained import Interpolation, StatedPreprocessing, triple
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import Interpolation, StatedPreprocessing, TeacherFeatures, TeacherSource, triple
+from limbeck.teachers.frozen import TeacherFeatures, TeacherSource
 from limbeck.teachers.huggingface_safety import check_folder
-from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
 VISION_PART = "vision_model"  # of models of images and text, such as CLIP

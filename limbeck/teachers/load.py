@@ -7,20 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import read_json
-from limbeck.core.run_folder import ENCODER
+from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
+from limbeck.models.weights import digest
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_huggingface import from_huggingface
-from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
-from limbeck.teachers.frozen import (
-    LoadedTeacher,
-    StatedPreprocessing,
-    TeacherFeatures,
-    TeacherNetwork,
-    TeacherSource,
-    Triple,
-    digest,
-)
+from limbeck.teachers.from_pretrained import from_pretrained
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, TeacherSource
 
 
 class ModuleTeacher(nn.Module):
@@ -98,23 +90,10 @@ def _has_weights(name: str) -> bool:
 
 
 def _find(cfg: TeacherConfig) -> TeacherSource:
-    if cfg.name.startswith(HUB):
-        return from_hub(cfg)
     folder = Path(cfg.name)
-    if not folder.is_dir():
-        return from_timm_name(cfg)
-    if (folder / ENCODER).is_dir():
-        return from_limbeck(cfg)
-    config = _read_config(folder)
-    if "limbeck" in config:
-        return from_limbeck(cfg)
-    if "architecture" in config:
-        return from_timm_folder(cfg, config)
-    if "model_type" not in config:
-        raise UserError(
-            f"'{folder}' is not a teacher: its config.json is not that of Limbeck, timm or Hugging Face",
-            code="not-a-teacher",
-        )
+    config = folder_config(folder) if folder.is_dir() and not cfg.name.startswith(HUB) else None
+    if config is None or not is_transformers(config):
+        return from_pretrained(cfg)
     if cfg.depth is not None:
         raise UserError(
             f"teacher.depth ({cfg.depth}) is for networks of Limbeck and timm, and '{folder}' is a Hugging Face model: "
@@ -122,19 +101,6 @@ def _find(cfg: TeacherConfig) -> TeacherSource:
             code="teacher-depth",
         )
     return from_huggingface(cfg, config)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UserError(
-            f"'{folder}' is not a teacher: it has no config.json (and no folder encoder/, as a run has)",
-            code="not-a-teacher",
-        )
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise UserError(f"'{file}' is not a configuration: it is not an object with keys", code="not-a-teacher")
-    return config
 
 
 def _from_module(cfg: TeacherConfig, network: nn.Module) -> TeacherSource:

@@ -1,11 +1,11 @@
 """Images: stores, timm backbones, augmented views."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from limbeck.core.config import Json
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Encoder
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ViewSpec
 from limbeck.data.sources.open import Source
@@ -25,6 +25,7 @@ from limbeck.modalities.images.resolve import (
 )
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
+from limbeck.models.start import LoadedStart, StartConfig, load_start
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 
@@ -61,6 +62,10 @@ class Images(Modality[BackboneConfig, Store]):
         """Return a ResNet-10 for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size)
 
+    def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> LoadedStart:
+        """Return trained weights from any source that timm or Limbeck reads."""
+        return load_start(cfg, encoder)
+
     def open(
         self, source: Source, *, store_size: int | None, allow_bad: float, selection: Selection
     ) -> Resolved[Store]:
@@ -89,8 +94,10 @@ class Images(Modality[BackboneConfig, Store]):
         return build_backbone(cfg)
 
     def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
-        """Return the method's preset of augmentations at the input size."""
-        return method.make_views(input_size(cfg))
+        """Return the method's preset of augmentations at the input size and with the normalization of the network."""
+        mean, std = cfg.normalization
+        views = method.make_views(input_size(cfg))
+        return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)
 
     def describe_views(self, method: MethodConfig) -> str:
         """Name the preset."""
@@ -100,16 +107,15 @@ class Images(Modality[BackboneConfig, Store]):
         self, data: Store, cfg: BackboneConfig, teacher: TeacherContext | None
     ) -> EvalCallback | None:
         """Score k-NN accuracy if there are labels and fidelity if there is a teacher."""
-        return make_eval_callback(data, input_size(cfg), teacher)
+        return make_eval_callback(data, input_size(cfg), cfg.normalization, teacher)
 
     def save_encoder(
         self, encoder: Encoder, folder: Path, data: Store, cfg: BackboneConfig, provenance: dict[str, Json]
     ) -> None:
         """Write the encoder in timm's format, with the preprocessing of the run."""
         assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
-        preprocessing = Preprocessing(
-            image_size=input_size(cfg), store_size=data.size, mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
+        mean, std = cfg.normalization
+        preprocessing = Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
         save_encoder(encoder, folder, preprocessing, provenance)
 
 
