@@ -7,8 +7,10 @@ BIN := .venv/bin
 demo: .venv/demo
 	$(BIN)/limbeck demo
 
+# Bytecode is written even where the environment forbids it: the tests start many processes that import the package.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint
-	$(BIN)/pytest -n auto --dist worksteal --durations=10
+	$(BIN)/python -m pytest -p tests.helpers.line_coverage -n auto --dist worksteal --durations=10
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -99,6 +99,29 @@ def _own_queue(replace: Any) -> None:
     replace(Queue, "enqueue", lambda self, new_rows: enqueue(self, {k: local_rows(v) for k, v in new_rows.items()}))
 
 
+@fault("moments of each process by itself", "vicreg")
+def _own_moments(replace: Any) -> None:
+    import limbeck.methods.vicreg
+
+    replace(limbeck.methods.vicreg, "mean_over_processes", lambda x: x)
+
+
+@fault("the center is never updated", "dino")
+def _still_center(replace: Any) -> None:
+    from limbeck.methods.base import EMAHost
+    from limbeck.methods.dino import DINO
+
+    replace(DINO, "after_step", EMAHost.after_step)
+
+
+@fault("the same directions in every step", "lejepa")
+def _still_directions(replace: Any) -> None:
+    from limbeck.methods.lejepa import LeJEPA
+
+    directions = LeJEPA._directions
+    replace(LeJEPA, "_directions", lambda self, step: directions(self, 0))
+
+
 @fault("BatchNorm of each process by itself", "byol")
 def _own_statistics(replace: Any) -> None:
     import limbeck.core.distributed

@@ -17,6 +17,8 @@ from limbeck import cli
 from limbeck.data.augment.views import PRESETS
 from limbeck.methods import method_config, method_names
 from limbeck.methods.base import tables
+from limbeck.models import start
+from limbeck.models.backbone import BackboneConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -88,6 +90,7 @@ def test_commands_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     monkeypatch.setattr(cli.arguments, "parse", stop)
     monkeypatch.setattr(cli.run_arguments, "_config_file", lambda argv: cli.run_arguments.NO_FILE)  # not there
+    monkeypatch.setattr(start, "start_form", lambda name: BackboneConfig())  # not there either
     offenders = {}
     for place, line in commands():
         try:

@@ -53,7 +53,7 @@ FORBIDDEN_TERMS = {
     r"slow (?:network|teacher)": "EMA encoder",
     r"moving average of (?:itself|yourself)": "EMA encoder",
     r"pupils?": "student",
-    r"twins?": "near-duplicate",
+    r"(?<!Barlow )twins?": "near-duplicate",
     r"(?:bag|class)[ -]?mates?|mates?": "partner; image of the same class",
     r"teacher's momentum": "momentum of the EMA encoder",
     r"anew": "again",

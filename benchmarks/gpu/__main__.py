@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --train cifar10/train.parquet --test cifar10/test.parquet --minutes 25
 
-Needs torch, timm, lightning, pyarrow, scikit-learn and numpy. Every finding is a line of JSON in `--out`, written at
-once; an item that fails is a line as well, and the others go on.
+Needs torch, timm, lightning-fabric, pyarrow, scikit-learn and numpy. Every finding is a line of JSON in `--out`,
+written at once; an item that fails is a line as well, and the others continue.
 """
 
 import argparse

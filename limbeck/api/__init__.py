@@ -1,1 +1,1 @@
-"""The functions of `import limbeck`: one call per command, with keywords in the place of flags."""
+"""The functions of `import limbeck`: one call per command, with keywords instead of flags."""

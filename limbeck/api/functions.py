@@ -16,6 +16,7 @@ from limbeck.evaluation import EvaluateConfig, EvaluationResult
 from limbeck.exports import ExportResult, Format
 from limbeck.methods import MethodConfig
 from limbeck.models.backbone import BackboneConfig
+from limbeck.models.start import StartConfig
 from limbeck.runs import api
 from limbeck.runs.defaults import default_method, runs_small, small_method
 from limbeck.runs.folder import default_folder
@@ -40,6 +41,7 @@ def pretrain(
     *,
     method: MethodConfig | str | None = None,
     backbone: EncoderConfig | str | None = None,
+    start: StartConfig | Folder | None = None,
     optim: OptimConfig | str | None = None,
     training: TrainConfig | None = None,
     **options: Any,
@@ -51,6 +53,8 @@ def pretrain(
         out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
         method: a name (`limbeck methods`) or a configuration, such as `limbeck.methods.SimCLRConfig`.
         backbone: any timm model by name, or a configuration.
+        start: weights to start from: a run, an export, a folder or a model of timm ("timm:NAME"), or a file with the
+            weights of `backbone`; by default none.
         optim: a name or a configuration.
         training: how long to train and on which devices.
         **options: flags of `limbeck pretrain` with underscores, such as `epochs=50`, `batch_size=128`, `optim_lr=0.06`,
@@ -60,7 +64,7 @@ def pretrain(
     Raises:
         UserError: there are no images, an option is unknown, the folder contains a run, or settings do not fit.
     """
-    given = {"method": method, "backbone": backbone, "optim": optim, "training": training, **options}
+    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, "training": training, **options}
     return _start(make_request(source, given), out)
 
 
@@ -71,6 +75,7 @@ def distill(
     teacher: TeacherConfig | Folder,
     teacher_module: nn.Module | None = None,
     student: BackboneConfig | str | None = None,
+    start: StartConfig | Folder | None = None,
     method: MethodConfig | str | None = None,
     optim: OptimConfig | str | None = None,
     training: TrainConfig | None = None,
@@ -85,6 +90,7 @@ def distill(
         teacher_module: the teacher itself, if it is a module of your own; give `teacher_image_size`, `teacher_mean` and
             `teacher_std`, too.
         student: any timm model by name, or a configuration.
+        start: weights that the student starts from, as in `pretrain`.
         method: a distiller by name, or a configuration.
         optim: a name or a configuration.
         training: how long to train and on which devices.
@@ -93,7 +99,8 @@ def distill(
     Raises:
         UserError: as `pretrain`; or the teacher cannot be loaded, or its preprocessing is unknown.
     """
-    given = {"teacher": teacher, "teacher_module": teacher_module, "student": student, "method": method}
+    given: dict[str, Any] = {"teacher": teacher, "teacher_module": teacher_module, "student": student, "method": method}
+    given |= {"start": start}
     return _start(make_request(source, given | {"optim": optim, "training": training, **options}, distills=True), out)
 
 

@@ -1,4 +1,4 @@
-"""Keywords in the place of flags: `optim_lr=0.06` is `--optim.lr 0.06`, `epochs=50` is `--epochs 50`.
+"""Keywords instead of flags: `optim_lr=0.06` is `--optim.lr 0.06`, `epochs=50` is `--epochs 50`.
 
 A keyword sets one option of a configuration, over what the configuration or its name brings; the others stay.
 """
@@ -14,15 +14,16 @@ from limbeck.core.suggest import meaning, suggest
 from limbeck.data.sources.open import Source
 from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
 from limbeck.modalities import default_config, find_modality
+from limbeck.models.start import StartConfig, start_form
 from limbeck.runs.defaults import default_method, default_optim, default_student, runs_small, small_method
 from limbeck.runs.request import RunRequest
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 
 T = TypeVar("T")
-SECTIONS = ("method", "optim", "teacher", "backbone")
+SECTIONS = ("method", "optim", "teacher", "start", "backbone")
 """Configurations with options whose keywords begin with their name; those of the training have no prefix."""
-CONFIGS = ("method", "optim", "teacher", "training", "backbone")  # the optimizer depends on the backbone
+CONFIGS = ("method", "optim", "teacher", "start", "training", "backbone")  # the optimizer depends on the backbone
 
 
 def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = False) -> RunRequest:
@@ -30,8 +31,9 @@ def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = F
 
     Args:
         source: the images.
-        given: the fields of `RunRequest`, where `method`, `backbone`, `optim` and `teacher` may also be names, and
-            options such as `epochs`, `optim_lr` or `method_temperature`. With `distills`, the backbone is `student`.
+        given: the fields of `RunRequest`, where `method`, `backbone`, `optim`, `teacher` and `start` may also be names,
+            and options such as `epochs`, `optim_lr` or `method_temperature`. With `distills`, the backbone is
+            `student`.
         distills: whether a teacher is required.
 
     Raises:
@@ -85,6 +87,8 @@ def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: boo
     """Return the configuration that a name stands for; a configuration, or None, as it is."""
     if section == "teacher" and isinstance(value, str | os.PathLike):
         return TeacherConfig(name=os.fspath(value))
+    if section == "start" and isinstance(value, str | os.PathLike):
+        return StartConfig(name=os.fspath(value))
     if value is None or dataclasses.is_dataclass(value):
         return value
     if not isinstance(value, str) or section == "training":
@@ -96,7 +100,8 @@ def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: boo
     if section == "backbone":
         return default_config(value)
     network = direct.get("backbone")
-    usual = default_optim(network if isinstance(network, str) else getattr(network, "name", ""), distills)
+    named = network if isinstance(network, str) else getattr(network, "name", "")
+    usual = default_optim(named, distills, direct.get("start") is not None)
     return _with_option(usual, ("name",), value, "optim")
 
 
@@ -108,14 +113,16 @@ def _defaults(
     modality = find_modality(source)
     small = runs_small(accelerator or training.accelerator, quick)
     usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
-    backbone = configs["backbone"] or usual
+    start = configs["start"]
+    backbone = configs["backbone"] or (start_form(start.name) if start else usual)
     method = configs["method"] or (small_method().value if small and not distills else default_method(distills))
     return {
         "training": training,
         "method": method if host is None else _with_host(method, host),
         "backbone": backbone,
-        "optim": configs["optim"] or default_optim(backbone.name, distills),
+        "optim": configs["optim"] or default_optim(backbone.name, distills, start is not None),
         "teacher": configs["teacher"],
+        "start": start,
     }
 
 

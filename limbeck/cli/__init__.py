@@ -18,7 +18,7 @@ from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.flags import list_flags
 from limbeck.cli.help import full_help, short_help
-from limbeck.cli.output import Failure, as_failure, show, show_failure
+from limbeck.cli.output import USAGE, Failure, as_failure, show, show_failure
 from limbeck.cli.signals import stop_signals
 from limbeck.cli.unknown import check_flags
 from limbeck.cli.words import check_words
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with stop_signals():
             _run(words)
-            sys.stdout.flush()  # here, since at the end of the process nobody could say why it failed
+            sys.stdout.flush()  # here, since an error at the end of the process could not be reported
     except BrokenPipeError:  # the reader of stdout, such as `head`, has gone
         _discard_output()
         sys.exit(141)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         failure = as_failure(error, words)
         try:
             _show(error, failure, words)
-        except OSError:  # nobody reads stderr either
+        except OSError:  # the reader of stderr has gone as well
             _discard_output()
         sys.exit(failure.status)
 
@@ -86,7 +86,9 @@ def _run(words: list[str]) -> None:
         words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
-        sys.exit(0 if words else 2)
+        if not words:
+            sys.exit(USAGE)
+        return
     if words[0] == "--version":
         print(f"limbeck {_version()}")
         return

@@ -47,7 +47,7 @@ class ConfigFile:
         return found
 
     def over(self, default: T, key: str, *, named: bool = False) -> T:
-        """Return the configuration `default` with the values of the section `key` in the place of its own.
+        """Return the configuration `default` with its values replaced by those of the section `key`.
 
         With `named`, a section that has another name than `default`, which a flag has given then, does not apply.
         """

@@ -19,7 +19,7 @@ from limbeck.core.text import printable, printable_lines
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 """Parts of the messages of torch, whose errors are RuntimeErrors on a CPU."""
-REPORTED = ("limbeck", "torch", "timm", "lightning", "numpy")
+REPORTED = ("limbeck", "torch", "timm", "lightning-fabric", "numpy")
 """Packages with versions in the file of an unexpected error."""
 
 
@@ -84,7 +84,7 @@ def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
 
 
 def _refused(error: OSError) -> Failure:
-    """Return what to print where the operating system refuses a file that no part of the program expected."""
+    """Return the failure for a file that the operating system does not let the program read or write."""
     place = f"'{error.filename}'" if error.filename else "a file, or the standard output,"
     way = "free some space" if error.errno in DISK_FULL else "change its permissions, or choose another place"
     return Failure(WRONG_INPUT, "not-accessible", f"{place} cannot be read or written ({reason(error)}): {way}")

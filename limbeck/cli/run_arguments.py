@@ -16,16 +16,18 @@ from limbeck.train.config import TrainConfig
 if TYPE_CHECKING:
     from limbeck.core.types import EncoderConfig
     from limbeck.methods import MethodConfig
+    from limbeck.models.start import StartConfig
 
 MaybeSource = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 MethodName = Annotated[str, tyro.conf.arg(name="method", metavar="NAME")]
 HostName = Annotated[str, tyro.conf.arg(name="method.host", metavar="NAME")]
+FROM = tyro.conf.arg(name="from")
 NO_FILE = ConfigFile(None, ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
-    """Arguments that plan, pretrain and distill share."""
+    """Arguments that plan, pretrain and distill share; each of them adds `start`, with its own default."""
 
     source: MaybeSource = None
     """What `limbeck store` takes, or a store; by default `store` of the configuration file."""
@@ -50,7 +52,7 @@ class RunArgs:
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}
-    """Defaults, by field, in whose place the run chooses what fits the machine, since no name is given."""
+    """Defaults, by field, that the run replaces by what fits the machine, since no name is given."""
     words: ClassVar[Sequence[str]] = ()
     """The words of the command line."""
 
@@ -64,6 +66,7 @@ def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
+    from limbeck.models.start import StartConfig
     from limbeck.runs.defaults import default_method, default_optim, small_method
     from limbeck.train.optim import OptimConfig
 
@@ -74,6 +77,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     usual = small_method().value if small else default_method()
     chosen = _method(argv, given, usual.name, method_config)
     host: Any = getattr(chosen, "host", None)
+    weights = _start(argv, given)
     named = _encoder(argv, given, "--backbone")
     network = given.over(named or _default_encoder(argv, given, small), "backbone", named=True)
     free = _unnamed(argv, given, usual, chosen) | ({} if named else {"backbone": network})
@@ -90,7 +94,10 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         """Training method; `limbeck methods` lists them."""
         method: MethodConfig = field(default_factory=lambda: chosen)
         backbone: Any = field(default_factory=lambda: network)
-        optim: OptimConfig = field(default_factory=lambda: given.over(default_optim(network.name), "optim"))
+        start: Annotated[StartConfig, FROM] = field(default_factory=lambda: weights)
+        optim: OptimConfig = field(
+            default_factory=lambda: given.over(default_optim(network.name, has_start=bool(weights.name)), "optim")
+        )
 
     if host is None:
         return PretrainArgs
@@ -106,13 +113,15 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of distill for the method, teacher and student that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.runs.defaults import DISTILL_OPTIM, default_student
+    from limbeck.models.start import StartConfig
+    from limbeck.runs.defaults import default_optim, default_student
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.optim import OptimConfig
 
     given = _config_file(argv)
     chosen: Any = _method(argv, given, "simreg", distill_config)
     frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
+    weights = _start(argv, given)
     named = _encoder(argv, given, "--student")
     usual = _default_encoder(argv, given, True) if _runs_small(argv, given) else default_student()
     network = given.over(named or usual, "backbone", named=True)
@@ -127,10 +136,13 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
         )
         teacher: TeacherConfig = field(default_factory=lambda: given.over(frozen, "teacher", named=True))
         student: Any = field(default_factory=lambda: network)
+        start: Annotated[StartConfig, FROM] = field(default_factory=lambda: weights)
         method_name: MethodName = chosen.name
         """Distillation method; `limbeck methods` lists them."""
         method: DistillConfig = field(default_factory=lambda: chosen)
-        optim: OptimConfig = field(default_factory=lambda: given.over(DISTILL_OPTIM, "optim"))
+        optim: OptimConfig = field(
+            default_factory=lambda: given.over(default_optim("", True, has_start=bool(weights.name)), "optim")
+        )
 
     return DistillArgs
 
@@ -158,11 +170,26 @@ def _method(
 
 
 def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig | None":
-    """Return the configuration of the named network, whose dataclass has the flags of its modality; None unnamed."""
+    """Return the configuration of the named network, whose dataclass has the flags of its modality; None unnamed.
+
+    A start names its own network, with everything that it states about it.
+    """
     from limbeck.modalities import default_config
+    from limbeck.models.start import is_file, start_form
 
     name = peek(argv, flag) or file.name("backbone")
+    start = _start(argv, file).name
+    if start and not (name and is_file(start)):
+        form = start_form(start)
+        return form if name in (None, form.name) else default_config(name)
     return default_config(name) if name else None
+
+
+def _start(argv: Sequence[str], file: ConfigFile) -> "StartConfig":
+    """Return the weights to start from, with an empty name if there are none."""
+    from limbeck.models.start import StartConfig
+
+    return file.over(StartConfig(name=peek(argv, "--from") or file.name("start") or ""), "start", named=True)
 
 
 def _runs_small(argv: Sequence[str], file: ConfigFile) -> bool:

@@ -1,4 +1,4 @@
-"""Signals that end a command: it leaves its files in order, and says so in a sentence."""
+"""Signals that end a command: it completes its files and prints one sentence."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ NUMBERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 class Stopped(KeyboardInterrupt):
-    """The command was asked to end by a signal other than Ctrl-C's."""
+    """A signal other than that of Ctrl-C ended the command."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

@@ -20,12 +20,12 @@ from limbeck.data.store.layout import is_store
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--epochs",
-    "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
+    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--from",
+    "--epochs", "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
     "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
-    "--student.image-size", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--student.image-size", "--from", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 
@@ -138,8 +138,9 @@ def _request(args: Any) -> dict[str, Any]:
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
-    source = _source(args)
-    return {"source": source} | given | _selection(args, source) | ({"teacher": args.teacher} if distills else {})
+    source, start = _source(args), {"start": args.start if args.start.name else None}
+    teacher = {"teacher": args.teacher} if distills else {}
+    return {"source": source} | given | start | teacher | _selection(args, source)
 
 
 def _selection(args: Any, source: str) -> dict[str, tuple[str, ...]]:
@@ -165,7 +166,7 @@ def _check_network_named(args: Any, field: str) -> None:
 
 
 def _given(args: Any, field: str) -> Any:
-    """Return an argument; None for a default in whose place the run chooses what fits the machine."""
+    """Return an argument; None for a default that the run replaces by what fits the machine."""
     value = getattr(args, field)
     return None if field in args.unnamed and args.unnamed[field] == value else value
 
@@ -231,10 +232,12 @@ PRETRAIN = Command(
     """Train a backbone on unlabeled images.
   --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
   model) decide which options follow. Values that are not given are chosen from
-  the images and printed.
+  the images and printed. --from starts from weights that you have: a run, an
+  export, a folder or a model of timm, a file (for the network --backbone).
 
 Examples:
   limbeck pretrain photos/ --quick
+  limbeck pretrain photos/ --from timm:resnet18
   limbeck pretrain photos/ --time 2h
   limbeck pretrain photos/ --method simclr --backbone resnet18 --epochs 200
   limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224

@@ -20,7 +20,7 @@ LARGEST = 1e300  # JSON readers make infinity of a larger number, such as 1e999
 
 
 class NamedConfig(ABC):
-    """A dataclass that is one of several; in JSON the key `name` tells which."""
+    """A dataclass that is one of several; in JSON the key `name` is the kind."""
 
     name: ClassVar[str]
 

@@ -47,7 +47,7 @@ def disk_full(path: Path, error: OSError) -> UserError:
 
 
 def not_writable(path: Path, error: OSError) -> UserError:
-    """Return the UserError for a path that the operating system refuses to write."""
+    """Return the UserError for a path that cannot be written."""
     return UserError(
         f"'{path}' cannot be written ({reason(error)}): choose another path, or change its permissions",
         code="not-writable",
@@ -55,7 +55,7 @@ def not_writable(path: Path, error: OSError) -> UserError:
 
 
 def not_readable(path: Path, error: OSError) -> UserError:
-    """Return the UserError for a path that the operating system refuses to read; its content may well be fine."""
+    """Return the UserError for a path that cannot be read, whatever its content."""
     return UserError(
         f"'{path}' cannot be read ({reason(error)}): change its permissions, or see whether its disk is there",
         code="not-readable",
@@ -63,7 +63,7 @@ def not_readable(path: Path, error: OSError) -> UserError:
 
 
 def is_refusal(error: BaseException) -> TypeGuard[OSError]:
-    """Return whether the operating system refused a file that is there, which says nothing about its content."""
+    """Return whether the operating system denied access to a file that exists, whatever its content."""
     return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 

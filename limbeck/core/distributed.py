@@ -78,6 +78,11 @@ def gather(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _Gather.apply(x)
 
 
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Return the mean of `x` over all processes, which have it in the same shape, differentiably."""
+    return x if world_size() == 1 else _Sum.apply(x) / world_size()
+
+
 def local_rows(gathered: Tensor) -> Tensor:
     """Return the rows of this process among those of all: [W*B ...] -> [B ...]."""
     return gathered[rank() :: world_size()]
@@ -96,7 +101,7 @@ def broadcast_from_rank0(drawn: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over the rows of all processes, for devices that torch's own SyncBatchNorm refuses (the CPU).
+    """BatchNorm over the rows of all processes, for devices that torch's own SyncBatchNorm does not support (the CPU).
 
     Two passes (mean, then centered squares), because E[x^2] - E[x]^2 cancels in float32.
     """

@@ -54,7 +54,7 @@ SERIES = 6
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 
 PAGE_START = b'<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="Limbeck">\n'
-"""What tells a page of Limbeck's from any other file, at its beginning."""
+"""The beginning of every page that Limbeck writes, by which it recognizes its own pages."""
 
 
 def render(template: str, **values: Any) -> str:

@@ -15,7 +15,7 @@ from limbeck.core.files import read_json, write_json
 
 
 class ResumableArray:
-    """A .npy file of rows that are appended in blocks, and a JSON manifest that says how many of them are complete.
+    """A .npy file of rows that are appended in blocks, and a JSON manifest with the number of complete rows.
 
     A block counts once `commit` has synced its rows to the disk and, after that, replaced the manifest. Whatever ends
     the process, the array continues from the rows of the manifest, as long as the settings are the same.
@@ -68,7 +68,7 @@ class ResumableArray:
         """Return the rows [rows, *row_shape] as a read-only memory map.
 
         Raises:
-            UserError: the file is not what the manifest says.
+            UserError: the file contradicts the manifest.
         """
         shape = (self.rows, *self._row_shape)
         if 0 in shape:

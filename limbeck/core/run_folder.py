@@ -10,6 +10,7 @@ HEALTHY = "healthy.ckpt"  # the last healthy state, while the representations ar
 HEALTH = "health.json"  # verdict on the health of the run at its end
 NONFINITE = "nan"  # folder: batch and weights of a step with a number that is not finite
 TEACHER = "teacher"  # folder: cached features of a teacher, if the images are in memory
+START = "start"  # folder: the weights that the run started from (--from), as an encoder
 ENCODER = "encoder"  # folder: the trained encoder (models/encoder_io)
 RESULT = "result.json"  # its evaluation
 

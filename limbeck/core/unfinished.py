@@ -83,7 +83,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    """Remove an unfinished file or folder unless its writer lives, or that cannot be told."""
+    """Remove an unfinished file or folder, unless its writer may still be running."""
     with suppress(OSError):
         handle = _lock(path)
         if handle is not None:

@@ -28,7 +28,7 @@ from limbeck.data.threads import batched, ordered_map
 CHUNK = 16  # samples decoded by one task: enough to hide the cost of a task, few enough to hold large files
 ELONGATED = 3  # long side over short side: twice as far from a square as usual photographs
 CONSTANT = 4  # of 255: the noise of a strongly compressed plain surface
-DARK = 32  # of 255: hardly to be told from black on a screen
+DARK = 32  # of 255: hardly distinguishable from black on a screen
 TWO_TONE = 0.9  # share of pixels near one of two values
 MASK = re.compile(
     r"(?:^|[^a-z])(?:masks?|gt|ground_?truths?|seg|segmentations?|annotations?|labels?)(?:[^a-z]|$)", re.I
@@ -131,7 +131,7 @@ def extension_issue(path: str, kind: str) -> tuple[Issue, ...]:
 
 @cache
 def format_by_extension() -> dict[str, str]:
-    """Return Pillow's name of the format for every extension that it knows."""
+    """Return Pillow's name of the format for every extension that it supports."""
     Image.init()
     return {extension: SAME_FORMAT.get(kind, kind) for extension, kind in Image.EXTENSION.items()}
 

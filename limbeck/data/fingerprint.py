@@ -1,4 +1,4 @@
-"""What tells a source from itself at another time: the states of its files, and a digest of them."""
+"""Detect changes of a source: the states of its files, and a digest of them."""
 
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -39,7 +39,7 @@ def state_fingerprint(files: Iterable[FileState]) -> str:
 
 
 def what_changed(before: Iterable[FileState], now: Iterable[FileState]) -> str:
-    """`"2 added (a.png, b.png), 1 removed (c.png)"`, empty where nothing did; the order of files says nothing."""
+    """`"2 added (a.png, b.png), 1 removed (c.png)"`, empty if nothing changed; the order of files does not matter."""
     old, new = ({file.path: file for file in files} for files in (before, now))
     groups = {
         "added": [path for path in new if path not in old],

@@ -90,7 +90,7 @@ class Loader:
                 yield self._batch(raw, self.schedule.computed())
 
     def fixed_batch(self, indices: NDArray[np.int64], *, teacher_views: bool = False) -> Batch:
-        """Return the rows `indices` [B] in the student's views of epoch 0, and in the teacher's too if asked for."""
+        """Return the rows `indices` [B] in the student's views of epoch 0 and, with `teacher`, in the teacher's."""
         views = enumerate(self.schedule.views)
         chosen = [i for i, view in views if teacher_views or view.network == "student"]
         return self._batch(self._read(indices, 0), chosen)

@@ -28,7 +28,7 @@ Need = Literal["labels", "views", "feature_maps", "teacher"]
 
 
 class EvaluatedModel(ABC):
-    """A network whose features are measured at some depths, on images preprocessed in its own way."""
+    """A network, the depths at which its features are measured, and its own preprocessing."""
 
     name: str
     depths: tuple[int, ...]

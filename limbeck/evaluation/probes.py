@@ -35,7 +35,7 @@ class GradientProbe(ABC):
 
     @abstractmethod
     def heads(self, dims: Mapping[int, int], classes: int) -> "JointHeads":
-        """Return the heads at their start."""
+        """Return the initial heads, one per depth."""
 
     @abstractmethod
     def optimizer(self, heads: "JointHeads") -> torch.optim.Optimizer:
@@ -59,7 +59,7 @@ class SGDProbe(GradientProbe):
     """Learning rate per 256 rows: the rate used is lr * batch_size / 256."""
 
     def heads(self, dims: Mapping[int, int], classes: int) -> "JointHeads":
-        """Return heads of zeros."""
+        """Return linear heads, one per depth, with zero weights."""
         return JointHeads(dims, classes)
 
     def optimizer(self, heads: "JointHeads") -> torch.optim.Optimizer:

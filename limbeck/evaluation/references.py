@@ -34,6 +34,8 @@ from limbeck.teachers import TeacherConfig, load_teacher
 logger = logging.getLogger(__name__)
 
 PIXELS, FILTERS, UNTRAINED_NETWORK = "raw pixels", "patch filters", "untrained network"
+START_NETWORK = "start: "
+"""Begins the name of the network with the weights that a run started from."""
 GROUPS: tuple[Group, ...] = ("cost", "accuracy")
 """Metrics of a line of reference."""
 

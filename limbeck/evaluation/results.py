@@ -92,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """The values of every layer, and everything that is needed to know how they were obtained."""
+    """The values of every layer, with the data and settings from which they were computed."""
 
     layers: tuple[LayerResult, ...]
     config: EvaluateConfig

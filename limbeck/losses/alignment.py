@@ -14,3 +14,12 @@ def cosine_distance(predictions: Float[Tensor, "B D"], targets: Float[Tensor, "B
     Source: BYOL (Grill et al. 2020, eq. 2).
     """
     return (2 - 2 * F.cosine_similarity(predictions, targets, dim=1, eps=1e-12)).mean()
+
+
+@full_precision
+def mean_squared_error(first: Float[Tensor, "B D"], second: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Return the mean over rows and columns of the squared difference.
+
+    Source: the invariance term of VICReg (facebookresearch/vicreg 4e12602), and of LeJEPA (Balestriero and LeCun 2025).
+    """
+    return F.mse_loss(first, second)

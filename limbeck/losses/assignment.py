@@ -1,4 +1,4 @@
-"""Losses on balanced assignments to prototypes, predicted from another view (SwAV)."""
+"""Losses on assignments to prototypes, predicted from another view (SwAV, DINO)."""
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,18 @@ def sinkhorn(
     return F.softmax(logits + columns, dim=1).masked_fill(unused, 0)
 
 
+@torch.no_grad()
+@full_precision
+def sharpen(
+    scores: Float[Tensor, "*rows Q"], center: Float[Tensor, " Q"], temperature: float
+) -> Float[Tensor, "*rows Q"]:
+    """Return the softmax of centered scores at a low temperature, without gradient.
+
+    Source: DINO (Caron et al., ICCV 2021, section 3.1; facebookresearch/dino 7c446df, `DINOLoss`).
+    """
+    return F.softmax((scores - center) / temperature, dim=-1)
+
+
 @full_precision
 def swapped_prediction(
     scores: Float[Tensor, "V B Q"], codes: Float[Tensor, "coded B Q"], temperature: float
@@ -63,7 +75,7 @@ def swapped_prediction(
     Returns:
         mean over c of  mean over v != c of  -mean over i of  sum over k of codes_cik log softmax(scores_vi / t)_k.
 
-    Source: SwAV (as for `sinkhorn`, eq. 2 and 6).
+    Source: SwAV (as for `sinkhorn`, eq. 2 and 6); DINO (as for `sharpen`, eq. 3).
     """
     coded, views, images = len(codes), *scores.shape[:2]
     log = F.log_softmax(scores / temperature, dim=2)

@@ -26,7 +26,7 @@ from limbeck.models.queue import Queue
 
 @dataclass(frozen=True, kw_only=True)
 class CGHConfig(MethodConfig):
-    """CGH: global vector and hypercolumn learn from each other, which brings in local detail; wants a CNN."""
+    """CGH: global vector and hypercolumn learn from each other, which brings in local detail; for CNNs."""
 
     name: ClassVar[str] = "cgh"
     card: ClassVar[MethodCard] = MethodCard(

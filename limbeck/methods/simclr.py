@@ -19,7 +19,7 @@ from limbeck.methods.base import BatchHost, HostConfig, MethodCard
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLRConfig(HostConfig):
-    """SimCLR: contrast within the batch; wants large batches, needs neither EMA encoder nor queue."""
+    """SimCLR: contrast within the batch, without EMA encoder or queue; for large batches."""
 
     name: ClassVar[str] = "simclr"
     card: ClassVar[MethodCard] = MethodCard(

@@ -5,7 +5,6 @@ Assignments*, NeurIPS 2020. Defaults are those of `main_swav.py` in facebookrese
 """
 
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import ClassVar, Self
 
 import torch
@@ -14,10 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.distributed import gather, local_rows
-from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Encoder, Features, LossOutput, StepInfo
+from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
-from limbeck.methods.base import Host, HostConfig, HostOutput, MethodCard
+from limbeck.methods.base import (
+    Host,
+    HostConfig,
+    HostOutput,
+    MethodCard,
+    check_prototypes,
+    encode_views,
+    resolve_freeze_steps,
+)
 from limbeck.methods.base.queue import enqueue_normalized, resolve_queue_size
 from limbeck.models.queue import Queue
 
@@ -65,17 +71,10 @@ class SwAVConfig(HostConfig):
 
     def resolve(self, context: DataContext) -> Self:
         """Return this configuration with the frozen steps; UserError for prototypes or a queue that do not fit."""
-        if self.num_prototypes < 2:
-            message = f"num_prototypes is {self.num_prototypes}: take at least 2, or the 3000 of SwAV"
-            raise UserError(message, code="too-few-prototypes")
+        check_prototypes(self.num_prototypes, type(self).num_prototypes)
         if self.queue_size:
             resolve_queue_size(self.queue_size, type(self).queue_size, context)
-        freeze = context.max_initial_steps if self.freeze_steps is None else self.freeze_steps
-        if freeze >= context.total_steps:
-            message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
-            remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
-            raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
-        return replace(self, freeze_steps=freeze)
+        return replace(self, freeze_steps=resolve_freeze_steps(self.freeze_steps, context))
 
     def build(self, backbone: Encoder) -> "SwAV":
         """Build SwAV with a new head and new prototypes around `backbone`."""
@@ -100,7 +99,7 @@ class SwAV(Host):
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
         """Run one pass over the rows [view 1; view 2; ...]; its targets are [2*B codes; D rows of prototypes, Q]."""
-        features = self._features(batch.views, taps)
+        features = encode_views(self.backbone, batch.views, taps)
         z = self.head.project(features.final)
         views = z.detach().chunk(len(batch.views))
         memory = {name: gather(view) for name, view in zip(ASSIGNED, views, strict=False)}
@@ -109,13 +108,6 @@ class SwAV(Host):
         prototypes = torch.where(self.frozen > 0, self.prototypes.detach(), self.prototypes)
         targets = torch.cat([*codes, prototypes.T])
         return HostOutput((features,), (z,), (targets,), {} if self.queue is None else memory)
-
-    def _features(self, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
-        """Run views of one size through the backbone together, in one scope of BatchNorm, as the authors do."""
-        stacks = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-2:])]
-        parts = [self.backbone(stack, taps) for stack in stacks]
-        joined = {tap: torch.cat([features.taps[tap] for features in parts]) for tap in taps}
-        return Features(torch.cat([features.final for features in parts]), joined, {})
 
     @torch.no_grad()
     def _assign(self, name: str, rows: Float[Tensor, "rows D"]) -> Float[Tensor, "B Q"]:

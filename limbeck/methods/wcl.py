@@ -21,7 +21,7 @@ from limbeck.models.heads import mlp
 
 @dataclass(frozen=True, kw_only=True)
 class WCLConfig(MethodConfig):
-    """WCL: contrast within the batch that does not separate similar images; wants large batches."""
+    """WCL: contrast within the batch that does not separate similar images; for large batches."""
 
     name: ClassVar[str] = "wcl"
     card: ClassVar[MethodCard] = MethodCard(

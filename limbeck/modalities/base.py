@@ -11,11 +11,13 @@ from safetensors.torch import save
 
 from limbeck.core.config import Json, to_json
 from limbeck.core.disk import make_folder
+from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Dataset, Encoder, EncoderConfig
 from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig
+from limbeck.models.start import LoadedStart, StartConfig
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.loading import LoaderFactory
@@ -65,6 +67,10 @@ class Modality(ABC, Generic[Config, Data]):
         Without `data` only its name counts.
         """
         return Resolved(self.default_encoder(), [])
+
+    def load_start(self, cfg: StartConfig, encoder: Config | None) -> LoadedStart:
+        """Return trained weights to start from, for their own encoder or the one that is given."""
+        raise UserError(f"encoders of {self.name} cannot start from '{cfg.name}': leave it out", code="no-starts")
 
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: Selection) -> Resolved[Data]:

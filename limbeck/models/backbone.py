@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
 from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
+from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.models.surgery import feature_table, is_vit, shrink_stem, small_stem_of, timm_defaults, truncate
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
@@ -49,18 +50,28 @@ class BackboneConfig:
     """ViTs with absolute positions: fix them to 2-D sin-cos ones."""
     init: Literal["moco", "timm"] = "moco"
     """ViTs: initialize with MoCo v3's weights or timm's."""
-    pretrained: bool = False
-    """Start from timm's weights, which bring their own positions; downloads them."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     cut: int | None = None
     """Use blocks or stages 1..cut only."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of the channels in the normalization of the images, for pixels in [0, 1]; by default that of the weights to
+    start from, else ImageNet's."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of the channels, likewise."""
     per_layer_norm: bool = False
     """ViTs: give every depth a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
 
     def __post_init__(self) -> None:
         """Raise UserError for an argument with which timm would read weights; configurations are shared."""
         refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
+        if self.std is not None and min(self.std) <= 0:
+            raise UserError(f"backbone.std is {self.std}: every deviation must be above 0", code="out-of-range")
+
+    @property
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of the channels, for pixels in [0, 1]."""
+        return self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD
 
 
 class Backbone(Encoder):
@@ -170,14 +181,10 @@ class Backbone(Encoder):
 def build_backbone(cfg: BackboneConfig) -> Backbone:
     """Build the network of `cfg` with random weights from torch's global generator.
 
-    The configuration of the result never downloads anything.
-
     Raises:
         UserError: an unknown name or depth, arguments that timm refuses, a size or a stem that does not fit.
     """
     model = build_network(cfg)
-    if cfg.pretrained:
-        cfg = replace(cfg, pretrained=False, init="timm", sincos_positions=False)
     if is_vit(cfg.name):
         _start_vit(model, cfg)
     if cfg.per_layer_norm and (not is_vit(cfg.name) or isinstance(model.norm, nn.Identity)):
@@ -200,7 +207,7 @@ def stock_args(cfg: BackboneConfig) -> dict[str, Any]:
     """Return the arguments of timm's network `cfg.name`, without a cut and with its normal stem."""
     fixed = timm_defaults(cfg.name).fixed_input_size  # timm's mark of networks that take `img_size`
     size = {"img_size": cfg.image_size} if fixed and cfg.image_size is not None else {}
-    return {**cfg.args, **size, **({"pretrained": True} if cfg.pretrained else {}), "num_classes": 0}
+    return {**cfg.args, **size, "num_classes": 0}
 
 
 def wants_small_stem(cfg: BackboneConfig) -> bool:

@@ -141,7 +141,7 @@ def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
         logger.warning("'%s' has not ended: this is its encoder at %s", path, stage)
     cfg = from_json(BackboneConfig, read_encoder_config(folder)["backbone"], f"{folder}/config.json")
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
-        backbone = build_backbone(replace(cfg, gradient_checkpointing=False, pretrained=False))
+        backbone = build_backbone(replace(cfg, gradient_checkpointing=False))
     try:
         timm_network(backbone.model).load_state_dict(load_file(folder / "model.safetensors"))
         if backbone.tap_norms:
@@ -204,7 +204,7 @@ def read_encoder_config(folder: Path) -> dict[str, Any]:
     content = read_json(folder / "config.json", "export the encoder again")
     found = content.get("limbeck") if isinstance(content, dict) else None
     if not isinstance(found, dict):
-        message = f"{folder} was not written by Limbeck; load it with timm, or name it as a pretrained backbone"
+        message = f"{folder} was not written by Limbeck; load it with timm, or start a run from it with --from"
         raise UserError(message, code="not-a-limbeck-encoder")
     if missing := [key for key in ("backbone", "preprocessing") if key not in found]:
         message = f"{folder}/config.json lacks '{missing[0]}'; export the encoder again"

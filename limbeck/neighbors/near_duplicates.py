@@ -1,4 +1,4 @@
-"""Near-duplicates: images that look alike within a store, or that occur in a second store as well."""
+"""Near-duplicates: images that are nearly equal within a store, or that occur in a second store as well."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -76,7 +76,7 @@ def _shown(columns: Sequence[Column]) -> list[Column]:
 
 
 def _cells(columns: Sequence[Column], values: Sequence[Values], *, by_depth: bool) -> list[list[Cell]]:
-    """Return the cells of every row; those of a table by depth know which values are noise."""
+    """Return the cells of every row; in a table by depth, values within the noise are marked."""
     noise = [fallen(column, values) for column in columns]
     return [
         [Cell(_text(column, row), by_depth and noisy[index]) for column, noisy in zip(columns, noise, strict=True)]

@@ -15,16 +15,17 @@ from torch import nn
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
-from limbeck.core.run_folder import LOG, RESULT
+from limbeck.core.run_folder import LOG, RESULT, START
 from limbeck.core.types import EncoderConfig
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
-from limbeck.evaluation.comparison import compare_run
+from limbeck.evaluation.comparison import WholeBackbone, compare_run
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.references import load_whole, measure_references
-from limbeck.evaluation.results import ModelScores
+from limbeck.evaluation.models import EvaluatedModel
+from limbeck.evaluation.references import START_NETWORK, load_whole, measure_references
+from limbeck.evaluation.results import Comparison, ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import RunConfig, at_place, read_config
@@ -53,8 +54,8 @@ def pretrain(
         backbone: by default a ViT-Tiny, on a CPU a ResNet-10; sizes that are not given are chosen to fit the images.
         **settings: `method` (by default SDSSL over BYOL, on a CPU SimCLR), `optim` (AdamW for ViTs, LARS for CNNs),
             `training` (how long and on which devices), `time` (end within "30m") or `quick` (a first look in ten
-            minutes), `store_size` (pixels of the stored images), `allow_bad` (fraction of the images that may be
-            unreadable), `exclude` and `only` (patterns of names); see `RunRequest`.
+            minutes), `start` (trained weights to start from), `store_size` (pixels of the stored images), `allow_bad`
+            (fraction of the images that may be unreadable), `exclude` and `only` (patterns of names); see `RunRequest`.
 
     Raises:
         UserError: there are no images, the folder contains a run, or settings do not fit together.
@@ -162,7 +163,8 @@ def evaluate_run(
         test_data: labeled images to score.
         cfg: settings of the evaluation.
         others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
-        references: lines of reference that have been measured already; None: measure them, and `others`.
+        references: lines of reference that have been measured already; None: measure them, and `others`. The start of
+            the run is measured in any case.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
         exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the run.
@@ -174,7 +176,7 @@ def evaluate_run(
     folder, cfg = Path(run), cfg or EvaluateConfig()
     config = read_config(folder)
     check_writable(folder)  # before hours of work
-    models = [load_whole(name) for name in others]
+    models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
     size = Store.open(config.store).size if config.store else None
     untrained = fresh_encoder(config)
     if not isinstance(untrained, Backbone):
@@ -185,12 +187,27 @@ def evaluate_run(
     sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
-    if references is None:
-        measured = comparison.students[2:] if comparison else ()
-        references = measure_references(EvalData.of(bank, queries, cfg), () if comparison else models, measured)
-    result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=references)
+    data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))
+    found = (*_measure_around(data, models, comparison), *(references or ()))
+    result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=found)
     (result := replace(result, comparison=comparison)).save(folder / RESULT)
     return result
+
+
+def _measure_around(
+    data: EvalData, models: Sequence[EvaluatedModel], comparison: Comparison | None
+) -> tuple[ModelScores, ...]:
+    """Return the lines of reference; `models` have been measured already if they were compared with a teacher."""
+    measured = comparison.students[2:] if comparison else ()
+    return measure_references(data, () if comparison else models, measured)
+
+
+def _load_start(run: Path, config: RunConfig) -> list[EvaluatedModel]:
+    """Return the network with the weights that a run started from, which its folder keeps; none without a start."""
+    folder = run / START
+    if config.start is None or not folder.is_dir():
+        return []
+    return [WholeBackbone(f"{START_NETWORK}{config.start.name}", load(folder), load_preprocessing(folder))]
 
 
 def start_run(request: RunRequest, run: Path) -> Path:

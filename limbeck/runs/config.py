@@ -11,6 +11,7 @@ from limbeck.core.run_folder import CONFIG
 from limbeck.core.types import EncoderConfig
 from limbeck.methods import MethodConfig
 from limbeck.modalities import default_config
+from limbeck.models.start import StartConfig
 from limbeck.runs.defaults import default_method
 from limbeck.runs.request import Place
 from limbeck.teachers import TeacherConfig
@@ -36,6 +37,8 @@ class RunConfig:
     training: TrainConfig = field(default_factory=TrainConfig)
     teacher: TeacherConfig | None = None
     """The teacher of a distillation."""
+    start: StartConfig | None = None
+    """The trained weights that the run starts from; its folder `start/` keeps them."""
 
     def __post_init__(self) -> None:
         """Raise UserError for settings that contradict each other."""

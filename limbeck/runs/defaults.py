@@ -1,5 +1,7 @@
 """Defaults of a run that depend on the machine, on whether there is a teacher, and on the kind of network."""
 
+from dataclasses import replace
+
 import timm
 
 from limbeck.core.devices import choose_device
@@ -10,8 +12,19 @@ from limbeck.methods.simclr import SimCLRConfig
 from limbeck.methods.simreg import SimRegConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.surgery import is_vit
+from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
 
+START_OPTIM = OptimConfig(lr=3e-5)
+"""For runs that start from trained weights: a fifth of the usual peak of AdamW, for networks of any kind.
+
+A step of Adam is about as long as the learning rate, however small the gradient, and the usual peak is chosen for
+random weights, which have to move far. The heads are new, so that the first gradients carry little information on the
+features: hence also the longer warm-up. Neither number is tuned; both are printed with the flags that replace them.
+"""
+START_DISTILL_OPTIM = OptimConfig(lr=2e-4, weight_decay=0.01)
+"""The same for students."""
+START_WARMUP = 0.2  # of the epochs; usual is a tenth
 STUDENT = "resnet18"
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
@@ -48,10 +61,35 @@ def default_student() -> BackboneConfig:
     return BackboneConfig(name=STUDENT)
 
 
-def default_optim(backbone: str, has_teacher: bool = False) -> OptimConfig:
+def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = False) -> OptimConfig:
     """Return the optimizer for a network: AdamW as in SDSSL and MoCo v3, or LARS as in SimCLR for timm's CNNs."""
+    if has_start:
+        return START_DISTILL_OPTIM if has_teacher else START_OPTIM
     if has_teacher:
         return DISTILL_OPTIM
     if not timm.is_model(backbone) or is_vit(backbone):
         return OptimConfig()
     return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6)
+
+
+def with_start_warmup(training: TrainConfig) -> TrainConfig:
+    """Return the settings of a run from trained weights, with a longer warm-up unless one is given."""
+    chosen = START_WARMUP * training.num_epochs if training.warmup_epochs is None else training.warmup_epochs
+    return replace(training, warmup_epochs=chosen)
+
+
+def start_reasons(optim: OptimConfig, training: TrainConfig, has_teacher: bool) -> list[str]:
+    """Return why a run from trained weights has a gentle learning rate, as far as its settings do not say otherwise."""
+    reasons = []
+    if optim == default_optim("", has_teacher, has_start=True):
+        usual = (DISTILL_OPTIM if has_teacher else OptimConfig()).lr
+        reasons.append(
+            f"learning rate {optim.lr:g} instead of {usual:g} per 256 images, since trained weights need not move far "
+            "(--optim.lr)"
+        )
+    if training.warmup_epochs is None:
+        reasons.append(
+            f"{START_WARMUP:.0%} of the epochs warm up instead of 10%, since the heads are new and the weights are not "
+            "(--warmup-epochs)"
+        )
+    return reasons

@@ -13,7 +13,7 @@ from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import Selection
 from limbeck.evaluation import EvaluateConfig, EvaluationResult
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.references import UNTRAINED_NETWORK, load_whole, measure_references
+from limbeck.evaluation.references import START_NETWORK, UNTRAINED_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import ModelScores
 from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
@@ -77,7 +77,7 @@ def evaluate_networks(
             only=only,
         )
         results[run] = result
-        shared = tuple(model for model in result.references if model.name != UNTRAINED_NETWORK)
+        shared = tuple(model for model in result.references if not _is_own(model))
     return Evaluations(results, (*(row for run in runs for row in _rows(run, results[run])), *(shared or ())))
 
 
@@ -122,10 +122,15 @@ def _evaluate_whole(names: Sequence[str], sources: LabeledSources, cfg: Evaluate
     return (*found[len(found) - len(models) :], *found[: len(found) - len(models)])
 
 
+def _is_own(model: ModelScores) -> bool:
+    """Return whether a line of reference belongs to one run: its network untrained, or its start."""
+    return model.name == UNTRAINED_NETWORK or model.name.startswith(START_NETWORK)
+
+
 def _rows(run: str, result: EvaluationResult) -> list[ModelScores]:
-    """Return a run at its last layer and, if it was measured, the same network untrained."""
-    untrained = [model for model in result.references if model.name == UNTRAINED_NETWORK]
+    """Return a run at its last layer and, where they were measured, the same network untrained and its start."""
+    own = [model for model in result.references if _is_own(model)]
     return [
         ModelScores(name=run, image_size=result.image_size, values=result.layers[-1].values),
-        *(replace(model, name=f"{run}, untrained") for model in untrained),
+        *(replace(model, name=f"{run}, {model.name.removesuffix(' network')}") for model in own),
     ]

@@ -6,7 +6,7 @@ from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.locks import LOCK
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import CONFIG, TEACHER
+from limbeck.core.run_folder import CONFIG, START, TEACHER
 from limbeck.core.unfinished import remove_abandoned
 
 
@@ -19,8 +19,8 @@ def default_folder(method: str, source: object) -> Path:
 def check_new_run(run: Path) -> None:
     """Raise UserError unless a new run can be written to `run`: a new or an empty folder.
 
-    Asked before the work and again under the lock, since another command may have started in between. Features of a
-    teacher may be there, from a run that ended before its first step.
+    Called before the work and again under the lock, since another command may have started in between. Features of a
+    teacher and the weights to start from may be there, from a run that ended before its first step.
     """
     if not is_rank0():
         return
@@ -36,6 +36,8 @@ def check_new_run(run: Path) -> None:
     names = {path.name for path in run.iterdir()} - {LOCK}
     if (run / TEACHER / "cache.json").is_file():
         names.discard(TEACHER)
+    if (run / START / CONFIG).is_file():
+        names.discard(START)
     if names:
         raise UserError(
             f"'{run}' holds other files, such as '{min(names)}': choose a new folder for the run",

@@ -31,7 +31,7 @@ class RunStatus:
     images: int | None
     """Images of its store; None where that is gone or was in memory."""
     epochs: float | str | None
-    """Epochs that it was asked for."""
+    """Epochs in the configuration of the run."""
     epoch: float
     """Epochs that are logged."""
     step: int
@@ -133,7 +133,7 @@ def _images(store: str) -> int | None:
 
 
 def _state(run: Path) -> State:
-    """Return the state; a run that stopped has collapsed if its health says so, one that went on has finished."""
+    """Return the state: "collapsed" for a run that stopped after a collapse, "finished" for one that completed."""
     if is_locked(run):
         return "running"
     if _has_ended(run / ENCODER):

@@ -10,6 +10,7 @@ from limbeck.core.types import EncoderConfig
 from limbeck.data.check.stats import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.methods import MethodConfig
+from limbeck.models.start import StartConfig
 from limbeck.teachers import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.optim import OptimConfig
@@ -33,6 +34,8 @@ class RunRequest:
     """In place of `training.epochs`: end within this time, such as "30m", or in seconds; the speed is measured."""
     quick: bool = False
     """Get a first impression in ten minutes, or in `time`: small network, small images, cheap method."""
+    start: StartConfig | None = None
+    """The trained weights to start from; their network is the default of `backbone`."""
     teacher: TeacherConfig | None = None
     """The frozen network to distill from."""
     teacher_module: nn.Module | None = None
@@ -55,6 +58,7 @@ class RunSettings(TypedDict, total=False):
     training: TrainConfig
     time: str | float | None
     quick: bool
+    start: StartConfig | None
     store_size: int | None
     allow_bad: float
     exclude: tuple[str, ...]

@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch, fitting_batch
@@ -17,8 +18,18 @@ from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
+from limbeck.models.start import LoadedStart
 from limbeck.runs.config import RunConfig, at_place, read_config
-from limbeck.runs.defaults import QUICK, default_method, default_optim, default_student, runs_small, small_method
+from limbeck.runs.defaults import (
+    QUICK,
+    default_method,
+    default_optim,
+    default_student,
+    runs_small,
+    small_method,
+    start_reasons,
+    with_start_warmup,
+)
 from limbeck.runs.request import Place, RunRequest
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
 from limbeck.teachers.from_filters import PATCH_FILTERS
@@ -38,6 +49,7 @@ class RunSetup:
     modality: Modality[Any, Any]
     data: Dataset
     teacher: TeacherContext | None
+    start: LoadedStart | None
     requested_method: MethodConfig
     """The method before it was fitted to the data and to the length of the run."""
     seconds: float | None = None
@@ -66,34 +78,43 @@ def resolve_run(request: RunRequest) -> RunSetup:
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
     _check_teacher(requested, request.teacher, modality)
     selection = Selection.by(request.exclude, request.only)
-    _check_early(request, requested, modality, selection, why)
+    start = modality.load_start(request.start, request.backbone) if request.start else None
+    _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     fitted = request.teacher is not None and request.teacher.name == PATCH_FILTERS
     loaded = None if fitted else resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
-    data = modality.open(
-        request.source,
-        store_size=request.store_size,
-        allow_bad=request.allow_bad,
-        selection=selection,
-    ).log(logger)
-    if fitted:
-        loaded = resolve_teacher(request.teacher, None, data)
+    opened = modality.open(
+        request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
+    )
+    data = opened.log(logger)
+    loaded = resolve_teacher(request.teacher, None, data) if fitted else loaded
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
-    backbone = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
+    backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
+    optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
+    if start:
+        reasons = start_reasons(optim, training, teacher is not None)
+        training = Resolved(training if seconds else with_start_warmup(training), reasons).log(logger)
     cfg = RunConfig(
         store=str(data.path.absolute()) if data.path else "",
         digest=data.digest,
         **vars(modality.selection(data)),
         method=method,
         backbone=backbone,
-        optim=request.optim or default_optim(backbone.name, teacher is not None),
+        optim=optim,
         training=training,
         teacher=teacher.cfg if teacher else None,
+        start=start.cfg if start else None,
     )
     setup = RunSetup(
-        cfg=cfg, modality=modality, data=data, teacher=teacher, requested_method=requested, seconds=seconds
+        cfg=cfg,
+        modality=modality,
+        data=data,
+        teacher=teacher,
+        start=start,
+        requested_method=requested,
+        seconds=seconds,
     )
     logger.info(describe(setup))
     return setup
@@ -126,7 +147,8 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
-    return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, requested_method=cfg.method)
+    start = _reload_start(cfg, run, modality)
+    return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, requested_method=cfg.method)
 
 
 def resolve_teacher(
@@ -139,6 +161,15 @@ def resolve_teacher(
     if warning := license_warning(loaded):
         logger.warning(warning)
     return loaded
+
+
+def _reload_start(cfg: RunConfig, run: Path, modality: Modality[Any, Any]) -> LoadedStart | None:
+    """Return the weights that a run started from: those that its folder keeps, or else the start itself."""
+    if cfg.start is None:
+        return None
+    copy = run / START
+    source = replace(cfg.start, name=str(copy)) if copy.is_dir() else cfg.start
+    return modality.load_start(source, cfg.backbone)._replace(cfg=cfg.start)
 
 
 def resolve_training(training: TrainConfig, images: int, *, fixed: bool = False) -> Resolved[TrainConfig]:
@@ -186,10 +217,11 @@ def describe(setup: RunSetup) -> str:
     host = getattr(cfg.method, "host", None)
     over = f" over {host.name}" if host else ""
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
+    start = f", starting from {cfg.start.name}" if cfg.start else ""
     return (
         f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images{setup.modality.describe_views(cfg.method)}: "
         f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
-        f"weight decay {cfg.optim.weight_decay:g}"
+        f"weight decay {cfg.optim.weight_decay:g}{start}"
     )
 
 
@@ -225,6 +257,12 @@ def _method(request: RunRequest, why: str) -> MethodConfig:
     if why and request.teacher is None:
         return small_method(why).log(logger)
     return default_method(request.teacher is not None)
+
+
+def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
+    """Return the encoder of a run that starts from random weights, with what the data decide filled in."""
+    encoder: EncoderConfig = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
+    return encoder
 
 
 def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:

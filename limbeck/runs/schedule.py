@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from limbeck.core.text import format_duration
 from limbeck.methods.base import Trainable
+from limbeck.runs.defaults import with_start_warmup
 from limbeck.runs.resolve import RunSetup, resolve_method
 from limbeck.train.estimate import CostEstimate, estimate_cost
 from limbeck.train.length import steps_within
@@ -34,7 +35,7 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
 
 
 def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
-    """Return the run with as many epochs as fit into the time that was asked for; without one, the run itself.
+    """Return the run with as many epochs as fit into the given time; without a time, the run itself.
 
     Raises:
         UserError: hardly a step fits.
@@ -44,6 +45,8 @@ def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
     training, seconds_per_step = setup.cfg.training, estimate.seconds / estimate.steps
     steps = steps_within(setup.seconds, seconds_per_step)
     training = replace(training, epochs=steps / (setup.num_images // training.batch_size))
+    if setup.start:
+        training = with_start_warmup(training)
     logger.info(
         "time %s: %s steps of %s, which is %.4g epochs",
         format_duration(setup.seconds),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from limbeck.core.config import to_json
+from limbeck.core.config import Json, to_json
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.files import replaced_folder
 from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import ENCODER, STAGE
+from limbeck.core.run_folder import ENCODER, STAGE, START
 from limbeck.core.types import Encoder
 from limbeck.core.unfinished import remove_abandoned
 from limbeck.methods.base import Trainable
@@ -51,6 +51,9 @@ def train_run(
         cfg, config = setup.cfg, to_json(setup.cfg)
         training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
         if is_rank0():
+            if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
+                provenance: dict[str, Json] = {"run": config}
+                setup.modality.save_encoder(method.encoder(), run / START, setup.data, cfg.backbone, provenance)
             write_config(run, cfg)
         begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
@@ -99,6 +102,8 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
 def build_method(setup: RunSetup, run: Path) -> Trainable:
     """Build the method of a run around a fresh encoder; `run` is where features of a teacher may be cached."""
     cfg, encoder, teacher = setup.cfg, fresh_encoder(setup.cfg), setup.teacher
+    if setup.start:
+        encoder.load_state_dict(setup.start.weights)
     views = setup.modality.make_views(cfg.method, cfg.backbone)
     if teacher is None:
         return cfg.method.prepare(encoder, views)

@@ -2,8 +2,8 @@
 
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, teacher_features
-from limbeck.teachers.license import license_warning, student_size_warning
 from limbeck.teachers.load import load_teacher
+from limbeck.teachers.warnings import license_warning, student_size_warning
 
 __all__ = [
     "LoadedTeacher",

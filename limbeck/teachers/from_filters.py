@@ -6,7 +6,8 @@ from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
 from limbeck.features.analytic import VERSION, AnalyticFeatures, analytic_features
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
-from limbeck.teachers.frozen import StatedPreprocessing, TeacherFeatures, TeacherSource
+from limbeck.models.pretrained import StatedPreprocessing
+from limbeck.teachers.frozen import TeacherFeatures, TeacherSource
 
 PATCH_FILTERS = "patch-filters"
 

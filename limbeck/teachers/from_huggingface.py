@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
 from limbeck.core.packages import require
+from limbeck.models.licenses import license_in_card
+from limbeck.models.pretrained import Interpolation, StatedPreprocessing, triple
 from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import Interpolation, StatedPreprocessing, TeacherFeatures, TeacherSource, triple
+from limbeck.teachers.frozen import TeacherFeatures, TeacherSource
 from limbeck.teachers.huggingface_safety import check_folder
-from limbeck.teachers.license import license_in_card
 
 PROCESSOR = "preprocessor_config.json"
 VISION_PART = "vision_model"  # of models of images and text, such as CLIP
@@ -35,7 +36,7 @@ class HuggingFaceTeacher(nn.Module):
         super().__init__()
         self.model, self.has_pooler = model, has_pooler
         arguments = inspect.signature(model.forward).parameters
-        self.resamples = "interpolate_pos_encoding" in arguments  # else the model refuses any size but its own
+        self.resamples = "interpolate_pos_encoding" in arguments  # else the model accepts no other size than its own
         self.patch = _side(getattr(model.config, "patch_size", None))
         registers = getattr(model.config, "num_register_tokens", None) or 0
         self.max_prefix_tokens = 2 + registers  # CLS, distillation

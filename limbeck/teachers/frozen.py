@@ -1,11 +1,9 @@
 """A frozen network with its preprocessing, and its features of the images of a store."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +16,8 @@ from limbeck.core.devices import Precision, resolve_bf16
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import ImageFn, eval_images
+from limbeck.models.pretrained import Interpolation, StatedPreprocessing, Triple
 from limbeck.teachers.config import TeacherConfig
-
-Interpolation = Literal["bilinear", "bicubic"]
-Triple = tuple[float, float, float]
 
 
 class TeacherFeatures(NamedTuple):
@@ -29,15 +25,6 @@ class TeacherFeatures(NamedTuple):
 
     vector: Float[Tensor, "B D"]
     feature_map: Float[Tensor, "B C H W"] | None = None  # of its last block or stage; None unless requested and there
-
-
-class StatedPreprocessing(NamedTuple):
-    """The preprocessing that the source of a network states; None for what it does not state."""
-
-    image_size: int | None
-    mean: Triple | None
-    std: Triple | None
-    interpolation: Interpolation = "bicubic"
 
 
 class TeacherSource(NamedTuple):
@@ -50,14 +37,6 @@ class TeacherSource(NamedTuple):
     patch: int | None = None  # pixels, if the image size must be a multiple of them
     convolutional: bool = False
     fitted: bool = False  # to the images: the weights follow from the identity, up to rounding
-
-
-def triple(values: Any) -> Triple | None:
-    """Return three numbers from a configuration as a tuple; None for anything else."""
-    if not isinstance(values, list | tuple) or len(values) != 3:
-        return None
-    first, second, third = map(float, values)
-    return first, second, third
 
 
 class TeacherNetwork(nn.Module):
@@ -136,15 +115,6 @@ class LoadedTeacher:
     def images(self, store: Store, device: torch.device) -> ImageFn:
         """Return the central views of a store's images in the teacher's preprocessing, on `device`."""
         return eval_images(store, self.image_size, self.mean, self.std, device, self.interpolation)
-
-
-def digest(network: nn.Module, identity: Mapping[str, Any]) -> str:
-    """Return the sha256 of names, shapes, dtypes and bytes of the state dict, by name, and of `identity` as JSON."""
-    found = sha256(json.dumps(identity, sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def teacher_features(

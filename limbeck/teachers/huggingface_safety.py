@@ -1,4 +1,4 @@
-"""Folders of Hugging Face models: refuse what would make transformers load anything but their network and weights."""
+"""Folders of Hugging Face models: reject what would make transformers load more than network and weights."""
 
 from pathlib import Path
 from typing import Any

@@ -7,22 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.files import read_json
-from limbeck.core.run_folder import ENCODER
 from limbeck.data.store.store import Store
+from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
+from limbeck.models.weights import digest
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS, from_filters
 from limbeck.teachers.from_huggingface import from_huggingface
-from limbeck.teachers.from_timm import HUB, from_hub, from_limbeck, from_timm_folder, from_timm_name
-from limbeck.teachers.frozen import (
-    LoadedTeacher,
-    StatedPreprocessing,
-    TeacherFeatures,
-    TeacherNetwork,
-    TeacherSource,
-    Triple,
-    digest,
-)
+from limbeck.teachers.from_pretrained import from_pretrained
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, TeacherSource
 
 
 class ModuleTeacher(nn.Module):
@@ -105,23 +97,10 @@ def _has_weights(name: str) -> bool:
 def _find(cfg: TeacherConfig, store: Store | None) -> TeacherSource:
     if cfg.name == PATCH_FILTERS:
         return from_filters(store)
-    if cfg.name.startswith(HUB):
-        return from_hub(cfg)
     folder = Path(cfg.name)
-    if not folder.is_dir():
-        return from_timm_name(cfg)
-    if (folder / ENCODER).is_dir():
-        return from_limbeck(cfg)
-    config = _read_config(folder)
-    if "limbeck" in config:
-        return from_limbeck(cfg)
-    if "architecture" in config:
-        return from_timm_folder(cfg, config)
-    if "model_type" not in config:
-        raise UserError(
-            f"'{folder}' is not a teacher: its config.json is not that of Limbeck, timm or Hugging Face",
-            code="not-a-teacher",
-        )
+    config = folder_config(folder) if folder.is_dir() and not cfg.name.startswith(HUB) else None
+    if config is None or not is_transformers(config):
+        return from_pretrained(cfg)
     if cfg.depth is not None:
         raise UserError(
             f"teacher.depth ({cfg.depth}) is for networks of Limbeck and timm, and '{folder}' is a Hugging Face model: "
@@ -129,19 +108,6 @@ def _find(cfg: TeacherConfig, store: Store | None) -> TeacherSource:
             code="teacher-depth",
         )
     return from_huggingface(cfg, config)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UserError(
-            f"'{folder}' is not a teacher: it has no config.json (and no folder encoder/, as a run has)",
-            code="not-a-teacher",
-        )
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise UserError(f"'{file}' is not a configuration: it is not an object with keys", code="not-a-teacher")
-    return config
 
 
 def _from_module(cfg: TeacherConfig, network: nn.Module) -> TeacherSource:
@@ -182,7 +148,7 @@ def _check_patches(cfg: TeacherConfig, size: int, patch: int | None) -> None:
 
 def _widths(cfg: TeacherConfig, network: TeacherNetwork, size: int, own_size: int | None) -> tuple[int, int]:
     """Return (D, C) of the features of an image of `size` pixels; raise UserError if the network has none for it."""
-    images = torch.zeros(1 + cfg.batch_statistics, 3, size, size)  # BatchNorm may refuse one value per channel
+    images = torch.zeros(1 + cfg.batch_statistics, 3, size, size)  # BatchNorm may not accept one value per channel
     try:
         vector, found_map = network(images, feature_map=True)
     except Exception as error:  # a network may raise anything

@@ -21,17 +21,17 @@ from limbeck.core.types import Encoder
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-    from lightning.fabric.plugins.precision import Precision
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import Precision
 
 
 def launch(cfg: TrainConfig) -> "Fabric":
     """Start and connect the processes of the run; every one of them returns from here with its own Fabric."""
-    from lightning.fabric import Fabric
-    from lightning.fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     device = check_launch(cfg)
-    for name in ("lightning.fabric", "lightning.pytorch"):  # `describe` has the same information
+    for name in ("lightning_fabric", "pytorch_lightning"):  # `describe` has the same information
         logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.type,
@@ -47,7 +47,7 @@ def launch(cfg: TrainConfig) -> "Fabric":
 
 def _precision(precision: Literal["bf16", "fp16", "fp32"], device: torch.device) -> "Precision":
     """Return Fabric's plugin; that for fp16 scales the loss, so that small gradients do not vanish."""
-    from lightning.fabric.plugins.precision import MixedPrecision, Precision
+    from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
     if precision == "fp32":
         return Precision()

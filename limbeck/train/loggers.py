@@ -21,7 +21,7 @@ from limbeck.core.run_folder import LOGGERS, TENSORBOARD
 from limbeck.train.config import LoggerName
 
 if TYPE_CHECKING:
-    from lightning.fabric.loggers.logger import Logger
+    from lightning_fabric.loggers.logger import Logger
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +104,13 @@ def _log_metrics(found: "Logger", values: Mapping[str, float], step: int) -> Non
 
 
 def _tensorboard(run: Path, start: int, identifiers: dict[str, str]) -> "Logger":
-    from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     return TensorBoardLogger(run, name=TENSORBOARD, version="", default_hp_metric=False, purge_step=start + 1)
 
 
 def _wandb(run: Path, start: int, identifiers: dict[str, str]) -> "Logger":
-    from lightning.pytorch.loggers import WandbLogger
+    from pytorch_lightning.loggers import WandbLogger
 
     identifier = identifiers.setdefault("wandb", uuid4().hex)
     project = os.environ.get("WANDB_PROJECT", PROJECT)
@@ -118,7 +118,7 @@ def _wandb(run: Path, start: int, identifiers: dict[str, str]) -> "Logger":
 
 
 def _mlflow(run: Path, start: int, identifiers: dict[str, str]) -> "Logger":
-    from lightning.pytorch.loggers import MLFlowLogger
+    from pytorch_lightning.loggers import MLFlowLogger
 
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     server = os.environ.get("MLFLOW_TRACKING_URI")

@@ -70,7 +70,7 @@ def train(
         eval_callback: scores the encoder every `cfg.eval_every_epochs` epochs.
         sampling: which rows to train on, and which rows come together.
         loader: makes the batches; for data other than images, a loader of their own.
-        save_encoder: writes the encoder next to every checkpoint but the last; its argument says how far the run is.
+        save_encoder: writes the encoder next to every checkpoint but the last; its argument is the progress of the run.
         resume: continue from the checkpoint in `run`, or from the start if none was written yet.
 
     Raises:

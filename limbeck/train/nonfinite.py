@@ -63,7 +63,7 @@ def locate_nonfinite(runner: StepRunner, start: int, stop: int, run: Path, confi
 
 
 class NonFinite(NamedTuple):
-    """The first number of a step that is not finite. Images and views are empty if they cannot be told apart."""
+    """The first value of a step that is not finite. Images and views are empty if it belongs to no single one."""
 
     where: str  # as in "the output of backbone.model.blocks.3 (Block)"
     images: list[int]  # positions in the batch

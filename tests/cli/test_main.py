@@ -139,7 +139,7 @@ def test_a_signal_ends_a_command_with_a_sentence(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_output_that_cannot_be_written_is_a_sentence() -> None:
-    script = f"{sys.executable} -m limbeck.cli completion bash > /dev/full"
+    script = f"{sys.executable} -m limbeck.cli --help > /dev/full"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
@@ -152,7 +152,7 @@ def test_quiet_leaves_the_result_alone_and_verbose_adds_detail(limbeck: Run) -> 
 
 
 def test_the_reader_of_a_pipe_may_leave() -> None:
-    script = f"{sys.executable} -m limbeck.cli completion bash | true; exit ${{PIPESTATUS[0]}}"
+    script = f"{sys.executable} -m limbeck.cli --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
 

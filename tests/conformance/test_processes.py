@@ -24,6 +24,7 @@ from limbeck.methods.seed import SEEDConfig
 from limbeck.methods.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
+from tests.helpers.forks import FORKS
 from tests.helpers.tiny import CONTEXT, COUNT, batch_for, configs, shrink, tiny_vit
 
 # Besides every method as it is: what depends on the order of the rows of a batch, which processes share
@@ -105,7 +106,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     folder: Path = tmp_path_factory.mktemp("processes")
     here = [item for item in request.session.items if item.path == request.path]
     names = [name for name in CONFIGS if any(f"[{name}-" in item.name for item in here)]
-    start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method="spawn")
+    start_processes(one_of_two, args=(str(folder), names), nprocs=2, start_method=FORKS.get_start_method())
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -322,7 +322,7 @@ def test_no_network_unless_the_hub_is_named(tmp_path: Path, monkeypatch: pytest.
         with raises("source-missing", missing):
             open_source(missing)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    for backbone in ({"pretrained": True}, {"args": {"pretrained": True}}, {"args": {"checkpoint_path": "x.pth"}}):
+    for backbone in ({"args": {"pretrained": True}}, {"args": {"checkpoint_path": "x.pth"}}):
         config = {"backbone": backbone, "preprocessing": {}}
         (tmp_path / "config.json").write_text(json.dumps({"limbeck": config}))
         with pytest.raises(UserError, match=r"can make a library|is not the network"):

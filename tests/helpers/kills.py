@@ -6,7 +6,6 @@ after a random part of the time that this moment took in the uninterrupted run.
 """
 
 import csv
-import multiprocessing as mp
 import os
 import random
 import signal
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PRELOAD = ["limbeck.cli", "limbeck.runs.api", "lightning.fabric"]  # what takes seconds to import
+from tests.helpers.forks import FORKS
+
 Life = list[tuple[str, float]]
 TIMED = {"images_per_second", "data_wait"}  # columns of metrics.csv that depend on the time of day
 VIT = '{"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2}'
@@ -75,10 +75,8 @@ def run(command: list[str], log: Path, kill: Kill | None = None) -> tuple[int, L
 
     Return its exit code (-9 if killed) and the moments of its life with the time at which each began.
     """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_command, args=(command, log, sender))
+    receiver, sender = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_command, args=(command, log, sender))
     process.start()
     sender.close()
     began: Life = []

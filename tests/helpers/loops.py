@@ -36,7 +36,7 @@ def batchnorm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = Non
 def mlp(x: Tensor, state: State, trailing_norm: bool) -> Tensor:
     linears = sorted(int(k.split(".")[0]) for k, v in state.items() if v.dim() == 2)
     for index in linears:
-        x = x @ state[f"{index}.weight"].T
+        x = x @ state[f"{index}.weight"].T + state.get(f"{index}.bias", 0)
         if index != linears[-1]:
             x = batchnorm(x, state[f"{index + 1}.weight"], state[f"{index + 1}.bias"]).clamp(min=0)
     return batchnorm(x) if trailing_norm else x

@@ -1,11 +1,10 @@
 """A copy of the package to which a test adds a file, and its command line in a process of its own."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.helpers.forks import run_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,12 +26,3 @@ def add_example(page: str, file: str, folder: Path) -> None:
 def run_command(folder: Path, *words: str | Path) -> str:
     """Run `limbeck` with the package in `folder`, and return what it prints on stdout."""
     return run_module(folder, "limbeck.cli", *words)
-
-
-def run_module(folder: Path, module: str, *words: str | Path) -> str:
-    """Run `python -m module` with the package in `folder`, and return what it prints on stdout."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", module, *map(str, words)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

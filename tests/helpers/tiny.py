@@ -33,6 +33,8 @@ def small_size(name: str, value: object) -> object:
     """Return a value for an option that suits tiny networks and few images: no large count, no initial phase."""
     if value is None and name.endswith("_steps"):
         return 0
+    if name == "num_views" and isinstance(value, int):
+        return min(value, 4)
     return 8 if isinstance(value, int) and value > 64 else value
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command, run_module
+from tests.helpers.forks import run_module
+from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command
 
-FILES = ("limbeck/methods/simsiam.py", "tests/methods/test_simsiam.py", "docs/methods/simsiam.md")
+FILES = ("limbeck/methods/cmc.py", "tests/methods/test_cmc.py", "docs/methods/cmc.md")
 VIT = '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}'
 SMALL = ["--backbone", "vit_tiny_patch16_224", "--backbone.args", VIT, "--method.hidden", "32"]
 SMALL += ["--method.dim", "16", "--epochs", "1", "--batch-size", "32"]
@@ -31,9 +32,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_command_line_trains_it(package: Path, photos: Path, tmp_path: Path) -> None:
-    run_command(package, "pretrain", photos / "train", "--out", tmp_path / "run", "--method", "simsiam", *SMALL)
+    run_command(package, "pretrain", photos / "train", "--out", tmp_path / "run", "--method", "cmc", *SMALL)
     config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
-    assert config["method"]["name"] == "simsiam"
+    assert config["method"]["name"] == "cmc"
     assert (tmp_path / "run" / "encoder" / "model.safetensors").is_file()
 
 
@@ -42,8 +43,9 @@ def test_its_own_test_the_laws_and_the_documentation_pass(package: Path) -> None
     """Also SDSSL over it; the tables of the documentation are generated first."""
     run_module(package, "limbeck.methods.base.tables")
     for page in ("README.md", "docs/methods/sdssl.md"):
-        assert "[`simsiam`](" in (package / page).read_text(encoding="utf-8")
+        assert "[`cmc`](" in (package / page).read_text(encoding="utf-8")
     tests = ("tests/methods", "tests/conformance", "tests/test_docs.py")
-    chosen = "simsiam or tables_of_methods or options_of_methods or test_equals"
-    passed = run_module(package, "pytest", "-p", "no:cacheprovider", *tests, "-k", chosen)
+    chosen = "cmc or tables_of_methods or options_of_methods or test_equals"
+    imported_before = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    passed = run_module(package, "pytest", "-p", "no:cacheprovider", *imported_before, *tests, "-k", chosen)
     assert " passed" in passed

@@ -20,6 +20,7 @@ from limbeck.methods.wmse import WMSE, WMSEConfig
 from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
 from tests.helpers.errors import raises
+from tests.helpers.forks import FORKS
 from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import w_mse_loops, whiten_loops
 from tests.helpers.tiny import Flat, tiny_vit, views_of
@@ -181,7 +182,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 def test_slices_extend_over_processes(tmp_path: Path) -> None:
     """Two processes of 12 images, with different random numbers, cut the joined batch as one process does."""
-    start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method=FORKS.get_start_method())
     expected = outcome(batch(3, 24), seed=0)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import timm
 
+from limbeck.models.licenses import license_in_card
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher, student_size_warning
-from limbeck.teachers.license import license_in_card
 from tests.helpers.folders import limbeck_run, save_timm, timm_vit
 
 

@@ -74,24 +74,34 @@ def disturbed_resnet() -> Any:
     return timm.create_model("resnet10t").eval()
 
 
-def test_a_tag_states_the_preprocessing_of_a_file_of_weights_and_a_bare_name_does_not(tmp_path: Path) -> None:
-    model = disturbed_resnet()
-    save_file(model.state_dict(), tmp_path / "a.safetensors")
+def test_a_tag_states_the_preprocessing_of_a_file_of_weights(tmp_path: Path) -> None:
+    save_file(disturbed_resnet().state_dict(), tmp_path / "a.safetensors")
     loaded = load_teacher(teacher("resnet10t.c3_in1k", weights=str(tmp_path / "a.safetensors"), image_size=32))
     known = timm.get_pretrained_cfg("resnet10t.c3_in1k")
     assert (loaded.mean, loaded.std, loaded.interpolation) == (known.mean, known.std, known.interpolation)
-    with raises("unknown-preprocessing", "resnet10t", "--teacher.mean and --teacher.std"):
-        load_teacher(teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), image_size=32))
+
+
+def test_without_a_tag_all_weights_of_timm_must_agree_on_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    save_file(disturbed_resnet().state_dict(), tmp_path / "a.safetensors")
+    loaded = load_teacher(teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), image_size=32))
+    assert loaded.mean == timm.get_pretrained_cfg("resnet10t").mean
+    assert "0.485" in caplog.text
+    name = "mobilenetv4_conv_small"
+    assert len({timm.get_pretrained_cfg(tag).mean for tag in timm.list_pretrained(f"{name}.*")}) > 1
+    save_file(timm.create_model(name).state_dict(), tmp_path / "b.safetensors")
+    with raises("unknown-preprocessing", name, "--teacher.mean and --teacher.std"):
+        load_teacher(teacher(name, weights=str(tmp_path / "b.safetensors"), image_size=32))
 
 
 def test_weights_that_do_not_fit_are_listed_and_counted(tmp_path: Path) -> None:
     weights = disturbed_resnet().state_dict()
     del weights["layer1.0.conv1.weight"]
     weights["layer2.0.conv1.weight"] = torch.zeros(3, 3)
-    weights |= {f"head.{i}": torch.zeros(1) for i in range(5)}
+    weights |= {f"extra.{i}": torch.zeros(1) for i in range(5)}
     save_file(weights, tmp_path / "a.safetensors")
     cfg = teacher("resnet10t", weights=str(tmp_path / "a.safetensors"), image_size=32, mean=MEAN, std=STD)
-    missing, unexpected = "1 missing (layer1.0.conv1.weight)", "5 unexpected (head.0, head.1, head.2 ...)"
+    missing, unexpected = "1 missing (layer1.0.conv1.weight)", "5 unexpected (extra.0, extra.1, extra.2 ...)"
     with raises("weights-mismatch", missing, unexpected, "1 of another shape (layer2.0.conv1.weight)"):
         load_teacher(cfg)
 
@@ -136,8 +146,8 @@ def test_a_file_that_would_run_code_or_holds_more_than_tensors_is_refused(tmp_pa
 @pytest.mark.parametrize(
     ("cfg", "code", "value"),
     [
-        (teacher("resnet19"), "unknown-teacher", "did you mean 'resnet1"),
-        (teacher("runs/nothing"), "unknown-teacher", "runs/nothing"),
+        (teacher("resnet19"), "unknown-network", "did you mean 'resnet1"),
+        (teacher("runs/nothing"), "unknown-network", "runs/nothing"),
         (teacher("resnet10t", weights="nowhere.pth"), "file-not-found", "nowhere.pth"),
         (teacher("resnet10t", weights=__file__), "weights-format", ".safetensors, .pth"),
         (teacher("test_vit4"), "no-weights", "test_vit4"),
@@ -157,13 +167,13 @@ def _offline(identity: str) -> Any:
 
 
 def test_folders_without_a_teacher_are_refused(tmp_path: Path) -> None:
-    with raises("not-a-teacher", tmp_path):
+    with raises("not-a-network", tmp_path):
         load_teacher(teacher(tmp_path))
     for content, code in [
         ("{", "not-json"),
-        ("[]", "not-a-teacher"),
-        ("{}", "not-a-teacher"),
-        ('{"architecture": "resnet18", "pretrained_cfg": 3}', "no-weights"),
+        ("[]", "not-a-network"),
+        ("{}", "not-a-network"),
+        ('{"architecture": "resnet18", "pretrained_cfg": 3}', "not-a-network"),
     ]:
         (tmp_path / "config.json").write_text(content)
         with raises(code):

@@ -1,7 +1,10 @@
 """Experiment trackers: which ones, one history over a resumed run, and that a failure of theirs harms nothing."""
 
+import inspect
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -47,10 +50,18 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> type[Tracker]:
     """Replace W&B's and MLflow's loggers by a fake; every package is installed."""
     for name in ("histories", "params", "closed"):
         monkeypatch.setattr(Tracker, name, type(getattr(Tracker, name))())
-    for name in ("WandbLogger", "MLFlowLogger"):
-        monkeypatch.setattr(f"lightning.pytorch.loggers.{name}", Tracker)
+    replaced = ModuleType("pytorch_lightning.loggers")
+    replaced.__dict__.update(WandbLogger=Tracker, MLFlowLogger=Tracker)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning.loggers", replaced)
     monkeypatch.setattr(module, "find_spec", lambda name: True)
     return Tracker
+
+
+def test_the_real_loggers_take_the_arguments_of_the_fakes() -> None:
+    """pytorch-lightning is part of the extras wandb and mlflow alone, since importing it takes seconds."""
+    loggers = pytest.importorskip("pytorch_lightning.loggers")
+    inspect.signature(loggers.WandbLogger).bind(name="run", save_dir=Path("run"), id="a", project="limbeck")
+    inspect.signature(loggers.MLFlowLogger).bind(experiment_name="a", run_name="b", tracking_uri=None, run_id=None)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,7 @@ def test_a_tracker_that_cannot_start_is_one_sentence(
     def refuse(**settings: Any) -> None:
         raise PermissionError("api_key not configured")
 
-    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", refuse)
+    monkeypatch.setattr(sys.modules["pytorch_lightning.loggers"], "WandbLogger", refuse)
     with raises("logger-failed", "wandb", "api_key not configured"):
         RunLoggers(("wandb",), tmp_path, 0, {})
 

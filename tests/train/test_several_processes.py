@@ -1,6 +1,5 @@
 """`devices=2` as a user starts it: one script, that Fabric starts a second time; and processes of torchrun."""
 
-import multiprocessing as mp
 import os
 import signal
 import socket
@@ -15,11 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck import cli
-from tests.helpers.kills import METHODS, PRELOAD, write_store
+from tests.helpers.forks import FORKS
+from tests.helpers.kills import METHODS, write_store
 from tests.helpers.toy import fit, toy
 
-CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(PRELOAD)
 ROOT = Path(__file__).parents[2]
 
 
@@ -78,7 +76,7 @@ def launch(
         machine, local = divmod(rank, per_machine)
         own = {"RANK": rank, "LOCAL_RANK": local, "GROUP_RANK": machine, "WORLD_SIZE": processes}
         variables = shared | {name: str(value) for name, value in own.items()} if processes > 1 else {}
-        started.append(CONTEXT.Process(target=target, args=(variables, command)))
+        started.append(FORKS.Process(target=target, args=(variables, command)))
         started[-1].start()
     for process in started:
         process.join()

@@ -18,7 +18,7 @@ from pages import MODULES, ROOT, root_page
 FENCE = re.compile(r"^(```+).*?^\1$", re.M | re.S)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 RUN = re.compile(r"^```python run$", re.M)
-TITLE = re.compile(r"^```python file=(\S+)$", re.M)
+TITLE = re.compile(r"^```(\w+) file=(\S+)$", re.M)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             parts += [relinked(markdown[end : fence.start()], here, page.file, config, files), fence.group()]
             end = fence.end()
         markdown = "".join(parts) + relinked(markdown[end:], here, page.file, config, files)
-    return TITLE.sub(r'```python title="\1"', RUN.sub("```python", markdown))
+    return TITLE.sub(r'```\1 title="\2"', RUN.sub("```python", markdown))
 
 
 def relinked(text: str, here: str, origin: File, config: MkDocsConfig, files: Files) -> str:

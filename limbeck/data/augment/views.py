@@ -7,6 +7,8 @@ Sources, by the short names used below:
 * BYOL: Grill et al., NeurIPS 2020, table 6. MoCo v3 (facebookresearch/moco-v3) and SDSSL (hagiss/SDSSL) use its pair.
 * W-MSE: Ermolov et al., ICML 2021, and htdt/self-supervised `cfg.py` and `transforms.py`.
 * SwAV: Caron et al., NeurIPS 2020, and facebookresearch/swav `main_swav.py`, `src/multicropdataset.py`.
+* DINO: Caron et al., ICCV 2021, and facebookresearch/dino 7c446df `main_dino.py`.
+* EMP-SSL: Tong et al., arXiv 2304.03977, and tsb0601/EMP-SSL 8fc3758 `dataset/aug.py`.
 * ReSSL: Zheng et al., NeurIPS 2021, and KyleZheng1997/ReSSL `ressl.py`, `ressl_multi.py`; CGH uses its views.
 * MSVQ: Peng et al., KBS 2024, and pc-cp/MSVQ.
 
@@ -86,6 +88,20 @@ def _multicrop(size: int) -> tuple[View, ...]:
     return (large,) * 2 + (local_crop(large),) * 6
 
 
+def _dino(size: int) -> tuple[View, ...]:
+    """DINO: BYOL's pair with larger crops as global ones, eight local ones; bicubic."""
+    first, second = (replace(view, scale=(0.4, 1.0), interpolation="bicubic") for view in _byol(size))
+    local = replace(first, size=_share(size, 96), scale=(0.05, 0.4), blur=0.5)
+    return first, second, *(local,) * 8
+
+
+def _empssl(size: int) -> tuple[View, ...]:
+    """EMP-SSL: a square crop of a quarter of the image; a method repeats it."""
+    jitter = (0.4, 0.4, 0.4, 0.2)
+    crop = View(size=size, scale=(0.25, 0.25), ratio=(1.0, 1.0), jitter=jitter, jitter_p=0.8, grayscale=0.2)
+    return (replace(crop, blur=0.1, solarize=0.1),)
+
+
 def _ressl(size: int) -> tuple[View, ...]:
     """ReSSL: MoCo v2's view for the student, then crop and flip for the EMA encoder."""
     return _mocov2(size)[0], _weak(size)[0]
@@ -127,6 +143,8 @@ _RECIPES = {
     "wmse": _wmse,
     "weak": _weak,
     "multicrop": _multicrop,
+    "dino": _dino,
+    "empssl": _empssl,
     "ressl": _ressl,
     "ressl-multicrop": _ressl_multicrop,
     "msvq": _msvq,

@@ -104,7 +104,7 @@ class ScanStats:
 
     @property
     def bad(self) -> int:
-        """Samples that nobody could use."""
+        """Samples that cannot be used."""
         return sum(count for name, count in self.skipped.items() if ISSUE_TYPES[name].action == "skipped")
 
     def small_classes(self, label_names: Sequence[str]) -> list[tuple[str, Issue]]:

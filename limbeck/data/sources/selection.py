@@ -42,7 +42,7 @@ class Selection:
         return None
 
     def mark(self, source: ImageSource) -> ImageSource:
-        """Return a source that knows what was left out of it, with another fingerprint if there was a wish."""
+        """Return the source with its selection recorded, and with another fingerprint if anything is excluded."""
         if self == Selection():
             return source
         parts = (source.fingerprint or "", "exclude", *self.exclude, "only", *self.only)

@@ -1,7 +1,7 @@
 """Images in tar files: WebDataset shards, with members `key.jpg`, `key.cls` ... for each sample, or plain archives.
 
 The headers are read first, so that labels are found wherever they are, and everything that is no sample is listed. Read
-with the standard library, because `datasets` refuses shards whose samples do not all have the same members.
+with the standard library, because `datasets` cannot read shards in which samples have different members.
 """
 
 import tarfile

@@ -72,7 +72,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a store folder; UserError where it is not one, of another version, or not what its manifest says."""
+        """Open a store folder; UserError if it is not a store, has another version, or contradicts its manifest."""
         folder = Path(path)
         manifest = read_manifest(folder)
         images, index = read_images(folder, manifest), read_index(folder, manifest)
@@ -152,7 +152,7 @@ def damaged(folder: Path, why: str) -> UserError:
 
 
 def read_images(folder: Path, manifest: Manifest) -> Pixels:
-    """Map the pixels of a store; UserError where they are not what the manifest says."""
+    """Map the pixels of a store; UserError if they contradict the manifest."""
     expected = (manifest.images, manifest.size, manifest.size, 3)
     try:
         images = np.lib.format.open_memmap(folder / IMAGES, mode="r")

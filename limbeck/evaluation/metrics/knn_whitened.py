@@ -7,7 +7,7 @@ from limbeck.metrics.whitening import HalfWhitening
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
-    """Vote as for `knn`, on principal components of the training images, where that is asked for."""
+    """Vote as for `knn`, on principal components of the training images, if the settings include it."""
     return {depth: {"knn_whitened": _accuracy(inputs, depth)} for depth in inputs.depths if inputs.data.cfg.whiten}
 
 

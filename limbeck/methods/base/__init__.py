@@ -10,7 +10,17 @@ from limbeck.methods.base.distill import (
     teacher_view,
 )
 from limbeck.methods.base.ema import EMAConfig, EMAHost, ProjectedEncoder, SymmetricEMAHost
-from limbeck.methods.base.host import BatchHost, Host, HostConfig, HostOutput, MultiViewConfig
+from limbeck.methods.base.host import (
+    BatchHost,
+    Host,
+    HostConfig,
+    HostOutput,
+    MultiViewConfig,
+    PairHost,
+    check_prototypes,
+    encode_views,
+    resolve_freeze_steps,
+)
 from limbeck.methods.base.method import Method, MethodCard, MethodConfig, Trainable
 from limbeck.methods.base.queue import QueueConfig, QueueHost
 
@@ -28,6 +38,7 @@ __all__ = [
     "MethodCard",
     "MethodConfig",
     "MultiViewConfig",
+    "PairHost",
     "ProjectedEncoder",
     "QueueConfig",
     "QueueDistillConfig",
@@ -36,5 +47,8 @@ __all__ = [
     "SymmetricEMAHost",
     "Teacher",
     "Trainable",
+    "check_prototypes",
+    "encode_views",
+    "resolve_freeze_steps",
     "teacher_view",
 ]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -34,6 +34,8 @@ class HostConfig(MethodConfig):
     """Whether BatchNorms follow the hidden layers of the heads."""
     head_bias: ClassVar[bool] = False
     """Whether the linear layers of the heads have biases."""
+    head_last_bias: ClassVar[bool | None] = None
+    """Whether the last linear layer of a head has one; None: as the others."""
     sdssl_alpha: ClassVar[float] = 0.8
     """Default weight of SDSSL's layer loss over this host (the authors' for ViT-B/16)."""
 
@@ -91,7 +93,8 @@ class Host(Method):
         norm = cfg.trailing_norm if trailing_norm is None else trailing_norm
         inner = [hidden or cfg.hidden] * (cfg.projector_layers - 1)
         widths = [[dim, *inner, cfg.dim]] + [[cfg.dim, cfg.hidden, cfg.dim]] * self.has_predictor
-        return Head(*(mlp(w, trailing_norm=norm, norm=cfg.head_norm, bias=cfg.head_bias) for w in widths))
+        norms, bias, last_bias = cfg.head_norm, cfg.head_bias, cfg.head_last_bias
+        return Head(*(mlp(w, trailing_norm=norm, norm=norms, bias=bias, last_bias=last_bias) for w in widths))
 
     @abstractmethod
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
@@ -119,6 +122,38 @@ class Host(Method):
         return self.head.project(self.backbone(images).final)
 
 
+def resolve_freeze_steps(steps: int | None, context: DataContext) -> int:
+    """Return for how many steps the prototypes are frozen; None: an epoch, at most a tenth of the run.
+
+    Raises:
+        UserError: they would be frozen for the whole run.
+    """
+    freeze = context.max_initial_steps if steps is None else steps
+    if freeze >= context.total_steps:
+        message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
+        remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
+        raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
+    return freeze
+
+
+def check_prototypes(count: int, default: int) -> None:
+    """Raise UserError for fewer than two prototypes; `default` is what to take."""
+    if count < 2:
+        message = f"num_prototypes is {count}: take at least 2, or the default of {default}"
+        raise UserError(message, code="too-few-prototypes")
+
+
+def encode_views(backbone: Encoder, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:
+    """Run the views through the backbone, those of one size together, in one scope of BatchNorm; rows are view-major.
+
+    So do the multi-crop wrappers of SwAV and DINO (facebookresearch/swav 06b1b7c, facebookresearch/dino 7c446df).
+    """
+    stacks = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-2:])]
+    parts = [backbone(stack, taps) for stack in stacks]
+    joined = {tap: torch.cat([features.taps[tap] for features in parts]) for tap in taps}
+    return Features(torch.cat([features.final for features in parts]), joined, {})
+
+
 class BatchHost(Host):
     """A host whose views go through the network in one batch and are each other's targets, with their gradient."""
 
@@ -127,3 +162,13 @@ class BatchHost(Host):
         features = self.backbone(torch.cat(batch.views), taps)
         z = self.head.project(features.final)
         return HostOutput((features,), (z,), (gather(z),), {})
+
+
+class PairHost(Host):
+    """A host of two views, a pass each, that are each other's targets, with their gradient."""
+
+    def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
+        """Run one pass, and one scope of BatchNorm, per view; the target is the projection of the other view."""
+        features = tuple(self.backbone(view, taps) for view in batch.views)
+        first, second = projections = tuple(self.head.project(f.final) for f in features)
+        return HostOutput(features, projections, (second, first), {})

@@ -1,4 +1,4 @@
-"""Choose a temperature for the similarities of a teacher that nobody has tuned one for."""
+"""Choose the temperature for a teacher's similarities from its features, where no tuned value exists."""
 
 import math
 

@@ -1,11 +1,11 @@
 """Images: stores, timm backbones, augmented views."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from limbeck.core.config import Json
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Encoder
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ViewSpec
 from limbeck.data.sources.open import Source
@@ -25,6 +25,7 @@ from limbeck.modalities.images.resolve import (
 )
 from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
 from limbeck.models.encoder_io import Preprocessing, save_encoder
+from limbeck.models.start import LoadedStart, StartConfig, load_start
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 
@@ -41,7 +42,7 @@ class Images(Modality[BackboneConfig, Store]):
         return True
 
     def encoder_config(self, name: str) -> type[BackboneConfig]:
-        """Accept every name; one that timm does not know is refused when the backbone is built."""
+        """Accept every name; building the backbone raises UserError for a name that timm does not have."""
         return BackboneConfig
 
     def default_encoder(self) -> BackboneConfig:
@@ -60,6 +61,10 @@ class Images(Modality[BackboneConfig, Store]):
     def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
         """Return a ResNet-10 for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size)
+
+    def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> LoadedStart:
+        """Return trained weights from any source that timm or Limbeck reads."""
+        return load_start(cfg, encoder)
 
     def open(
         self, source: Source, *, store_size: int | None, allow_bad: float, selection: Selection
@@ -85,12 +90,14 @@ class Images(Modality[BackboneConfig, Store]):
         return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
 
     def build_encoder(self, cfg: BackboneConfig) -> Backbone:
-        """Build the backbone."""
+        """Return a timm network with taps after every block or stage."""
         return build_backbone(cfg)
 
     def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
-        """Return the method's preset of augmentations at the input size."""
-        return method.make_views(input_size(cfg))
+        """Return the method's preset of augmentations at the input size and with the normalization of the network."""
+        mean, std = cfg.normalization
+        views = method.make_views(input_size(cfg))
+        return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)
 
     def describe_views(self, method: MethodConfig) -> str:
         """Name the preset."""
@@ -100,16 +107,15 @@ class Images(Modality[BackboneConfig, Store]):
         self, data: Store, cfg: BackboneConfig, teacher: TeacherContext | None
     ) -> EvalCallback | None:
         """Score k-NN accuracy if there are labels and fidelity if there is a teacher."""
-        return make_eval_callback(data, input_size(cfg), teacher)
+        return make_eval_callback(data, input_size(cfg), cfg.normalization, teacher)
 
     def save_encoder(
         self, encoder: Encoder, folder: Path, data: Store, cfg: BackboneConfig, provenance: dict[str, Json]
     ) -> None:
         """Write the encoder in timm's format, with the preprocessing of the run."""
         assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
-        preprocessing = Preprocessing(
-            image_size=input_size(cfg), store_size=data.size, mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
+        mean, std = cfg.normalization
+        preprocessing = Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
         save_encoder(encoder, folder, preprocessing, provenance)
 
 

@@ -7,7 +7,6 @@ import torch
 
 from limbeck.core.devices import resolve_bf16
 from limbeck.core.types import Encoder
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluation.teacher_fidelity import fidelity_callback
 from limbeck.features.extract import extract
@@ -18,16 +17,20 @@ from limbeck.teachers import teacher_features
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 
+Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of the channels, for pixels in [0, 1]."""
 BANK, QUERIES = 10_000, 2_000  # images of the periodic k-NN: enough for a standard error of about one percent
 
 
-def make_eval_callback(store: Store, size: int, teacher: TeacherContext | None) -> EvalCallback | None:
+def make_eval_callback(
+    store: Store, size: int, normalization: Normalization, teacher: TeacherContext | None
+) -> EvalCallback | None:
     """Return accuracy if there are labels and fidelity if there is a teacher; None if there is neither."""
     callbacks: list[EvalCallback] = []
     if store.labeled:
-        callbacks.append(_accuracy(store, size))
+        callbacks.append(_accuracy(store, size, normalization))
     if teacher is not None and len(teacher.val_indices) > NUM_NEIGHBORS + 1:
-        callbacks.append(_fidelity(size, teacher))
+        callbacks.append(_fidelity(size, normalization, teacher))
 
     def evaluate_encoder(encoder: Encoder) -> dict[str, float]:
         return {name: value for callback in callbacks for name, value in callback(encoder).items()}
@@ -35,7 +38,7 @@ def make_eval_callback(store: Store, size: int, teacher: TeacherContext | None) 
     return evaluate_encoder if callbacks else None
 
 
-def _accuracy(store: Store, size: int) -> EvalCallback:
+def _accuracy(store: Store, size: int, normalization: Normalization) -> EvalCallback:
     """Return the 20-NN accuracy within the store: queries and bank are disjoint random rows."""
     rows = np.random.default_rng(0).permutation(len(store))[: BANK + QUERIES]
     queries = min(QUERIES, len(rows) // 5)
@@ -43,7 +46,7 @@ def _accuracy(store: Store, size: int) -> EvalCallback:
 
     def evaluate_encoder(encoder: Encoder) -> dict[str, float]:
         device = next(encoder.parameters()).device
-        images = eval_images(store, size, IMAGENET_MEAN, IMAGENET_STD, device)
+        images = eval_images(store, size, *normalization, device)
         features = extract(encoder, images, rows, device=device, bf16=resolve_bf16("auto", device))
         final = features[encoder.taps[-1]].cpu()
         return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
@@ -51,7 +54,7 @@ def _accuracy(store: Store, size: int) -> EvalCallback:
     return evaluate_encoder
 
 
-def _fidelity(size: int, context: TeacherContext) -> EvalCallback:
+def _fidelity(size: int, normalization: Normalization, context: TeacherContext) -> EvalCallback:
     """Return the fidelity to the teacher on the images that are held out; its features are computed at first use."""
     device, store, rows = context.device, context.store, context.val_indices
 
@@ -59,6 +62,6 @@ def _fidelity(size: int, context: TeacherContext) -> EvalCallback:
     def callback() -> EvalCallback:
         text = "teacher features of held-out images"
         features = teacher_features(context.teacher, store, rows, device=device, description=text)
-        return fidelity_callback(eval_images(store, size, IMAGENET_MEAN, IMAGENET_STD, device), rows, features, device)
+        return fidelity_callback(eval_images(store, size, *normalization, device), rows, features, device)
 
     return lambda encoder: callback()(encoder)

@@ -33,7 +33,7 @@ def known_depths(cfg: BackboneConfig) -> tuple[int, ...]:
     waits = cfg.image_size is None and bool(timm_defaults(cfg.name).fixed_input_size)
     with torch.random.fork_rng(devices=[]):
         try:
-            return build_backbone(replace(cfg, pretrained=False)).taps
+            return build_backbone(cfg).taps
         except UserError as error:
             if waits and error.code in ("invalid-backbone-arguments", "image-size-not-a-multiple-of-patch-size"):
                 return ()
@@ -49,7 +49,7 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
         reasons.append(f"input size {size} x {size}, for images stored at {store_size} x {store_size}")
     cfg = replace(cfg, image_size=size)
     vit = timm.is_model(cfg.name) and is_vit(cfg.name)
-    if vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args and not cfg.pretrained:
+    if vit and size <= SMALL_IMAGE and "patch_size" not in cfg.args:
         patch = small_patch(size)
         cfg = replace(cfg, args={**cfg.args, "patch_size": patch})
         reasons.append(f"patch size {patch} x {patch}, since patches of 16 are too coarse for {size} pixels")

@@ -20,10 +20,10 @@ from limbeck.models.eval_mode import eval_mode
 from limbeck.train.loading import BatchLoader
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 MAX_IMAGES, MIN_IMAGES = 256, 32  # between these as many as in a step, so that a reading costs less than a step
-MIN_DISTINCT = 3  # two images that differ are told apart by one direction: what looks like a collapse
+MIN_DISTINCT = 3  # two different images span one direction, which would look like a collapse
 CONSTANT = 0.01  # a unit is dead if its standard deviation over images is below this fraction of its layer's RMS
 
 
@@ -90,7 +90,7 @@ class HealthReader:
 
 
 def describe_fault(images: Any, rows: NDArray[np.int64]) -> str:
-    """Return why the images at `rows` cannot be told apart by any network; empty if they can, or are no images."""
+    """Return why no network can distinguish the images at `rows`; empty if one can, or if they are not images."""
     if images is None:
         return ""
     shown = [np.asarray(images[row]) for row in rows]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from limbeck.data.loader import Loader
 from limbeck.metrics.representation import effective_rank, normalized_std

@@ -1,10 +1,9 @@
-"""What is known about licenses that may bind a model distilled from licensed weights. Facts, and no legal advice."""
+"""What is known about licenses that may bind a model made from licensed weights. Facts, and no legal advice."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
-
-from limbeck.teachers.frozen import LoadedTeacher
 
 # Part of a license's name -> what the license is known for; the first match counts
 KNOWN = {
@@ -23,29 +22,22 @@ KNOWN = {
 }
 
 
-def license_warning(teacher: LoadedTeacher) -> str | None:
-    """Return a sentence if the teacher's license is known to bind distilled models or to forbid commercial use.
+def license_fact(license: str, source: str) -> str | None:
+    """Return "the license 'X': " and what it is known for, if it is known to bind models made from licensed ones.
 
-    There is none for an unknown license, except for DINOv3, for which the name of the model is enough.
+    There is nothing for an unknown license, except for DINOv3, for which the name of the source is enough.
     """
-    license = teacher.license or ("dinov3" if "dinov3" in teacher.source.lower() else "")
+    license = license or ("dinov3" if "dinov3" in source.lower() else "")
     fact = next((fact for part, fact in KNOWN.items() if part in license.lower()), None)
-    if fact is None:
-        return None
-    return (
-        f"the teacher {teacher.source} has the license '{license}': {fact}, and it may bind models distilled from the "
-        "teacher; read it before you publish or sell the student"
-    )
+    return None if fact is None else f"the license '{license}': {fact}"
 
 
-def student_size_warning(student_parameters: int, teacher_parameters: int) -> str | None:
-    """Return a sentence if the student is larger than the teacher."""
-    if student_parameters <= teacher_parameters:
-        return None
-    return (
-        f"the student has {student_parameters / 1e6:.1f} M parameters and its teacher {teacher_parameters / 1e6:.1f} M:"
-        " distillation is meant for students smaller than their teacher"
-    )
+def inherited_license(provenance: Any) -> str:
+    """Return the licenses of the teacher and of the start that the run of a Limbeck encoder had, if it had any."""
+    run = provenance.get("run") if isinstance(provenance, dict) else None
+    sources = [run.get(key) for key in ("teacher", "start")] if isinstance(run, dict) else []
+    licenses = [source.get("license") for source in sources if isinstance(source, dict)]
+    return ", ".join(dict.fromkeys(found for found in licenses if isinstance(found, str) and found))
 
 
 def license_in_card(folder: Path) -> str:

@@ -1,11 +1,16 @@
 """Files of weights, read without running code in them, and what does not fit the network in one sentence."""
 
+import json
 import re
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
 
@@ -16,27 +21,43 @@ LOADING_ERRORS = (RuntimeError, OSError, KeyError, ValueError, TypeError, Attrib
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file, without the wrappers of timm's trainers, of DDP and of torch.compile."""
+    """Return the tensors of a weights file, without the wrappers of timm's trainers, of DDP and of torch.compile.
+
+    A checkpoint of several networks, such as DINO's `{"teacher": ..., "student": ...}`, gives the tensors of all of
+    them, with the key of the network as a prefix.
+    """
     if not path.is_file():
-        raise UserError(f"the file '{path}' with a teacher's weights does not exist", code="file-not-found")
+        raise UserError(f"the file of weights '{path}' does not exist", code="file-not-found")
     if path.suffix not in SUFFIXES:
         raise UserError(
             f"'{path}' is not a weights file: it must end in one of {', '.join(SUFFIXES)}", code="weights-format"
         )
     try:
-        weights = timm.models.load_state_dict(str(path), weights_only=True)
+        content = timm.models.load_state_dict(str(path), weights_only=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise UserError(f"'{path}' cannot be read as weights: {one_line(error)}", code="weights-unreadable") from error
-    if others := [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]:
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        content = _of_all_networks(content) or content
+    if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
         raise UserError(
             f"'{path}' holds more than tensors ({listed(others)}): save the state dict of the network alone",
             code="weights-format",
         )
-    return dict(weights)
+    return dict(content)
+
+
+def _of_all_networks(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of every state dict in a checkpoint, under KEY.NAME; settings and optimizers are left out."""
+    networks = {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
+    }
+    return {f"{key}.{name}": tensor for key, state in networks.items() for name, tensor in state.items()}
 
 
 def without_classifier(weights: dict[str, Tensor], classifier: str | tuple[str, ...] | None) -> dict[str, Tensor]:
-    """Return all but the weight and bias of the classifier that timm names, which a teacher does not have."""
+    """Return all but the weight and bias of the classifier that timm names, which a backbone does not have."""
     names = (classifier,) if isinstance(classifier, str) else classifier or ()
     dropped = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     return {name: tensor for name, tensor in weights.items() if name not in dropped}
@@ -57,3 +78,12 @@ def mismatch(error: BaseException) -> str:
 def listed(names: list[str]) -> str:
     """Return the first few names."""
     return ", ".join(names[:MAX_NAMES_SHOWN]) + (" ..." if len(names) > MAX_NAMES_SHOWN else "")
+
+
+def digest(network: nn.Module, identity: Mapping[str, Any]) -> str:
+    """Return the sha256 of names, shapes, dtypes and bytes of the state dict, by name, and of `identity` as JSON."""
+    found = sha256(json.dumps(identity, sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
