@@ -36,6 +36,7 @@ from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
 
@@ -181,7 +182,7 @@ def evaluate_run(
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
     encoder, how = load(folder), load_preprocessing(folder)
-    teacher = _reload_teacher(config.teacher, teacher_module)
+    teacher = _reload_teacher(config, teacher_module)
     left_out = select(config, exclude, only)
     sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
@@ -218,12 +219,13 @@ def start_run(request: RunRequest, run: Path) -> Path:
         return train_run(resolve_run(request), run, begin_log)
 
 
-def _reload_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
+def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> LoadedTeacher | None:
     """Return the teacher that a run had; None, and a warning, if it cannot be loaded any more."""
-    if cfg is None:
+    if config.teacher is None:
         return None
     try:
-        return load_teacher(cfg, teacher_module=teacher_module)
+        store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None
+        return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
     except UserError as error:
         logger.warning("not comparing with the teacher: %s", error)
         return None

@@ -15,6 +15,7 @@ from limbeck.core.text import format_duration
 from limbeck.core.types import DataContext, Dataset, EncoderConfig
 from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
+from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
@@ -31,6 +32,7 @@ from limbeck.runs.defaults import (
 )
 from limbeck.runs.request import Place, RunRequest
 from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.length import CPU_SHARE, parse_duration
@@ -78,11 +80,13 @@ def resolve_run(request: RunRequest) -> RunSetup:
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
-    loaded = resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    fitted = request.teacher is not None and request.teacher.name == PATCH_FILTERS
+    loaded = None if fitted else resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
     opened = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     )
     data = opened.log(logger)
+    loaded = resolve_teacher(request.teacher, None, data) if fitted else loaded
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
@@ -139,7 +143,7 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",
             code="store-changed",
         )
-    loaded = resolve_teacher(cfg.teacher, teacher_module)
+    loaded = resolve_teacher(cfg.teacher, teacher_module, data)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
@@ -147,11 +151,13 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
     return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, requested_method=cfg.method)
 
 
-def resolve_teacher(cfg: TeacherConfig | None, teacher_module: nn.Module | None) -> LoadedTeacher | None:
-    """Load the teacher, if there is one, and warn of its license."""
+def resolve_teacher(
+    cfg: TeacherConfig | None, teacher_module: nn.Module | None, data: Dataset | None = None
+) -> LoadedTeacher | None:
+    """Load the teacher, if there is one, or fit it to `data`, and warn of its license."""
     if cfg is None:
         return None
-    loaded = load_teacher(cfg, teacher_module=teacher_module)
+    loaded = load_teacher(cfg, teacher_module=teacher_module, store=data if isinstance(data, Store) else None)
     if warning := license_warning(loaded):
         logger.warning(warning)
     return loaded

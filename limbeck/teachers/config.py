@@ -12,7 +12,7 @@ class TeacherConfig:
 
     name: str
     """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
-    name), or "hf-hub:OWNER/MODEL" in timm's format."""
+    name), "hf-hub:OWNER/MODEL" in timm's format, or "patch-filters", which are fitted to the images of the run."""
     weights: str | None = None
     """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
@@ -29,6 +29,9 @@ class TeacherConfig:
     """Let BatchNorm use batch statistics in training steps, as BINGO and DisCo do; nothing is updated."""
     cached_views: int = 0
     """Augmented views per image with teacher features cached on disk; 0 runs the teacher in every step."""
+    targets: Literal["view", "image"] | None = None
+    """Input of the teacher: the student's view, or the whole image for every view of it, computed once and cached. By
+    default the view; the image for patch-filters."""
     cache: str | None = None
     """Folder of the cached features; by default next to the store, named after teacher and store."""
     center: bool | None = None
@@ -48,6 +51,12 @@ class TeacherConfig:
                 "teacher.batch_statistics makes the features of an image depend on the other images of its batch, so "
                 f"they cannot be cached: set --teacher.cached-views to 0 (not {self.cached_views})",
                 code="teacher-not-cacheable",
+            )
+        if self.targets == "image" and (self.batch_statistics or self.cached_views):
+            raise UserError(
+                "teacher.targets image has one feature vector per image, whatever the view and the batch: leave out "
+                "--teacher.cached-views and --teacher.batch-statistics",
+                code="teacher-targets",
             )
         for name, least in (("cached_views", 0), ("val_images", 0), ("depth", 1), ("image_size", 1)):
             if (value := getattr(self, name)) is not None and value < least:

@@ -36,6 +36,7 @@ class TeacherSource(NamedTuple):
     identity: Mapping[str, Any]  # JSON values that distinguish networks, besides their weights
     patch: int | None = None  # pixels, if the image size must be a multiple of them
     convolutional: bool = False
+    fitted: bool = False  # to the images: the weights follow from the identity, up to rounding
 
 
 class TeacherNetwork(nn.Module):

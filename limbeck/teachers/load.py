@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.data.store.store import Store
 from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
 from limbeck.models.weights import digest
 from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.from_filters import PATCH_FILTERS, from_filters
 from limbeck.teachers.from_huggingface import from_huggingface
 from limbeck.teachers.from_pretrained import from_pretrained
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, TeacherSource
@@ -31,11 +33,14 @@ class ModuleTeacher(nn.Module):
         return TeacherFeatures(vector, found_map if feature_map else None)
 
 
-def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None) -> LoadedTeacher:
+def load_teacher(
+    cfg: TeacherConfig, *, teacher_module: nn.Module | None = None, store: Store | None = None
+) -> LoadedTeacher:
     """Return the teacher that `cfg` names, frozen, on the CPU and tried on one image of its size.
 
     With a `teacher_module` of your own (`ModuleTeacher` lists what it may return), `cfg` must have image size, mean and
-    std, and its name is only a label; the module itself is frozen, not a copy of it.
+    std, and its name is only a label; the module itself is frozen, not a copy of it. The teacher "patch-filters" is
+    fitted to the images of `store`.
 
     Raises:
         UserError: nothing has that name, weights are missing or belong to another network, the normalization is
@@ -48,7 +53,7 @@ def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None)
             code="teacher-weights-twice",
         )
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten and must not advance the run's generator
-        source = _find(cfg) if teacher_module is None else _from_module(cfg, teacher_module)
+        source = _find(cfg, store) if teacher_module is None else _from_module(cfg, teacher_module)
     image_size, mean, std = _preprocessing(cfg, source.stated)
     _check_patches(cfg, image_size, source.patch)
     network = TeacherNetwork(
@@ -75,7 +80,7 @@ def load_teacher(cfg: TeacherConfig, *, teacher_module: nn.Module | None = None)
 def _checked_digest(cfg: TeacherConfig, source: TeacherSource, image_size: int) -> str:
     """Return the digest of the network; raise UserError if the configuration records another one."""
     identity = {**source.identity, "size": image_size, "batch_statistics": cfg.batch_statistics}
-    found = digest(source.network, identity)
+    found = digest(nn.Module() if source.fitted else source.network, identity)
     if cfg.digest not in ("", found):
         raise UserError(
             f"the teacher '{cfg.name}' has changed (digest {found[:12]} instead of {cfg.digest[:12]}): "
@@ -89,7 +94,9 @@ def _has_weights(name: str) -> bool:
     return name.startswith(HUB) or Path(name).is_dir()
 
 
-def _find(cfg: TeacherConfig) -> TeacherSource:
+def _find(cfg: TeacherConfig, store: Store | None) -> TeacherSource:
+    if cfg.name == PATCH_FILTERS:
+        return from_filters(store)
     folder = Path(cfg.name)
     config = folder_config(folder) if folder.is_dir() and not cfg.name.startswith(HUB) else None
     if config is None or not is_transformers(config):

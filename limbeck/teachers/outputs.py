@@ -20,6 +20,7 @@ from limbeck.teachers.frozen import LoadedTeacher
 
 logger = logging.getLogger(__name__)
 
+WHOLE_IMAGE = -1  # index of the features of unaugmented images in a pass, where those of a draw have its number
 MIN_COSINE = 0.999  # of a cached and a live vector; float16 costs 1e-7 of it and bf16 networks 1e-4
 
 
@@ -86,7 +87,8 @@ class CachedTeacher(TeacherOutputs):
     On CUDA, cached features that take less than a quarter of the free memory are moved to the device.
 
     Args:
-        passes: for every epoch of the period of the views, the cached features by index of the draw.
+        passes: for every epoch of the period of the views, the cached features by index of the draw; a view that is a
+            crop of none is the whole image.
     """
 
     def __init__(
@@ -112,10 +114,10 @@ class CachedTeacher(TeacherOutputs):
     def _read(self, batch: Batch, view: ViewSpec) -> Float[Tensor, "B D"]:
         rows = batch.indices if view.image == "own" else batch.partner_indices
         assert rows is not None, "a view of the partner needs bags"
-        assert view.crop_of is not None, "the views of a teacher are crops of the student's"
+        draw = WHOLE_IMAGE if view.crop_of is None else view.crop_of
         if self._resident is not None:
-            return F.normalize(self._resident[batch.view_epoch][view.crop_of][rows].float(), dim=1)
-        vectors = torch.from_numpy(self._passes[batch.view_epoch][view.crop_of][rows.cpu().numpy()])
+            return F.normalize(self._resident[batch.view_epoch][draw][rows].float(), dim=1)
+        vectors = torch.from_numpy(self._passes[batch.view_epoch][draw][rows.cpu().numpy()])
         return F.normalize(vectors.to(rows.device).float(), dim=1)
 
     def _on_device(self, device: torch.device) -> list[dict[int, Tensor]] | None:

@@ -27,8 +27,9 @@ from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
-from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views, check_cache
+from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
 from limbeck.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
     found = teacher_features(teacher, store, sampled, device=device, description="teacher features of a sample")
     features = F.normalize(found, dim=1).cpu()
     center, reasons = _resolve_center(teacher.cfg.center, features)
-    cfg = replace(_resolve_paths(teacher.cfg), val_images=len(val_indices), center=center)
+    targets = teacher.cfg.targets or ("image" if teacher.cfg.name == PATCH_FILTERS else "view")
+    cfg = replace(_resolve_paths(teacher.cfg), val_images=len(val_indices), center=center, targets=targets)
     context = TeacherContext(
         cfg=replace(cfg, digest=teacher.digest, license=teacher.license),
         teacher=teacher,
@@ -105,11 +107,18 @@ def build_distillation_inputs(
     center, spec = context.center, method.bag_spec()
     live = LiveTeacher(context.teacher, views, context.features, center=center, feature_map=method.dense_weight > 0)
     sampling = SamplingPlan(indices=context.train_indices)
-    if not (spec or context.cfg.cached_views):
+    whole = context.cfg.targets == "image"
+    if not (spec or whole or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
     cache = FeatureCache(_cache_folder(context, run), context.teacher, context.store, context.device)
     if spec:
         sampling = sampling._replace(bags=_build_bags(context, cache, spec))
+    if whole:
+        views = tuple(replace(view, crop_of=None) if view.network == "teacher" else view for view in views)
+        teacher = CachedTeacher(
+            context.teacher, views, context.features, [{WHOLE_IMAGE: cache.features()}], center=center
+        )
+        return DistillationInputs(teacher, views, sampling._replace(view_period=1))
     if not context.cfg.cached_views:
         return DistillationInputs(live, views, sampling)
     sampling = sampling._replace(view_period=context.cfg.cached_views)
@@ -163,10 +172,10 @@ def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
             f"{method.dense_weight:g} compares: leave --method.dense-weight out",
             code="no-feature-maps",
         )
-    if method.dense_weight and context.cfg.cached_views:
+    if method.dense_weight and (context.cfg.cached_views or context.cfg.targets == "image"):
         raise UserError(
             f"the cache holds no feature maps, which --method.dense-weight {method.dense_weight:g} compares: "
-            "set --teacher.cached-views to 0",
+            "set --teacher.cached-views to 0 and --teacher.targets to view",
             code="no-feature-maps",
         )
 
