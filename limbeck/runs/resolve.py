@@ -37,6 +37,7 @@ from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.length import CPU_SHARE, parse_duration
 from limbeck.train.loggers import resolve_loggers
+from limbeck.train.optim import OptimConfig
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +94,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
-    if start:
-        reasons = start_reasons(optim, training, teacher is not None)
-        training = Resolved(training if seconds else with_start_warmup(training), reasons).log(logger)
+    training = _warm_up(training, optim, teacher is not None, seconds).log(logger) if start else training
     cfg = RunConfig(
         store=str(data.path.absolute()) if data.path else "",
         digest=data.digest,
@@ -257,6 +256,14 @@ def _method(request: RunRequest, why: str) -> MethodConfig:
     if why and request.teacher is None:
         return small_method(why).log(logger)
     return default_method(request.teacher is not None)
+
+
+def _warm_up(
+    training: TrainConfig, optim: OptimConfig, has_teacher: bool, seconds: float | None
+) -> Resolved[TrainConfig]:
+    """Return the settings of a run from trained weights; where it has a time, its epochs are chosen later."""
+    warm = with_start_warmup(training) if seconds is None else training
+    return Resolved(warm, start_reasons(optim, training, has_teacher))
 
 
 def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
