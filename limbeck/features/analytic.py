@@ -7,8 +7,8 @@ image as a class of its own. They are scaled by the fourth root of their ratio, 
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
-from limbeck.data.augment.views import View, preset
+from limbeck.data.augment.views import View
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
@@ -38,7 +38,10 @@ DIM = 256  # directions
 VIEWS, VIEW_IMAGES = 4, 2_000  # augmented views per image, of so many images
 IMAGES = 10_000  # images whose covariance is computed
 RIDGE = 0.2  # r, in mean variances of a feature
-PRESET = "mocov2"
+AUGMENTATION: dict[str, Any] = {
+    "scale": (0.2, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_p": 0.8, "grayscale": 0.2, "mean": MEAN, "std": STD
+}  # fmt: skip
+"""What the features should not depend on: crop, flip and colors."""
 BATCH = 256
 
 
@@ -70,7 +73,7 @@ def analytic_features(store: Store, cache: str | Path | None = None, description
         description: text of the progress bars; no bars if empty.
     """
     filters = patch_filters(store, cache=cache, description=f"{description}: k-means" if description else "")
-    settings = [VERSION, FILTERS_VERSION, DIM, VIEWS, VIEW_IMAGES, IMAGES, RIDGE, PRESET]
+    settings = [VERSION, FILTERS_VERSION, DIM, VIEWS, VIEW_IMAGES, IMAGES, RIDGE, AUGMENTATION]
     key = fingerprint([store.digest, str(store.size), *map(str, settings)])
     try:
         path = cache_folder(cache) / f"analytic-{key[:16]}.safetensors"
@@ -114,7 +117,7 @@ def discriminants(total: Float[Tensor, "P P"], within: Float[Tensor, "P P"], dim
 
 def filter_view(size: int) -> View:
     """Return the augmentation that features should not depend on, at the size and the scale of the filters' input."""
-    return replace(preset(PRESET, size)[0], mean=MEAN, std=STD)
+    return View(size=size, **AUGMENTATION)
 
 
 def _total_covariance(store: Store, filters: PatchFilters, rows: NDArray[np.int64], description: str) -> Tensor:
