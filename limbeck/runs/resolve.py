@@ -81,13 +81,12 @@ def resolve_run(request: RunRequest) -> RunSetup:
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
-    fitted = request.teacher is not None and request.teacher.name == PATCH_FILTERS
-    loaded = None if fitted else resolve_teacher(request.teacher, request.teacher_module)  # before hours of decoding
+    loaded = None if _is_fitted(request) else resolve_teacher(request.teacher, request.teacher_module)  # before hours
     opened = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     )
     data = opened.log(logger)
-    loaded = resolve_teacher(request.teacher, None, data) if fitted else loaded
+    loaded = loaded or resolve_teacher(request.teacher, None, data)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
@@ -264,6 +263,11 @@ def _warm_up(
     """Return the settings of a run from trained weights; where it has a time, its epochs are chosen later."""
     warm = with_start_warmup(training) if seconds is None else training
     return Resolved(warm, start_reasons(optim, training, has_teacher))
+
+
+def _is_fitted(request: RunRequest) -> bool:
+    """Return whether the teacher is fitted to the images, so that it can be had once they are decoded."""
+    return request.teacher is not None and request.teacher.name == PATCH_FILTERS
 
 
 def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:

@@ -5,6 +5,7 @@ the tracer of coverage.py, which every function call of PyTorch pays for, nearly
 Python 3.11. Lines that run only in other processes than pytest's and its workers' count as missing.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from functools import reduce
@@ -69,13 +70,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Send what a worker of pytest-xdist has run to the process that prints."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["line_coverage"] = MEASURED.get_coverage()
+        output["line_coverage"] = json.dumps(MEASURED.get_coverage())  # execnet carries plain types alone
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     found = getattr(node, "workeroutput", {}).get("line_coverage")
-    WORKERS.extend([found] if found else [])
+    WORKERS.extend([json.loads(found)] if found else [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

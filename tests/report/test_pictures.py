@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from limbeck.core.run_folder import RESULT
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
@@ -27,14 +28,14 @@ def pictured(run: Path) -> Gallery:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained run, which a test may change."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    """Return a copy of the trained run, which a test may change, without the evaluation that another test may write."""
+    return Path(shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns(RESULT)))
 
 
-def test_neighbors_are_those_of_a_loop(trained: Path) -> None:
-    found = pictured(trained)
-    store, backbone = Store.open(trained.parent / "store"), load(trained).eval()
-    how = load_preprocessing(trained)
+def test_neighbors_are_those_of_a_loop(trained: Path, run: Path) -> None:
+    found = pictured(run)
+    store, backbone = Store.open(trained.parent / "store"), load(run).eval()
+    how = load_preprocessing(run)
     mean, std = torch.tensor(how.mean).view(3, 1, 1), torch.tensor(how.std).view(3, 1, 1)
     pixels = torch.from_numpy(np.array(store.images)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():

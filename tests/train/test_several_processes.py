@@ -40,7 +40,7 @@ def test_two_processes_divide_the_rows_and_get_the_weights_of_one(tmp_path: Path
 
 
 def one_of_torchruns(variables: dict[str, str], command: list[str]) -> None:
-    os.environ.update(variables)
+    os.environ.update(variables | {"OMP_NUM_THREADS": "1"})  # or Fabric divides the cores among a machine's processes
     torch.set_num_threads(1)
     cli.main(command)
 
