@@ -25,6 +25,7 @@ from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.teachers import student_size_warning
+from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.loop import train
@@ -108,7 +109,8 @@ def build_method(setup: RunSetup, run: Path) -> Trainable:
     if teacher is None:
         return cfg.method.prepare(encoder, views)
     student_parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    if warning := student_size_warning(student_parameters, teacher.teacher.num_parameters):
+    own = teacher.cfg.name != PATCH_FILTERS  # features that need no training are small and no network to be replaced
+    if own and (warning := student_size_warning(student_parameters, teacher.teacher.num_parameters)):
         logger.warning(warning)
     return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
 

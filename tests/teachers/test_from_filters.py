@@ -43,11 +43,15 @@ def test_targets_are_those_of_the_whole_image_and_crops_differ_between_epochs(tm
     np.testing.assert_allclose(found[0], expected, atol=2e-3)
 
 
-def test_a_run_names_the_filters_and_has_targets_of_whole_images(tmp_path: Path) -> None:
+def test_a_run_names_the_filters_and_has_targets_of_whole_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = distill_digits(tmp_path / "run", TeacherConfig(name=PATCH_FILTERS), teacher_module=None)
     teacher = read_config(run).teacher
     assert teacher is not None
     assert (teacher.name, teacher.targets) == (PATCH_FILTERS, "image")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert not [message for message in warnings if "student" in message], "filters are not a network to make smaller"
 
 
 def test_filters_need_the_images_of_a_run() -> None:
