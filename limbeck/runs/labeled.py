@@ -56,7 +56,7 @@ class LabeledSources:
 
         Raises:
             UserError: as `open_store`; or, before anything is decoded, there is no such device, or the labels of
-            folders or stores do not fit.
+                folders or stores do not fit.
         """
         choose_device(self.device)
         self._check_labels()
