@@ -10,7 +10,7 @@ from limbeck.evaluation.results import EvaluationResult, LayerResult
 
 ERRORS = 2.0
 """Two accuracies differ where they are more than two standard errors of their difference apart."""
-ADVICE = "start from pretrained weights, or train longer"
+ADVICE = "start from trained weights (--from), distill patch filters (--teacher patch-filters), or train longer"
 
 
 class Standing(NamedTuple):

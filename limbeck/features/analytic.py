@@ -5,7 +5,6 @@ mean of their image, the directions v that maximize v'Sv / v'(W + r I)v are Fish
 image as a class of its own. They are scaled by the fourth root of their ratio, halfway to whitening.
 """
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
-from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.data.augment.views import View
-from limbeck.data.fingerprint import fingerprint
-from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
+from limbeck.features.fitted import fitted_once
 from limbeck.features.images import augmented_images, eval_images
 from limbeck.features.patch_filters import MEAN, STD, PatchFilters, patch_filters
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Part of the identity of the features: a change of the computation is another network."""
@@ -74,18 +65,13 @@ def analytic_features(store: Store, cache: str | Path | None = None, description
     """
     filters = patch_filters(store, cache=cache, description=f"{description}: k-means" if description else "")
     settings = [VERSION, FILTERS_VERSION, DIM, VIEWS, VIEW_IMAGES, IMAGES, RIDGE, AUGMENTATION]
-    key = fingerprint([store.digest, str(store.size), *map(str, settings)])
-    try:
-        path = cache_folder(cache) / f"analytic-{key[:16]}.safetensors"
-        with wait_for_lock(path):
-            if (found := _read(path)) is None:
-                found = fit_projection(store, filters, description)
-                with atomic_write(path) as unfinished:
-                    unfinished.write_bytes(save({"projection": found}))
-            return AnalyticFeatures(filters, found)
-    except UserError as error:
-        logger.warning("the analytic features are not cached: %s", error)
-        return AnalyticFeatures(filters, fit_projection(store, filters, description))
+    return fitted_once(
+        "analytic",
+        [store.digest, str(store.size), *map(str, settings)],
+        cache,
+        lambda: {"projection": fit_projection(store, filters, description)},
+        lambda tensors: AnalyticFeatures(filters, tensors["projection"]),
+    )
 
 
 def fit_projection(store: Store, filters: PatchFilters, description: str = "") -> Float[Tensor, "P D"]:
@@ -94,14 +80,6 @@ def fit_projection(store: Store, filters: PatchFilters, description: str = "") -
     total = _total_covariance(store, filters, np.sort(rows[:IMAGES]), description)
     within = _view_covariance(store, filters, np.sort(rows[:VIEW_IMAGES]), description)
     return discriminants(total, within, DIM)
-
-
-def _read(path: Path) -> Tensor | None:
-    try:
-        return load_file(path)["projection"] if path.is_file() else None
-    except (OSError, KeyError, SafetensorError) as error:
-        logger.warning("'%s' is damaged (%s) and is made again", path, error)
-        return None
 
 
 def discriminants(total: Float[Tensor, "P P"], within: Float[Tensor, "P P"], dim: int) -> Float[Tensor, "P D"]:

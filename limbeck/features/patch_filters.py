@@ -6,11 +6,10 @@ triangle activation max(0, mean_j |w - c_j| - |w - c_k|). Codes are averaged ove
 square root is taken, and the mean of the training images is subtracted.
 """
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -19,21 +18,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write
-from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
-from limbeck.data.fingerprint import fingerprint
-from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
+from limbeck.features.fitted import fitted_once
 from limbeck.features.images import ImageFn, eval_images
 from limbeck.models.encoder_io import Preprocessing
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Part of the name of a cached file: a change of the computation makes new ones."""
@@ -171,14 +162,16 @@ def patch_filters(
         description: text of a progress bar; no bar if empty.
     """
     cfg = cfg or PatchFiltersConfig()
-    key = fingerprint([str(VERSION), store.digest, str(store.size), repr(cfg)])
-    try:
-        path = cache_folder(cache) / f"patch-filters-{key[:16]}.safetensors"
-        with wait_for_lock(path):
-            return _read(path, store, cfg) or _write(path, PatchFilters.fit(store, cfg, description))
-    except UserError as error:
-        logger.warning("the patch filters are not cached: %s", error)
-        return PatchFilters.fit(store, cfg, description)
+
+    def restore(tensors: dict[str, Tensor]) -> PatchFilters:
+        network = PatchFilters(cfg, input_size(store.size), store.size)
+        network.load_state_dict(tensors)
+        return network
+
+    identity = [str(VERSION), store.digest, str(store.size), repr(cfg)]
+    return fitted_once(
+        "patch-filters", identity, cache, lambda: PatchFilters.fit(store, cfg, description).state_dict(), restore
+    )
 
 
 def input_size(store_size: int) -> int:
@@ -233,25 +226,6 @@ def _draw_patches(
         order = generator.random(places.shape[:2]).argsort(axis=1)[:, :count]
         found.append(places[torch.arange(len(part))[:, None], torch.from_numpy(order)].flatten(0, 1))
     return torch.cat(found)
-
-
-def _read(path: Path, store: Store, cfg: PatchFiltersConfig) -> PatchFilters | None:
-    if not path.is_file():
-        return None
-    network = PatchFilters(cfg, input_size(store.size), store.size)
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        logger.warning("'%s' is damaged (%s) and is made again", path, error)
-        return None
-    return network
-
-
-def _write(path: Path, network: PatchFilters) -> PatchFilters:
-    settings = {field.name: str(getattr(network.cfg, field.name)) for field in fields(network.cfg)}
-    with atomic_write(path) as unfinished:
-        unfinished.write_bytes(save(network.state_dict(), metadata=settings))
-    return network
 
 
 @contextmanager

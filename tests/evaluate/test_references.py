@@ -231,7 +231,8 @@ def test_the_verdict_names_what_is_above_level_and_below_by_the_errors() -> None
     assert good.endswith("level with other (42.0), below best (60.0)")
     poor = verdict(scored((0.2, 0.21), raw_pixels=0.196, patch_filters=0.33))
     assert poor.startswith("not yet better than raw pixels and patch filters: ")
-    assert "pretrained weights" in poor
+    assert "--from" in poor
+    assert "--teacher patch-filters" in poor
     some = verdict(scored((0.25, 0.3), raw_pixels=0.196, patch_filters=0.33))
     assert some.startswith("not yet better than patch filters: ")
     assert "above raw pixels (19.6)" in some
