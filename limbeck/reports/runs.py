@@ -27,7 +27,7 @@ class RunSummary:
     """Unique among the runs of the report."""
     config: RunConfig
     images: int | None
-    """Images of its store; None where that is gone or was in memory."""
+    """Images that it was trained on; None where its store is gone or was in memory."""
     finished: bool
     stage: str
     """How far training was at its last checkpoint, as in "step 37 of 300"; empty once it has ended."""
@@ -129,4 +129,7 @@ def _health(path: Path) -> str | None:
 
 def _images(config: RunConfig) -> int | None:
     store = Path(config.store)
-    return read_manifest(store).images if config.store and is_store(store) else None
+    if not (config.store and is_store(store)):
+        return None
+    held_out = config.teacher.val_images if config.teacher else None
+    return read_manifest(store).images - (held_out or 0)

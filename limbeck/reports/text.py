@@ -23,7 +23,7 @@ class Gap(NamedTuple):
 def gaps(run: RunSummary) -> list[Gap]:
     """Return what a run lacks."""
     folder = shlex.quote(str(run.folder))
-    evaluate = f"limbeck evaluate {folder} --train LABELLED/train --test LABELLED/test"
+    evaluate = f"limbeck evaluate {folder} --train LABELED/train --test LABELED/test"
     where = f", which stopped at {run.stage}" if run.stage else ""
     found = [
         (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),

@@ -44,5 +44,5 @@ def test_a_distilled_run_is_compared_with_its_teacher_or_evaluated_without_it(
     code, out, err = limbeck("evaluate", distilled, *splits)
     assert code == 0
     assert "not comparing with the teacher:" in err
-    assert "teacher" not in out
+    assert "student" not in out, "the table of the comparison"
     assert json.loads((distilled / "result.json").read_text())["comparison"] is None

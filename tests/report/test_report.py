@@ -194,7 +194,7 @@ def test_a_run_in_progress_shows_its_training_and_the_commands_that_go_on(tmp_pa
     (tmp_path / "a run" / "encoder").mkdir()
     done = body(write_report([tmp_path / "a run"], tmp_path / "report.html"))
     assert "limbeck resume" not in done
-    assert f"limbeck evaluate &#39;{tmp_path}/a run&#39; --train LABELLED/train --test LABELLED/test" in done
+    assert f"limbeck evaluate &#39;{tmp_path}/a run&#39; --train LABELED/train --test LABELED/test" in done
 
 
 def test_health_has_charts_and_a_sentence_and_is_no_term_of_the_loss(tmp_path: Path) -> None:
