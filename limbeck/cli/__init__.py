@@ -41,6 +41,7 @@ VERBS: dict[str, Command] = {
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
+    "explore": images.EXPLORE,
     "embed": images.EMBED,
     "demo": results.DEMO,
 }
