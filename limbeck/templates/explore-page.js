@@ -92,7 +92,7 @@ function showNeighbors() {
   $("depth").setAttribute("aria-valuetext", at);
   $("at").textContent = at;
   const share = about.agreement[state.depth];
-  $("share").textContent = share === undefined ? "" : `Of all images, ${percent(share)} of the nearest ${about.shown} have the same label.`;
+  $("share").textContent = share === undefined ? "" : `Over all images, ${percent(share)} of the ${about.shown} nearest have the label of their image.`;
   const i = state.chosen, own = labelOf(i);
   $("near").replaceChildren(...neighborsOf(i).map((j) => tile(j, 76, labelOf(j), own && labelOf(j) ? (own === labelOf(j) ? "same" : "other") : "")));
 }
