@@ -38,24 +38,21 @@ def evaluate(
 ) -> EvaluationResult:
     """Compute every metric at every depth of `backbone`: probes fitted on `train`, everything measured on `test`.
 
-    Two stores without labels give the metrics that need none. The features of one backbone are held at a time; both
-    backbones are moved to the device.
+    Two stores without labels give the metrics that need none. The features of one backbone are held at a time.
 
     Args:
-        backbone: the network.
-        train: labeled images for k-NN and probes.
-        test: labeled images with the same label names.
+        backbone: the network, which is moved to the device.
+        train, test: labeled images for k-NN and probes, and to measure on; with the same label names.
         cfg: the settings.
         preprocessing: how the backbone expects its input, where `cfg` does not override it.
         reference: the same network at its random initialization; the values are added as `untrained_*`.
         references: lines of reference that have been measured already; None: those of `measure_references`.
 
     Raises:
-        UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device, an
+        UserError: labels that do not match, or are in one store only; fewer than two test images; an unknown device; an
             image size that the network cannot take.
     """
-    started = time.perf_counter()
-    preprocessing = override(preprocessing, cfg)
+    started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
     data = EvalData.of(train, test, cfg)
     values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))

@@ -175,11 +175,10 @@ def evaluate_run(
     """
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()
-    config = read_config(folder)
     check_writable(folder)  # before hours of work
+    config = read_config(folder)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
-    size = Store.open(config.store).size if config.store else None
-    untrained = fresh_encoder(config)
+    untrained, size = fresh_encoder(config), Store.open(config.store).size if config.store else None
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
     encoder, how = load(folder), load_preprocessing(folder)
