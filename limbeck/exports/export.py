@@ -92,30 +92,37 @@ def export(
             are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
-    out = Path(out)
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
-    _check_request(out, format, fold_preprocessing, reduction, keep)
+    _check_request(Path(out), format, fold_preprocessing, reduction, keep)
+    request = _prepare(Path(run), Path(out), depth, format, fold_preprocessing, reduction, images)
+    with atomic_folder(request.out.absolute()) as folder, torch.no_grad():
+        return _write(request, folder)
+
+
+def _prepare(
+    run: Path, out: Path, depth: int | None, format: Format, fold: bool, reduction: Reduction, images: Source | None
+) -> _Request:
+    """Load the network, and open the images where they are needed."""
     backbone, how = load(run, depth).eval(), load_preprocessing(run)
     _check_finite(backbone, run)
-    store = open_examples(Path(run), images, how) if images is not None or precision != "fp32" else None
-    if store is None and precision != "fp32":
+    store = open_examples(run, images, how) if images is not None or reduction.precision != "fp32" else None
+    if store is None and reduction.precision != "fp32":
         raise UserError(
-            f"'{run}' has no store of images to calibrate {precision} with and to prove it: give some with --images",
+            f"'{run}' has no store of images to calibrate {reduction.precision} with and to prove it: give some with "
+            "--images",
             code="no-images",
         )
-    request = _Request(
-        run=Path(run),
+    return _Request(
+        run=run,
         out=out,
         backbone=backbone,
         preprocessing=how,
-        network=(FoldedPreprocessing(backbone.model, how) if fold_preprocessing else backbone.model).eval(),
+        network=(FoldedPreprocessing(backbone.model, how) if fold else backbone.model).eval(),
         format=format,
-        fold=fold_preprocessing,
-        examples=None if store is None else split_examples(store, how, fold_preprocessing),
+        fold=fold,
+        examples=None if store is None else split_examples(store, how, fold),
         reduction=reduction,
     )
-    with atomic_folder(out.absolute()) as folder, torch.no_grad():
-        return _write(request, folder)
 
 
 def _write(request: _Request, folder: Path) -> ExportResult:

@@ -102,8 +102,8 @@ def _numbers_in_float(layers: int) -> Iterator[int]:
 
 
 def _too_few(proof: Proof, how: Reduction, worst: list[str]) -> UserError:
-    kept = f"{how.precision} keeps {proof.neighbors:.1%} of the 10 nearest neighbors of {proof.images} images"
+    found = f"{how.precision} keeps {proof.neighbors:.1%} of the 10 nearest neighbors of {proof.images} images"
     names = ", ".join(worst[:NAMED])
     lose = f"; most is lost in {names}" if names else ""
     way = "accept less with --keep" if how.mixed or not worst else "keep such layers in float32 with --mixed"
-    return UserError(f"{kept}, and --keep asks for {how.keep:.1%}{lose}: {way}", code="too-few-neighbors-kept")
+    return UserError(f"{found}, and --keep asks for {how.keep:.1%}{lose}: {way}", code="too-few-neighbors-kept")
