@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck.api.embed import embed
+    from limbeck.api.explore import explore
     from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
     from limbeck.core.errors import UserError
@@ -37,6 +38,7 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "explore",
     "export",
     "load",
     "load_preprocessing",
@@ -61,6 +63,7 @@ _HOMES = {
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
+    "explore": "limbeck.api.explore",
     "export": "limbeck.api.functions",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, overview, results, training
+from limbeck.cli import arguments, data, images, overview, results, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -41,6 +41,8 @@ VERBS: dict[str, Command] = {
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
+    "explore": images.EXPLORE,
+    "embed": images.EMBED,
     "demo": results.DEMO,
 }
 VERBS["completion"] = completion_command(VERBS)
