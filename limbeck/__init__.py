@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from limbeck.api.embed import embed
     from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
+    from limbeck.api.select import select
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import build_store, open_store
@@ -45,6 +46,7 @@ __all__ = [
     "pretrain",
     "report",
     "resume",
+    "select",
 ]
 
 _HOMES = {
@@ -69,6 +71,7 @@ _HOMES = {
     "pretrain": "limbeck.api.functions",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",
+    "select": "limbeck.api.select",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, images, overview, results, training
+from limbeck.cli import arguments, data, images, labels, overview, results, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -42,6 +42,7 @@ VERBS: dict[str, Command] = {
     "report": results.REPORT,
     "export": results.EXPORT,
     "embed": images.EMBED,
+    "select": labels.SELECT,
     "demo": results.DEMO,
 }
 VERBS["completion"] = completion_command(VERBS)
