@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
@@ -35,6 +36,7 @@ __all__ = [
     "UserError",
     "build_store",
     "check",
+    "classify",
     "distill",
     "embed",
     "evaluate",
@@ -43,6 +45,7 @@ __all__ = [
     "load_preprocessing",
     "open_store",
     "plan",
+    "predict",
     "pretrain",
     "report",
     "resume",
@@ -60,6 +63,7 @@ _HOMES = {
     "UserError": "limbeck.core.errors",
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
+    "classify": "limbeck.api.classify",
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
@@ -68,6 +72,7 @@ _HOMES = {
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
     "plan": "limbeck.api.functions",
+    "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",

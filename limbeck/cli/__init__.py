@@ -43,6 +43,8 @@ VERBS: dict[str, Command] = {
     "export": results.EXPORT,
     "embed": images.EMBED,
     "select": labels.SELECT,
+    "classify": labels.CLASSIFY,
+    "predict": labels.PREDICT,
     "demo": results.DEMO,
 }
 VERBS["completion"] = completion_command(VERBS)

@@ -1,4 +1,4 @@
-"""Commands for few labels: select."""
+"""Commands for few labels: select, classify, predict."""
 
 import dataclasses
 import logging
@@ -63,6 +63,84 @@ def _select(args: Any) -> Output:
     )
 
 
+def classify_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck classify`."""
+    from limbeck.classification.source import ClassifyConfig
+    from limbeck.embeddings import EmbedConfig
+
+    @dataclass(frozen=True, kw_only=True)
+    class ClassifyArgs:
+        source: Source
+        """Images in a sub-folder per class, or what `limbeck store` takes."""
+        encoder: With
+        """The network, which becomes a part of the classifier: a run, an encoder, a timm export, timm:NAME."""
+        out: str
+        """New folder for the classifier."""
+        labels: Annotated[str | None, tyro.conf.arg(metavar="ROWS.csv")] = None
+        """A list with the columns path and label, in the place of the labels of the source."""
+        classify: Annotated[ClassifyConfig, FLATTENED] = field(default_factory=ClassifyConfig)
+        embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
+
+    return ClassifyArgs
+
+
+def _classify(args: Any) -> Output:
+    from limbeck.api.classify import classify
+
+    options = {f.name: getattr(args.classify, f.name) for f in dataclasses.fields(args.classify)}
+    found = classify(args.source, args.encoder, args.out, labels=args.labels, embedding=args.embed, **options)
+    return Output(
+        {"classifier": args.out, **vars(found.about)},
+        [*found.about.sentences(), args.out],
+        next_commands=[
+            shlex.join(["limbeck", "predict", args.out, "PHOTOS"]),
+            shlex.join(["limbeck", "export", args.out, f"{args.out.rstrip('/')}-onnx", "--format", "onnx"]),
+        ],
+    )
+
+
+def predict_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck predict`."""
+    from limbeck.embeddings import EmbedConfig
+
+    @dataclass(frozen=True, kw_only=True)
+    class PredictArgs:
+        classifier: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CLASSIFIER")]
+        """Folder that `limbeck classify` wrote."""
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        out: str = "predictions.csv"
+        """File for path, label and probability of every image."""
+        threshold: float | None = None
+        """Probability below which an image is of none of the classes; by default that of the classifier."""
+        embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
+
+    return PredictArgs
+
+
+def _predict(args: Any) -> Output:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from limbeck.api.classify import predict
+
+    found = predict(args.classifier, args.source, args.out, threshold=args.threshold, embedding=args.embed)
+    table = Table("label", "images", box=SIMPLE_HEAD, pad_edge=False)
+    for label, count in found.counts().items():
+        table.add_row(Text(label or f"none (probability below {found.threshold:.2f})"), f"{count:,}")
+    score = {"accuracy": found.accuracy, "stderr": found.stderr, "scored": found.scored}
+    sentences = [
+        f"accuracy {found.accuracy:.1%} +- {found.stderr:.1%} on the {found.scored:,} images with a label"
+        for _ in range(found.accuracy is not None)
+    ]
+    return Output(
+        {"predictions": args.out, "images": len(found.paths), "threshold": found.threshold, **score}
+        | {"counts": found.counts()},
+        [table, *sentences, args.out],
+    )
+
+
 SELECT = Command(
     GROUP,
     """Choose the images that are worth labeling first.
@@ -78,4 +156,33 @@ Examples:
     select_arguments,
     _select,
     ("--with", "--budget", "--strategy", "--labeled", "--out", "--depth", "--pool", "--seed", "--device"),
+)
+CLASSIFY = Command(
+    GROUP,
+    """Fit a classifier to labeled images, from a handful to many.
+  A head on the features of a network takes seconds. Depth and strength are chosen
+  by leaving images out; accuracy, temperature and the threshold for "none of
+  these" are measured on images that were held out. The folder holds the network
+  as well: predict uses it, and export makes one timm, ONNX or PyTorch file of it.
+
+Examples:
+  limbeck classify labeled/ --with runs/a --out models/a
+  limbeck classify photos/ --labels selected.csv --with runs/a --out models/a
+  limbeck classify labeled/ --with timm:resnet18 --head logistic --depth 3 --out models/b""",
+    classify_arguments,
+    _classify,
+    ("--with", "--out", "--labels", "--head", "--depth", "--seed", "--batch-size", "--device"),
+)
+PREDICT = Command(
+    GROUP,
+    """Classify images: path, label and probability of each.
+  An image with a probability below the threshold gets no label: it may be of none
+  of the classes. Where the images have labels, the accuracy is printed.
+
+Examples:
+  limbeck predict models/a photos/
+  limbeck predict models/a photos/ --out labels.csv --threshold 0""",
+    predict_arguments,
+    _predict,
+    ("--out", "--threshold", "--batch-size", "--device"),
 )

@@ -52,7 +52,7 @@ def read_label_list(file: Path, paths: Sequence[str]) -> ListedLabels:
             )
         unfilled += not name
     names = sorted({*found.values()})
-    _check_case(file, names)
+    check_label_names(f"'{file}'", names)
     labels = np.full(len(paths), -1)
     for row, name in found.items():
         labels[row] = names.index(name)
@@ -83,12 +83,12 @@ def _plain(path: str) -> str:
     return csv_cell(path.removeprefix("'"))
 
 
-def _check_case(file: Path, names: Sequence[str]) -> None:
+def check_label_names(where: str, names: Sequence[str]) -> None:
     """Raise UserError where two labels differ in case alone, which is a slip of the pen."""
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(name.casefold(), name)) != name:
             raise UserError(
-                f"'{file}' has the labels '{other}' and '{name}', which differ in case alone: write one of them",
+                f"{where} has the labels '{other}' and '{name}', which differ in case alone: write one of them",
                 code="labels-collide",
             )

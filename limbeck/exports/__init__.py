@@ -6,6 +6,7 @@ Every export is read back and compared with the network in memory before it appe
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from limbeck.classification.saved import LABELS, Classifier, is_classifier, linear_part, load_classifier
 from limbeck.core.config import Json, to_json
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
@@ -25,6 +27,7 @@ from limbeck.core.progress import progress_bar
 from limbeck.core.run_folder import CONFIG, ENCODER
 from limbeck.data.store.layout import read_manifest
 from limbeck.exports.readme import readme
+from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import (
@@ -90,6 +93,8 @@ def export(
 ) -> ExportResult:
     """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`.
 
+    Of a classifier it is the network with its head: the outputs are calibrated logits, in the order of labels.txt.
+
     "timm" writes a folder for `timm.create_model`, with `model.py` where that cannot build the network; "onnx" writes
     `model.onnx`; "torch" writes `model.pt2`, a `torch.export` program (its own reader uses pickle, so send the other
     two to strangers). The latter two take any batch size, come with `model.json`, and with `fold_preprocessing` take
@@ -101,15 +106,22 @@ def export(
     """
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
+    classifier = load_classifier(Path(run)) if is_classifier(Path(run)) else None
+    head = _head(classifier, depth)
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    model = FoldedPreprocessing(backbone.model, preprocessing).eval() if fold_preprocessing else backbone.model
+    plain = nn.Sequential(backbone.model, head).eval() if head else backbone.model
+    model = FoldedPreprocessing(plain, preprocessing).eval() if fold_preprocessing else plain
     batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
     provenance, shown = _provenance(encoder_folder(run)), progress_bar(3, f"writing {format}", unit="stages")
     with atomic_folder(out.absolute()) as folder, torch.no_grad(), shown as bar:
         if format == "timm":
             exported = _write_timm(backbone, preprocessing, provenance, folder)
+            if classifier and head:
+                exported = write_timm_classifier(backbone, head, classifier.about.label_names, folder)
+        elif format == "onnx":
+            exported = _write_onnx(model, batches[1], folder, "logits" if head else "features")
         else:
-            exported = (_write_onnx if format == "onnx" else _write_torch)(model, batches[1], folder)
+            exported = _write_torch(model, batches[1], folder)
         bar.advance()
         difference = _difference(model, exported, batches)
         bar.advance()
@@ -118,7 +130,7 @@ def export(
             path=out,
             format=format,
             depth=len(backbone.taps),
-            dim=backbone.dim,
+            dim=head.out_features if head else backbone.dim,
             difference=difference,
             file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
             latency_ms=times[0].min_ms,
@@ -126,8 +138,11 @@ def export(
         )
         if format != "timm":
             about = {"input": _input(fold_preprocessing), "preprocessing": preprocessing, "backbone": backbone.cfg}
+            about |= {"classifier": to_json(classifier.about)} if classifier else {}
             _write_description(result, about | {"provenance": provenance}, folder / "model.json")
-        page = _readme(result, backbone, preprocessing, fold_preprocessing, Path(run))
+        if classifier:
+            shutil.copyfile(classifier.folder / LABELS, folder / LABELS)
+        page = _readme(result, backbone, preprocessing, fold_preprocessing, Path(run), classifier)
         (folder / README).write_text(page, encoding="utf-8")
     return result
 
@@ -136,7 +151,9 @@ def _input(fold: bool) -> str:
     return "uint8 [B H W 3]" if fold else "float32 [B 3 H W], in [0, 1], then normalized"
 
 
-def _readme(result: ExportResult, backbone: Backbone, how: Preprocessing, fold: bool, run: Path) -> str:
+def _readme(
+    result: ExportResult, backbone: Backbone, how: Preprocessing, fold: bool, run: Path, classifier: Classifier | None
+) -> str:
     return readme(
         format=result.format,
         name=backbone.cfg.name,
@@ -147,7 +164,18 @@ def _readme(result: ExportResult, backbone: Backbone, how: Preprocessing, fold: 
         fold=fold,
         standalone=timm_format(backbone)[0] == NOT_IN_TIMM,
         label_names=_label_names(run),
+        threshold=classifier.about.threshold if classifier else None,
     )
+
+
+def _head(classifier: Classifier | None, depth: int | None) -> nn.Linear | None:
+    if classifier and depth is not None:
+        raise UserError(
+            f"'{classifier.folder}' is a classifier of the features at depth {classifier.about.depth}: leave --depth "
+            "out, or fit one at another depth",
+            code="depth-of-a-classifier",
+        )
+    return linear_part(classifier) if classifier else None
 
 
 def _label_names(run: Path) -> tuple[str, ...]:
@@ -208,7 +236,7 @@ def _write_timm(
     return model
 
 
-def _write_onnx(model: nn.Module, images: Tensor, folder: Path) -> Network:
+def _write_onnx(model: nn.Module, images: Tensor, folder: Path, output: str) -> Network:
     import onnxruntime
 
     path = folder / "model.onnx"
@@ -220,7 +248,7 @@ def _write_onnx(model: nn.Module, images: Tensor, folder: Path) -> Network:
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=["features"],
+            output_names=[output],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     except torch.onnx.OnnxExporterError as error:
