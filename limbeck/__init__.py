@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from limbeck.api.embed import embed
     from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
+    from limbeck.api.search import index, search
     from limbeck.api.select import select
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
@@ -41,6 +42,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "index",
     "load",
     "load_preprocessing",
     "open_store",
@@ -49,6 +51,7 @@ __all__ = [
     "pretrain",
     "report",
     "resume",
+    "search",
     "select",
 ]
 
@@ -68,6 +71,7 @@ _HOMES = {
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
     "export": "limbeck.api.functions",
+    "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
@@ -76,6 +80,7 @@ _HOMES = {
     "pretrain": "limbeck.api.functions",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",
+    "search": "limbeck.api.search",
     "select": "limbeck.api.select",
 }
 

@@ -9,7 +9,7 @@ from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.embeddings import EmbedConfig
-from limbeck.selection.select import SelectConfig
+from limbeck.selection.select import SelectConfig, Strategy
 from limbeck.selection.source import Selection, check_list, select_images
 
 
@@ -17,7 +17,7 @@ def select(
     images: Source | Store,
     encoder: str | PathLike[str],
     budget: int = 100,
-    strategy: str = "auto",
+    strategy: Strategy = "typical",
     *,
     labeled: str | PathLike[str] | None = None,
     depth: int | None = None,
@@ -31,7 +31,7 @@ def select(
         images: a folder, files, arrays [N H W 3] of uint8, a store, ...
         encoder: a run, an encoder, an export (timm or ONNX), "timm:NAME", a folder of timm's or Hugging Face's.
         budget: images to choose.
-        strategy: auto, typical, coverage, k-center, entropy, margin or random (docs/few-labels.md).
+        strategy: typical, coverage, k-center, entropy, margin or random (docs/few-labels.md).
         labeled: a CSV file with the columns path and label; labels of the source itself play no part.
         depth: number of blocks or stages to use; by default all.
         out: also write the list to this CSV file, which must be new.

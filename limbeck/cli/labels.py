@@ -144,9 +144,8 @@ def _predict(args: Any) -> Output:
 SELECT = Command(
     GROUP,
     """Choose the images that are worth labeling first.
-  Images are compared by the features of a network. With few labels or none, those
-  are chosen that are typical of the most images; with ten or more per class,
-  those that a classifier is least sure of. Near-duplicates are chosen once. The
+  Images are compared by the features of a network; those are chosen that are
+  typical of the most images without a label. Near-duplicates are chosen once. The
   list is a CSV file with an empty column for the labels.
 
 Examples:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import timm
 import torch
@@ -106,76 +106,94 @@ def export(
     """
     out = Path(out)
     _check_request(out, format, fold_preprocessing)
-    classifier = load_classifier(Path(run)) if is_classifier(Path(run)) else None
-    head = _head(classifier, depth)
-    backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
-    plain = nn.Sequential(backbone.model, head).eval() if head else backbone.model
-    model = FoldedPreprocessing(plain, preprocessing).eval() if fold_preprocessing else plain
-    batches = [_images(count, preprocessing.image_size, fold_preprocessing) for count in BATCHES]
-    provenance, shown = _provenance(encoder_folder(run)), progress_bar(3, f"writing {format}", unit="stages")
+    source = _load(Path(run), depth, fold_preprocessing)
+    batches = [_images(count, source.preprocessing.image_size, fold_preprocessing) for count in BATCHES]
+    shown = progress_bar(3, f"writing {format}", unit="stages")
     with atomic_folder(out.absolute()) as folder, torch.no_grad(), shown as bar:
-        if format == "timm":
-            exported = _write_timm(backbone, preprocessing, provenance, folder)
-            if classifier and head:
-                exported = write_timm_classifier(backbone, head, classifier.about.label_names, folder)
-        elif format == "onnx":
-            exported = _write_onnx(model, batches[1], folder, "logits" if head else "features")
-        else:
-            exported = _write_torch(model, batches[1], folder)
+        exported = _write(source, format, batches[1], folder)
         bar.advance()
-        difference = _difference(model, exported, batches)
+        difference = _difference(source.model, exported, batches)
         bar.advance()
-        times = latencies([exported, model], batches[0])
+        times = latencies([exported, source.model], batches[0])
         result = ExportResult(
             path=out,
             format=format,
-            depth=len(backbone.taps),
-            dim=head.out_features if head else backbone.dim,
+            depth=len(source.backbone.taps),
+            dim=source.head.out_features if source.head else source.backbone.dim,
             difference=difference,
             file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
             latency_ms=times[0].min_ms,
             torch_latency_ms=times[1].min_ms,
         )
-        if format != "timm":
-            about = {"input": _input(fold_preprocessing), "preprocessing": preprocessing, "backbone": backbone.cfg}
-            about |= {"classifier": to_json(classifier.about)} if classifier else {}
-            _write_description(result, about | {"provenance": provenance}, folder / "model.json")
-        if classifier:
-            shutil.copyfile(classifier.folder / LABELS, folder / LABELS)
-        page = _readme(result, backbone, preprocessing, fold_preprocessing, Path(run), classifier)
-        (folder / README).write_text(page, encoding="utf-8")
+        _describe(source, result, fold_preprocessing, folder)
     return result
 
 
-def _input(fold: bool) -> str:
-    return "uint8 [B H W 3]" if fold else "float32 [B 3 H W], in [0, 1], then normalized"
+class _Source(NamedTuple):
+    """What is exported: the encoder of a run, or the network of a classifier with its head."""
+
+    run: Path
+    backbone: Backbone
+    preprocessing: Preprocessing
+    classifier: Classifier | None
+    head: nn.Linear | None
+    model: nn.Module
+    """From images to what the file returns."""
 
 
-def _readme(
-    result: ExportResult, backbone: Backbone, how: Preprocessing, fold: bool, run: Path, classifier: Classifier | None
-) -> str:
-    return readme(
-        format=result.format,
-        name=backbone.cfg.name,
-        depth=result.depth,
-        dim=result.dim,
-        file_bytes=result.file_bytes,
-        preprocessing=how,
-        fold=fold,
-        standalone=timm_format(backbone)[0] == NOT_IN_TIMM,
-        label_names=_label_names(run),
-        threshold=classifier.about.threshold if classifier else None,
-    )
-
-
-def _head(classifier: Classifier | None, depth: int | None) -> nn.Linear | None:
+def _load(run: Path, depth: int | None, fold: bool) -> _Source:
+    classifier = load_classifier(run) if is_classifier(run) else None
     if classifier and depth is not None:
         raise UserError(
             f"'{classifier.folder}' is a classifier of the features at depth {classifier.about.depth}: leave --depth "
             "out, or fit one at another depth",
             code="depth-of-a-classifier",
         )
-    return linear_part(classifier) if classifier else None
+    head = linear_part(classifier) if classifier else None
+    backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
+    plain = nn.Sequential(backbone.model, head).eval() if head else backbone.model
+    model = FoldedPreprocessing(plain, preprocessing).eval() if fold else plain
+    return _Source(run, backbone, preprocessing, classifier, head, model)
+
+
+def _write(source: _Source, format: Format, images: Tensor, folder: Path) -> Network:
+    """Write the file into `folder`, and return what a reader makes of it."""
+    if format == "onnx":
+        return _write_onnx(source.model, images, folder, "logits" if source.head else "features")
+    if format == "torch":
+        return _write_torch(source.model, images, folder)
+    encoder = _write_timm(source.backbone, source.preprocessing, _provenance(encoder_folder(source.run)), folder)
+    if source.classifier and source.head:
+        return write_timm_classifier(source.backbone, source.head, source.classifier.about.label_names, folder)
+    return encoder
+
+
+def _describe(source: _Source, result: ExportResult, fold: bool, folder: Path) -> None:
+    """Write the files for people and programs next to the network."""
+    about = {"input": _input(fold), "preprocessing": source.preprocessing, "backbone": source.backbone.cfg}
+    if source.classifier:
+        about["classifier"] = without_absolute_paths(to_json(source.classifier.about))
+        shutil.copyfile(source.classifier.folder / LABELS, folder / LABELS)
+    if result.format != "timm":
+        provenance = _provenance(encoder_folder(source.run))
+        _write_description(result, about | {"provenance": provenance}, folder / "model.json")
+    page = readme(
+        format=result.format,
+        name=source.backbone.cfg.name,
+        depth=result.depth,
+        dim=result.dim,
+        file_bytes=result.file_bytes,
+        preprocessing=source.preprocessing,
+        fold=fold,
+        standalone=timm_format(source.backbone)[0] == NOT_IN_TIMM,
+        label_names=_label_names(source.run),
+        threshold=source.classifier.about.threshold if source.classifier else None,
+    )
+    (folder / README).write_text(page, encoding="utf-8")
+
+
+def _input(fold: bool) -> str:
+    return "uint8 [B H W 3]" if fold else "float32 [B 3 H W], in [0, 1], then normalized"
 
 
 def _label_names(run: Path) -> tuple[str, ...]:

@@ -22,8 +22,6 @@ from limbeck.selection.pool import Pool
 
 Strategy = Literal["typical", "coverage", "k-center", "entropy", "margin", "random"]
 NEEDS_LABELS = ("entropy", "margin")
-LABELS_PER_CLASS = 10
-"""Labels per class from which "auto" is margin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +30,10 @@ class SelectConfig:
 
     budget: int = 100
     """Images to choose."""
-    strategy: Literal["auto", "typical", "coverage", "k-center", "entropy", "margin", "random"] = "auto"
+    strategy: Strategy = "typical"
     """typical: from the densest place of each cluster; coverage: whose surroundings hold the most images that no
     chosen one has near it; k-center: farthest from all chosen ones; entropy, margin: least clear to a classifier of
-    the labeled images; random; auto: margin with 10 labels per class or more, else typical."""
+    the labeled images; random."""
     pool: int = 10_000
     """Images among which is chosen, a random sample of those without a label."""
     similarity_threshold: float = SIMILARITY_THRESHOLD
@@ -49,7 +47,6 @@ class Selected(NamedTuple):
 
     rows: Rows
     reasons: list[str]
-    strategy: Strategy
     covering: Covering
     pool: int  # rows that could be chosen
     near_duplicates: int  # rows that were left out as near-duplicates of a labeled or chosen one
@@ -74,8 +71,8 @@ def select_rows(
             all features are the same.
     """
     labels = np.full(len(features), -1) if labels is None else labels
-    strategy = resolve_strategy(cfg.strategy, labels)
-    _check(cfg, labels)
+    _check_strategy(cfg.strategy, labels)
+    _check_budget(cfg, labels)
     indices = pool_indices(labels, max(cfg.pool, cfg.budget), cfg.seed)
     pool = Pool(geometry(torch.from_numpy(features[indices])), labels[indices], cfg.budget, cfg.seed)
     available = labels[indices] < 0
@@ -84,7 +81,7 @@ def select_rows(
     if distinct:
         distinct.clear(pool.labeled)
     found = list[Choice]()
-    for choice in islice(pool.choices(strategy, available), cfg.budget):
+    for choice in islice(pool.choices(cfg.strategy, available), cfg.budget):
         found.append(choice)
         available[choice.row] = False
         if distinct:
@@ -93,21 +90,16 @@ def select_rows(
     return Selected(
         indices[rows],
         [choice.reason for choice in found],
-        strategy,
         covering(pool.points, pool.labeled, rows, cfg.seed),
         candidates,
         distinct.left_out if distinct else 0,
     )
 
 
-def resolve_strategy(strategy: str, labels: NDArray[np.int64]) -> Strategy:
-    """Return the strategy that "auto" stands for with these labels, or the one that is named.
-
-    Raises:
-        UserError: there is none of that name, or it needs labels of two classes.
-    """
+def _check_strategy(strategy: str, labels: NDArray[np.int64]) -> None:
+    """Raise UserError unless there is a strategy of that name, and labels of two classes where it needs them."""
     names = get_args(Strategy)
-    if strategy not in ("auto", *names):
+    if strategy not in names:
         meant = did_you_mean(strategy, names)
         raise UserError(f"unknown strategy '{strategy}'{meant}; choose {', '.join(names)}", code="unknown-strategy")
     classes = len(np.unique(labels[labels >= 0]))
@@ -117,10 +109,6 @@ def resolve_strategy(strategy: str, labels: NDArray[np.int64]) -> Strategy:
             f"{'is one class' if classes else 'are no labels'}: give them with --labeled ROWS.csv, or choose typical",
             code="strategy-needs-labels",
         )
-    if strategy != "auto":
-        return strategy  # type: ignore[return-value]  # one of `names`
-    enough = classes > 1 and (labels >= 0).sum() >= LABELS_PER_CLASS * classes
-    return "margin" if enough else "typical"
 
 
 def pool_indices(labels: NDArray[np.int64], most: int, seed: int) -> Rows:
@@ -130,7 +118,7 @@ def pool_indices(labels: NDArray[np.int64], most: int, seed: int) -> Rows:
     return np.sort(np.concatenate([np.flatnonzero(labels >= 0), drawn]))
 
 
-def _check(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
+def _check_budget(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
     unlabeled = int((labels < 0).sum())
     if not 1 <= cfg.budget <= unlabeled:
         raise UserError(

@@ -82,15 +82,15 @@ def select_images(
     result = select_rows(found.features[depth], cfg, known and known.labels, lambda rows: thumbnails(found.store, rows))
     if len(result.rows) < cfg.budget:
         logger.warning("%d images instead of %d: the others are near-duplicates", len(result.rows), cfg.budget)
-    return _selection(found, result, depth, int((known.labels >= 0).sum()) if known else 0)
+    return _selection(found, result, cfg.strategy, depth, int((known.labels >= 0).sum()) if known else 0)
 
 
-def _selection(found: Embedded, result: Selected, depth: int, labeled: int) -> Selection:
+def _selection(found: Embedded, result: Selected, strategy: Strategy, depth: int, labeled: int) -> Selection:
     return Selection(
         paths=[found.paths[row] for row in result.rows],
         reasons=result.reasons,
         rows=result.rows,
-        strategy=result.strategy,
+        strategy=strategy,
         covering=result.covering,
         pool=result.pool,
         labeled=labeled,

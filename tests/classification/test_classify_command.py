@@ -54,7 +54,9 @@ def test_a_threshold_leaves_labels_empty(photos: Path, digits: Path) -> None:
     everything = library.predict(digits, photos / "test", threshold=0.0)
     half = float(np.median(everything.probabilities))
     found = library.predict(digits, photos / "test", threshold=half)
-    expected = [label if p >= half else "" for label, p in zip(everything.labels, everything.probabilities, strict=True)]
+    expected = [
+        label if p >= half else "" for label, p in zip(everything.labels, everything.probabilities, strict=True)
+    ]
     assert found.labels == expected
     assert found.counts()[""] == expected.count("")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from limbeck.selection.select import SelectConfig, pool_indices, resolve_strategy, select_rows
+from limbeck.selection.select import SelectConfig, pool_indices, select_rows
 from tests.helpers.errors import raises
 
 STRATEGIES = ("typical", "coverage", "k-center", "entropy", "margin", "random")
@@ -77,13 +77,6 @@ def test_the_pool_is_a_sample_that_has_every_labeled_row() -> None:
     found = select_rows(clustered(), config("typical", pool=20, seed=5), labels)
     assert {*found.rows} < {*small}
     assert found.pool == 20
-
-
-def test_auto_follows_the_labels() -> None:
-    assert resolve_strategy("auto", np.full(9, -1)) == "typical"
-    assert resolve_strategy("auto", np.repeat([0, 1], 4)) == "typical"
-    assert resolve_strategy("auto", np.repeat([0, 1], 10)) == "margin"
-    assert resolve_strategy("auto", np.repeat([0, 0], 10)) == "typical"
 
 
 def test_mistakes() -> None:
