@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
+    from limbeck.api.explore import explore
     from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
@@ -41,6 +42,7 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "explore",
     "export",
     "index",
     "load",
@@ -70,6 +72,7 @@ _HOMES = {
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
+    "explore": "limbeck.api.explore",
     "export": "limbeck.api.functions",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",

@@ -41,6 +41,7 @@ VERBS: dict[str, Command] = {
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
+    "explore": images.EXPLORE,
     "embed": images.EMBED,
     "select": labels.SELECT,
     "classify": labels.CLASSIFY,

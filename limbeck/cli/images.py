@@ -1,6 +1,8 @@
-"""Commands that turn a trained network on images: embed."""
+"""Commands that use a network on images: explore, embed."""
 
 import dataclasses
+import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -9,7 +11,9 @@ import tyro
 
 from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
+from limbeck.cli.next import open_command
 
+logger = logging.getLogger(__name__)
 GROUP = "Use"
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")]
 
@@ -49,9 +53,61 @@ def _embed(args: Any) -> Output:
         "digest": found.digest,
     }
 
-    return Output(data, [args.out])
+    explore = shlex.join(["limbeck", "explore", args.source, "--with", args.encoder])
+    return Output(data, [args.out], next_commands=[explore])
 
 
+def explore_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck explore`."""
+    from limbeck.embeddings import EmbedConfig
+    from limbeck.explorer import ExploreConfig
+
+    @dataclass(frozen=True, kw_only=True)
+    class ExploreArgs:
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        encoder: With
+        """The network: a run, an encoder, an export for timm or ONNX, timm:NAME, a folder of timm or Hugging Face."""
+        out: str = "explore.html"
+        """Path of the page."""
+        page: Annotated[ExploreConfig, FLATTENED] = field(default_factory=ExploreConfig)
+        embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
+
+    return ExploreArgs
+
+
+def _explore(args: Any) -> Output:
+    from limbeck.core.text import format_bytes
+    from limbeck.explorer import write_explorer
+
+    found = write_explorer(args.source, args.encoder, args.out, cfg=args.page, embed=args.embed)
+    logger.info(
+        "%s images, %s, thumbnails of %d pixels, %s",
+        f"{found.images:,}",
+        found.layout,
+        found.tile,
+        format_bytes(found.bytes),
+    )
+    data = dataclasses.asdict(found) | {"path": str(found.path)}
+    return Output(data, [str(found.path)], next_commands=[open_command(str(found.path))])
+
+
+EXPLORE = Command(
+    GROUP,
+    """Write a page with a map of all images: similar ones are near each other.
+  Point at an image to see it; select it to see its nearest images at every
+  depth of the network. Color by label, cluster, how unusual an image is, or
+  where its neighbors have another label; draw a lasso to list files. One HTML
+  file of at most 12 MB for 50,000 images, which needs no network.
+
+Examples:
+  limbeck explore photos/ --with runs/a
+  limbeck explore photos/ --with timm:resnet18 --out photos.html
+  limbeck explore stores/large --with runs/a --sample 50000""",
+    explore_arguments,
+    _explore,
+    ("--with", "--out", "--layout", "--clusters", "--sample", "--seed", "--batch-size", "--device"),
+)
 EMBED = Command(
     GROUP,
     """Write one vector per image, as any network at any depth computes it.

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import tyro
 
 from limbeck.cli.arguments import FLATTENED, Out, Run
 from limbeck.cli.command import Command, Output
-from limbeck.cli.next import export_command, report_command
+from limbeck.cli.next import export_command, open_command, report_command
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
 from limbeck.data.check.stats import ALLOW_BAD
@@ -166,12 +165,7 @@ def _report(args: ReportArgs) -> Output:
     from limbeck.reports import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out), images=args.images))
-    return Output({"report": page}, [page], next_commands=[_browse(page), export_command(Path(args.runs[0]))])
-
-
-def _browse(page: str) -> str:
-    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
-    return f"{opener} {shlex.quote(page)}"
+    return Output({"report": page}, [page], next_commands=[open_command(page), export_command(Path(args.runs[0]))])
 
 
 def _demo(args: DemoArgs) -> Output:
@@ -180,7 +174,7 @@ def _demo(args: DemoArgs) -> Output:
     page = str(demo(Path(args.out), args.epochs))
     runs = shlex.quote(str(Path(args.out) / "runs"))
     return Output(
-        {"report": page}, [page], next_commands=[_browse(page), f"limbeck runs {runs}", "limbeck check PHOTOS"]
+        {"report": page}, [page], next_commands=[open_command(page), f"limbeck runs {runs}", "limbeck check PHOTOS"]
     )
 
 

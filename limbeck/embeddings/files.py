@@ -70,8 +70,8 @@ def read_about(path: Path) -> About:
     if path.suffix == ".parquet":
         with suppress(OSError, ValueError, pa.ArrowException):
             found = json.loads((pq.read_schema(path).metadata or {})[KEY]) if path.is_file() else None
-    elif path.is_file() and _beside(path, ".json").is_file():
-        found = read_json(_beside(path, ".json"))
+    elif path.is_file() and _sibling(path, ".json").is_file():
+        found = read_json(_sibling(path, ".json"))
     if not isinstance(found, dict) or found.get("version") != VERSION:
         raise UserError(
             f"'{path}' is no file of embeddings of this version: write one with `limbeck embed`", code="not-embeddings"
@@ -118,21 +118,21 @@ def _write_parquet(found: Embedded, about: About, out: Path) -> None:
 def _write_npy(found: Embedded, about: About, out: Path) -> None:
     arrays = {out: found.features[about.depth]}
     if about.map_shape:
-        arrays[_beside(out, ".maps.npy")] = found.maps[about.depth]
+        arrays[_sibling(out, ".maps.npy")] = found.maps[about.depth]
     for path, array in arrays.items():
         with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": array.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for rows, _, _ in _blocks(found):
                 file.write(read_rows(array, rows).astype("<f4", copy=False).data)
-    _write_rows(found, _beside(out, ".csv"), ["path", "label"], lambda rows: [[] for _ in range(rows.start, rows.stop)])
-    write_json(_beside(out, ".json"), to_json(about))
+    _write_rows(found, _sibling(out, ".csv"), ["path", "label"], lambda rows: [[] for _ in range(rows.start, rows.stop)])
+    write_json(_sibling(out, ".json"), to_json(about))
 
 
 def _write_csv(found: Embedded, about: About, out: Path) -> None:
     array, header = found.features[about.depth], ["path", "label", *map(str, range(about.dim))]
     _write_rows(found, out, header, lambda rows: [[f"{x:.9g}" for x in row] for row in read_rows(array, rows).tolist()])
-    write_json(_beside(out, ".json"), to_json(about))
+    write_json(_sibling(out, ".json"), to_json(about))
 
 
 def _write_rows(found: Embedded, out: Path, header: list[str], more: Callable[[slice], list[list[str]]]) -> None:
@@ -170,5 +170,5 @@ def read_rows(array: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
     return values.reshape(-1, *array.shape[1:])
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.stem + suffix)

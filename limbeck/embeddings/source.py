@@ -85,6 +85,8 @@ class Embedded:
     """Depth -> [N C H W], where maps were requested."""
     precision: str
     """What the network computed in: bf16 or fp32."""
+    folder: Path | None
+    """Where the arrays are cached, and what follows from them may be; None for images in memory."""
 
     @cached_property
     def paths(self) -> list[str]:
@@ -140,6 +142,7 @@ def embed_source(
         features={depth: found[_name(depth)] for depth in wanted},
         maps={depth: found[_name(depth, "map")] for depth in wanted} if maps else {},
         precision=run.precision,
+        folder=folder if store.path else None,
     )
 
 
