@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,7 +64,7 @@ def _fit(
 ) -> tuple[int, Head, dict[int, float]]:
     """Return the depth, of equal ones the shallowest, the head fitted there, and the accuracy of every depth."""
     index, truth = torch.from_numpy(rows), torch.from_numpy(labels[rows])
-    fits = {depth: fit_ridge(values[index], truth, classes) for depth, values in points.items()}
+    fits = {depth: fit_ridge(F.normalize(values[index], dim=1), truth, classes) for depth, values in points.items()}
     depth = max(fits, key=lambda depth: (fits[depth].accuracy, -depth))
-    head = fits[depth].classifier if name == "ridge" else fit_head(name, points[depth][index], truth, classes)
+    head = fit_head(name, points[depth][index], truth, classes)
     return depth, head, {depth: fit.accuracy for depth, fit in fits.items()}

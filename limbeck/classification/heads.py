@@ -16,7 +16,7 @@ from limbeck.neighbors.search import BLOCK_SIZES, top_k
 
 HeadName = Literal["ridge", "centroid", "logistic", "knn"]
 INVERSE_PENALTY = 10.0
-"""Of the logistic regression, for features with a mean squared length of 1."""
+"""Of the logistic regression of unit vectors."""
 NEIGHBORS, TEMPERATURE = 20, 0.07
 SMALLEST_VOTE = 1e-6
 
@@ -46,18 +46,26 @@ class NearestNeighbors(NamedTuple):
 Head = LinearClassifier | NearestNeighbors
 
 
-def fit_head(name: HeadName, features: Float[Tensor, "N D"], labels: Int[Tensor, " N"], classes: int) -> Head:
-    """Return the head `name`, fitted to rows of two classes or more.
+def fit_head(name: HeadName, points: Float[Tensor, "N C"], labels: Int[Tensor, " N"], classes: int) -> Head:
+    """Return the head `name`, fitted to the directions of rows of two classes or more.
 
-    A class without a row gets a logit that is never the largest.
+    The largest logit of a point does not depend on its length, so that a head is as good as one for unit vectors and as
+    linear as one for features. A class without a row gets a logit that is never the largest.
     """
+    unit = F.normalize(points, dim=1)
     if name == "ridge":
-        return fit_ridge(features, labels, classes).classifier
+        return without_absent(fit_ridge(unit, labels, classes).classifier, labels)
     if name == "logistic":
-        return fit_logistic(features, labels, classes, INVERSE_PENALTY)
+        return fit_logistic(unit, labels, classes, INVERSE_PENALTY, intercept=False)
     if name == "centroid":
-        return fit_centroid(features, labels, classes)
-    return NearestNeighbors(features, labels, classes)
+        return without_absent(fit_centroid(unit, labels, classes), labels)
+    return NearestNeighbors(unit, labels, classes)
+
+
+def without_absent(classifier: LinearClassifier, labels: Int[Tensor, " N"]) -> LinearClassifier:
+    """Return a classifier that never predicts a class without a row."""
+    present = torch.bincount(labels, minlength=len(classifier.bias)) > 0
+    return classifier._replace(bias=torch.where(present, classifier.bias, -1e4))
 
 
 def of_features(head: Head, space: Space) -> Head:
@@ -65,12 +73,7 @@ def of_features(head: Head, space: Space) -> Head:
     return space.unfold(head) if isinstance(head, LinearClassifier) else head._replace(space=space)
 
 
-def fit_centroid(features: Float[Tensor, "N D"], labels: Int[Tensor, " N"], classes: int) -> LinearClassifier:
-    """Return the classifier by the nearest mean of a class, in Euclidean distance.
-
-    -|x - c|^2 / 2 is linear in x up to a term that all classes share.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
-    centroids = sums / counts.clamp_min(1)[:, None]
-    return LinearClassifier(centroids, torch.where(counts > 0, -0.5 * centroids.square().sum(dim=1), -1e4))
+def fit_centroid(unit: Float[Tensor, "N C"], labels: Int[Tensor, " N"], classes: int) -> LinearClassifier:
+    """Return the classifier by the largest cosine with the mean of the unit vectors of a class."""
+    sums = unit.new_zeros(classes, unit.shape[1]).index_add_(0, labels, unit)
+    return LinearClassifier(F.normalize(sums, dim=1), sums.new_zeros(classes))

@@ -43,12 +43,12 @@ VERBS: dict[str, Command] = {
     "export": results.EXPORT,
     "explore": images.EXPLORE,
     "embed": images.EMBED,
-    "select": labels.SELECT,
-    "classify": labels.CLASSIFY,
-    "predict": labels.PREDICT,
     "index": search.INDEX,
     "search": search.SEARCH,
     "demo": results.DEMO,
+    "select": labels.SELECT,
+    "classify": labels.CLASSIFY,
+    "predict": labels.PREDICT,
 }
 VERBS["completion"] = completion_command(VERBS)
 

@@ -11,10 +11,11 @@ import tyro
 
 from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
-from limbeck.cli.images import GROUP, With
+from limbeck.cli.images import With
 from limbeck.core.config import to_json
 
 logger = logging.getLogger(__name__)
+GROUP = "Label"
 
 
 def select_arguments(argv: Sequence[str]) -> type[Any]:

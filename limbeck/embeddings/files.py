@@ -125,7 +125,9 @@ def _write_npy(found: Embedded, about: About, out: Path) -> None:
             np.lib.format.write_array_header_1_0(file, header)
             for rows, _, _ in _blocks(found):
                 file.write(read_rows(array, rows).astype("<f4", copy=False).data)
-    _write_rows(found, _sibling(out, ".csv"), ["path", "label"], lambda rows: [[] for _ in range(rows.start, rows.stop)])
+    _write_rows(
+        found, _sibling(out, ".csv"), ["path", "label"], lambda rows: [[] for _ in range(rows.start, rows.stop)]
+    )
     write_json(_sibling(out, ".json"), to_json(about))
 
 

@@ -63,5 +63,7 @@ class Pool:
         labels, points = torch.from_numpy(self.labels), torch.from_numpy(self.points)
         rows = torch.from_numpy(self.labeled)
         names, numbers = labels[rows].unique(return_inverse=True)
-        found: NDArray[np.float32] = fit_logistic(points[rows], numbers, len(names), INVERSE_PENALTY)(points).numpy()
+        found: NDArray[np.float32] = fit_logistic(points[rows], numbers, len(names), INVERSE_PENALTY, intercept=False)(
+            points
+        ).numpy()
         return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from limbeck.classification.calibration import calibrate
 from limbeck.classification.fit import fit_classifier
 from limbeck.classification.folds import held_out_folds
-from limbeck.classification.heads import NearestNeighbors, fit_centroid, fit_head
+from limbeck.classification.heads import NearestNeighbors, fit_head
 from limbeck.classification.linear import LinearClassifier
 from limbeck.classification.logistic import fit_logistic
 from limbeck.classification.ridge import STRENGTHS, fit_ridge
@@ -27,44 +27,46 @@ def problem(count: int = 40, dim: int = 6, classes: int = 3) -> tuple[Tensor, Te
     return centers[labels] + torch.randn(count, dim, generator=generator, dtype=torch.float64), labels
 
 
-def solved(x: Tensor, y: Tensor, penalty: float) -> LinearClassifier:
-    """Return ridge regression with a free intercept from the normal equations."""
-    mean, base = x.mean(dim=0), y.mean(dim=0)
-    gram = (x - mean).mT @ (x - mean) + penalty * torch.eye(x.shape[1], dtype=torch.float64)
-    weight = torch.linalg.solve(gram, (x - mean).mT @ (y - base))
-    return LinearClassifier(weight.mT, base - mean @ weight)
+def solved(x: Tensor, y: Tensor, penalty: float) -> Tensor:
+    """Return the weights [D classes] of ridge regression without an intercept from the normal equations."""
+    return torch.linalg.solve(x.mT @ x + penalty * torch.eye(x.shape[1], dtype=torch.float64), x.mT @ y)
 
 
 @pytest.mark.parametrize(("count", "dim"), [(40, 6), (12, 20)])
 def test_ridge_leaves_one_out_as_fits_without_the_row_do(count: int, dim: int) -> None:
     x, labels = problem(count, dim)
-    y = F.one_hot(labels, 3).double()
-    singular = torch.linalg.svdvals(x - x.mean(dim=0))
+    y = F.one_hot(labels, 3).double() - 1 / 3
+    singular = torch.linalg.svdvals(x)
     scale = float(singular[singular > 1e-10 * singular.max()].square().mean())
     rows = []
     for strength in STRENGTHS:
-        predicted = torch.stack(
-            [
-                solved(x[torch.arange(count) != i], y[torch.arange(count) != i], strength * scale)(x[i])
-                for i in range(count)
-            ]
-        )
+        others = [torch.arange(count) != i for i in range(count)]
+        predicted = torch.stack([x[i] @ solved(x[rest], y[rest], strength * scale) for i, rest in enumerate(others)])
         accuracy = (predicted.argmax(dim=1) == labels).double().mean().item()
         rows.append((accuracy, -(y - predicted).square().mean().item(), strength))
     accuracy, error, strength = max(rows, key=lambda row: row[:2])
     found = fit_ridge(x, labels, 3)
     assert (found.accuracy, found.strength) == (accuracy, strength)
     assert found.error == pytest.approx(-error, rel=1e-9)
-    expected = solved(x, y, strength * scale)
-    torch.testing.assert_close(found.classifier.weight, expected.weight)
-    torch.testing.assert_close(found.classifier.bias, expected.bias)
+    torch.testing.assert_close(found.classifier.weight, solved(x, y, strength * scale).mT)
 
 
 def test_the_nearest_centroid() -> None:
     x, labels = problem()
-    centroids = torch.stack([x[labels == c].mean(dim=0) for c in range(3)])
-    expected = [int(torch.stack([(row - center).norm() for center in centroids]).argmin()) for row in x]
-    assert fit_centroid(x, labels, 3)(x).argmax(dim=1).tolist() == expected
+    centroids = [torch.stack([row / row.norm() for row in x[labels == c]]).mean(dim=0) for c in range(3)]
+    expected = [
+        int(torch.stack([F.cosine_similarity(row, center, dim=0) for center in centroids]).argmax()) for row in x
+    ]
+    assert fit_head("centroid", x, labels, 3)(x).argmax(dim=1).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["ridge", "centroid", "logistic", "knn"])
+def test_the_length_of_a_point_does_not_change_its_class(name: Any) -> None:
+    x, labels = problem()
+    factors = torch.linspace(0.1, 9, len(x), dtype=torch.float64)[:, None]
+    first = fit_head(name, x, labels, 3)
+    assert (first(x).argmax(dim=1) == first(factors * x).argmax(dim=1)).all()
+    torch.testing.assert_close(fit_head(name, factors * x, labels, 3)(x), first(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -128,6 +130,7 @@ def test_the_temperature_is_that_of_the_data() -> None:
     confidence = (logits / found.temperature).softmax(dim=1).amax(dim=1)
     assert (confidence >= found.threshold).double().mean() == pytest.approx(0.95, abs=1e-3)
     assert found.accuracy == pytest.approx(confidence.mean().item(), abs=0.01)
+    assert found.accuracy is not None
     assert found.stderr == pytest.approx((found.accuracy * (1 - found.accuracy) / 20_000) ** 0.5)
     assert calibrate(logits[:0], labels[:0]).accuracy is None
 

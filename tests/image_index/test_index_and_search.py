@@ -77,11 +77,9 @@ def test_faiss_has_its_recall_measured(tmp_path: Path) -> None:
 def test_growing_equals_building_at_once(tmp_path: Path) -> None:
     write_index(tmp_path / "grown", None, rows(30), NEW, "auto")
     write_index(tmp_path / "grown", ImageIndex(tmp_path / "grown"), rows(20, seed=1), NEW, "auto")
+    first, second = rows(30), rows(20, seed=1)
     both = Rows(
-        *(
-            np.concatenate([a, b]) if isinstance(a, np.ndarray) else a + b
-            for a, b in zip(rows(30), rows(20, 1), strict=True)
-        )
+        np.concatenate([first.vectors, second.vectors]), first.paths + second.paths, first.labels + second.labels
     )
     write_index(tmp_path / "whole", None, both, NEW, "auto")
     for name in ("vectors.npy", ABOUT):
