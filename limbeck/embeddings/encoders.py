@@ -58,6 +58,12 @@ class FrozenEncoder(ABC):
         return eval_images(store, self.image_size, self.mean, self.std, device, self.interpolation)
 
     @property
+    def label(self) -> str:
+        """The name for files and pages that travel: of a folder its last part, without the way to it."""
+        path = Path(self.name)
+        return path.resolve().name if path.exists() else self.name
+
+    @property
     def last(self) -> int:
         """The last depth."""
         return max(self.dims)

@@ -34,7 +34,7 @@ class About:
 
     version: int = VERSION
     encoder: str
-    """The network as it was named."""
+    """The network as it was named; of a folder the last part."""
     digest: str
     """Of its weights, its architecture and the size of its input: vectors of another digest are not comparable."""
     depth: int
@@ -83,7 +83,7 @@ def write_embeddings(found: Embedded, depth: int, out: Path) -> About:
     """Write the vectors of one depth, and its maps if there are any, to `out`; see docs/explore.md for the formats."""
     maps = found.maps.get(depth)
     about = About(
-        encoder=found.encoder.name,
+        encoder=found.encoder.label,
         digest=found.encoder.digest,
         depth=depth,
         dim=found.encoder.dims[depth],

@@ -123,6 +123,7 @@ def embed_source(
     """
     ensure_visible()
     cfg = cfg or EmbedConfig()
+    _check_processes(source, cfg.devices)
     fabric = _launch(cfg)
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, cfg.precision)
     wanted = sorted(network.dims) if depths is None else sorted(set(depths))
@@ -230,18 +231,20 @@ def _wait(fabric: "Fabric | None") -> None:
         fabric.barrier()
 
 
-def _open(source: Source | Store, network: FrozenEncoder, cfg: EmbedConfig) -> Store:
-    store = source if isinstance(source, Store) else _open_source(source, network, cfg)
-    if store.path is None and cfg.devices > 1:
+def _check_processes(source: Source | Store, processes: int) -> None:
+    """Raise UserError for images in memory and several processes, each of which would have its own."""
+    in_memory = source.path is None if isinstance(source, Store) else isinstance(source, np.ndarray)
+    if in_memory and processes > 1:
         raise UserError(
-            f"images in memory cannot be divided among {cfg.devices} processes: give a store or a folder, or take "
+            f"images in memory cannot be divided among {processes} processes: give a store or a folder, or take "
             "devices=1",
             code="images-in-memory",
         )
-    return store
 
 
-def _open_source(source: Source, network: FrozenEncoder, cfg: EmbedConfig) -> Store:
+def _open(source: Source | Store, network: FrozenEncoder, cfg: EmbedConfig) -> Store:
+    if isinstance(source, Store):
+        return source
     if isinstance(source, np.ndarray):
         return Store.from_arrays(source)
     own = isinstance(source, str | Path) and is_store(Path(source))

@@ -15,8 +15,8 @@ from limbeck.data.store.store import Store
 
 SHEET = 2048  # pixels of the side of a picture, which phones can hold
 LARGEST, SMALLEST = 128, 12  # pixels of the side of a tile
-QUALITY = 55  # of WebP
-SAMPLE = 256  # images on which the bytes of a pixel are measured
+QUALITY = 45  # of WebP
+SAMPLE = 1024  # images on which the bytes of a pixel are measured
 
 
 class Atlas(NamedTuple):

@@ -148,7 +148,7 @@ def _view(found: Embedded, cfg: ExploreConfig) -> View:
         store,
         rows,
         names=[found.paths[row] for row in rows],
-        encoder=found.encoder.name,
+        encoder=found.encoder.label,
         layout=layout,
         graphs=graphs,
         clusters=clusters,

@@ -66,7 +66,7 @@ function showImage() {
   }
   const facts = make("div", { className: "facts" });
   if (labelOf(i)) facts.append(fact("label ", labelOf(i)));
-  if (labeled && labels[i] >= 0 && votes[i] >= 0 && votes[i] !== labels[i]) facts.append(fact("its neighbors say ", about.labels[votes[i]], "wrong"));
+  if (labeled && labels[i] >= 0 && votes[i] >= 0 && votes[i] !== labels[i]) facts.append(fact("its neighbors are ", about.labels[votes[i]], "wrong"));
   facts.append(fact("cluster ", clusters[i] + 1), fact("more unusual than ", percent(outliers[i] / 255)));
   place.replaceChildren(
     make("div", { className: "chosen" }, photo(i, 128), make("div", {}, make("h2", { textContent: nameOf(i) }), facts)),
@@ -92,7 +92,7 @@ function showNeighbors() {
   $("depth").setAttribute("aria-valuetext", at);
   $("at").textContent = at;
   const share = about.agreement[state.depth];
-  $("share").textContent = share === undefined ? "" : `Of all images, ${percent(share)} of the nearest ${about.shown} have the same label.`;
+  $("share").textContent = share === undefined ? "" : `Over all images, ${percent(share)} of the ${about.shown} nearest have the label of their image.`;
   const i = state.chosen, own = labelOf(i);
   $("near").replaceChildren(...neighborsOf(i).map((j) => tile(j, 76, labelOf(j), own && labelOf(j) ? (own === labelOf(j) ? "same" : "other") : "")));
 }
@@ -143,6 +143,10 @@ function showList(found, what) {
   }
   const rows = listedRows(), text = make("textarea", { readOnly: true, value: rows.map(nameOf).join("\n") });
   text.setAttribute("aria-label", "Names of the listed images");
+  if (!found) {
+    place.replaceChildren(make("h2", { textContent: "Nothing found" }), make("p", { className: "note", textContent: `No image belongs to ${what}.` }));
+    return;
+  }
   const button = (label, onclick, kind = "") => make("button", { type: "button", textContent: label, onclick, className: kind });
   place.replaceChildren(
     make("h2", { textContent: `${found.toLocaleString("en")} images` }), make("p", { className: "note", textContent: `from ${what}` }),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import limbeck as library
 from limbeck.data.store.store import Store
 from limbeck.explorer import ExploreConfig, write_explorer
 from limbeck.explorer.atlas import make_atlas
@@ -170,12 +171,15 @@ def test_the_command_writes_what_the_numbers_say(limbeck: Run, trained: Path, ph
 
 def test_without_labels_nothing_is_said_of_them(trained: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "test" / "3", tmp_path / "photos")
-    found = write_explorer(tmp_path / "photos", trained, tmp_path / "page.html", cfg=ExploreConfig(clusters=50))
+    found = library.explore(tmp_path / "photos", trained, tmp_path / "page.html", clusters=50, batch_size=3)
     assert found.agreement == ()
     assert found.images == 8
     page = read_page(tmp_path / "page.html")
     assert page["about"]["labels"] == []
     assert page["labels"] == b""
+    assert page["about"]["encoder"] == trained.name  # and not where it lies
+    with raises("unknown-option", "cluster", "clusters"):
+        library.explore(tmp_path / "photos", trained, cluster=3)
 
 
 def test_the_page_refuses_every_script_but_its_own(trained: Path, photos: Path, tmp_path: Path) -> None:
