@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from limbeck.classification.saved import LABELS
 from limbeck.core.config import to_json
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
@@ -19,17 +21,18 @@ from limbeck.core.packages import require
 from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
 from limbeck.exports.examples import Examples, open_examples, split_examples
-from limbeck.exports.networks import FoldedPreprocessing, Network, write_timm, write_torch
+from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import Proof, features_of, prove
-from limbeck.exports.provenance import label_names, provenance
+from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
 from limbeck.exports.readme import readme
 from limbeck.exports.reduced import KEEP, Reduction, reduce
 from limbeck.exports.result import ExportResult, Format, Precision
 from limbeck.exports.smooth import smooth
+from limbeck.exports.source import ExportSource, load_source
+from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import latencies
-from limbeck.models.backbone import Backbone
-from limbeck.models.encoder_io import NOT_IN_TIMM, Preprocessing, encoder_folder, load, load_preprocessing, timm_format
+from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
 
 README = "README.md"
 TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
@@ -40,11 +43,8 @@ BATCHES = (1, 2, 5)  # batch sizes on which an export is compared; 2 is the one 
 class _Request:
     """What is exported, and how."""
 
-    run: Path
+    source: ExportSource
     out: Path
-    backbone: Backbone
-    preprocessing: Preprocessing
-    network: nn.Module  # in eval mode, with its preprocessing where that is folded in
     format: Format
     fold: bool
     examples: Examples | None
@@ -64,6 +64,8 @@ def export(
     mixed: bool = False,
 ) -> ExportResult:
     """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`.
+
+    Of a classifier it is the network with its head: the outputs are calibrated logits, in the order of labels.txt.
 
     "timm" writes a folder for `timm.create_model`, with `model.py` where that cannot build the network; "onnx" writes
     `model.onnx`; "torch" writes `model.pt2`, a `torch.export` program (its own reader uses pickle, so send the other
@@ -103,8 +105,8 @@ def _prepare(
     run: Path, out: Path, depth: int | None, format: Format, fold: bool, reduction: Reduction, images: Source | None
 ) -> _Request:
     """Load the network, and open the images where they are needed."""
-    backbone, how = load(run, depth).eval(), load_preprocessing(run)
-    _check_finite(backbone, run)
+    source = load_source(run, depth, fold)
+    how = source.preprocessing
     store = open_examples(run, images, how) if images is not None or reduction.precision != "fp32" else None
     if store is None and reduction.precision != "fp32":
         raise UserError(
@@ -112,23 +114,14 @@ def _prepare(
             "--images",
             code="no-images",
         )
-    return _Request(
-        run=run,
-        out=out,
-        backbone=backbone,
-        preprocessing=how,
-        network=(FoldedPreprocessing(backbone.model, how) if fold else backbone.model).eval(),
-        format=format,
-        fold=fold,
-        examples=None if store is None else split_examples(store, how, fold),
-        reduction=reduction,
-    )
+    examples = None if store is None else split_examples(store, how, fold)
+    return _Request(source=source, out=out, format=format, fold=fold, examples=examples, reduction=reduction)
 
 
 def _write(request: _Request, folder: Path) -> ExportResult:
     """Write the files of an export into `folder`, and return what they are."""
-    network, precision, path = request.network, request.reduction.precision, folder / "model.onnx"
-    batches = [_images(count, request.preprocessing.image_size, request.fold) for count in BATCHES]
+    network, precision, path = request.source.network, request.reduction.precision, folder / "model.onnx"
+    batches = [_images(count, request.source.preprocessing.image_size, request.fold) for count in BATCHES]
     with progress_bar(4, f"writing {request.format}", unit="stages") as bar:
         full, layers = _write_full(request, batches[1], folder)
         bar.advance()
@@ -147,8 +140,8 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         path=request.out,
         format=request.format,
         precision=precision,
-        depth=len(request.backbone.taps),
-        dim=request.backbone.dim,
+        depth=len(request.source.backbone.taps),
+        dim=request.source.dim,
         difference=difference,
         proof=proof,
         float_layers=in_float,
@@ -168,16 +161,21 @@ def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Networ
 
     What will be quantized is smoothed first, and therefore compared with the network as it was.
     """
-    if request.format == "timm":
-        origin = provenance(encoder_folder(request.run))
-        return write_timm(request.backbone, request.preprocessing, origin, folder), {}
+    source = request.source
     if request.format == "torch":
-        return write_torch(request.network, images, folder), {}
-    network = request.network
+        return write_torch(source.network, images, folder), {}
+    if request.format == "timm":
+        origin = provenance(encoder_folder(source.run))
+        encoder = write_timm(source.backbone, source.preprocessing, origin, folder)
+        if source.classifier and source.head:
+            names = source.classifier.about.label_names
+            return write_timm_classifier(source.backbone, source.head, names, folder), {}
+        return encoder, {}
+    network = source.network
     if request.reduction.precision == "int8" and request.examples is not None:
         network = copy.deepcopy(network)
         smooth(network, request.examples.calibration)
-    layers = write_onnx(network, images, folder / "model.onnx")
+    layers = write_onnx(network, images, folder / "model.onnx", source.output)
     return open_onnx(folder / "model.onnx"), layers
 
 
@@ -192,28 +190,32 @@ def _proof(request: _Request, exported: Network) -> Proof | None:
         return None
     batches = request.examples.proof
     labels = torch.cat([labels for _, labels in batches])
-    return prove(features_of(exported, batches), features_of(request.network, batches), labels)
+    return prove(features_of(exported, batches), features_of(request.source.network, batches), labels)
 
 
 def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:
-    """Write model.json, which timm's format has no need of, and the README."""
-    backbone, how = request.backbone, request.preprocessing
+    """Write the files for people and programs next to the network."""
+    source, how = request.source, request.source.preprocessing
+    content = {name: value for name, value in vars(result).items() if name != "path"}
+    content |= {
+        "input": "uint8 [B H W 3]" if request.fold else "float32 [B 3 H W], in [0, 1], then normalized",
+        "preprocessing": how,
+        "backbone": source.backbone.cfg,
+        "provenance": provenance(encoder_folder(source.run)),
+    }
+    if source.classifier:
+        content["classifier"] = without_absolute_paths(to_json(source.classifier.about))
+        shutil.copyfile(source.classifier.folder / LABELS, folder / LABELS)
     if request.format != "timm":
-        content = {name: value for name, value in vars(result).items() if name != "path"}
-        content |= {
-            "input": "uint8 [B H W 3]" if request.fold else "float32 [B 3 H W], in [0, 1], then normalized",
-            "preprocessing": how,
-            "backbone": backbone.cfg,
-            "provenance": provenance(encoder_folder(request.run)),
-        }
         (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n")
     page = readme(
         result,
-        name=backbone.cfg.name,
+        name=source.backbone.cfg.name,
         preprocessing=how,
         fold=request.fold,
-        standalone=timm_format(backbone)[0] == NOT_IN_TIMM,
-        label_names=label_names(request.run),
+        standalone=timm_format(source.backbone)[0] == NOT_IN_TIMM,
+        label_names=label_names(source.run),
+        threshold=source.classifier.about.threshold if source.classifier else None,
     )
     (folder / README).write_text(page, encoding="utf-8")
 
@@ -262,16 +264,6 @@ def _check_reduction(format: str, reduction: Reduction, keep: float | None) -> N
             f"--mixed is for int8, where layers can stay in float32; the precision is {precision}",
             code="mixed-needs-int8",
         )
-
-
-def _check_finite(backbone: Backbone, run: str | os.PathLike[str]) -> None:
-    for name, value in backbone.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(
-                f"the weights of '{os.fspath(run)}' are not finite, in '{name}': train again, or export a checkpoint "
-                "of before",
-                code="weights-not-finite",
-            )
 
 
 def _difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:

@@ -25,7 +25,7 @@ PERCENTILE = 0.99999  # of the values of a tensor, in the mean over batches: lar
 SAMPLE = 2**18  # values of a tensor in a batch that its percentile is taken of
 
 
-def write_onnx(model: nn.Module, images: Tensor, path: Path) -> dict[str, str]:
+def write_onnx(model: nn.Module, images: Tensor, path: Path, output: str = "features") -> dict[str, str]:
     """Write a network that takes any batch size; return the module of every node that has weights."""
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
@@ -35,7 +35,7 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path) -> dict[str, str]:
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=["features"],
+            output_names=[output],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     except torch.onnx.OnnxExporterError as error:
