@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck.api.embed import embed
-    from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
+    from limbeck.api.functions import adapt, distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
@@ -32,6 +32,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "UserError",
+    "adapt",
     "build_store",
     "check",
     "distill",
@@ -56,6 +57,7 @@ _HOMES = {
     "TeacherConfig": "limbeck.teachers.config",
     "TrainConfig": "limbeck.train.config",
     "UserError": "limbeck.core.errors",
+    "adapt": "limbeck.api.functions",
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
     "distill": "limbeck.api.functions",

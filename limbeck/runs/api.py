@@ -28,7 +28,9 @@ from limbeck.evaluation.references import START_NETWORK, load_whole, measure_ref
 from limbeck.evaluation.results import Comparison, ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.models.start import StartConfig
 from limbeck.runs.config import RunConfig, at_place, read_config
+from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.labeled import LabeledSources, select
 from limbeck.runs.request import Place, RunRequest, RunSettings
@@ -37,6 +39,8 @@ from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
 from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.from_start import START_TEACHER
+from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
 
@@ -89,6 +93,35 @@ def distill(
     named = TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher
     request = RunRequest(source=source, backbone=student, teacher=named, teacher_module=teacher_module, **settings)
     return start_run(request, Path(out))
+
+
+def adapt(
+    source: Source,
+    out: str | Path,
+    *,
+    start: StartConfig | str,
+    backbone: BackboneConfig | None = None,
+    **settings: Unpack[RunSettings],
+) -> Path:
+    """Continue trained weights on the images of `source`, held to them, and return the folder of the run, `out`.
+
+    The frozen copy of the start is the teacher, a fifth of the images is held out, and the encoder of the run is the
+    start itself unless the adapted weights are better on those (`limbeck.evaluation.adaptation`).
+
+    Args:
+        source: as in `pretrain`.
+        out: folder of the run; it must not contain a run yet.
+        start: the trained weights, as the start of `pretrain`.
+        backbone: what to change about the network of the start, such as its image size.
+        **settings: as in `pretrain`; `method` is by default Anchor, `time` 20 minutes unless there are epochs.
+
+    Raises:
+        UserError: as `pretrain`; or the start cannot be loaded.
+    """
+    named = StartConfig(name=start) if isinstance(start, str) else start
+    teacher = TeacherConfig(name=START_TEACHER)
+    settings = {"training": TrainConfig(batch_size=ADAPT_BATCH), **settings, "start": named}
+    return start_run(RunRequest(source=source, backbone=backbone, teacher=teacher, **settings), Path(out))
 
 
 def plan(
@@ -221,7 +254,7 @@ def start_run(request: RunRequest, run: Path) -> Path:
 
 def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> LoadedTeacher | None:
     """Return the teacher that a run had; None, and a warning, if it cannot be loaded any more."""
-    if config.teacher is None:
+    if config.teacher is None or config.teacher.name == START_TEACHER:  # which has a line of its own
         return None
     try:
         store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None
