@@ -112,7 +112,7 @@ class Adaptation:
         return found if self.knn else [*found, "without labels, which alone can show an accuracy"]
 
 
-def judge(
+def compare_with_start(
     start: Backbone,
     adapted: Backbone,
     store: Store,

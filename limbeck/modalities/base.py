@@ -109,7 +109,9 @@ class Modality(ABC, Generic[Config, Data]):
         """Return what scores the encoder now and then while it is trained, if anything does."""
         return None
 
-    def judge(self, start: Encoder, adapted: Encoder, data: Data, cfg: Config, teacher: TeacherContext) -> Adaptation:
+    def compare_with_start(
+        self, start: Encoder, adapted: Encoder, data: Data, cfg: Config, teacher: TeacherContext
+    ) -> Adaptation:
         """Compare an encoder with the one that it was adapted from; only kinds of data with teachers are asked."""
         raise NotImplementedError
 

@@ -28,7 +28,6 @@ from limbeck.evaluation.references import START_NETWORK, load_whole, measure_ref
 from limbeck.evaluation.results import Comparison, ModelScores
 from limbeck.models.backbone import Backbone, BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.models.start import StartConfig
 from limbeck.runs.config import RunConfig, at_place, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import check_new_run
@@ -96,12 +95,7 @@ def distill(
 
 
 def adapt(
-    source: Source,
-    out: str | Path,
-    *,
-    start: StartConfig | str,
-    backbone: BackboneConfig | None = None,
-    **settings: Unpack[RunSettings],
+    source: Source, out: str | Path, *, backbone: BackboneConfig | None = None, **settings: Unpack[RunSettings]
 ) -> Path:
     """Continue trained weights on the images of `source`, held to them, and return the folder of the run, `out`.
 
@@ -111,16 +105,15 @@ def adapt(
     Args:
         source: as in `pretrain`.
         out: folder of the run; it must not contain a run yet.
-        start: the trained weights, as the start of `pretrain`.
-        backbone: what to change about the network of the start, such as its image size.
-        **settings: as in `pretrain`; `method` is by default Anchor, `time` 20 minutes unless there are epochs.
+        backbone: the network of a file of weights, or what to change about that of the start, such as its image size.
+        **settings: as in `pretrain`, with a `start`; `method` is by default Anchor, `training` has batches of 64
+            images, and `time` is 20 minutes unless there are epochs.
 
     Raises:
-        UserError: as `pretrain`; or the start cannot be loaded.
+        UserError: as `pretrain`; or there is no start, or it cannot be loaded.
     """
-    named = StartConfig(name=start) if isinstance(start, str) else start
+    settings.setdefault("training", TrainConfig(batch_size=ADAPT_BATCH))
     teacher = TeacherConfig(name=START_TEACHER)
-    settings = {"training": TrainConfig(batch_size=ADAPT_BATCH), **settings, "start": named}
     return start_run(RunRequest(source=source, backbone=backbone, teacher=teacher, **settings), Path(out))
 
 

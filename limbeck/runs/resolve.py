@@ -92,8 +92,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
-    later = request.teacher is not None and request.teacher.name == PATCH_FILTERS  # fitted to the images
-    loaded = None if later else resolve_teacher(request.teacher, request.teacher_module, start=start)  # before hours
+    early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
+    loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
     opened = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     )
@@ -117,16 +117,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    setup = RunSetup(
-        cfg=cfg,
-        modality=modality,
-        data=data,
-        teacher=teacher,
-        start=start,
-        requested_method=requested,
-        seconds=seconds,
-        most_epochs=most_epochs,
-    )
+    about = {"requested_method": requested, "seconds": seconds, "most_epochs": most_epochs}
+    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
     logger.info(describe(setup))
     return setup
 

@@ -24,7 +24,7 @@ from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
-from limbeck.teachers import student_size_warning
+from limbeck.teachers import LoadedTeacher, NetworkCost, student_cost_warning
 from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.from_start import START_TEACHER
 from limbeck.teachers.setup import build_distillation_inputs
@@ -78,12 +78,11 @@ def train_run(
             save_encoder=lambda stage: save_encoder(method.encoder(), **{STAGE: stage}),
             resume=resume,
         )
-        if is_rank0():
-            if setup.adapts:
-                _save_better(setup, run, method.encoder(), save_encoder)
-            else:
-                save_encoder(method.encoder())
-                _log_fidelity(setup, eval_callback, method.encoder())
+        if is_rank0() and setup.adapts:
+            _save_better(setup, run, method.encoder(), save_encoder)
+        elif is_rank0():
+            save_encoder(method.encoder())
+            _log_fidelity(setup, eval_callback, method.encoder())
     return run
 
 
@@ -109,10 +108,9 @@ def build_method(setup: RunSetup, run: Path) -> Trainable:
     views = setup.modality.make_views(cfg.method, cfg.backbone)
     if teacher is None:
         return cfg.method.prepare(encoder, views)
-    student_parameters = sum(parameter.numel() for parameter in encoder.parameters())
     own = teacher.cfg.name not in (PATCH_FILTERS, START_TEACHER)  # neither of them is a network to be made smaller
-    if own and (warning := student_size_warning(student_parameters, teacher.teacher.num_parameters)):
-        logger.warning(warning)
+    if own and is_rank0():
+        _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)
     return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
 
 
@@ -120,6 +118,13 @@ def fresh_encoder(cfg: RunConfig) -> Encoder:
     """Build the encoder with the initial weights that follow from the seed of the run."""
     torch.manual_seed(cfg.training.seed)
     return modality_of(cfg.backbone).build_encoder(cfg.backbone)
+
+
+def _warn_of_cost(student: Encoder, image_size: int, teacher: LoadedTeacher) -> None:
+    """Warn of a student that costs more than its teacher, before it is trained."""
+    costs = (NetworkCost.of(student, image_size), NetworkCost.of(teacher.network, teacher.image_size))
+    if warning := student_cost_warning(*costs):
+        logger.warning(warning)
 
 
 def _initial_encoder(setup: RunSetup) -> Encoder:
@@ -134,7 +139,7 @@ def _save_better(setup: RunSetup, run: Path, adapted: Encoder, save_encoder: Cal
     """Compare an adapted encoder with its start, write the evidence, and save the better one as the run's encoder."""
     assert setup.teacher is not None, "the start is the teacher of an adaptation"
     start = _initial_encoder(setup)
-    found = setup.modality.judge(start, adapted, setup.data, setup.cfg.backbone, setup.teacher)
+    found = setup.modality.compare_with_start(start, adapted, setup.data, setup.cfg.backbone, setup.teacher)
     save_encoder(adapted if found.weights == "adapted" else start, weights=found.weights)
     if found.weights == "start":
         save_encoder(adapted, ADAPTED, weights="adapted")
@@ -162,6 +167,6 @@ def _log_fidelity(setup: RunSetup, eval_callback: EvalCallback | None, encoder: 
             f"{images:,}",
             100 * scores["neighbor_agreement"],
             NUM_NEIGHBORS,
-            100 * NUM_NEIGHBORS / (images - 1),
+            100 * scores["neighbor_agreement_chance"],
             scores["cka"],
         )

@@ -10,7 +10,7 @@ import torch
 
 from limbeck.core.devices import resolve_bf16
 from limbeck.data.store.store import Store
-from limbeck.evaluation.adaptation import Adaptation, Figure, decide, judge
+from limbeck.evaluation.adaptation import Adaptation, Figure, compare_with_start, decide
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.knn import knn_correct
@@ -67,7 +67,7 @@ def test_labels_decide_and_without_them_views_and_rank(
 
 def test_the_accuracies_and_the_error_of_their_difference() -> None:
     data, networks, held_out, bank = store(), (network(0), network(1)), ROWS[:30], ROWS[30:]
-    found = judge(*networks, data, held_out, bank, HOW, CPU)
+    found = compare_with_start(*networks, data, held_out, bank, HOW, CPU)
     right = []
     for model in networks:
         plain = eval_images(data, 16, HALF, HALF, CPU)
@@ -84,7 +84,7 @@ def test_the_accuracies_and_the_error_of_their_difference() -> None:
 
 
 def test_a_network_is_not_better_than_itself() -> None:
-    found = judge(network(0), network(0), store(labeled=False), ROWS[:30], ROWS[30:], HOW, CPU)
+    found = compare_with_start(network(0), network(0), store(labeled=False), ROWS[:30], ROWS[30:], HOW, CPU)
     assert (found.verdict, found.weights, found.knn, found.neighbor_agreement) == ("not better", "start", None, 1.0)
     assert found.view_retrieval is not None
     assert (found.view_retrieval.difference, found.view_retrieval.stderr) == (0, 0)
@@ -93,16 +93,18 @@ def test_a_network_is_not_better_than_itself() -> None:
 
 @pytest.mark.parametrize("data", [store(labeled=False), store(classes=1)])
 def test_labels_of_one_class_are_no_labels(data: Store) -> None:
-    assert judge(network(0), network(1), data, ROWS[:30], ROWS[30:], HOW, CPU).knn is None
+    assert compare_with_start(network(0), network(1), data, ROWS[:30], ROWS[30:], HOW, CPU).knn is None
 
 
 def test_few_images_show_nothing_and_leave_the_start() -> None:
-    found = judge(network(0), network(1), store(), ROWS[:19], ROWS[19:], HOW, CPU)
+    found = compare_with_start(network(0), network(1), store(), ROWS[:19], ROWS[19:], HOW, CPU)
     assert (found.verdict, found.weights, found.view_retrieval) == ("not better", "start", None)
     assert "19 held-out images" in found.sentence()
 
 
 def test_the_file_holds_all(tmp_path: Path) -> None:
-    found = replace(judge(network(0), network(1), store(), ROWS[:30], ROWS[30:], HOW, CPU), weights="adapted")
+    found = replace(
+        compare_with_start(network(0), network(1), store(), ROWS[:30], ROWS[30:], HOW, CPU), weights="adapted"
+    )
     found.save(tmp_path / "adaptation.json")
     assert Adaptation.load(tmp_path / "adaptation.json") == found
