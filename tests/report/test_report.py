@@ -13,6 +13,7 @@ from limbeck.cli import main, training
 from limbeck.cli.command import Output
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
+from limbeck.evaluation.adaptation import Adaptation, Figure
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
@@ -340,6 +341,15 @@ def test_the_command_on_the_page_repeats_a_run_from_weights(
     wanted = [config.method, config.backbone, config.optim, config.training, config.start]
     assert [seen[key] for key in ("method", "backbone", "optim", "training", "start")] == wanted
     assert "teacher" not in seen
+
+
+def test_an_adaptation_has_its_verdict_at_the_top(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", metrics=METRICS)
+    knn = Figure(start=0.525, adapted=0.505, stderr=0.02)
+    Adaptation(verdict="not better", weights="start", images=200, bank=800, knn=knn).save(run / "adaptation.json")
+    text = body(write_report([run], tmp_path / "report.html"))
+    for part in ("not better than the start", "50.5 after 52.5 %", "-2.0 ± 2.0", "the weights of the start"):
+        assert part in text, part
 
 
 def test_nothing_is_cut_by_accuracies_that_are_not_known() -> None:
