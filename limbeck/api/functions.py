@@ -18,10 +18,11 @@ from limbeck.methods import MethodConfig
 from limbeck.models.backbone import BackboneConfig
 from limbeck.models.start import StartConfig
 from limbeck.runs import api
-from limbeck.runs.defaults import default_method, runs_small, small_method
+from limbeck.runs.defaults import ADAPT_BATCH, default_method, runs_small, small_method
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.teachers import TeacherConfig
+from limbeck.teachers.from_start import START_TEACHER
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.optim import OptimConfig
@@ -102,6 +103,40 @@ def distill(
     given: dict[str, Any] = {"teacher": teacher, "teacher_module": teacher_module, "student": student, "method": method}
     given |= {"start": start}
     return _start(make_request(source, given | {"optim": optim, "training": training, **options}, distills=True), out)
+
+
+def adapt(
+    source: Source,
+    out: Folder | None = None,
+    *,
+    start: StartConfig | Folder,
+    backbone: BackboneConfig | str | None = None,
+    method: MethodConfig | str | None = None,
+    optim: OptimConfig | str | None = None,
+    training: TrainConfig | None = None,
+    **options: Any,
+) -> Run:
+    """Continue trained weights on your own images, held to them: `limbeck.adapt("photos", start="timm:resnet18")`.
+
+    The encoder of the run is the start itself unless the adapted weights are shown to be better on images that were
+    held out; `run.adaptation` has the evidence.
+
+    Args:
+        source: a folder, parquet files, a store, arrays, ...
+        out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
+        start: the weights, as in `pretrain`.
+        backbone: the network of a file of weights, by name, or a configuration.
+        method: a distiller by name, or a configuration; by default Anchor.
+        optim: a name or a configuration.
+        training: how long to train and on which devices; by default batches of 64 images, and 20 minutes.
+        **options: flags of `limbeck adapt` with underscores, as in `pretrain`.
+
+    Raises:
+        UserError: as `pretrain`; or the start cannot be loaded.
+    """
+    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, **options}
+    given |= {"training": training or TrainConfig(batch_size=ADAPT_BATCH), "teacher": TeacherConfig(name=START_TEACHER)}
+    return _start(make_request(source, given), out)
 
 
 def plan(source: Source, **options: Any) -> CostEstimate:
@@ -205,6 +240,8 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, imag
 
 def _start(request: RunRequest, out: Folder | None) -> Run:
     small = runs_small(request.training.accelerator, request.quick) and request.teacher is None
-    method = request.method or (small_method().value if small else default_method(request.teacher is not None))
+    method = request.method or (
+        small_method().value if small else default_method(request.teacher.name if request.teacher else "")
+    )
     folder = default_folder(method.name, request.source) if out is None else Path(out)
     return Run(api.start_run(request, folder))
