@@ -83,18 +83,18 @@ class BackboneEncoder(FrozenEncoder):
         self.name, self.digest, self.dims = loaded.cfg.name, loaded.digest, backbone.tap_dims
         self.image_size, self.mean, self.std = loaded.image_size, loaded.mean, loaded.std
         self.interpolation, self.store_size = loaded.interpolation, _store_size(loaded.cfg.name)
-        self._backbone, self._precision = backbone.eval(), precision
+        self.backbone, self._precision = backbone.eval(), precision
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
-        self._backbone.to(device)
+        self.backbone.to(device)
 
     def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
         """Run one forward pass in evaluation mode."""
         kind = images.device.type
         bf16 = resolve_bf16(self._precision, images.device)
         with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
-            found: Features = self._backbone(images, tuple(depths), feature_maps)
+            found: Features = self.backbone(images, tuple(depths), feature_maps)
         return found
 
 
