@@ -175,7 +175,7 @@ function goTo(i) {
   redraw();
 }
 function showAll() { Object.assign(state, { x: 0.5, y: 0.5, zoom: 1 }); redraw(); }
-const measure = () => { scale = state.zoom * (Math.min(width, height) - 70 > 100 ? Math.min(width, height) - 70 : 100); };
+const measure = () => { scale = state.zoom * Math.max(100, Math.min(width, height) - 110); };
 
 // The nearest point, by cells of a grid
 const CELLS = 256, starts = new Uint32Array(CELLS * CELLS + 1), members = new Uint32Array(count);
