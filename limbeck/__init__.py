@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
-    from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
+    from limbeck.api.functions import adapt, distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
     from limbeck.api.select import select
@@ -36,6 +36,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "UserError",
+    "adapt",
     "build_store",
     "check",
     "classify",
@@ -66,6 +67,7 @@ _HOMES = {
     "TeacherConfig": "limbeck.teachers.config",
     "TrainConfig": "limbeck.train.config",
     "UserError": "limbeck.core.errors",
+    "adapt": "limbeck.api.functions",
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
     "classify": "limbeck.api.classify",

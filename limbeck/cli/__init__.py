@@ -36,6 +36,7 @@ VERBS: dict[str, Command] = {
     "plan": training.PLAN,
     "pretrain": training.PRETRAIN,
     "distill": training.DISTILL,
+    "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
     "runs": overview.RUNS,

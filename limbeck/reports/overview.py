@@ -76,9 +76,14 @@ def overview(
         layout=layout.name,
         placed=[Placed(picture(i), names[i], x, y) for i, x, y in _place(layout.positions)],
         unusual=[(picture(i), names[i]) for i in np.argsort(-scores, kind="stable")[:SHOWN]],
-        disputed=[Disputed(picture(i), names[i], label_names[votes[i]]) for i in wrong[:SHOWN]],
+        disputed=[Disputed(picture(i), names[i], label_names[votes[i]]) for i in _spread(wrong)],
         wrong=len(wrong),
     )
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return some of the rows, from all over them: neighboring ones often have one label."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).round().astype(np.int64))] if len(rows) else rows
 
 
 def _place(positions: NDArray[np.float32]) -> list[tuple[int, float, float]]:
@@ -86,7 +91,8 @@ def _place(positions: NDArray[np.float32]) -> list[tuple[int, float, float]]:
     low, span = positions.min(axis=0), np.maximum(np.ptp(positions, axis=0), 1e-9)
     places = (positions - low) / span * np.array([100 - WIDTH, 100 - HEIGHT])
     chosen: list[tuple[int, float, float]] = []
-    for i, (x, y) in enumerate(places.tolist()):
+    for i in np.random.default_rng(0).permutation(len(places)).tolist():
+        x, y = places[i].tolist()
         if all(abs(x - left) >= WIDTH or abs(y - top) >= HEIGHT for _, left, top in chosen):
             chosen.append((i, round(x, 2), round(y, 2)))
     return chosen

@@ -13,6 +13,7 @@ from limbeck.data.sources.selection import Selection
 from limbeck.data.store.known_labels import known_labels
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
+from limbeck.evaluation.adaptation import Adaptation, compare_with_start
 from limbeck.methods import MethodConfig
 from limbeck.modalities.base import Modality
 from limbeck.modalities.images.online_eval import make_eval_callback
@@ -109,14 +110,27 @@ class Images(Modality[BackboneConfig, Store]):
         """Score k-NN accuracy if there are labels and fidelity if there is a teacher."""
         return make_eval_callback(data, input_size(cfg), cfg.normalization, teacher)
 
+    def compare_with_start(
+        self, start: Encoder, adapted: Encoder, data: Store, cfg: BackboneConfig, teacher: TeacherContext
+    ) -> Adaptation:
+        """Compare both on the images that were held out."""
+        assert isinstance(start, Backbone), "the encoder of a run on images is what `build_encoder` built"
+        assert isinstance(adapted, Backbone), "as above"
+        held_out, trained_on, how = teacher.val_indices, teacher.train_indices, _preprocessing(cfg, data)
+        return compare_with_start(start, adapted, data, held_out, trained_on, how, teacher.device, teacher.seed)
+
     def save_encoder(
         self, encoder: Encoder, folder: Path, data: Store, cfg: BackboneConfig, provenance: dict[str, Json]
     ) -> None:
         """Write the encoder in timm's format, with the preprocessing of the run."""
         assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
-        mean, std = cfg.normalization
-        preprocessing = Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
-        save_encoder(encoder, folder, preprocessing, provenance)
+        save_encoder(encoder, folder, _preprocessing(cfg, data), provenance)
+
+
+def _preprocessing(cfg: BackboneConfig, data: Store) -> Preprocessing:
+    """Return what a network expects that was trained on a store."""
+    mean, std = cfg.normalization
+    return Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
 
 
 MODALITY = Images()
