@@ -18,6 +18,7 @@ from limbeck.classification.saved import About, Classifier, load_classifier, wri
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder, atomic_write, check_ours
+from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ENCODER
 from limbeck.core.text import csv_cell, first_names, plural
 from limbeck.data.label_list import check_label_names, read_label_list
@@ -75,9 +76,11 @@ def classify_images(
     fitted = fit_classifier(found.features, numbers, len(names), cfg.head, cfg.seed)
     about = _about(found, fitted, numbers, names, cfg)
     head = of_features(fitted.head, fitted.space)
-    with atomic_folder(out.absolute()) as folder:
-        save_encoder(network.backbone.cut(fitted.depth), folder / ENCODER, _preprocessing(found), {"classifier": True})
-        write_classifier(folder, about, head)
+    if is_rank0():
+        with atomic_folder(out.absolute()) as folder:
+            cut = network.backbone.cut(fitted.depth)
+            save_encoder(cut, folder / ENCODER, _preprocessing(found), {"classifier": True})
+            write_classifier(folder, about, head)
     return Classifier(folder=out, about=about, head=head)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
+from limbeck.core.rank import is_rank0
 from limbeck.core.text import plural
 from limbeck.data.decode import UndecodableError, decode
 from limbeck.data.sources.names import is_image
@@ -54,26 +55,32 @@ def index_images(
     """
     place = Path(folder)
     check_place(place)
+    old = ImageIndex(place) if is_index(place) else None
+    if old is None and encoder is None:
+        raise UserError(f"'{place}' is a new index: name the network with --with", code="encoder-not-named")
+    network = _encoder(old, encoder, embed)
+    at = depth or (old.about.depth if old else network.last)
+    _check_depth(old, at)
+    found = embed_source(source, network, depths=[at], cfg=embed)
+    about = old.about if old else _about(found, at)
+    if not is_rank0():
+        return about
     with wait_for_lock(place):
-        old = ImageIndex(place) if is_index(place) else None
-        if old is None and encoder is None:
-            raise UserError(f"'{place}' is a new index: name the network with --with", code="encoder-not-named")
-        network = _encoder(old, encoder, embed)
-        at = depth or (old.about.depth if old else network.last)
-        _check_depth(old, at)
-        found = embed_source(source, network, depths=[at], cfg=embed)
-        new = _new_rows(old, found, at, source)
-        about = About(
-            encoder=network.name,
-            digest=network.digest,
-            depth=at,
-            dim=network.dims[at],
-            store_size=found.store.size,
-            images=0,
-            search="exact",
-            recall=1.0,
-        )
-        return write_index(place, old, new, old.about if old else about, search)
+        old = ImageIndex(place) if is_index(place) else None  # it may have grown since
+        return write_index(place, old, _new_rows(old, found, at, source), about, search)
+
+
+def _about(found: Embedded, depth: int) -> About:
+    return About(
+        encoder=found.encoder.name,
+        digest=found.encoder.digest,
+        depth=depth,
+        dim=found.encoder.dims[depth],
+        store_size=found.store.size,
+        images=0,
+        search="exact",
+        recall=1.0,
+    )
 
 
 def search_images(
