@@ -107,11 +107,12 @@ class Run(os.PathLike[str]):
         depth: int | None = None,
         format: "Format" = "timm",
         fold_preprocessing: bool = False,
+        **options: Any,
     ) -> "ExportResult":
         """Write the encoder, cut at `depth`, for timm, ONNX or PyTorch; see `limbeck.export`."""
         from limbeck.api.functions import export
 
-        return export(self, out, depth, format, fold_preprocessing)
+        return export(self, out, depth, format, fold_preprocessing, **options)
 
     def report(
         self,
