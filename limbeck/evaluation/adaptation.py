@@ -106,7 +106,7 @@ class Adaptation:
         if self.view_retrieval:
             found.append(f"views that find each other {_percent(self.view_retrieval)}")
         if self.effective_rank:
-            found.append(f"effective rank {self.effective_rank.adapted:.0f} after {self.effective_rank.start:.0f}")
+            found.append(f"effective rank from {self.effective_rank.start:.0f} to {self.effective_rank.adapted:.0f}")
         if self.neighbor_agreement is not None:
             found.append(f"{self.neighbor_agreement:.0%} of the {NUM_NEIGHBORS} nearest images unchanged")
         return found if self.knn else [*found, "without labels, which alone can show an accuracy"]
@@ -211,6 +211,6 @@ def _compare(start: Float[Tensor, " N"], adapted: Float[Tensor, " N"]) -> Figure
 
 def _percent(figure: Figure) -> str:
     return (
-        f"{100 * figure.adapted:.1f} after {100 * figure.start:.1f} % "
+        f"from {100 * figure.start:.1f} to {100 * figure.adapted:.1f} % "
         f"({100 * figure.difference:+.1f} ± {100 * (figure.stderr or 0.0):.1f})"
     )

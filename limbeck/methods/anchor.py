@@ -41,7 +41,7 @@ class AnchorConfig(DistillConfig):
     """Width of the embedding that is contrasted."""
     temperature: float = 0.2
     """Divides the cosines of the contrast."""
-    distance_weight: float = 10.0
+    distance_weight: float = 1.0
     """Weight of the distances to the teacher's vectors, where that of the contrast is 1."""
     update_statistics: bool = False
     """Let BatchNorms normalize with the batch, and learn its statistics; by default the start's are used."""

@@ -83,8 +83,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
-    request, most_epochs = _with_length(request)
-    seconds = _seconds(request)
+    request, seconds, most_epochs = _with_length(request)
     why = runs_small(request.training.accelerator, request.quick)
     requested = _method(request, why)
     modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
@@ -94,10 +93,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
     loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
-    opened = modality.open(
+    data = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
-    )
-    data = opened.log(logger)
+    ).log(logger)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
@@ -117,8 +115,16 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    about = {"requested_method": requested, "seconds": seconds, "most_epochs": most_epochs}
-    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
+    setup = RunSetup(
+        cfg=cfg,
+        modality=modality,
+        data=data,
+        teacher=teacher,
+        start=start,
+        requested_method=requested,
+        seconds=seconds,
+        most_epochs=most_epochs,
+    )
     logger.info(describe(setup))
     return setup
 
@@ -232,16 +238,16 @@ def describe(setup: RunSetup) -> str:
     )
 
 
-def _with_length(request: RunRequest) -> tuple[RunRequest, float | None]:
-    """Return an adaptation with a length, unless it has one, and its most epochs; any other request as it is."""
+def _with_length(request: RunRequest) -> tuple[RunRequest, float | None, float | None]:
+    """Return the request, the seconds that the run has, and its most epochs: an adaptation always has a length."""
     training = request.training
     adapts = request.teacher is not None and request.teacher.name == START_TEACHER
     if not adapts or request.time is not None or request.quick or training.epochs != "auto":
-        return request, None
+        return request, _seconds(request), None
     if training.num_processes > 1:
-        return replace(request, training=replace(training, epochs=ADAPT_EPOCHS)), None
+        return replace(request, training=replace(training, epochs=ADAPT_EPOCHS)), None, None
     logger.info("adapting for at most %s and %g epochs (--time, --epochs)", ADAPT_TIME, ADAPT_EPOCHS)
-    return replace(request, time=ADAPT_TIME), ADAPT_EPOCHS
+    return request, parse_duration(ADAPT_TIME), ADAPT_EPOCHS
 
 
 def _seconds(request: RunRequest) -> float | None:

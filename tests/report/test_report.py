@@ -348,7 +348,7 @@ def test_an_adaptation_has_its_verdict_at_the_top(tmp_path: Path) -> None:
     knn = Figure(start=0.525, adapted=0.505, stderr=0.02)
     Adaptation(verdict="not better", weights="start", images=200, bank=800, knn=knn).save(run / "adaptation.json")
     text = body(write_report([run], tmp_path / "report.html"))
-    for part in ("not better than the start", "50.5 after 52.5 %", "-2.0 ± 2.0", "the weights of the start"):
+    for part in ("not better than the start", "from 52.5 to 50.5 %", "-2.0 ± 2.0", "the weights of the start"):
         assert part in text, part
 
 
