@@ -4,7 +4,10 @@ The names below are imported when they are first used, so that `import limbeck` 
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime from 1.32 sends usage data, also on Linux
 
 if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict

@@ -1,7 +1,10 @@
 """ONNX files in fp16 and int8: what is in them, what they keep, and what is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +253,11 @@ def test_calibration_and_proof_share_no_image(pixels: NDArray[np.uint8]) -> None
         assert not parts[0] & parts[1]
         assert parts[0] | parts[1] == {*range(count)}
         assert len(parts[0]) == min(CALIBRATION, count // 2)
+
+
+def test_onnx_runtime_sends_nothing(fp32: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """It writes an identifier of the machine into the home folder where it may."""
+    code = "import limbeck, onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
+    home = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, str(fp32[0])], env=home, check=True)
+    assert list(tmp_path.iterdir()) == []
