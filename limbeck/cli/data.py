@@ -10,7 +10,7 @@ from limbeck.cli.arguments import Out, Source
 from limbeck.cli.command import Command, Output
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import OptionalIssue
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
     from limbeck.data.check.scan import Check

@@ -10,7 +10,7 @@ import tyro
 from limbeck.cli.arguments import FLATTENED, Flag, has_flag, peek
 from limbeck.cli.config_file import ConfigFile
 from limbeck.core.errors import UserError
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from limbeck.cli.run_arguments import distill_arguments, plan_arguments, pretrai
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import ENCODER, METRICS
-from limbeck.data.store.layout import is_store
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
@@ -145,6 +144,8 @@ def _request(args: Any) -> dict[str, Any]:
 
 def _selection(args: Any, source: str) -> dict[str, tuple[str, ...]]:
     """Return what is left out by name: the flags, or else what the file says about a source that is no store."""
+    from limbeck.data.store.layout import is_store
+
     given = {"exclude": args.exclude, "only": args.only}
     if any(given.values()) or is_store(Path(source)):
         return given

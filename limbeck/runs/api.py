@@ -17,7 +17,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
 from limbeck.core.run_folder import LOG, RESULT, START
 from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import CONFIG
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import Selection
 from limbeck.evaluation import EvaluateConfig, EvaluationResult

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 from torch import nn
 
 from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.methods import MethodConfig
 from limbeck.models.start import StartConfig
