@@ -16,8 +16,10 @@ import torch
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, evaluate
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.evaluator import evaluate
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing
 
 VIT = BackboneConfig(name="vit_tiny_patch16_224", image_size=32, args={"patch_size": 8})

@@ -2,8 +2,9 @@
 
     python examples/own_method.py
 
-As `limbeck/methods/uniform.py` the two classes would be all that `limbeck pretrain --method uniform` needs, and SDSSL
-could build on it (Wang and Isola, ICML 2020). Takes about half a minute on two CPU cores.
+As `limbeck/methods/config/uniform.py` and `limbeck/methods/uniform.py` the two classes would be all that
+`limbeck pretrain --method uniform` needs, and SDSSL could build on it (Wang and Isola, ICML 2020). Takes about half a
+minute on two CPU cores.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from torch import Tensor
 import limbeck
 from limbeck.core.types import Encoder
 from limbeck.data.samples import digits
-from limbeck.methods.base import BatchHost, HostConfig, MethodCard
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.methods.base import BatchHost
+from limbeck.methods.config.base import HostConfig, MethodCard
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.train.loop import train
 
 

@@ -19,7 +19,7 @@ from limbeck.core.run_folder import RESULT
 from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
-    from limbeck.evaluation import EvaluationResult
+    from limbeck.evaluation.results import EvaluationResult
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"

@@ -63,11 +63,12 @@ def _methods(args: MethodsArgs) -> Output:
     from rich.table import Table
 
     from limbeck.methods import method_config, method_names
-    from limbeck.methods.base.tables import PAGES
 
     cards = {name: method_config(name).card for name in method_names()}
     data = {"methods": [{"name": name, **card._asdict()} for name, card in cards.items()]}
     if args.markdown:
+        from limbeck.methods.base.tables import PAGES
+
         return Output(data, [f"{table(folder)}\n" for folder, table in PAGES.values()])
     table = Table("method", "idea", "state", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
     for name, card in cards.items():

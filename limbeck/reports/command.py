@@ -10,7 +10,7 @@ from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.modalities import default_config
 from limbeck.runs.config import RunConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 
 

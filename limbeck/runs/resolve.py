@@ -7,19 +7,20 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration
-from limbeck.core.types import DataContext, Dataset, EncoderConfig
+from limbeck.core.types import DataContext, Dataset
 from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
-from limbeck.runs.config import RunConfig, at_place, read_config
+from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
     QUICK,
     default_method,
@@ -30,14 +31,16 @@ from limbeck.runs.defaults import (
     start_reasons,
     with_start_warmup,
 )
-from limbeck.runs.request import Place, RunRequest
-from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
+from limbeck.runs.request import RunRequest
+from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
-from limbeck.train.config import TrainConfig
+from limbeck.teachers.warnings import license_warning
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.length import CPU_SHARE, parse_duration
 from limbeck.train.loggers import resolve_loggers
-from limbeck.train.optim import OptimConfig
 
 logger = logging.getLogger(__name__)
 

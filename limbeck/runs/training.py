@@ -24,9 +24,9 @@ from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
-from limbeck.teachers import student_size_warning
 from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.setup import build_distillation_inputs
+from limbeck.teachers.warnings import student_size_warning
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.loop import train
 

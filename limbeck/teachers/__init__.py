@@ -1,17 +1,1 @@
 """Frozen teachers for distillation: any network, with its own preprocessing, identified by a digest of its weights."""
-
-from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, teacher_features
-from limbeck.teachers.load import load_teacher
-from limbeck.teachers.warnings import license_warning, student_size_warning
-
-__all__ = [
-    "LoadedTeacher",
-    "TeacherConfig",
-    "TeacherFeatures",
-    "TeacherNetwork",
-    "license_warning",
-    "load_teacher",
-    "student_size_warning",
-    "teacher_features",
-]

@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 
 from limbeck.core.config import to_json
-from limbeck.evaluation import EvaluateConfig, EvaluationResult, LayerResult, evaluate
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.evaluator import evaluate
 from limbeck.evaluation.render import layer_table
+from limbeck.evaluation.results import EvaluationResult, LayerResult
 from limbeck.models.backbone import Backbone
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet

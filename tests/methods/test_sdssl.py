@@ -8,7 +8,8 @@ import torch
 
 from limbeck.core.types import StepInfo
 from limbeck.methods import HostConfig, method_config
-from limbeck.methods.sdssl import SDSSL, SDSSLConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.sdssl import SDSSL
 from tests.helpers.errors import raises
 from tests.helpers.tiny import batch, tiny_vit
 

@@ -16,15 +16,14 @@ from limbeck.core.errors import UserError
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.reports import cheapest_cut, write_report
 from limbeck.reports.command import run_command
 from limbeck.reports.sections import by_scale
 from limbeck.runs import api as run_module
 from limbeck.runs.config import RunConfig
-from limbeck.teachers import TeacherConfig
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.teachers.config import TeacherConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
 
 METRICS = "step,epoch,lr,loss,host,layer1,knn\n10,1.0,0.001,9.0,3.0,3.1,\n20,2.0,0.0005,8.0,2.0,2.1,0.875\n"
