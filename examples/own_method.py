@@ -2,9 +2,8 @@
 
     python examples/own_method.py
 
-As `limbeck/methods/config/uniform.py` and `limbeck/methods/uniform.py` the two classes would be all that
-`limbeck pretrain --method uniform` needs, and SDSSL could build on it (Wang and Isola, ICML 2020). Takes about half a
-minute on two CPU cores.
+As `limbeck/methods/config/uniform.py` and `limbeck/methods/uniform.py` the classes would be all that `limbeck pretrain`
+needs, and SDSSL could build on them (Wang and Isola, ICML 2020). Takes about half a minute on two CPU cores.
 """
 
 from dataclasses import dataclass

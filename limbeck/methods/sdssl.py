@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.schedules import cosine
-from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, Features, LossOutput, StepInfo
 from limbeck.methods.base import Host, HostOutput, Method
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.models.heads import Head
@@ -25,7 +25,9 @@ class SDSSL(Method):
         total = host + alpha / L * sum_l pair_loss(q_l(z_l), sg t)
                      + predictor_weight * (sum_l pair_loss(q_l(sg z_l), sg t) + pair_loss(q(sg z), sg t))
 
-    The third sum rescales the gradients of the predictors and reaches nothing else.
+    The third sum rescales the gradients of the predictors and reaches nothing else. So no predictor runs twice: with
+    w = predictor_weight a layer's loss is weighted by alpha / L + w, and z_l gets (alpha / L) / (alpha / L + w) of its
+    gradient.
     """
 
     def __init__(self, host: Host, cfg: SDSSLConfig) -> None:
@@ -58,39 +60,39 @@ class SDSSL(Method):
         return self.alpha_end if constant else cosine(0.0, self.alpha_end, step_info.progress)
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """Compute the terms `host`, `layer<l>`, and `predictor` where the host has predictors."""
+        """Compute the terms `host`, `layer<l>`, and `predictor` where predictors are also trained alone."""
         output = self.host.encode(batch, self.layers)
         targets = tuple(t.detach() for t in output.targets)
-        projected = {t: tuple(self._head(t).project(f.taps[t]) for f in output.features) for t in self.layers}
-        # Before the live passes: BatchNorm statistics of the predictors then move in the order of the release.
-        predictor = self._predictor_only(output, projected, targets)
-        layers = {t: self._layer_loss(self._head(t), z, targets) for t, z in projected.items()}
-        host = self.host.loss(output)
-        total = host + predictor * self.cfg.predictor_weight
+        alone = self.cfg.predictor_weight if self.host.has_predictor else 0.0
+        joint = self.alpha(step_info) / max(1, len(self.layers))
+        host = self._host_loss(output, 1.0, alone)
+        layers = {t: self._layer_loss(t, output.features, targets, joint, alone) for t in self.layers}
+        total = (1 + alone) * host
         if layers:
-            total = total + self.alpha(step_info) * torch.stack(list(layers.values())).mean()
+            total = total + (joint + alone) * torch.stack(list(layers.values())).sum()
         terms = {"host": host, **{f"layer{t}": value for t, value in layers.items()}}
-        if self.host.has_predictor:
-            terms["predictor"] = predictor
+        if alone:
+            terms["predictor"] = torch.stack(list(terms.values())).sum()
         return LossOutput(total, {name: value.detach() for name, value in terms.items()}, output.memory)
 
-    def _head(self, layer: int) -> Head:
-        return cast(Head, self.heads[str(layer)])
+    def _host_loss(self, output: HostOutput, joint: float, alone: float) -> Float[Tensor, ""]:
+        """Return the host's loss; all of its gradient reaches the predictor, and a share what is before."""
+        projections, targets = (
+            tuple(share_gradient(z, joint, alone) for z in rows) for rows in (output.projections, output.targets)
+        )
+        return self.host.loss(output._replace(projections=projections, targets=targets))
 
     def _layer_loss(
-        self, head: Head, projections: tuple[Tensor, ...], targets: tuple[Tensor, ...]
+        self, layer: int, features: tuple[Features, ...], targets: tuple[Tensor, ...], joint: float, alone: float
     ) -> Float[Tensor, ""]:
+        """Return the loss of a layer; all of its gradient reaches the predictor, and a share what is before."""
+        head = self._head(layer)
+        projections = (share_gradient(head.project(f.taps[layer]), joint, alone) for f in features)
         pairs = zip(projections, targets, strict=True)
         return torch.stack([self.host.pair_loss(head.predict(z), t) for z, t in pairs]).sum()
 
-    def _predictor_only(
-        self, output: HostOutput, projected: dict[int, tuple[Tensor, ...]], targets: tuple[Tensor, ...]
-    ) -> Float[Tensor, ""]:
-        if not self.host.has_predictor or self.cfg.predictor_weight == 0:
-            return torch.zeros((), device=targets[0].device)
-        every = [(self._head(t), z) for t, z in projected.items()] + [(self.host.head, output.projections)]
-        losses = [self._layer_loss(head, tuple(z.detach() for z in zs), targets) for head, zs in every]
-        return torch.stack(losses).sum()
+    def _head(self, layer: int) -> Head:
+        return cast(Head, self.heads[str(layer)])
 
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Update the state of the host."""
@@ -107,3 +109,10 @@ class SDSSL(Method):
     def target_encoder(self) -> Encoder | None:
         """Return the host's target encoder."""
         return self.host.target_encoder()
+
+
+def share_gradient(rows: Tensor, joint: float, alone: float) -> Tensor:
+    """Return the same values; what they are computed from gets joint / (joint + alone) of their gradient."""
+    if not alone or not rows.requires_grad:
+        return rows
+    return torch.lerp(rows.detach(), rows, joint / (joint + alone))

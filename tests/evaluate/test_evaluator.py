@@ -36,7 +36,7 @@ def test_every_layer_is_evaluated(build: Callable[[], Backbone]) -> None:
     backbone = build()
     result = evaluated(backbone, reference=backbone)
     assert [layer.depth for layer in result.layers] == list(backbone.taps)
-    assert result.linear_probe == "lbfgs"
+    assert result.linear_probe == "logistic"
     for shallow, deep in pairwise(layer.values for layer in result.layers):
         assert (shallow["parameters"] or 0) < (deep["parameters"] or 0)
         assert (shallow["gflops"] or 0) < (deep["gflops"] or 0)
