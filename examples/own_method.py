@@ -20,7 +20,6 @@ from limbeck.data.samples import digits
 from limbeck.methods.base import BatchHost
 from limbeck.methods.config.base import HostConfig, MethodCard
 from limbeck.models.backbone import build_backbone
-from limbeck.models.config import BackboneConfig
 from limbeck.train.loop import train
 
 
@@ -50,7 +49,7 @@ class Uniform(BatchHost):
 
 def main(out: Path = Path("out/uniform"), epochs: float = 3) -> None:
     """Train on the digits, and write the run into the folder `out`."""
-    backbone = build_backbone(BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
+    backbone = build_backbone(limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
     config = UniformConfig(views="mocov2", hidden=256, dim=128)
     training = limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32")
     store = limbeck.Store.from_arrays(*digits())
