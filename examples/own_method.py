@@ -49,7 +49,9 @@ class Uniform(BatchHost):
 
 def main(out: Path = Path("out/uniform"), epochs: float = 3) -> None:
     """Train on the digits, and write the run into the folder `out`."""
-    backbone = build_backbone(limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
+    backbone = build_backbone(
+        limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28)
+    )
     config = UniformConfig(views="mocov2", hidden=256, dim=128)
     training = limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32")
     store = limbeck.Store.from_arrays(*digits())

@@ -27,6 +27,7 @@ from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.load import load_teacher
+from tests.helpers.disk import room
 from tests.helpers.errors import raises
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -263,6 +264,14 @@ def test_nothing_is_overwritten(run: tuple[Path, Backbone], tmp_path: Path) -> N
     with raises("out-not-empty", out):
         export(run[0], out, depth=1)
     assert {file: file.read_bytes() for file in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("format", ["timm", "onnx", "torch"])
+def test_a_full_disk_names_what_was_to_be_written(run: tuple[Path, Backbone], tmp_path: Path, format: Format) -> None:
+    with raises("disk-full", tmp_path / "out") as caught, room(4000):
+        export(run[0], tmp_path / "out", format=format)
+    assert "unfinished" not in str(caught.value)
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
 def test_saving_again_replaces_the_encoder(run: tuple[Path, Backbone]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from limbeck.core.errors import UserError
+from limbeck.core.unfinished import finished_path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (
@@ -40,7 +41,7 @@ def _is_about(error: OSError, path: Path) -> bool:
 def disk_full(path: Path, error: OSError) -> UserError:
     """Return the UserError for a path that has no room."""
     return UserError(
-        f"'{path}' could not be written ({reason(error)}); everything before it is saved: "
+        f"'{finished_path(path)}' could not be written ({reason(error)}); everything before it is saved: "
         "free some space, then continue a run with `limbeck resume`, or repeat any other command",
         code="disk-full",
     )
@@ -49,7 +50,7 @@ def disk_full(path: Path, error: OSError) -> UserError:
 def not_writable(path: Path, error: OSError) -> UserError:
     """Return the UserError for a path that cannot be written."""
     return UserError(
-        f"'{path}' cannot be written ({reason(error)}): choose another path, or change its permissions",
+        f"'{finished_path(path)}' cannot be written ({reason(error)}): choose another path, or change its permissions",
         code="not-writable",
     )
 

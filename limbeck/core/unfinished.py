@@ -48,6 +48,12 @@ def is_unfinished(name: str) -> bool:
     return name.endswith(SUFFIX) and len(word) == 8 and all(letter in "0123456789abcdef" for letter in word)
 
 
+def finished_path(path: Path) -> Path:
+    """Return the path that an unfinished file or folder, or something in one, will have in the end."""
+    parts = [part[1:].rsplit(".", 2)[0] if is_unfinished(part) else part for part in path.parts]
+    return Path(*parts)
+
+
 def _create(path: Path, kind: Kind) -> tuple[Path, int | None]:
     for _ in range(100):
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{SUFFIX}")

@@ -30,6 +30,8 @@ class Picture(NamedTuple):
     @classmethod
     def load(cls, image: Image.Image, data: bytes | None) -> "Picture":
         """Load an image and, where it is a file of 16-bit colors, the bytes that Pillow drops."""
+        if data is not None and image.format == "PPM":
+            image.tile = [_raw(tile) for tile in image.tile]  # type: ignore[attr-defined]
         low_bytes = None if data is None else _load_low_bytes(image, data)
         image.load()
         if low_bytes is not None:
@@ -101,6 +103,12 @@ def _load_low_bytes(image: Image.Image, data: bytes) -> Image.Image | None:
     if any(GRAY_WITH_ALPHA in (tile.args, *tile.args[:1]) for tile in described):  # both bytes of both, as 4 channels
         return Image.merge("RGBA", [other.getchannel(band) for band in (1, 1, 1, 3)])
     return cast(Image.Image, other)
+
+
+def _raw(tile: Any) -> Any:
+    """Return how to read 16-bit colors of a PPM as they are; Pillow would scale them to 8 bits, in Python."""
+    kind, deepest = tile.args if tile.codec_name == "ppm" else ("", 0)
+    return tile._replace(codec_name="raw", args="RGB;16B") if kind == "RGB" and deepest > 255 else tile
 
 
 def _with_low_bytes(tile: Any) -> Any:

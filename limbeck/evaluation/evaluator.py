@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from limbeck.core.errors import UserError, one_line
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
@@ -22,6 +23,7 @@ from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, 
 from limbeck.evaluation.verdict import verdict
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
+from limbeck.models.eval_mode import eval_mode
 
 
 def evaluate(
@@ -36,23 +38,23 @@ def evaluate(
 ) -> EvaluationResult:
     """Compute every metric at every depth of `backbone`: probes fitted on `train`, everything measured on `test`.
 
-    Two stores without labels give the metrics that need none. The features of one backbone are held at a time; both
-    backbones are moved to the device.
+    Two stores without labels give the metrics that need none. The features of one backbone are held at a time.
 
     Args:
-        backbone: the network.
-        train: labeled images for k-NN and probes.
-        test: labeled images with the same label names.
+        backbone: the network, which is moved to the device.
+        train, test: labeled images for k-NN and probes, and to measure on; with the same label names.
         cfg: the settings.
         preprocessing: how the backbone expects its input, where `cfg` does not override it.
         reference: the same network at its random initialization; the values are added as `untrained_*`.
         references: lines of reference that have been measured already; None: those of `measure_references`.
 
     Raises:
-        UserError: labels that do not match, one store without labels, fewer than two test images, an unknown device.
+        UserError: labels that do not match, or are in one store only; fewer than two test images; an unknown device; an
+            image size that the network cannot take.
     """
-    started = time.perf_counter()
-    data, preprocessing = EvalData.of(train, test, cfg), override(preprocessing, cfg)
+    started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
+    check_takes(backbone, preprocessing.image_size)
+    data = EvalData.of(train, test, cfg)
     values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
     if reference is not None:
         _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
@@ -84,6 +86,19 @@ def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing
         mean=cfg.mean or preprocessing.mean,
         std=cfg.std or preprocessing.std,
     )
+
+
+def check_takes(backbone: Backbone, size: int) -> None:
+    """Raise UserError where a network cannot take images of `size` pixels."""
+    try:
+        with eval_mode(backbone):
+            backbone(torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the network '{backbone.cfg.name}' cannot take images of {size} pixels ({one_line(error)}): "
+            "leave --image-size out, or give a size that fits",
+            code="image-size",
+        ) from error
 
 
 def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:

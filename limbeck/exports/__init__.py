@@ -4,6 +4,7 @@ Every export is read back and compared with the network in memory before it appe
 """
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -242,7 +243,9 @@ def _write_torch(model: nn.Module, images: Tensor, folder: Path) -> Network:
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
-    torch.export.save(program, path)
+    content = io.BytesIO()  # on a full disk torch would end the process by itself
+    torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
     return torch.export.load(path).module()  # reads pickles, but this one was written a line ago
 
 

@@ -23,7 +23,7 @@ from limbeck.data.store.store import Store
 from limbeck.evaluation.comparison import WholeBackbone, compare_run
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.evaluator import evaluate
+from limbeck.evaluation.evaluator import check_takes, evaluate, override
 from limbeck.evaluation.models import EvaluatedModel
 from limbeck.evaluation.references import START_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
@@ -178,14 +178,14 @@ def evaluate_run(
     """
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()
-    config = read_config(folder)
     check_writable(folder)  # before hours of work
+    config = read_config(folder)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
-    size = Store.open(config.store).size if config.store else None
-    untrained = fresh_encoder(config)
+    untrained, size = fresh_encoder(config), Store.open(config.store).size if config.store else None
     if not isinstance(untrained, Backbone):
         raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
     encoder, how = load(folder), load_preprocessing(folder)
+    check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
     left_out = select(config, exclude, only)
     sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)

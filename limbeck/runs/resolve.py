@@ -283,8 +283,9 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        small = modality.small_encoder(data)
-        return Resolved(small.value, [f"{why}: {reason}" for reason in small.reasons]).log(logger)
+        value, reasons = modality.small_encoder(data)
+        flag = "--student" if request.teacher else "--backbone"
+        return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return default_student() if request.teacher else modality.default_encoder()
 
 

@@ -135,6 +135,7 @@ RUNS: list[Mistake] = [
     ("export {tmp}/no_weights {tmp}/out", 1, "damaged-encoder", ["/no_weights/model.safetensors"]),
     ("export {run} {tmp}/texts", 1, "out-not-empty", ["/texts'"]),
     ("evaluate {run} --train {store} --test {tmp}/letters", 1, "labels-differ", ["'a', 'b'"]),
+    ("evaluate {run} --train {tmp}/letters --test {tmp}/letters --image-size 15", 1, "image-size", ["15"]),
     ("evaluate {run} --train {store} --test {tmp}/unlabelled", 1, "images-not-labeled", ["/unlabelled"]),
     ("evaluate {tmp}/empty --train {store} --test {store}", 1, "not-a-run", ["/empty'"]),
     ("report {tmp}/empty", 1, "not-a-run", ["/empty'"]),

@@ -3,12 +3,10 @@
 import errno
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +25,9 @@ from limbeck.train.checkpoint import save_checkpoint
 from limbeck.train.config import TrainConfig
 from limbeck.train.metrics_file import MetricsFile
 from limbeck.train.run_log import RunLog
+from tests.helpers.disk import room
 from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_vit
-
-
-@contextmanager
-def room(bytes_: int) -> Iterator[None]:
-    """No file may grow beyond `bytes_`; the system says so where it would say that the disk is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def save_weights(run: Path) -> None:

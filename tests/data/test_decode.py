@@ -138,6 +138,7 @@ def test_the_content_tells_how_many_bits_a_container_of_sixteen_holds(bits: int)
         wide_png(values),
         wide_tiff(values, "<"),
         wide_tiff(values, ">"),
+        b"P6\n64 64\n65535\n" + values.astype(">u2").tobytes(),
         values,
         values.astype(np.float32),
     ]

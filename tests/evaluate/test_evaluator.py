@@ -200,3 +200,9 @@ def test_a_device_that_is_not_there_and_too_few_images_are_refused() -> None:
         evaluated(tiny_vit(), replace(CFG, device="tpu9"))
     with raises("too-few-images", 1):
         evaluate(tiny_vit(), shades(45, 0), shades(1, 1), CFG, preprocessing=PLAIN)
+
+
+def test_an_image_size_that_the_network_cannot_take_is_refused_before_any_features() -> None:
+    with raises("image-size", 9, "vit"):
+        evaluated(tiny_vit(), replace(CFG, image_size=9))
+    assert evaluated(tiny_resnet(), replace(CFG, image_size=9)).image_size == 9

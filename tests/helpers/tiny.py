@@ -66,6 +66,11 @@ def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodCon
     return {name: config.resolve(context) for name, config in found.items()}
 
 
+def has_band(name: str) -> bool:
+    """Return whether a configuration learns in tests/conformance/test_bands.py: every method, and SDSSL over BYOL."""
+    return name in method_names() or name == "sdssl-byol"
+
+
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return two similar views of `count` images."""
     first, second = views_of(count, (SIZE, SIZE), dtype, seed)

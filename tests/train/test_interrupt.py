@@ -1,10 +1,19 @@
 """The first and the second signal, and that no handler remains."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from limbeck.train.interrupt import SIGNALS, StopRequest
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """Give SIGINT its usual handler, which a shell takes away from what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("first", SIGNALS)

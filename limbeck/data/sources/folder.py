@@ -1,5 +1,6 @@
 """Images in a folder, with or without one subfolder per class."""
 
+import logging
 import os
 import stat
 from collections import Counter
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.errors import UserError
+from limbeck.core.progress import progress_bar
+from limbeck.core.text import plural
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import file_state, fingerprint, state_fingerprint
 from limbeck.data.sources.base import ImageSource, LeftOut, Sample, SourceType
 from limbeck.data.sources.folder_classes import FolderClasses, find_classes
 from limbeck.data.sources.names import why_ignored
 
+logger = logging.getLogger(__name__)
 ROOT_IMAGE = (Issue("root_image", "outside the subfolders that look like classes"),)
 SOURCE = SourceType(description="a folder of images")
 """The default for every folder that no other kind of source accepts."""
@@ -42,17 +46,19 @@ def open_folder(folder: Path, excluded: Excluded = lambda path: None) -> ImageSo
         UserError: the folder itself cannot be read.
     """
     images, left_out, state = list[str](), list[LeftOut](), ""
-    for path, issue in classified(folder, excluded):
-        if issue is not None:
-            left_out.append(LeftOut(path, issue))
-            continue
-        state = fingerprint([state, state_fingerprint([file_state(folder / path, path)])])
-        images.append(path)
+    with progress_bar(None, "listing files", unit="files") as bar:
+        for path, issue in classified(folder, excluded):
+            bar.advance()
+            if issue is not None:
+                left_out.append(LeftOut(path, issue))
+                continue
+            state = fingerprint([state, state_fingerprint([file_state(folder / path, path)])])
+            images.append(path)
     _check_root(folder, left_out)
     classes = find_classes(images)
     count = len(images)
     del images  # a million paths: read again from the folder
-    samples = partial(folder_samples, folder, classes, excluded)
+    samples = partial(folder_samples, folder, classes, excluded, count)
     return ImageSource(
         name=str(folder),
         samples=samples,
@@ -75,11 +81,20 @@ def _check_root(folder: Path, left_out: list[LeftOut]) -> None:
             )
 
 
-def folder_samples(folder: Path, classes: FolderClasses, excluded: Excluded) -> Iterator[Sample]:
-    """Yield the images below `folder` with their class."""
+def folder_samples(folder: Path, classes: FolderClasses, excluded: Excluded, listed: int) -> Iterator[Sample]:
+    """Yield the images below `folder` with their class; warn in the end where they are not as many as were listed."""
+    found = 0
     for path, issue in classified(folder, excluded):
         if issue is None:
+            found += 1
             yield Sample(path, folder / path, classes.label(path), ROOT_IMAGE if classes.is_stray(path) else ())
+    if found != listed:
+        logger.warning(
+            "the folder '%s' changed while it was read: first it had %s, in the end %s; run the command again for all",
+            folder,
+            plural(listed, "image"),
+            f"{found:,}",
+        )
 
 
 def classified(folder: Path, excluded: Excluded) -> Iterator[Entry]:

@@ -369,3 +369,21 @@ def test_several_array_files_are_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path / "*.npy"))
     with raises("no-images", tmp_path):
         open_source(tmp_path)
+
+
+def test_files_that_go_or_come_after_the_listing_are_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [save(tmp_path / f"{number}.png") for number in range(4)]
+    source = open_source(tmp_path)
+    assert [len(list(source.samples())), caplog.text] == [4, ""]
+    files[2].unlink()
+    assert len(list(source.samples())) == 3
+    assert "4 images" in caplog.text
+    assert caplog.records[-1].levelname == "WARNING"
+    caplog.clear()
+    started = source.samples()
+    next(started)
+    files[3].unlink()  # named already: it is listed as unreadable
+    with pytest.raises(UndecodableError):
+        [decode(sample.content, 4) for sample in started]
