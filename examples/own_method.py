@@ -49,13 +49,11 @@ class Uniform(BatchHost):
 
 def main(out: Path = Path("out/uniform"), epochs: float = 3) -> None:
     """Train on the digits, and write the run into the folder `out`."""
-    backbone = build_backbone(
-        limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28)
-    )
+    network = build_backbone(limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
     config = UniformConfig(views="mocov2", hidden=256, dim=128)
     training = limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32")
     store = limbeck.Store.from_arrays(*digits())
-    train(config.build(backbone), store, config.make_views(28), training, limbeck.OptimConfig(lr=1e-3), out, config={})
+    train(config.build(network), store, config.make_views(28), training, limbeck.OptimConfig(lr=1e-3), out, config={})
 
 
 if __name__ == "__main__":
