@@ -28,7 +28,7 @@ from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.evaluator import evaluate
-from limbeck.evaluation.logistic import LogisticProbe, fit_logistic
+from limbeck.evaluation.logistic import LogisticProbe, fit_heads
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.knn import knn_accuracy
@@ -72,7 +72,7 @@ def features(store: Store, count: int) -> Parts:
 def ours(train: Parts, test: Parts) -> dict[str, list[float]]:
     """Return the accuracies of all layers by Limbeck."""
     (bank, labels), (queries, answers) = train, test
-    heads = fit_logistic(LogisticProbe(), bank, labels, int(labels.max()) + 1, CPU)
+    heads = fit_heads(LogisticProbe(), bank, labels, int(labels.max()) + 1, CPU)
     linear = heads.accuracy(queries, answers, torch.ones(len(answers))).tolist()
     return {"linear": linear, "knn": [knn_accuracy(bank[d], labels, queries[d], answers) for d in bank]}
 

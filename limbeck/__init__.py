@@ -7,9 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
-    from limbeck.api.functions import distill, evaluate, export, plan, pretrain, report, resume
+    from limbeck.api.explore import explore
+    from limbeck.api.functions import adapt, distill, evaluate, export, plan, pretrain, report, resume
     from limbeck.api.run import Run
+    from limbeck.api.search import index, search
+    from limbeck.api.select import select
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import build_store, open_store
@@ -31,19 +35,26 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "UserError",
+    "adapt",
     "build_store",
     "check",
+    "classify",
     "distill",
     "embed",
     "evaluate",
+    "explore",
     "export",
+    "index",
     "load",
     "load_preprocessing",
     "open_store",
     "plan",
+    "predict",
     "pretrain",
     "report",
     "resume",
+    "search",
+    "select",
 ]
 
 _HOMES = {
@@ -55,19 +66,26 @@ _HOMES = {
     "TeacherConfig": "limbeck.teachers.config",
     "TrainConfig": "limbeck.train.config",
     "UserError": "limbeck.core.errors",
+    "adapt": "limbeck.api.functions",
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
+    "classify": "limbeck.api.classify",
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
+    "explore": "limbeck.api.explore",
     "export": "limbeck.api.functions",
+    "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
     "plan": "limbeck.api.functions",
+    "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",
+    "search": "limbeck.api.search",
+    "select": "limbeck.api.select",
 }
 
 

@@ -1,81 +1,70 @@
-"""Features of images, with the path of each: for search, clusters, or a classifier of your own."""
+"""Embeddings of images, with the path of each: for search, clusters, or a classifier of your own."""
 
-from collections.abc import Sequence
 from os import PathLike
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.core.devices import choose_device
-from limbeck.core.logs import ensure_visible
+from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
-from limbeck.data.sources.selection import Selection
-from limbeck.data.store.open import open_store
-from limbeck.data.store.store import Store, read_paths
-from limbeck.features.extract import extract
-from limbeck.features.images import eval_images
-from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.data.store.store import Store
+from limbeck.embeddings import EmbedConfig, embed_source, load_encoder
+from limbeck.embeddings.files import check_out, write_embeddings
 
 
 class Embeddings(NamedTuple):
     """One vector per image."""
 
-    features: NDArray[np.float32]  # [N D]
+    features: NDArray[np.float32]  # [N D], memory-mapped where the images are in a store
     paths: list[str]  # [N], relative to a folder that was given; of arrays their number
     labels: NDArray[np.int64]  # [N], -1 where there is none
     label_names: list[str]
+    maps: NDArray[np.float32] | None  # [N C H W], if requested
+    digest: str  # of the encoder: vectors of another one are not comparable
+    depth: int
 
 
 def embed(
     images: Source | Store,
-    run: str | PathLike[str],
+    encoder: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
     *,
     depth: int | None = None,
-    batch_size: int = 256,
-    device: str = "auto",
-    allow_bad: float = 0.05,
-    exclude: Sequence[str] = (),
-    only: Sequence[str] = (),
+    maps: bool = False,
+    **options: Any,
 ) -> Embeddings:
-    """Return the features of all images that can be read, as the encoder of a run computes them.
+    """Return the embeddings of all images that can be read, the same numbers as an evaluation computes.
+
+    They are computed once and read from the cache from then on; memory does not grow with the number of images.
 
     Args:
         images: a folder, files, arrays [N H W 3] of uint8, a store, ...
-        run: a run, an encoder or a timm export of Limbeck.
+        encoder: a run, an encoder, an export (timm or ONNX), "timm:NAME", a folder of timm's or Hugging Face's.
+        out: also write them to this file, which ends in .parquet, .npy or .csv.
         depth: number of blocks or stages to use; by default all.
-        batch_size: images per forward pass.
-        device: where to compute: auto, cpu, cuda ...
-        allow_bad: fraction of the images that may be unreadable.
-        exclude, only: patterns of images that are left out, as in `limbeck.build_store`.
+        maps: also return the feature maps.
+        **options: fields of `limbeck.embeddings.EmbedConfig`: `batch_size`, `precision`, `device`, `devices`,
+            `allow_bad`, `exclude`, `only`.
 
     Raises:
-        UserError: there are no images, or nothing to load at `run`.
+        UserError: there are no images, nothing to load at `encoder`, no such depth or option; or `out` is not ours.
     """
-    ensure_visible()
-    encoder, how = load(run, depth), load_preprocessing(run)
-    store = _store(images, how.store_size, allow_bad, Selection.by(exclude, only))
-    where = choose_device(device)
-    filters: Literal["bilinear", "bicubic"] = "bicubic" if how.interpolation == "bicubic" else "bilinear"
-    inputs = eval_images(store, how.image_size, how.mean, how.std, where, filters)
-    last = encoder.taps[-1]
-    rows = np.arange(len(store))
-    found = extract(encoder, inputs, rows, taps=[last], device=where, batch_size=batch_size, show="features")
-    return Embeddings(found[last].cpu().numpy(), read_paths(store), store.labels, store.label_names)
-
-
-def _store(images: Source | Store, size: int, allow_bad: float, left_out: Selection) -> Store:
-    if isinstance(images, Store):
-        return images
-    if isinstance(images, np.ndarray):
-        return Store.from_arrays(images)
-    return open_store(images, None, _size_of(images, size), allow_bad, left_out.exclude, left_out.only)
-
-
-def _size_of(images: Source, size: int) -> int | None:
-    """Return the size to store new images at; None for a store, which has its own."""
-    from pathlib import Path
-
-    from limbeck.data.store.layout import is_store
-
-    return None if isinstance(images, str | Path) and is_store(Path(images)) else size
+    cfg = with_options(EmbedConfig(), options, known=("depth", "maps", "out"))
+    if out is not None:
+        check_out(Path(out), maps=maps)
+    network = load_encoder(encoder, cfg.precision)
+    depth = network.last if depth is None else depth
+    found = embed_source(images, network, depths=[depth], maps=maps, cfg=cfg)
+    if out is not None:
+        write_embeddings(found, depth, Path(out))
+    return Embeddings(
+        features=found.features[depth],
+        paths=found.paths,
+        labels=found.labels,
+        label_names=found.store.label_names,
+        maps=found.maps.get(depth),
+        digest=network.digest,
+        depth=depth,
+    )

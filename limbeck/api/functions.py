@@ -14,14 +14,14 @@ from limbeck.core.config import EncoderConfig
 from limbeck.data.sources.open import Source
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import EvaluationResult
-from limbeck.exports import ExportResult, Format
+from limbeck.exports import ExportResult, Format, Precision
 from limbeck.methods import MethodConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import api
-from limbeck.runs.defaults import default_method, runs_small, small_method
+from limbeck.runs.defaults import ADAPT_BATCH, default_method, runs_small, small_method
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
 
@@ -103,6 +103,40 @@ def distill(
     return _start(make_request(source, given | {"optim": optim, "training": training, **options}, distills=True), out)
 
 
+def adapt(
+    source: Source,
+    out: Folder | None = None,
+    *,
+    start: StartConfig | Folder,
+    backbone: BackboneConfig | str | None = None,
+    method: MethodConfig | str | None = None,
+    optim: OptimConfig | str | None = None,
+    training: TrainConfig | None = None,
+    **options: Any,
+) -> Run:
+    """Continue trained weights on your own images, held to them: `limbeck.adapt("photos", start="timm:resnet18")`.
+
+    The encoder of the run is the start itself unless the adapted weights are shown to be better on images that were
+    held out; `run.adaptation` has the evidence.
+
+    Args:
+        source: a folder, parquet files, a store, arrays, ...
+        out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
+        start: the weights, as in `pretrain`.
+        backbone: the network of a file of weights, by name, or a configuration.
+        method: a distiller by name, or a configuration; by default Anchor.
+        optim: a name or a configuration.
+        training: how long to train and on which devices; by default batches of 64 images, and 20 minutes.
+        **options: flags of `limbeck adapt` with underscores, as in `pretrain`.
+
+    Raises:
+        UserError: as `pretrain`; or the start cannot be loaded.
+    """
+    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, **options}
+    given |= {"training": training or TrainConfig(batch_size=ADAPT_BATCH), "teacher": TeacherConfig(name=START_TEACHER)}
+    return _start(make_request(source, given), out)
+
+
 def plan(source: Source, **options: Any) -> CostEstimate:
     """Estimate what `pretrain`, or `distill` with a `teacher`, would cost with these arguments; no run is written."""
     request = make_request(source, options, distills=options.get("teacher") is not None)
@@ -152,7 +186,16 @@ def evaluate(
 
 
 def export(
-    run: Folder, out: Folder, depth: int | None = None, format: Format = "timm", fold_preprocessing: bool = False
+    run: Folder,
+    out: Folder,
+    depth: int | None = None,
+    format: Format = "timm",
+    fold_preprocessing: bool = False,
+    *,
+    precision: Precision = "fp32",
+    images: Source | None = None,
+    keep: float | None = None,
+    mixed: bool = False,
 ) -> ExportResult:
     """Write the encoder of a run, cut at `depth`, for timm, ONNX or PyTorch, compared with the network in memory.
 
@@ -162,13 +205,21 @@ def export(
         depth: blocks or stages to keep; by default all.
         format: "timm", "onnx" or "torch".
         fold_preprocessing: take uint8 pixels and normalize inside the network (onnx and torch).
+        precision: "fp32" or, of an ONNX file, "fp16" or "int8".
+        images: images that calibrate int8 and prove the file; by default those of the run.
+        keep: share of the 10 nearest neighbors that a reduced precision must keep; by default 0.99 in fp16 and 0.97 in
+            int8.
+        mixed: keep those layers of an int8 file in float32 that lose most, as many as `keep` takes.
 
     Raises:
-        UserError: `out` is not empty, the format is unknown, or it cannot hold the network.
+        UserError: `out` is not empty, the format is unknown, it cannot hold the network, there are too few images, or
+            too few neighbors are kept.
     """
     from limbeck import exports
 
-    return exports.export(run, out, depth, format, fold_preprocessing)
+    return exports.export(
+        run, out, depth, format, fold_preprocessing, precision=precision, images=images, keep=keep, mixed=mixed
+    )
 
 
 def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:
@@ -187,6 +238,8 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, imag
 
 def _start(request: RunRequest, out: Folder | None) -> Run:
     small = runs_small(request.training.accelerator, request.quick) and request.teacher is None
-    method = request.method or (small_method().value if small else default_method(request.teacher is not None))
+    method = request.method or (
+        small_method().value if small else default_method(request.teacher.name if request.teacher else "")
+    )
     folder = default_folder(method.name, request.source) if out is None else Path(out)
     return Run(api.start_run(request, folder))

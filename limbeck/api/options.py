@@ -102,7 +102,7 @@ def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: boo
         return default_config(value)
     network = direct.get("backbone")
     named = network if isinstance(network, str) else getattr(network, "name", "")
-    usual = default_optim(named, distills, direct.get("start") is not None)
+    usual = default_optim(named, direct.get("teacher") is not None, direct.get("start") is not None)
     return _with_option(usual, ("name",), value, "optim")
 
 
@@ -114,15 +114,16 @@ def _defaults(
     modality = find_modality(source)
     small = runs_small(accelerator or training.accelerator, quick)
     usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
-    start = configs["start"]
+    start, teacher = configs["start"], configs["teacher"]
     backbone = configs["backbone"] or (start_form(start.name) if start else usual)
-    method = configs["method"] or (small_method().value if small and not distills else default_method(distills))
+    usual_method = small_method().value if small and not teacher else default_method(teacher.name if teacher else "")
+    method = configs["method"] or usual_method
     return {
         "training": training,
         "method": method if host is None else _with_host(method, host),
         "backbone": backbone,
-        "optim": configs["optim"] or default_optim(backbone.name, distills, start is not None),
-        "teacher": configs["teacher"],
+        "optim": configs["optim"] or default_optim(backbone.name, teacher is not None, start is not None),
+        "teacher": teacher,
         "start": start,
     }
 

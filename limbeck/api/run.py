@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.html import render
-from limbeck.core.run_folder import METRICS, RESULT
+from limbeck.core.run_folder import ADAPTATION, METRICS, RESULT
 from limbeck.runs.config import RunConfig, read_config
 from limbeck.runs.listing import RunStatus, read_metrics, read_status
 
 if TYPE_CHECKING:
     from limbeck.core.types import Encoder
     from limbeck.data.sources.open import Source
+    from limbeck.evaluation.adaptation import Adaptation
     from limbeck.evaluation.results import EvaluationResult
     from limbeck.exports import ExportResult, Format
 
@@ -74,6 +75,14 @@ class Run(os.PathLike[str]):
         file = self.path / RESULT
         return EvaluationResult.load(file) if file.is_file() else None
 
+    @property
+    def adaptation(self) -> "Adaptation | None":
+        """Whether adapted weights are better than those they started from; None for other runs, and before the end."""
+        from limbeck.evaluation.adaptation import Adaptation
+
+        file = self.path / ADAPTATION
+        return Adaptation.load(file) if file.is_file() else None
+
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """Return the columns of metrics.csv, NaN where a row has no value: `pandas.DataFrame(run.metrics())`."""
         rows = read_metrics(self.path / METRICS)
@@ -98,11 +107,12 @@ class Run(os.PathLike[str]):
         depth: int | None = None,
         format: "Format" = "timm",
         fold_preprocessing: bool = False,
+        **options: Any,
     ) -> "ExportResult":
         """Write the encoder, cut at `depth`, for timm, ONNX or PyTorch; see `limbeck.export`."""
         from limbeck.api.functions import export
 
-        return export(self, out, depth, format, fold_preprocessing)
+        return export(self, out, depth, format, fold_preprocessing, **options)
 
     def report(
         self,

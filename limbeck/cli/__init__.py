@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, overview, results, training
+from limbeck.cli import arguments, data, images, labels, overview, results, search, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -36,12 +36,20 @@ VERBS: dict[str, Command] = {
     "plan": training.PLAN,
     "pretrain": training.PRETRAIN,
     "distill": training.DISTILL,
+    "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
+    "explore": images.EXPLORE,
+    "embed": images.EMBED,
+    "index": search.INDEX,
+    "search": search.SEARCH,
     "demo": results.DEMO,
+    "select": labels.SELECT,
+    "classify": labels.CLASSIFY,
+    "predict": labels.PREDICT,
 }
 VERBS["completion"] = completion_command(VERBS)
 

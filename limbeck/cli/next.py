@@ -1,6 +1,7 @@
 """The command that one may type next, with the paths of a result."""
 
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def export_command(run: Path) -> str:
 def report_command(runs: Iterable[Path]) -> str:
     """Return `limbeck report`."""
     return shlex.join(["limbeck", "report", *map(str, runs)])
+
+
+def open_command(page: str) -> str:
+    """Return what shows a page in the browser."""
+    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+    return f"{opener} {shlex.quote(page)}"
 
 
 def _cheapest_depth(run: Path) -> int | None:

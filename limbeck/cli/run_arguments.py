@@ -147,6 +147,38 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     return DistillArgs
 
 
+def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
+    """Return the arguments of adapt for the method and the start that `argv` or its file names."""
+    from limbeck.methods import DistillConfig, distill_config
+    from limbeck.models.config import StartConfig
+    from limbeck.runs.defaults import ADAPT_BATCH, default_method, default_optim
+    from limbeck.teachers.config import START_TEACHER, TeacherConfig
+    from limbeck.train.config import OptimConfig
+
+    given = _config_file(argv)
+    chosen: Any = _method(argv, given, default_method(START_TEACHER).name, distill_config)
+    weights = _start(argv, given)
+    named = _encoder(argv, given, "--backbone")
+    network = given.over(named or _default_encoder(argv, given, False), "backbone", named=True)
+    usual = TrainConfig(batch_size=ADAPT_BATCH)
+
+    @dataclass(frozen=True, kw_only=True)
+    class AdaptArgs(RunArgs):
+        file: ClassVar[ConfigFile] = given
+        unnamed: ClassVar[Mapping[str, Any]] = {} if named else {"backbone": network}
+        words: ClassVar[Sequence[str]] = argv
+        teacher: ClassVar[TeacherConfig] = TeacherConfig(name=START_TEACHER)
+        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=lambda: given.over(usual, "training"))
+        start: Annotated[StartConfig, FROM] = field(default_factory=lambda: weights)
+        backbone: Any = field(default_factory=lambda: network)
+        method_name: MethodName = chosen.name
+        """Distillation method; `limbeck methods` lists them."""
+        method: DistillConfig = field(default_factory=lambda: chosen)
+        optim: OptimConfig = field(default_factory=lambda: given.over(default_optim("", True, has_start=True), "optim"))
+
+    return AdaptArgs
+
+
 def _config_file(argv: Sequence[str]) -> ConfigFile:
     from limbeck.runs.config import RunConfig
 

@@ -11,16 +11,21 @@ from typing import Any, Literal
 from limbeck.cli.arguments import Run, output_words
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.next import export_command, report_command
-from limbeck.cli.run_arguments import distill_arguments, plan_arguments, pretrain_arguments
+from limbeck.cli.run_arguments import adapt_arguments, distill_arguments, plan_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
-from limbeck.core.run_folder import ENCODER, METRICS
+from limbeck.core.files import read_json
+from limbeck.core.run_folder import ADAPTATION, ENCODER, METRICS
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
     "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--from",
     "--epochs", "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
+)  # fmt: skip
+ADAPTATION_FLAGS = (
+    "--from", "--out", "--time", "--backbone", "--backbone.image-size", "--method.distance-weight", "--epochs",
+    "--batch-size", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
     "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
@@ -107,6 +112,21 @@ def _distill(args: Any) -> Output:
     return _finished(distill(out=_run_folder(args), student=request.pop("backbone"), **request))
 
 
+def _adapt(args: Any) -> Output:
+    from limbeck.runs.api import adapt
+
+    if not args.start.name:
+        raise UsageError(
+            "an adaptation needs --from START: a run, an export, a folder or a model of timm, or a file of weights",
+            code="no-start",
+        )
+    if args.print_config:
+        return _resolved(args)
+    request = _request(args)
+    del request["teacher"]
+    return _finished(adapt(out=_run_folder(args), **request))
+
+
 def _resume(args: ResumeArgs) -> Output:
     from limbeck.runs.api import resume
 
@@ -116,7 +136,9 @@ def _resume(args: ResumeArgs) -> Output:
 
 def _finished(run: Path) -> Output:
     files = {"run": run, "encoder": run / ENCODER, "metrics": run / METRICS}
-    data = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
+    data: dict[str, Any] = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
+    if (run / ADAPTATION).is_file():
+        data["adaptation"] = read_json(run / ADAPTATION)
     labels = f"limbeck evaluate {shlex.quote(str(run))} --train LABELED/train --test LABELED/test"
     return Output(data, [str(run)], next_commands=[labels, export_command(run), report_command([run])])
 
@@ -139,7 +161,7 @@ def _request(args: Any) -> dict[str, Any]:
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
     source, start = _source(args), {"start": args.start if args.start.name else None}
-    teacher = {"teacher": args.teacher} if distills else {}
+    teacher = {"teacher": args.teacher} if hasattr(args, "teacher") else {}
     return {"source": source} | given | start | teacher | _selection(args, source)
 
 
@@ -261,6 +283,22 @@ Examples:
     distill_arguments,
     _distill,
     DISTILLATION,
+)
+ADAPT = Command(
+    GROUP,
+    """Continue trained weights on your own images, held to them.
+  --from is a run, an export, a folder or a model of timm, or a file of weights
+  (for the network --backbone). A frozen copy holds the features near those of
+  the start. A fifth of the images is held out; if the result is not better on
+  them, with labels or without, the encoder of the run is that of the start.
+
+Examples:
+  limbeck adapt photos/ --from timm:efficientnet_lite0
+  limbeck adapt photos/ --from runs/a --time 10m
+  limbeck adapt photos/ --from weights.pth --backbone resnet50""",
+    adapt_arguments,
+    _adapt,
+    ADAPTATION_FLAGS,
 )
 RESUME = Command(
     GROUP,

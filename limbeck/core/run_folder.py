@@ -11,6 +11,8 @@ HEALTH = "health.json"  # verdict on the health of the run at its end
 NONFINITE = "nan"  # folder: batch and weights of a step with a number that is not finite
 TEACHER = "teacher"  # folder: cached features of a teacher, if the images are in memory
 START = "start"  # folder: the weights that the run started from (--from), as an encoder
+ADAPTATION = "adaptation.json"  # of a run that is held to its start: which of the two is better, and why
+ADAPTED = "adapted"  # folder: the trained weights of such a run, if the start is the better one
 ENCODER = "encoder"  # folder: the trained encoder (models/encoder_io)
 RESULT = "result.json"  # its evaluation
 

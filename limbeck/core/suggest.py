@@ -41,6 +41,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "num_workers": ("workers",),
     "threads": ("workers",),
     "jobs": ("workers",),
+    "labelled": ("labeled",),
     "layer": ("depth",),
     "layers": ("depth",),
     "num_layers": ("depth",),

@@ -145,7 +145,7 @@ class LogisticHeads:
         return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def fit_logistic(
+def fit_heads(
     probe: LogisticProbe,
     features: Features,
     labels: Int[Tensor, " N"],

@@ -1,6 +1,5 @@
 """Linear probes of extracted features: all layers at once to the optimum, or by a protocol of authors."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,12 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limbeck.classification.logistic import fit_logistic
 from limbeck.core.progress import progress
 from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
-from limbeck.evaluation.logistic import Features, LogisticProbe, fit_logistic
+from limbeck.evaluation.logistic import Features, LogisticProbe, fit_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,17 +186,9 @@ def lbfgs_accuracy(
     scikit-learn's L-BFGS with its defaults minimizes the sum of the cross-entropies + 0.5 |W|^2, without a penalty on
     the bias, on the features as they are. The "lbfgs" protocol of W-MSE's code (htdt/self-supervised).
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    model = LogisticRegression(solver="lbfgs", max_iter=max_iter)
-    # One thread: with two on a busy machine of two cores the same 2,000 rows took 4 to 26 s instead of 0.4.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `max_iter` is part of the protocol
-        model.fit(train.cpu().numpy(), train_labels.cpu().numpy())
-    predicted = torch.from_numpy(model.predict(test.cpu().numpy()))
-    return (predicted == test_labels.cpu()).double().mean().item()
+    classes = int(train_labels.max()) + 1
+    logits = fit_logistic(train.cpu(), train_labels, classes, max_iter=max_iter)(test.cpu())
+    return (logits.argmax(dim=1) == test_labels.cpu()).double().mean().item()
 
 
 def probe_accuracies(
@@ -210,7 +202,7 @@ def probe_accuracies(
 ) -> dict[int, float]:
     """Return the accuracy of the linear probe `name` at every depth."""
     if name == "logistic":
-        found = fit_logistic(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
+        found = fit_heads(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
         accuracies = found.accuracy(test, labels.test, torch.ones(len(labels.test)))
         return dict(zip(found.depths, accuracies.tolist(), strict=True))
     if name == "lbfgs":

@@ -16,7 +16,7 @@ from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images, linear_cka, ne
 def fidelity_callback(
     images: ImageFn, indices: np.ndarray, teacher: Tensor, device: torch.device, k: int = NUM_NEIGHBORS
 ) -> Callable[[Encoder], dict[str, float]]:
-    """Return a function of an encoder that gives its `neighbor_agreement` and `cka` with the teacher.
+    """Return a function of an encoder that gives its `neighbor_agreement`, that of chance, and `cka` with the teacher.
 
     Args:
         images: the preprocessed images at `indices`, on `device`.
@@ -37,6 +37,8 @@ def fidelity_callback(
         bf16 = resolve_bf16("auto", device)
         features = extract(backbone, images, indices, taps=(last,), device=device, bf16=bf16)[last]
         agreement = neighbor_agreement(nearest_images(features, k), neighbors)
-        return {"neighbor_agreement": agreement, "cka": linear_cka(features, expected)[0]}
+        chance = k / (len(indices) - 1)
+        cka, _ = linear_cka(features, expected)
+        return {"neighbor_agreement": agreement, "neighbor_agreement_chance": chance, "cka": cka}
 
     return evaluate_encoder

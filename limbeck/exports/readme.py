@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from limbeck.core.text import format_bytes
+from limbeck.exports.result import ExportResult
 from limbeck.models.encoder_io import Preprocessing
 
 _TIMM = """import timm
@@ -41,6 +42,14 @@ pixels = np.asarray(image)[None]  # uint8, [1 {size} {size} 3]
 _NORMALIZE = """mean, std = np.float32({mean}), np.float32({std})
 pixels = ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)  # float32, [1 3 {size} {size}]
 """
+_CLASS = """
+from math import exp
+
+names = open("labels.txt", encoding="utf-8").read().splitlines()
+weights = [exp(logit - max(logits[0])) for logit in logits[0]]
+probability, name = max(zip((weight / sum(weights) for weight in weights), names))
+print(name if probability >= {threshold:.4f} else "none of these", probability)
+"""
 _ONNX = """session = onnxruntime.InferenceSession("model.onnx")
 (features,) = session.run(None, {{"images": pixels}})  # [1 {dim}]
 """
@@ -51,39 +60,60 @@ with torch.no_grad():
 
 
 def readme(
+    result: ExportResult,
     *,
-    format: str,
     name: str,
-    depth: int,
-    dim: int,
-    file_bytes: int,
     preprocessing: Preprocessing,
     fold: bool,
     standalone: bool,
     label_names: Sequence[str],
+    threshold: float | None = None,
 ) -> str:
     """Return the page of an export, in Markdown.
 
     Args:
-        format: "timm", "onnx" or "torch".
+        result: what was written.
         name: the network.
-        depth: its blocks or stages.
-        dim: width of its features.
-        file_bytes: size of all files.
         preprocessing: of its input.
         fold: whether the normalization is inside the network.
         standalone: whether timm cannot build the network, so that model.py loads it.
         label_names: those of the images that it was trained on; empty without labels.
+        threshold: of a classifier, the probability below which an image is of none of its classes; else None.
     """
     size = preprocessing.image_size
-    code = _code(format, dim, preprocessing, fold=fold, standalone=standalone)
+    code = _code(result.format, result.dim, preprocessing, fold=fold, standalone=standalone)
+    if threshold is not None:
+        return _of_classifier(result, name, size, code, threshold)
     labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
     return (
-        f"# {name}, {depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to {dim} features. "
-        f"{format_bytes(file_bytes)}. Images are squeezed to a square, whatever their aspect ratio.\n"
+        f"# {name}, {result.depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to "
+        f"{result.dim} features. {format_bytes(result.file_bytes)}{_precision(result)}. Images are squeezed to a "
+        "square, whatever their aspect ratio.\n"
         f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
         "makes labels of them. Written by Limbeck.\n"
     )
+
+
+def _of_classifier(result: ExportResult, name: str, size: int, code: str, threshold: float) -> str:
+    lines = code.replace("features", "logits") + _CLASS.format(threshold=threshold)
+    return (
+        f"# {name}, {result.depth} blocks or stages, a classifier of {result.dim} classes\n\nImages of {size} x {size} "
+        f"pixels to logits, in the order of labels.txt. {format_bytes(result.file_bytes)}{_precision(result)}. Images "
+        f"are squeezed to a square, whatever their aspect ratio.\n\n```python\n{lines}```\n\nThe softmax of the "
+        f"logits is calibrated. An image with a probability below {threshold:.3f} is of none of the classes. "
+        "Written by Limbeck.\n"
+    )
+
+
+def _precision(result: ExportResult) -> str:
+    if result.precision == "fp32":
+        return ""
+    assert result.proof is not None, "a reduced precision is proven on images"
+    shared = (
+        f"{result.proof.neighbors:.1%} of the 10 nearest neighbors of {result.proof.images} images are those of fp32"
+    )
+    rest = f", {len(result.float_layers)} layers in float32" if result.float_layers else ""
+    return f", in {result.precision}{rest}: {shared}"
 
 
 def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limbeck.neighbors.search import BLOCK_SIZES, TopK, top_k
@@ -18,7 +18,19 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Return the accuracy on `test` of a weighted vote of the `k` training rows with the largest cosine.
+    """Return the accuracy on `test` of a weighted vote of the `k` training rows with the largest cosine."""
+    return knn_correct(train, train_labels, test, test_labels, k, temperature).double().mean().item()
+
+
+def knn_correct(
+    train: Float[Tensor, "N D"],
+    train_labels: Int[Tensor, " N"],
+    test: Float[Tensor, "M D"],
+    test_labels: Int[Tensor, " M"],
+    k: int = 20,
+    temperature: float = 0.07,
+) -> Bool[Tensor, " M"]:
+    """Return for which rows of `test` a weighted vote of the `k` training rows with the largest cosine is right.
 
     A neighbor's vote weighs exp(cosine / temperature). The protocol of Wu et al. 2018 (instance discrimination, section
     3.4), with k and temperature of DINO and of SDSSL's release. Labels count from 0; with fewer than `k` training rows,
@@ -30,7 +42,7 @@ def knn_accuracy(
         knn_votes(found.scores, train_labels[found.positions], classes, temperature).argmax(dim=-1)
         for found in _search(queries, base, k)
     ]
-    return _accuracy(torch.cat(predicted), test_labels)
+    return torch.cat(predicted) == test_labels
 
 
 def knn_votes(

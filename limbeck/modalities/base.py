@@ -16,6 +16,7 @@ from limbeck.core.resolved import Resolved
 if TYPE_CHECKING:
     from limbeck.core.types import Dataset, Encoder
     from limbeck.data.sources.selection import Selection
+    from limbeck.evaluation.adaptation import Adaptation
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
     from limbeck.models.start import LoadedStart
@@ -113,6 +114,12 @@ class Modality(ABC, Generic[Config, Data]):
     def make_eval_callback(self, data: Data, cfg: Config, teacher: "TeacherContext | None") -> "EvalCallback | None":
         """Return what scores the encoder now and then while it is trained, if anything does."""
         return None
+
+    def compare_with_start(
+        self, start: "Encoder", adapted: "Encoder", data: Data, cfg: Config, teacher: "TeacherContext"
+    ) -> "Adaptation":
+        """Compare an encoder with the one that it was adapted from; only kinds of data with teachers are asked."""
+        raise NotImplementedError
 
     def save_encoder(
         self, encoder: "Encoder", folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]

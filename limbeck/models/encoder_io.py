@@ -22,6 +22,7 @@ from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.models.backbone import Backbone, build_backbone, create_model, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
 from limbeck.models.surgery import feature_table, timm_defaults, timm_network
+from limbeck.models.weights import without_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten
         backbone = build_backbone(replace(cfg, gradient_checkpointing=False))
     try:
-        timm_network(backbone.model).load_state_dict(load_file(folder / "model.safetensors"))
+        weights = without_classifier(load_file(folder / "model.safetensors"), timm_defaults(cfg.name).classifier)
+        timm_network(backbone.model).load_state_dict(weights)
         if backbone.tap_norms:
             backbone.tap_norms.load_state_dict(load_file(folder / TAP_NORMS))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -1,6 +1,7 @@
 """Approximate neighbors: a FAISS inverted-file index proposes candidates, which are ranked in float64."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,22 @@ def num_lists(rows: int) -> int:
     return max(1, min(round(4 * math.sqrt(rows)), rows // MIN_ROWS_PER_LIST))
 
 
+def build_lists(vectors: UnitVectors) -> Any:
+    """Return a `faiss.IndexIVFFlat` of unit vectors, trained on a sample of them; position i of it is row i."""
+    import faiss
+
+    lists = num_lists(len(vectors))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.dim), vectors.dim, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.spherical = True
+    index.nprobe = PROBES
+    stride = max(1, len(vectors) // (lists * TRAINING_ROWS_PER_LIST))
+    sample = torch.arange(len(vectors), device=vectors.device)[::stride]
+    index.train(vectors.unit(sample).cpu().numpy())
+    for start in range(0, len(vectors), BLOCK):
+        index.add(vectors.unit(slice(start, start + BLOCK)).cpu().numpy())
+    return index
+
+
 class IvfSearch:
     """Like `ExactSearch` of a set within itself, but only among the `PROBES` lists nearest to each query.
 
@@ -27,19 +44,8 @@ class IvfSearch:
     """
 
     def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None) -> None:
-        import faiss
-
         self.vectors, self.exact = vectors, ExactSearch(vectors, k, max_similarity)
-        lists = num_lists(len(vectors))
-        cells = faiss.IndexFlatIP(vectors.dim)
-        self.index = faiss.IndexIVFFlat(cells, vectors.dim, lists, faiss.METRIC_INNER_PRODUCT)
-        self.index.cp.spherical = True
-        self.index.nprobe = PROBES
-        stride = max(1, len(vectors) // (lists * TRAINING_ROWS_PER_LIST))
-        sample = torch.arange(len(vectors), device=vectors.device)[::stride]
-        self.index.train(vectors.unit(sample).cpu().numpy())
-        for start in range(0, len(vectors), BLOCK):
-            self.index.add(vectors.unit(slice(start, start + BLOCK)).cpu().numpy())
+        self.index = build_lists(vectors)
 
     def find(self, query_idx: Tensor) -> TopK:
         """Return the neighbors of the rows at positions `query_idx` [B]."""

@@ -36,16 +36,19 @@ class Matches(NamedTuple):
     groups: NDArray[np.int64] | None = None  # [m], from 0: images joined by a chain of near-duplicates share a group
 
 
-def thumbnails(store: Store) -> NDArray[np.float16]:
+def thumbnails(store: Store, rows: NDArray[np.int64] | None = None) -> NDArray[np.float16]:
     """Return a descriptor of how each image looks from afar, float16 [N 289], without a network.
+
+    With `rows` [N], only of these.
 
     It holds the gray values on 16 x 16 cells minus their mean; red and blue relative to gray on 4 x 4 cells minus their
     means, times 4, because such a cell covers 16 of the others; and one gray level of contrast that all images share,
     which outweighs the noise of a blank image, so that blank images match. The cosine of two descriptors is invariant
     to brightness and contrast, nearly invariant to compression and size, and sensitive to crops, flips and color.
     """
-    blocks = [slice(start, min(start + BATCH, len(store))) for start in range(0, len(store), BATCH)]
-    shown = progress(blocks, "thumbnails", unit="images", size=lambda block: int(block.stop - block.start))
+    rows = np.arange(len(store)) if rows is None else rows
+    blocks = np.split(rows, range(BATCH, len(rows), BATCH))
+    shown = progress(blocks, "thumbnails", unit="images", size=len)
     parts = [_thumbnails(store.images[block]) for block in shown]
     return np.concatenate(parts).astype(np.float16)
 

@@ -9,25 +9,29 @@ from limbeck.core.config import to_json
 from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.modalities import default_config
 from limbeck.runs.config import RunConfig
-from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
-from limbeck.teachers.config import TeacherConfig
+from limbeck.runs.defaults import ADAPT_BATCH, default_optim
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.train.config import TrainConfig
 
 
 def run_command(config: RunConfig, out: str) -> str:
-    """Return `limbeck pretrain` or `distill` with every setting that differs from the default, for a run on a store."""
+    """Return the command of a run on a store, with every setting that differs from the default."""
     method, teacher, name = _default_method(config.method), config.teacher, config.backbone.name
-    words = ["limbeck", "distill" if teacher else "pretrain", config.store, "--out", out, "--method", method.name]
+    adapts = teacher is not None and teacher.name == START_TEACHER
+    verb = "adapt" if adapts else "distill" if teacher else "pretrain"
+    words = ["limbeck", verb, config.store, "--out", out, "--method", method.name]
     if host := _host(config.method):
         words += ["--method.host", host]
-    if teacher:
+    if config.start:
+        words += ["--from", config.start.name]
+    if teacher and not adapts:
         words += ["--teacher", teacher.name, *_flags(teacher, TeacherConfig(name=teacher.name), "teacher.")]
-    network = "student" if teacher else "backbone"
+    network = "student" if teacher and not adapts else "backbone"
     words += [f"--{network}", name]
-    words += _flags(config.training, TrainConfig(), "")
+    words += _flags(config.training, TrainConfig(batch_size=ADAPT_BATCH) if adapts else TrainConfig(), "")
     words += _flags(config.method, method, "method.")
     words += _flags(config.backbone, default_config(name), f"{network}.")
-    words += _flags(config.optim, DISTILL_OPTIM if teacher else default_optim(name), "optim.")
+    words += _flags(config.optim, default_optim(name, teacher is not None, config.start is not None), "optim.")
     return shlex.join(words)
 
 

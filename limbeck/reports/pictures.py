@@ -24,6 +24,7 @@ from limbeck.modalities import modality_of
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.reports.overview import Overview, overview
 from limbeck.reports.runs import RunSummary
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ class Gallery:
     candidates: int = 0
     source: str = ""
     """Which images the neighbors are from."""
+    overview: Overview | None = None
+    """All candidates at once, at the last depth of the first run."""
     notes: Sequence[str] = ()
 
 
@@ -114,14 +117,21 @@ def gallery(runs: Sequence[RunSummary]) -> Gallery:
     rows = np.unique(np.linspace(0, len(store) - 1, CANDIDATES).round().astype(np.int64))
     spaces = list(_spaces(runs, store, rows, notes))
     found = [(space.name, _nearest(space.vectors)) for space in spaces]
+    seen = spaces[-1 if len(runs) == 1 else 0] if spaces else None
     return Gallery(
         samples=samples,
         queries=_queries(store, rows, found) if found else [],
         agreement=[Agreement(name, _same(store.labels[rows], near)) for name, near in found] if store.labeled else [],
         candidates=len(rows),
         source="test images of the evaluation" if shown else "training images",
+        overview=_overview(seen, store, rows) if seen else None,
         notes=notes,
     )
+
+
+def _overview(space: _Space, store: Store, rows: NDArray[np.int64]) -> Overview | None:
+    labels = store.labels[rows]
+    return overview(space.name, space.vectors, labels, store.label_names, lambda i: _thumbnail(store, rows[i]))
 
 
 def _training_images(run: RunSummary, notes: list[str]) -> Store | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
-from limbeck.core.run_folder import ENCODER, HEALTH, METRICS, RESULT
+from limbeck.core.run_folder import ADAPTATION, ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.evaluation.adaptation import Adaptation
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.models.encoder_io import training_stage
 from limbeck.runs.config import RunConfig, read_config
@@ -36,6 +37,8 @@ class RunSummary:
     result: EvaluationResult | None
     health: str | None
     """The sentence of training about its health; None before the end."""
+    adaptation: Adaptation | None = None
+    """Of a run that was held to its start: which of the two is better, and is therefore its encoder."""
 
     @property
     def method(self) -> str:
@@ -115,6 +118,7 @@ def _read(folder: Path, name: str) -> RunSummary:
         curves=read_curves(folder / METRICS),
         result=EvaluationResult.load(result) if result.is_file() else None,
         health=_health(folder / HEALTH),
+        adaptation=Adaptation.load(folder / ADAPTATION) if (folder / ADAPTATION).is_file() else None,
     )
 
 

@@ -45,7 +45,12 @@ class KeyNumber(NamedTuple):
 
 
 def headline(run: RunSummary) -> str:
-    """Return in one sentence what was trained, on what, for how long, and what it is worth."""
+    """Return in a sentence what was trained, on what, for how long, and what it is worth; of an adaptation in two."""
+    sentence = _trained(run)
+    return f"{sentence} It is {run.adaptation.sentence()}." if run.adaptation else sentence
+
+
+def _trained(run: RunSummary) -> str:
     images = plural(run.images, "image") if run.images else "images in memory"
     time = f", about {_rounded(run.seconds)}," if run.seconds >= 1 else ""
     epochs = run.config.training.num_epochs if run.finished else run.epoch

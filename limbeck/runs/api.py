@@ -31,16 +31,18 @@ from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
+from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.labeled import LabeledSources, select
 from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
+from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
 
@@ -93,6 +95,29 @@ def distill(
     named = TeacherConfig(name=teacher) if isinstance(teacher, str) else teacher
     request = RunRequest(source=source, backbone=student, teacher=named, teacher_module=teacher_module, **settings)
     return start_run(request, Path(out))
+
+
+def adapt(
+    source: Source, out: str | Path, *, backbone: BackboneConfig | None = None, **settings: Unpack[RunSettings]
+) -> Path:
+    """Continue trained weights on the images of `source`, held to them, and return the folder of the run, `out`.
+
+    The frozen copy of the start is the teacher, a fifth of the images is held out, and the encoder of the run is the
+    start itself unless the adapted weights are better on those (`limbeck.evaluation.adaptation`).
+
+    Args:
+        source: as in `pretrain`.
+        out: folder of the run; it must not contain a run yet.
+        backbone: the network of a file of weights, or what to change about that of the start, such as its image size.
+        **settings: as in `pretrain`, with a `start`; `method` is by default Anchor, `training` has batches of 64
+            images, and `time` is 20 minutes unless there are epochs.
+
+    Raises:
+        UserError: as `pretrain`; or there is no start, or it cannot be loaded.
+    """
+    settings.setdefault("training", TrainConfig(batch_size=ADAPT_BATCH))
+    teacher = TeacherConfig(name=START_TEACHER)
+    return start_run(RunRequest(source=source, backbone=backbone, teacher=teacher, **settings), Path(out))
 
 
 def plan(
@@ -225,7 +250,7 @@ def start_run(request: RunRequest, run: Path) -> Path:
 
 def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> LoadedTeacher | None:
     """Return the teacher that a run had; None, and a warning, if it cannot be loaded any more."""
-    if config.teacher is None:
+    if config.teacher is None or config.teacher.name == START_TEACHER:  # which has a line of its own
         return None
     try:
         store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None

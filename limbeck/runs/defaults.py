@@ -5,10 +5,12 @@ from dataclasses import replace
 from limbeck.core.devices import has_cuda
 from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
+from limbeck.methods.config.anchor import AnchorConfig
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.models.config import BackboneConfig
+from limbeck.teachers.config import START_TEACHER
 from limbeck.train.config import OptimConfig, TrainConfig
 
 START_OPTIM = OptimConfig(lr=3e-5)
@@ -29,9 +31,19 @@ DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
 
 
-def default_method(has_teacher: bool = False) -> MethodConfig:
-    """Return SDSSL over BYOL, or SimReg if there is a teacher."""
-    return SimRegConfig() if has_teacher else SDSSLConfig()
+ADAPT_TIME = "20m"
+"""How long an adaptation may take that has neither a time nor epochs of its own."""
+ADAPT_EPOCHS = 30.0
+"""Passes over the images of such an adaptation at most."""
+ADAPT_BATCH = 64
+"""Images per step: few images get more steps."""
+
+
+def default_method(teacher: str = "") -> MethodConfig:
+    """Return SDSSL over BYOL; with a teacher of that name SimReg, or Anchor if it is the start."""
+    if teacher == START_TEACHER:
+        return AnchorConfig()
+    return SimRegConfig() if teacher else SDSSLConfig()
 
 
 def runs_small(accelerator: str, quick: bool) -> str:

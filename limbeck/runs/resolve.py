@@ -22,6 +22,8 @@ from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
+    ADAPT_EPOCHS,
+    ADAPT_TIME,
     QUICK,
     default_method,
     default_optim,
@@ -32,7 +34,7 @@ from limbeck.runs.defaults import (
     with_start_warmup,
 )
 from limbeck.runs.request import RunRequest
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
@@ -58,6 +60,13 @@ class RunSetup:
     """The method before it was fitted to the data and to the length of the run."""
     seconds: float | None = None
     """Time that the run has; `runs.schedule` chooses its epochs."""
+    most_epochs: float | None = None
+    """Epochs after which the run ends, however much of its time is left."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the run is held to its start, with which it is compared at its end."""
+        return self.cfg.teacher is not None and self.cfg.teacher.name == START_TEACHER
 
     @property
     def num_images(self) -> int:
@@ -76,6 +85,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
+    request, most_epochs = _with_length(request)
     seconds = _seconds(request)
     why = runs_small(request.training.accelerator, request.quick)
     requested = _method(request, why)
@@ -84,12 +94,13 @@ def resolve_run(request: RunRequest) -> RunSetup:
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
-    loaded = None if _is_fitted(request) else resolve_teacher(request.teacher, request.teacher_module)  # before hours
+    early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
+    loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
     opened = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     )
     data = opened.log(logger)
-    loaded = loaded or resolve_teacher(request.teacher, None, data)
+    loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
@@ -116,6 +127,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
         start=start,
         requested_method=requested,
         seconds=seconds,
+        most_epochs=most_epochs,
     )
     logger.info(describe(setup))
     return setup
@@ -144,22 +156,26 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",
             code="store-changed",
         )
-    loaded = resolve_teacher(cfg.teacher, teacher_module, data)
+    start = _reload_start(cfg, run, modality)
+    loaded = resolve_teacher(cfg.teacher, teacher_module, data, start)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
-    start = _reload_start(cfg, run, modality)
     return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, requested_method=cfg.method)
 
 
 def resolve_teacher(
-    cfg: TeacherConfig | None, teacher_module: nn.Module | None, data: Dataset | None = None
+    cfg: TeacherConfig | None,
+    teacher_module: nn.Module | None,
+    data: Dataset | None = None,
+    start: LoadedStart | None = None,
 ) -> LoadedTeacher | None:
-    """Load the teacher, if there is one, or fit it to `data`, and warn of its license."""
+    """Load the teacher, if there is one, fit it to `data`, or copy the `start`; warn of its license."""
     if cfg is None:
         return None
-    loaded = load_teacher(cfg, teacher_module=teacher_module, store=data if isinstance(data, Store) else None)
-    if warning := license_warning(loaded):
+    store = data if isinstance(data, Store) else None
+    loaded = load_teacher(cfg, teacher_module=teacher_module, store=store, start=start)
+    if cfg.name != START_TEACHER and (warning := license_warning(loaded)):
         logger.warning(warning)
     return loaded
 
@@ -226,6 +242,18 @@ def describe(setup: RunSetup) -> str:
     )
 
 
+def _with_length(request: RunRequest) -> tuple[RunRequest, float | None]:
+    """Return an adaptation with a length, unless it has one, and its most epochs; any other request as it is."""
+    training = request.training
+    adapts = request.teacher is not None and request.teacher.name == START_TEACHER
+    if not adapts or request.time is not None or request.quick or training.epochs != "auto":
+        return request, None
+    if training.num_processes > 1:
+        return replace(request, training=replace(training, epochs=ADAPT_EPOCHS)), None
+    logger.info("adapting for at most %s and %g epochs (--time, --epochs)", ADAPT_TIME, ADAPT_EPOCHS)
+    return replace(request, time=ADAPT_TIME), ADAPT_EPOCHS
+
+
 def _seconds(request: RunRequest) -> float | None:
     """Return the time that a run has, if it has to end within one."""
     time = request.time or (QUICK if request.quick and request.training.epochs == "auto" else None)
@@ -257,7 +285,7 @@ def _method(request: RunRequest, why: str) -> MethodConfig:
         return request.method
     if why and request.teacher is None:
         return small_method(why).log(logger)
-    return default_method(request.teacher is not None)
+    return default_method(request.teacher.name if request.teacher else "")
 
 
 def _warm_up(
@@ -266,11 +294,6 @@ def _warm_up(
     """Return the settings of a run from trained weights; where it has a time, its epochs are chosen later."""
     warm = with_start_warmup(training) if seconds is None else training
     return Resolved(warm, start_reasons(optim, training, has_teacher))
-
-
-def _is_fitted(request: RunRequest) -> bool:
-    """Return whether the teacher is fitted to the images, so that it can be had once they are decoded."""
-    return request.teacher is not None and request.teacher.name == PATCH_FILTERS
 
 
 def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:

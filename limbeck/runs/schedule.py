@@ -43,8 +43,11 @@ def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
     if setup.seconds is None:
         return setup
     training, seconds_per_step = setup.cfg.training, estimate.seconds / estimate.steps
+    per_epoch = setup.num_images // training.batch_size
     steps = steps_within(setup.seconds, seconds_per_step)
-    training = replace(training, epochs=steps / (setup.num_images // training.batch_size))
+    if setup.most_epochs is not None:
+        steps = min(steps, round(setup.most_epochs * per_epoch))
+    training = replace(training, epochs=steps / per_epoch)
     if setup.start:
         training = with_start_warmup(training)
     logger.info(

@@ -14,7 +14,7 @@ from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.files import replaced_folder
 from limbeck.core.locks import exclusive_lock
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import ENCODER, STAGE, START
+from limbeck.core.run_folder import ADAPTATION, ADAPTED, ENCODER, STAGE, START
 from limbeck.core.types import Encoder
 from limbeck.core.unfinished import remove_abandoned
 from limbeck.methods.base import Trainable
@@ -24,9 +24,11 @@ from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
+from limbeck.teachers.config import START_TEACHER
 from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
-from limbeck.teachers.warnings import student_size_warning
+from limbeck.teachers.warnings import NetworkCost, student_cost_warning
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.loop import train
 
@@ -59,10 +61,9 @@ def train_run(
         begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
 
-        def save_encoder(stage: str) -> None:
-            provenance = {"run": config} | ({STAGE: stage} if stage else {})
-            with replaced_folder(run / ENCODER) as folder:
-                setup.modality.save_encoder(method.encoder(), folder, setup.data, cfg.backbone, provenance)
+        def save_encoder(encoder: Encoder, name: str = ENCODER, **more: Json) -> None:
+            with replaced_folder(run / name) as folder:
+                setup.modality.save_encoder(encoder, folder, setup.data, cfg.backbone, {"run": config, **more})
 
         train(
             method,
@@ -75,11 +76,13 @@ def train_run(
             eval_callback=eval_callback,
             sampling=sampling,
             loader=setup.modality.loader,
-            save_encoder=save_encoder,
+            save_encoder=lambda stage: save_encoder(method.encoder(), **{STAGE: stage}),
             resume=resume,
         )
-        if is_rank0():
-            save_encoder("")
+        if is_rank0() and setup.adapts:
+            _save_better(setup, run, method.encoder(), save_encoder)
+        elif is_rank0():
+            save_encoder(method.encoder())
             _log_fidelity(setup, eval_callback, method.encoder())
     return run
 
@@ -102,16 +105,13 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
 
 def build_method(setup: RunSetup, run: Path) -> Trainable:
     """Build the method of a run around a fresh encoder; `run` is where features of a teacher may be cached."""
-    cfg, encoder, teacher = setup.cfg, fresh_encoder(setup.cfg), setup.teacher
-    if setup.start:
-        encoder.load_state_dict(setup.start.weights)
+    cfg, encoder, teacher = setup.cfg, _initial_encoder(setup), setup.teacher
     views = setup.modality.make_views(cfg.method, cfg.backbone)
     if teacher is None:
         return cfg.method.prepare(encoder, views)
-    student_parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    own = teacher.cfg.name != PATCH_FILTERS  # features that need no training are small and no network to be replaced
-    if own and (warning := student_size_warning(student_parameters, teacher.teacher.num_parameters)):
-        logger.warning(warning)
+    own = teacher.cfg.name not in (PATCH_FILTERS, START_TEACHER)  # neither of them is a network to be made smaller
+    if own and is_rank0():
+        _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)
     return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
 
 
@@ -119,6 +119,33 @@ def fresh_encoder(cfg: RunConfig) -> Encoder:
     """Build the encoder with the initial weights that follow from the seed of the run."""
     torch.manual_seed(cfg.training.seed)
     return modality_of(cfg.backbone).build_encoder(cfg.backbone)
+
+
+def _warn_of_cost(student: Encoder, image_size: int, teacher: LoadedTeacher) -> None:
+    """Warn of a student that costs more than its teacher, before it is trained."""
+    costs = (NetworkCost.of(student, image_size), NetworkCost.of(teacher.network, teacher.image_size))
+    if warning := student_cost_warning(*costs):
+        logger.warning(warning)
+
+
+def _initial_encoder(setup: RunSetup) -> Encoder:
+    """Build the encoder with the weights that the run starts from."""
+    encoder = fresh_encoder(setup.cfg)
+    if setup.start:
+        encoder.load_state_dict(setup.start.weights)
+    return encoder
+
+
+def _save_better(setup: RunSetup, run: Path, adapted: Encoder, save_encoder: Callable[..., None]) -> None:
+    """Compare an adapted encoder with its start, write the evidence, and save the better one as the run's encoder."""
+    assert setup.teacher is not None, "the start is the teacher of an adaptation"
+    start = _initial_encoder(setup)
+    found = setup.modality.compare_with_start(start, adapted, setup.data, setup.cfg.backbone, setup.teacher)
+    save_encoder(adapted if found.weights == "adapted" else start, weights=found.weights)
+    if found.weights == "start":
+        save_encoder(adapted, ADAPTED, weights="adapted")
+    found.save(run / ADAPTATION)
+    logger.info("%s", found.sentence())
 
 
 @contextmanager
@@ -141,6 +168,6 @@ def _log_fidelity(setup: RunSetup, eval_callback: EvalCallback | None, encoder: 
             f"{images:,}",
             100 * scores["neighbor_agreement"],
             NUM_NEIGHBORS,
-            100 * NUM_NEIGHBORS / (images - 1),
+            100 * scores["neighbor_agreement_chance"],
             scores["cka"],
         )

@@ -5,6 +5,9 @@ from typing import Literal
 
 from limbeck.core.errors import UserError
 
+START_TEACHER = "start"
+"""Name of the teacher that is a frozen copy of the weights that a run starts from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
@@ -12,7 +15,8 @@ class TeacherConfig:
 
     name: str
     """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
-    name), "hf-hub:OWNER/MODEL" in timm's format, or "patch-filters", which are fitted to the images of the run."""
+    name), "hf-hub:OWNER/MODEL" in timm's format, "patch-filters", which are fitted to the images of the run, or
+    "start", the frozen copy of what the run starts from."""
     weights: str | None = None
     """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
@@ -31,14 +35,14 @@ class TeacherConfig:
     """Augmented views per image with teacher features cached on disk; 0 runs the teacher in every step."""
     targets: Literal["view", "image"] | None = None
     """Input of the teacher: the student's view, or the whole image for every view of it, computed once and cached. By
-    default the view; the image for patch-filters."""
+    default the view; the image for patch-filters and for the start."""
     cache: str | None = None
     """Folder of the cached features; by default next to the store, named after teacher and store."""
     center: bool | None = None
     """Subtract the mean from the unit feature vectors; by default if its norm is above 0.5, as for CLIP."""
     val_images: int | None = None
     """Images held out of training, on which student and teacher are compared; by default 1,000, or a tenth of a smaller
-    store."""
+    store; for the start 2,000, or a fifth."""
     digest: str = field(default="", metadata={"internal": True})
     """Hash of the weights, recorded when the teacher is loaded; another network of the same name is then refused."""
     license: str = ""

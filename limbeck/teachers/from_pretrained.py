@@ -33,6 +33,11 @@ def from_pretrained(cfg: TeacherConfig) -> TeacherSource:
     found = _load(cfg)
     for note in found.notes:
         logger.info("%s", note)
+    return teacher_source(found)
+
+
+def teacher_source(found: Pretrained) -> TeacherSource:
+    """Return a network with trained weights in the form of a teacher."""
     backbone = found.backbone
     form = backbone.cfg
     stem = {"stem_pool": form.stem_pool} if wants_small_stem(form) else {}

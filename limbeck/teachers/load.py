@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, one_line
 from limbeck.data.store.store import Store
 from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
+from limbeck.models.start import LoadedStart
 from limbeck.models.weights import digest
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS, from_filters
 from limbeck.teachers.from_huggingface import from_huggingface
 from limbeck.teachers.from_pretrained import from_pretrained
+from limbeck.teachers.from_start import from_start
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, TeacherSource
 
 
@@ -34,13 +36,17 @@ class ModuleTeacher(nn.Module):
 
 
 def load_teacher(
-    cfg: TeacherConfig, *, teacher_module: nn.Module | None = None, store: Store | None = None
+    cfg: TeacherConfig,
+    *,
+    teacher_module: nn.Module | None = None,
+    store: Store | None = None,
+    start: LoadedStart | None = None,
 ) -> LoadedTeacher:
     """Return the teacher that `cfg` names, frozen, on the CPU and tried on one image of its size.
 
     With a `teacher_module` of your own (`ModuleTeacher` lists what it may return), `cfg` must have image size, mean and
     std, and its name is only a label; the module itself is frozen, not a copy of it. The teacher "patch-filters" is
-    fitted to the images of `store`.
+    fitted to the images of `store`, and "start" is a copy of the weights `start` of a run.
 
     Raises:
         UserError: nothing has that name, weights are missing or belong to another network, the normalization is
@@ -53,7 +59,7 @@ def load_teacher(
             code="teacher-weights-twice",
         )
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten and must not advance the run's generator
-        source = _find(cfg, store) if teacher_module is None else _from_module(cfg, teacher_module)
+        source = _find(cfg, store, start) if teacher_module is None else _from_module(cfg, teacher_module)
     image_size, mean, std = _preprocessing(cfg, source.stated)
     _check_patches(cfg, image_size, source.patch)
     network = TeacherNetwork(
@@ -94,9 +100,11 @@ def _has_weights(name: str) -> bool:
     return name.startswith(HUB) or Path(name).is_dir()
 
 
-def _find(cfg: TeacherConfig, store: Store | None) -> TeacherSource:
+def _find(cfg: TeacherConfig, store: Store | None, start: LoadedStart | None) -> TeacherSource:
     if cfg.name == PATCH_FILTERS:
         return from_filters(store)
+    if cfg.name == START_TEACHER:
+        return from_start(start)
     folder = Path(cfg.name)
     config = folder_config(folder) if folder.is_dir() and not cfg.name.startswith(HUB) else None
     if config is None or not is_transformers(config):

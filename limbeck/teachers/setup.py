@@ -26,7 +26,7 @@ from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import FeatureCache
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
@@ -35,7 +35,8 @@ from limbeck.train.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 SAMPLE_IMAGES = 1024  # training images; the defaults are chosen from their teacher features
-VAL_IMAGES = 1000  # images, or a tenth of a store of fewer than ten times as many
+VAL_IMAGES, VAL_SHARE = 1000, 10  # images, or a tenth of a store of fewer than ten times as many
+START_VAL_IMAGES, START_VAL_SHARE = 2000, 5  # where they decide between the start and what was trained
 COMPARED_IMAGES = 16  # images; their cached features are compared with live ones
 
 
@@ -73,13 +74,14 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
     Raises:
         UserError: more images are to be held out than there are.
     """
-    val_indices, train_indices = _split(len(store), teacher.cfg.val_images, training.seed)
+    is_start = teacher.cfg.name == START_TEACHER
+    val_indices, train_indices = _split(len(store), teacher.cfg.val_images, training.seed, is_start=is_start)
     device = local_device(training.accelerator)
     sampled = np.sort(np.random.default_rng(training.seed).permutation(train_indices)[:SAMPLE_IMAGES])
     found = teacher_features(teacher, store, sampled, device=device, description="teacher features of a sample")
     features = F.normalize(found, dim=1).cpu()
-    center, reasons = _resolve_center(teacher.cfg.center, features)
-    targets = teacher.cfg.targets or ("image" if teacher.cfg.name == PATCH_FILTERS else "view")
+    center, reasons = (False, []) if is_start else _resolve_center(teacher.cfg.center, features)
+    targets = teacher.cfg.targets or ("image" if is_start or teacher.cfg.name == PATCH_FILTERS else "view")
     cfg = replace(_resolve_paths(teacher.cfg), val_images=len(val_indices), center=center, targets=targets)
     context = TeacherContext(
         cfg=replace(cfg, digest=teacher.digest, license=teacher.license),
@@ -188,9 +190,12 @@ def _at_teacher_resolution(teacher: LoadedTeacher, view: ViewSpec) -> ViewSpec:
     return replace(view, augmentation=replace(resized, mean=teacher.mean, std=teacher.std))
 
 
-def _split(count: int, requested: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(
+    count: int, requested: int | None, seed: int, *, is_start: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows that are held out, drawn with the seed, and the others; both ascending."""
-    held_out = min(VAL_IMAGES, count // 10) if requested is None else requested
+    most, share = (START_VAL_IMAGES, START_VAL_SHARE) if is_start else (VAL_IMAGES, VAL_SHARE)
+    held_out = min(most, count // share) if requested is None else requested
     if held_out >= count:
         raise UserError(
             f"teacher.val_images is {held_out} and the store has {count} images: choose at most {count // 2}",

@@ -1,5 +1,12 @@
-"""What to know about a teacher before a distillation: a license that may bind the student, and its size."""
+"""What to know about a teacher before a distillation: a license that may bind the student, and its cost."""
 
+from typing import NamedTuple, Self
+
+import torch
+from torch import nn
+
+from limbeck.metrics.cost import count_operations, count_parameters
+from limbeck.models.eval_mode import eval_mode
 from limbeck.models.licenses import license_fact
 from limbeck.teachers.frozen import LoadedTeacher
 
@@ -15,11 +22,30 @@ def license_warning(teacher: LoadedTeacher) -> str | None:
     )
 
 
-def student_size_warning(student_parameters: int, teacher_parameters: int) -> str | None:
-    """Return a sentence if the student is larger than the teacher."""
-    if student_parameters <= teacher_parameters:
+class NetworkCost(NamedTuple):
+    """What a network costs."""
+
+    parameters: int
+    operations: int  # for one image of its size; 0 if it computes without torch
+
+    @classmethod
+    def of(cls, network: nn.Module, image_size: int) -> Self:
+        """Count a network that takes images of `image_size` pixels, in evaluation mode."""
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        image = torch.zeros(1, 3, image_size, image_size, device=device)
+        with eval_mode(network):
+            return cls(count_parameters(network), count_operations(network, image))
+
+
+def student_cost_warning(student: NetworkCost, teacher: NetworkCost) -> str | None:
+    """Return a sentence if the student has more parameters than the teacher, or computes more for an image."""
+    if student.parameters <= teacher.parameters and not student.operations > teacher.operations > 0:
         return None
+    costs = [
+        f"{cost.parameters / 1e6:.1f} M parameters and {cost.operations / 1e9:.2f} GFLOPs"
+        for cost in (student, teacher)
+    ]
     return (
-        f"the student has {student_parameters / 1e6:.1f} M parameters and its teacher {teacher_parameters / 1e6:.1f} M:"
-        " distillation is meant for students smaller than their teacher"
+        f"the student has {costs[0]} per image, its teacher {costs[1]}: distillation is meant for students that cost "
+        "less than their teacher (--student, --student.image-size)"
     )

@@ -35,7 +35,8 @@ class TrainConfig:
     compile: bool = False
     """Compile the backbones with torch.compile: a minute or more at the start, faster steps on GPUs."""
     eval_every_epochs: int = 10
-    """Epochs between evaluations of the encoder (k-NN with labels, fidelity with a teacher); 0 for none."""
+    """Epochs between evaluations of the encoder (k-NN with labels, fidelity with a teacher), with one more at the end;
+    0 for none."""
     checkpoint_every_minutes: float = 10.0
     """Minutes between checkpoints; 0 writes one after every epoch."""
     log_every_steps: int = 20

@@ -167,7 +167,7 @@ class _Loop:
             return
         speed = self.log.speed(step, self.runner.loader.wait_seconds)
         scores = self._evaluate() if due.evaluation else {}
-        health = self.health.read(step, values) if due.health and self.health else {}
+        health = self.health.read(step, {**values, **scores}) if due.health and self.health else {}
         epoch = step / self.runner.steps_per_epoch
         self.log.record(step, {"epoch": epoch, "lr": result.lr, **values, **speed, **scores, **health})
 

@@ -26,5 +26,5 @@ class Schedule:
         end, epoch_end = step == self._total_steps, step % self._steps_per_epoch == 0
         every = self._cfg.health_every_steps
         health = every > 0 and (end or step % every == 0)
-        evaluation = self._evaluates and step % (self._cfg.eval_every_epochs * self._steps_per_epoch) == 0
+        evaluation = self._evaluates and (end or step % (self._cfg.eval_every_epochs * self._steps_per_epoch) == 0)
         return Due(end or epoch_end or health or step % self._cfg.log_every_steps == 0, health, evaluation, epoch_end)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.evaluation import logistic
-from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_logistic
+from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_heads
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -42,7 +42,7 @@ def test_the_optimum_is_that_of_scikit_learn_on_whitened_features() -> None:
     from sklearn.linear_model import LogisticRegression
 
     (features, labels), (test, test_labels) = overlapping(120, 1), overlapping(50, 2)
-    heads = fit_logistic(EXACT, features, labels, CLASSES, CPU)
+    heads = fit_heads(EXACT, features, labels, CLASSES, CPU)
     scores = heads.accuracy(test, test_labels, torch.ones(50))
     for depth, found, score in zip(features, logits(heads, test), scores, strict=True):
         inputs, queries = (whitened(x[depth], features[depth], EXACT.ridge).numpy() for x in (features, test))
@@ -68,10 +68,10 @@ def test_the_gradient_is_that_of_autograd() -> None:
 def test_depths_together_are_depths_alone_also_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = overlapping(90, 4)
     probe = LogisticProbe(penalties=(0.3, 0.01, 1e-4), tolerance=1e-9)
-    together = fit_logistic(probe, features, labels, CLASSES, CPU)
+    together = fit_heads(probe, features, labels, CLASSES, CPU)
     monkeypatch.setattr(logistic, "BLOCK", 60)
     for index, depth in enumerate(features):
-        alone = fit_logistic(probe, {depth: features[depth]}, labels, CLASSES, CPU)
+        alone = fit_heads(probe, {depth: features[depth]}, labels, CLASSES, CPU)
         torch.testing.assert_close(logits(alone, features)[0], logits(together, features)[index], atol=1e-5, rtol=0)
 
 
@@ -81,7 +81,7 @@ def test_each_depth_has_the_strength_that_is_best_on_the_rows_held_out() -> None
     probe = LogisticProbe(penalties=strengths, tolerance=1e-8)
     held = logistic._held_out(60, probe)
     assert held.sum() == 12
-    heads = fit_logistic(probe, features, labels, CLASSES, CPU)
+    heads = fit_heads(probe, features, labels, CLASSES, CPU)
     for index, depth in enumerate(features):
         one, scores, optima = {depth: features[depth]}, [], []
         for strength in strengths:
@@ -99,7 +99,7 @@ def test_columns_without_variance_and_classes_without_rows_do_no_harm() -> None:
     features, labels = overlapping(50, 6, torch.float32)
     features[2] = torch.cat([features[2], torch.ones(50, 2)], dim=1)
     features[3] = torch.zeros_like(features[3])
-    heads = fit_logistic(LogisticProbe(), features, labels, CLASSES + 1, CPU)
+    heads = fit_heads(LogisticProbe(), features, labels, CLASSES + 1, CPU)
     scores = heads.accuracy(features, labels, torch.ones(50))
     assert torch.isfinite(heads.weights).all()
     assert scores[2].item() == pytest.approx(labels.bincount().max().item() / 50)

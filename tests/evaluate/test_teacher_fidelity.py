@@ -28,6 +28,7 @@ def test_the_callback_is_the_fidelity_of_the_last_layer_on_its_images() -> None:
     found = fidelity_callback(images, indices, vectors, CPU, k=5)(student)
     assert found == {
         "neighbor_agreement": expected.neighbor_agreement,
+        "neighbor_agreement_chance": expected.chance,
         "cka": pytest.approx(expected.cka, rel=1e-4),
     }
     itself = fidelity_callback(images, indices, vectors.half(), CPU, k=5)(teacher)

@@ -12,8 +12,10 @@ from limbeck.core.run_folder import RESULT
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
+from limbeck.features.extract import extract
+from limbeck.features.images import eval_images
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.reports import pictures, write_report
+from limbeck.reports import overview, pictures, write_report
 from limbeck.reports.pictures import Gallery, gallery
 from limbeck.reports.runs import read_runs
 from limbeck.runs.api import evaluate_run
@@ -59,12 +61,55 @@ def test_a_page_has_a_bounded_number_of_pictures_and_is_small_without_them(train
     text = write_report([trained], tmp_path / "report.html").read_text(encoding="utf-8")
     shown = DATA_URI.findall(text)
     most = pictures.SAMPLES * (1 + pictures.VIEWS) + pictures.QUERIES * (1 + 3 * pictures.NEIGHBORS)
+    most += 2 * overview.SHOWN + overview_of_all(trained)
     assert 0 < len(shown) <= most
     assert max(map(len, shown)) < 8_000
     assert len(DATA_URI.sub("", text).encode()) < MAX_BYTES
     plain = write_report([trained], tmp_path / "plain.html", images=False).read_text(encoding="utf-8")
     assert "<img" not in plain
     assert "Nearest neighbors" not in plain
+
+
+def overview_of_all(run: Path) -> int:
+    found = pictured(run).overview
+    assert found
+    return len(found.placed)
+
+
+def test_the_map_shows_photographs_that_do_not_cover_each_other_and_disputed_ones(trained: Path, run: Path) -> None:
+    found = pictured(run).overview
+    assert found
+    store, backbone = Store.open(trained.parent / "store"), load(run).eval()
+    how = load_preprocessing(run)
+    vectors = extract(
+        backbone,
+        eval_images(store, how.image_size, how.mean, how.std, torch.device("cpu")),
+        np.arange(len(store)),
+        device=torch.device("cpu"),
+    )[backbone.taps[-1]]
+    cosines = torch.nn.functional.cosine_similarity(vectors[:, None].double(), vectors[None].double(), dim=2)
+    cosines.fill_diagonal_(-2)
+    near = cosines.sort(dim=1, descending=True, stable=True)
+    wrong = 0
+    for row, label in enumerate(store.labels):
+        votes = np.zeros(len(store.label_names))
+        for j, cosine in zip(near.indices[row, :20].tolist(), near.values[row, :20].tolist(), strict=True):
+            votes[store.labels[j]] += np.exp(cosine / 0.07)
+        wrong += int(votes.argmax() != label)
+    assert found.wrong == pytest.approx(wrong, abs=3)
+    assert len(found.unusual) == overview.SHOWN
+    assert 0 < len(found.disputed) <= overview.SHOWN
+    assert all(image.vote != image.label for image in found.disputed)
+    assert len(found.placed) > 20
+    for number, one in enumerate(found.placed):
+        assert 0 <= one.left <= 100 - overview.WIDTH
+        assert 0 <= one.top <= 100 - overview.HEIGHT
+        for other in found.placed[:number]:
+            apart = (
+                abs(one.left - other.left) >= overview.WIDTH - 0.02
+                or abs(one.top - other.top) >= overview.HEIGHT - 0.02
+            )
+            assert apart
 
 
 def test_several_runs_are_compared_at_their_last_layer(trained: Path, run: Path) -> None:

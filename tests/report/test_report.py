@@ -13,10 +13,13 @@ from limbeck.cli import main, training
 from limbeck.cli.command import Output
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
+from limbeck.evaluation.adaptation import Adaptation, Figure
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
-from limbeck.models.config import BackboneConfig
+from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.models.config import BackboneConfig, StartConfig
+from limbeck.models.start import start_form
 from limbeck.reports import cheapest_cut, write_report
 from limbeck.reports.command import run_command
 from limbeck.reports.sections import by_scale
@@ -25,6 +28,7 @@ from limbeck.runs.config import RunConfig
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
+from tests.helpers.folders import limbeck_run
 
 METRICS = "step,epoch,lr,loss,host,layer1,knn\n10,1.0,0.001,9.0,3.0,3.1,\n20,2.0,0.0005,8.0,2.0,2.1,0.875\n"
 MOCO: Any = method_config("mocov3")
@@ -311,6 +315,40 @@ def test_the_command_on_the_page_repeats_a_distillation(monkeypatch: pytest.Monk
     assert (seen["source"], seen["out"]) == ("a store", "runs/again")
     wanted = [config.method, config.backbone, config.optim, config.training, config.teacher]
     assert [seen[key] for key in ("method", "student", "optim", "training", "teacher")] == wanted
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "adapt"])
+def test_the_command_on_the_page_repeats_a_run_from_weights(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limbeck_run(tmp_path / "start", name="resnet18")
+    start = StartConfig(name=str(tmp_path / "start"))
+    config = RunConfig(
+        store="a store",
+        digest="d",
+        method=AnchorConfig(distance_weight=3.0) if verb == "adapt" else MOCO(ema_momentum=0.9),
+        backbone=start_form(start.name),
+        optim=OptimConfig(lr=5e-5, weight_decay=0.02),
+        training=TrainConfig(epochs=3, batch_size=64),
+        teacher=TeacherConfig(name="start") if verb == "adapt" else None,
+        start=start,
+    )
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(training, "_finished", lambda run: Output({}, []))
+    monkeypatch.setattr(run_module, verb, lambda source, out, **given: seen.update(given, source=source, out=out))
+    main(shlex.split(run_command(config, "runs/again"))[1:])
+    wanted = [config.method, config.backbone, config.optim, config.training, config.start]
+    assert [seen[key] for key in ("method", "backbone", "optim", "training", "start")] == wanted
+    assert "teacher" not in seen
+
+
+def test_an_adaptation_has_its_verdict_at_the_top(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", metrics=METRICS)
+    knn = Figure(start=0.525, adapted=0.505, stderr=0.02)
+    Adaptation(verdict="not better", weights="start", images=200, bank=800, knn=knn).save(run / "adaptation.json")
+    text = body(write_report([run], tmp_path / "report.html"))
+    for part in ("not better than the start", "50.5 after 52.5 %", "-2.0 ± 2.0", "the weights of the start"):
+        assert part in text, part
 
 
 def test_nothing_is_cut_by_accuracies_that_are_not_known() -> None:

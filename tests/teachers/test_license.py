@@ -10,8 +10,9 @@ from limbeck.models.licenses import license_in_card
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
-from limbeck.teachers.warnings import license_warning, student_size_warning
+from limbeck.teachers.warnings import NetworkCost, license_warning, student_cost_warning
 from tests.helpers.folders import limbeck_run, save_timm, timm_vit
+from tests.helpers.tiny import tiny_vit
 
 
 @pytest.fixture
@@ -87,7 +88,18 @@ def test_the_metadata_of_a_model_card_are_read(tmp_path: Path, card: str, licens
     assert license_in_card(tmp_path) == license
 
 
-def test_the_warning_of_a_student_larger_than_its_teacher_has_both_sizes() -> None:
-    assert student_size_warning(10_000_000, 10_000_000) is None
-    warning = str(student_size_warning(12_000_000, 10_000_000))
-    assert ("12.0 M" in warning, "10.0 M" in warning) == (True, True)
+def test_a_student_that_costs_more_than_its_teacher_is_warned_of() -> None:
+    teacher = NetworkCost(10_000_000, 2_000_000_000)
+    assert student_cost_warning(teacher, teacher) is None
+    for student, shown in [(NetworkCost(12_000_000, 1), "12.0 M"), (NetworkCost(1, 3_400_000_000), "3.40 GFLOPs")]:
+        warning = str(student_cost_warning(student, teacher))
+        assert (shown in warning, "10.0 M" in warning, "2.00 GFLOPs" in warning) == (True, True, True)
+    assert student_cost_warning(NetworkCost(1, 5), NetworkCost(2, 0)) is None, "a teacher that cannot be counted"
+
+
+def test_the_cost_is_that_of_an_image_of_its_size() -> None:
+    network = tiny_vit()
+    small, large = (NetworkCost.of(network, size) for size in (16, 32))
+    assert small.parameters == large.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert 0 < 3 * small.operations < large.operations
+    assert network.training

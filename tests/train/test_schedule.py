@@ -20,7 +20,7 @@ CFG = TrainConfig(log_every_steps=3, health_every_steps=7, eval_every_epochs=2)
     [
         ("log", [3, 5, 6, 7, 9, 10, 12, 13]),
         ("health", [7, 13]),
-        ("evaluation", [10]),
+        ("evaluation", [10, 13]),
         ("epoch_end", [5, 10]),
     ],
 )

@@ -73,7 +73,8 @@ class Distiller(Method):
         """Compute the loss of the method and, if configured, the term `dense`."""
         teacher_output = self.teacher(batch)
         if self.dense_projection is None:
-            return self.distillation_loss(self.embed(batch.views[0]), batch, teacher_output, step_info)
+            embedding = self.head(self.backbone(batch.views[0]).final)
+            return self.distillation_loss(embedding, batch, teacher_output, step_info)
         last = self.backbone.taps[-1]
         features = self.backbone(batch.views[0], (last,), feature_maps=True)
         loss = self.distillation_loss(self.head(features.final), batch, teacher_output, step_info)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from limbeck.data.sources.open import Source
     from limbeck.data.sources.selection import Selection
     from limbeck.data.store.store import Store
+    from limbeck.evaluation.adaptation import Adaptation
     from limbeck.methods import MethodConfig
     from limbeck.models.backbone import Backbone
+    from limbeck.models.encoder_io import Preprocessing
     from limbeck.models.start import LoadedStart
     from limbeck.teachers.setup import TeacherContext
     from limbeck.train.eval_callback import EvalCallback
@@ -132,18 +134,36 @@ class Images(Modality[BackboneConfig, "Store"]):
 
         return make_eval_callback(data, input_size(cfg), cfg.normalization, teacher)
 
+    def compare_with_start(
+        self, start: "Encoder", adapted: "Encoder", data: "Store", cfg: BackboneConfig, teacher: "TeacherContext"
+    ) -> "Adaptation":
+        """Compare both on the images that were held out."""
+        from limbeck.evaluation.adaptation import compare_with_start
+        from limbeck.models.backbone import Backbone
+
+        assert isinstance(start, Backbone), "the encoder of a run on images is what `build_encoder` built"
+        assert isinstance(adapted, Backbone), "as above"
+        held_out, trained_on, how = teacher.val_indices, teacher.train_indices, _preprocessing(cfg, data)
+        return compare_with_start(start, adapted, data, held_out, trained_on, how, teacher.device, teacher.seed)
+
     def save_encoder(
         self, encoder: "Encoder", folder: Path, data: "Store", cfg: BackboneConfig, provenance: dict[str, Json]
     ) -> None:
         """Write the encoder in timm's format, with the preprocessing of the run."""
-        from limbeck.modalities.images.resolve import input_size
         from limbeck.models.backbone import Backbone
-        from limbeck.models.encoder_io import Preprocessing, save_encoder
+        from limbeck.models.encoder_io import save_encoder
 
         assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
-        mean, std = cfg.normalization
-        preprocessing = Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
-        save_encoder(encoder, folder, preprocessing, provenance)
+        save_encoder(encoder, folder, _preprocessing(cfg, data), provenance)
+
+
+def _preprocessing(cfg: BackboneConfig, data: "Store") -> "Preprocessing":
+    """Return what a network expects that was trained on a store."""
+    from limbeck.modalities.images.resolve import input_size
+    from limbeck.models.encoder_io import Preprocessing
+
+    mean, std = cfg.normalization
+    return Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
 
 
 MODALITY = Images()

@@ -3,13 +3,17 @@
 docs/health.md gives the reason for each threshold.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
 
 MIN_RANK, MIN_STD = 3.0, 0.1  # of the embeddings
 MAX_DEAD_UNITS = 0.5  # fraction of the units
 MAX_EMA_DISTANCE = 1.0  # squared distance of normalized features: a mean cosine of 1/2
 MIN_GRAD_NORM = 1e-6
+CHANCE_ERRORS = 2.0  # standard errors above chance that a student's agreement with its teacher has to be
 PATIENCE = 3  # readings in a row before a run is stopped
 
 HealthReading = Mapping[str, float]
@@ -19,6 +23,19 @@ HealthReading = Mapping[str, float]
 def collapsed(reading: HealthReading) -> bool:
     """Return whether the embeddings are a single point or span few directions, or are not numbers."""
     return not (reading["embedding_rank"] >= MIN_RANK and reading["embedding_std"] >= MIN_STD)
+
+
+def agrees_by_chance(reading: HealthReading) -> bool:
+    """Return whether a student preserves no more of the teacher's neighbors than chance and its error.
+
+    Of N images, k / (N - 1) of k neighbors are shared by chance, with a standard error of sqrt(p (1 - p) / (N k)); k
+    is counted as 1, since the neighbors of an image are not independent.
+    """
+    if "neighbor_agreement_chance" not in reading:
+        return False
+    chance = reading["neighbor_agreement_chance"]
+    images = NUM_NEIGHBORS / chance + 1
+    return not reading["neighbor_agreement"] > chance + CHANCE_ERRORS * math.sqrt(chance * (1 - chance) / images)
 
 
 class HealthCheck(NamedTuple):
@@ -65,6 +82,13 @@ HEALTH_CHECKS = (
         "the mean squared distance between features of the encoder and of the EMA encoder is {ema_distance:.2f} "
         "of at most 4 since step {since:,}",
         "a lower momentum of the EMA encoder or a lower learning rate",
+    ),
+    HealthCheck(
+        "teacher not followed",
+        lambda now, first: agrees_by_chance(now),
+        "the student preserves {neighbor_agreement:.1%} of the teacher's nearest neighbors, and unrelated features "
+        "{neighbor_agreement_chance:.1%}, since step {since:,}",
+        "more epochs, a higher learning rate, or a teacher that fits the images",
     ),
 )
 

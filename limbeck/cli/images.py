@@ -1,0 +1,126 @@
+"""Commands that use a network on images: explore, embed."""
+
+import dataclasses
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
+
+from limbeck.cli.arguments import FLATTENED, Source
+from limbeck.cli.command import Command, Output
+from limbeck.cli.next import open_command
+
+logger = logging.getLogger(__name__)
+GROUP = "Use"
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")]
+
+
+def embed_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck embed`."""
+    from limbeck.embeddings import EmbedConfig
+
+    @dataclass(frozen=True, kw_only=True)
+    class EmbedArgs:
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        encoder: With
+        """The network: a run, an encoder, an export for timm or ONNX, timm:NAME, a folder of timm or Hugging Face."""
+        out: str
+        """The file: .parquet (path, label, vector), .npy with a .csv of paths, or .csv."""
+        depth: int | None = None
+        """Blocks or stages to use; by default all."""
+        maps: bool = False
+        """Also write the feature maps (.parquet and .npy)."""
+        settings: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
+
+    return EmbedArgs
+
+
+def _embed(args: Any) -> Output:
+    from limbeck.api.embed import embed
+
+    options = {field.name: getattr(args.settings, field.name) for field in dataclasses.fields(args.settings)}
+    found = embed(args.source, args.encoder, args.out, depth=args.depth, maps=args.maps, **options)
+    data = {
+        "embeddings": args.out,
+        "images": len(found.paths),
+        "dim": found.features.shape[1],
+        "depth": found.depth,
+        "encoder": args.encoder,
+        "digest": found.digest,
+    }
+
+    explore = shlex.join(["limbeck", "explore", args.source, "--with", args.encoder])
+    return Output(data, [args.out], next_commands=[explore])
+
+
+def explore_arguments(argv: Sequence[str]) -> type[Any]:
+    """Return the arguments of `limbeck explore`."""
+    from limbeck.embeddings import EmbedConfig
+    from limbeck.explorer import ExploreConfig
+
+    @dataclass(frozen=True, kw_only=True)
+    class ExploreArgs:
+        source: Source
+        """What `limbeck store` takes, or a store."""
+        encoder: With
+        """The network: a run, an encoder, an export for timm or ONNX, timm:NAME, a folder of timm or Hugging Face."""
+        out: str = "explore.html"
+        """Path of the page."""
+        page: Annotated[ExploreConfig, FLATTENED] = field(default_factory=ExploreConfig)
+        embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
+
+    return ExploreArgs
+
+
+def _explore(args: Any) -> Output:
+    from limbeck.core.text import format_bytes
+    from limbeck.explorer import write_explorer
+
+    found = write_explorer(args.source, args.encoder, args.out, cfg=args.page, embed=args.embed)
+    logger.info(
+        "%s images, %s, thumbnails of %d pixels, %s",
+        f"{found.images:,}",
+        found.layout,
+        found.tile,
+        format_bytes(found.bytes),
+    )
+    data = dataclasses.asdict(found) | {"path": str(found.path)}
+    return Output(data, [str(found.path)], next_commands=[open_command(str(found.path))])
+
+
+EXPLORE = Command(
+    GROUP,
+    """Write a page with a map of all images: similar ones are near each other.
+  Point at an image to see it; select it to see its nearest images at every
+  depth of the network. Color by label, cluster, how unusual an image is, or
+  where its neighbors have another label; draw a lasso to list files. One HTML
+  file of at most 12 MB for 50,000 images, which needs no network.
+
+Examples:
+  limbeck explore photos/ --with runs/a
+  limbeck explore photos/ --with timm:resnet18 --out photos.html
+  limbeck explore stores/large --with runs/a --sample 50000""",
+    explore_arguments,
+    _explore,
+    ("--with", "--out", "--layout", "--clusters", "--sample", "--seed", "--batch-size", "--device"),
+)
+EMBED = Command(
+    GROUP,
+    """Write one vector per image, as any network at any depth computes it.
+  The file has path, label and vector of every image, and the digest of the
+  network. The numbers are those of `limbeck evaluate`. They are also cached, so
+  that the next command over the same images starts with them; a command that
+  was killed goes on where it was.
+
+Examples:
+  limbeck embed photos/ --with runs/a --out photos.parquet
+  limbeck embed photos/ --with runs/a --depth 3 --out photos.npy
+  limbeck embed photos/ --with timm:resnet18 --out photos.parquet --devices 4""",
+    embed_arguments,
+    _embed,
+    ("--with", "--out", "--depth", "--maps", "--batch-size", "--device", "--devices"),
+)

@@ -1,0 +1,74 @@
+"""Arrays on the disk that several processes fill block by block, in any order, and continue after a kill."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.core.disk import fsync, make_folder, reserve, write_errors_as_user_error
+from limbeck.core.files import atomic_write
+
+Shape = tuple[int, ...]
+
+
+class BlockArrays:
+    """Float32 arrays of the same number of rows, as files NAME.npy of one folder.
+
+    A block counts once its rows are synced to the disk and, after that, a file with its number is there. Whatever ends
+    the processes, others go on with the blocks that are missing, whatever their number.
+
+    Args:
+        folder: nobody else's; its name must follow from everything that the rows are a function of, and the block.
+        rows: number of rows of every array.
+        shapes: shape of a row, by name.
+        block: rows of a block; the last one may be smaller.
+    """
+
+    def __init__(self, folder: Path, rows: int, shapes: Mapping[str, Shape], block: int) -> None:
+        self.folder, self.rows, self.shapes, self.block = folder, rows, shapes, block
+
+    def create(self) -> None:
+        """Make the files that are not there yet, in their whole size; UserError where the disk has no room."""
+        make_folder(self.folder)
+        for name, shape in self.shapes.items():
+            path = self._file(name)
+            if path.exists():
+                continue
+            with atomic_write(path) as unfinished:
+                whole = (self.rows, *shape)
+                np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=whole)
+                with unfinished.open("r+b") as file:
+                    reserve(file, unfinished.stat().st_size)
+
+    def missing(self) -> list[slice]:
+        """Return the rows of the blocks that do not count yet."""
+        starts = range(0, self.rows, self.block)
+        return [slice(s, min(s + self.block, self.rows)) for s in starts if not self._mark(s).exists()]
+
+    def write(self, rows: slice, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store the rows of one block, for every name."""
+        for name, shape in self.shapes.items():
+            path, found = self._file(name), np.ascontiguousarray(values[name], np.float32)
+            assert found.shape == (rows.stop - rows.start, *shape), f"{name}: {found.shape}"
+            with write_errors_as_user_error(path), path.open("r+b") as file:
+                header = path.stat().st_size - 4 * self.rows * int(np.prod(shape))
+                file.seek(header + rows.start * found[0].nbytes)
+                file.write(found.data)
+            fsync(path)
+        with write_errors_as_user_error(self.folder):
+            self._mark(rows.start).touch()
+
+    def move_to(self, folder: Path) -> None:
+        """Give the files, which are complete, their place in `folder`, and remove the own folder."""
+        for name in self.shapes:
+            self._file(name).replace(folder / f"{name}.npy")
+        fsync(folder)
+        shutil.rmtree(self.folder)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _mark(self, start: int) -> Path:
+        return self.folder / f"{start}.done"

@@ -1,0 +1,151 @@
+"""Any network as a frozen encoder of images: a run, an encoder, an export for timm or ONNX, a name, a folder."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.core.devices import Precision, resolve_bf16
+from limbeck.core.errors import UserError
+from limbeck.core.types import Features
+from limbeck.data.store.store import Store
+from limbeck.features.images import ImageFn, eval_images
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import encoder_folder, load_preprocessing
+from limbeck.models.pretrained import Interpolation, Triple
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.from_pretrained import TimmTeacher
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
+
+WHOLE = 0
+"""The depth of a network that has no depths of its own."""
+
+
+class FrozenEncoder(ABC):
+    """A network that maps images to vectors at one depth or several, with its own preprocessing.
+
+    Attributes:
+        name: as the user gave it.
+        digest: of weights, architecture and size of the input; other weights have another one.
+        dims: width of the vectors, by depth.
+        image_size: side of the input, pixels.
+        mean, std: of the channels, for pixels in [0, 1].
+        store_size: side of the stored images that it was trained on, pixels; None where that is not known.
+    """
+
+    name: str
+    digest: str
+    dims: Mapping[int, int]
+    image_size: int
+    mean: Triple
+    std: Triple
+    interpolation: Interpolation = "bilinear"
+    store_size: int | None = None
+
+    @abstractmethod
+    def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
+        """Map images [B 3 H W], as `images` makes them, to vectors [B D] and, if requested, maps [B C H W]."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> None:
+        """Move the weights, if they can be moved."""
+
+    def images(self, store: Store, device: torch.device) -> ImageFn:
+        """Return the function from rows of `store` to the input of `features`."""
+        return eval_images(store, self.image_size, self.mean, self.std, device, self.interpolation)
+
+    @property
+    def label(self) -> str:
+        """The name for files and pages that travel: of a folder its last part, without the way to it."""
+        path = Path(self.name)
+        return path.resolve().name if path.exists() else self.name
+
+    @property
+    def last(self) -> int:
+        """The last depth."""
+        return max(self.dims)
+
+    def check_depths(self, depths: Sequence[int]) -> None:
+        """Raise UserError for a depth that there is none of."""
+        for depth in depths:
+            if depth not in self.dims:
+                known = f"{min(self.dims)} to {self.last}" if len(self.dims) > 1 else str(self.last)
+                raise UserError(f"depth {depth} is not in '{self.name}': choose {known}", code="depth-out-of-range")
+
+
+class BackboneEncoder(FrozenEncoder):
+    """A backbone at any of its depths, as an evaluation runs it."""
+
+    def __init__(self, loaded: LoadedTeacher, backbone: Backbone, precision: Precision) -> None:
+        self.name, self.digest, self.dims = loaded.cfg.name, loaded.digest, backbone.tap_dims
+        self.image_size, self.mean, self.std = loaded.image_size, loaded.mean, loaded.std
+        self.interpolation, self.store_size = loaded.interpolation, _store_size(loaded.cfg.name)
+        self.backbone, self._precision = backbone.eval(), precision
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self.backbone.to(device)
+
+    def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
+        """Run one forward pass in evaluation mode."""
+        kind = images.device.type
+        bf16 = resolve_bf16(self._precision, images.device)
+        with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
+            found: Features = self.backbone(images, tuple(depths), feature_maps)
+        return found
+
+
+class WholeEncoder(FrozenEncoder):
+    """A network without depths, such as a model of Hugging Face's."""
+
+    def __init__(self, loaded: LoadedTeacher) -> None:
+        self.name, self.digest, self.dims = loaded.cfg.name, loaded.digest, {WHOLE: loaded.dim}
+        self.image_size, self.mean, self.std = loaded.image_size, loaded.mean, loaded.std
+        self.interpolation, self._network = loaded.interpolation, loaded.network
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self._network.to(device)
+
+    def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
+        """Run one forward pass."""
+        found = self._network(images, feature_maps)
+        maps = {} if found.feature_map is None else {WHOLE: found.feature_map}
+        return Features(found.vector, {WHOLE: found.vector}, maps)
+
+
+def load_encoder(
+    reference: str | os.PathLike[str], precision: Literal["auto", "bf16", "fp32"] = "auto"
+) -> FrozenEncoder:
+    """Return the network that `reference` names, frozen, on the CPU.
+
+    Args:
+        reference: a run, an encoder, an export (timm or ONNX), a folder of timm's or Hugging Face's, a timm model
+            ("timm:NAME"), or "hf-hub:OWNER/MODEL".
+        precision: of the forward pass; "auto" is bf16 where the hardware computes in it.
+
+    Raises:
+        UserError: there is no such network, its weights cannot be loaded, or its preprocessing is unknown.
+    """
+    from limbeck.embeddings.onnx import OnnxEncoder, is_onnx
+
+    if is_onnx(Path(reference)):
+        return OnnxEncoder(Path(reference))
+    loaded = load_teacher(TeacherConfig(name=os.fspath(reference), precision=precision))
+    network = loaded.network.network
+    if isinstance(network, TimmTeacher):
+        return BackboneEncoder(loaded, network.backbone, precision)
+    return WholeEncoder(loaded)
+
+
+def _store_size(name: str) -> int | None:
+    """Return the side of the images that an encoder of Limbeck's was trained on."""
+    try:
+        return load_preprocessing(encoder_folder(name)).store_size
+    except UserError:
+        return None

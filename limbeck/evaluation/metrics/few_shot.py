@@ -1,0 +1,63 @@
+"""Few-shot accuracy: five classes from one or five images of each."""
+
+import torch
+
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.metrics.few_shot import draw_episodes, episode_accuracies, few_shot
+
+SHOTS = (1, 5)
+
+
+def compute(inputs: MetricInputs) -> dict[int, Values]:
+    """Draw 600 episodes of test images, the same for every depth and every network."""
+    labels = inputs.data.labels
+    assert labels is not None
+    found: dict[int, Values] = {depth: {} for depth in inputs.depths}
+    for shot in SHOTS:
+        episodes = draw_episodes(labels.test.numpy(), shot, seed=inputs.data.cfg.seed)
+        for depth in inputs.depths:
+            names = (f"few_shot_{shot}", f"few_shot_{shot}_half_width")
+            if episodes is None:
+                found[depth] |= dict.fromkeys(names)
+                continue
+            features = inputs.test(depth)
+            rows = torch.from_numpy(episodes).to(features.device)
+            found[depth] |= dict(zip(names, few_shot(episode_accuracies(features, rows, shot)), strict=True))
+    return found
+
+
+def _columns(shot: int) -> tuple[Column, Column]:
+    images = "one image" if shot == 1 else f"{shot} images"
+    return (
+        Column(
+            name=f"few_shot_{shot}",
+            label=f"{shot}-shot",
+            better="higher",
+            priority=2,
+            help=f"accuracy of the nearest centroid by cosine, with {images} of each of 5 classes: mean of 600 "
+            "episodes of test images with 15 queries per class (fewer where there are fewer)",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+        ),
+        Column(
+            name=f"few_shot_{shot}_half_width",
+            label="±",
+            priority=3,
+            reference=True,
+            help=f"half the width of the 95 % interval of `few_shot_{shot}` over the episodes",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+        ),
+    )
+
+
+METRIC = Metric(
+    group="accuracy",
+    columns=(*_columns(1), *_columns(5)),
+    needs=frozenset({"labels"}),
+    untrained=True,
+    compute=compute,
+)

@@ -1,0 +1,179 @@
+"""From images and a network to the page: embeddings at every depth, neighbors, map, clusters, outliers."""
+
+import logging
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import from_numpy
+
+from limbeck.core.disk import check_writable, make_folder
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START
+from limbeck.core.text import format_bytes
+from limbeck.data.sources.open import Source
+from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.data.store.store import Store
+from limbeck.embeddings import EmbedConfig, Embedded, FrozenEncoder, embed_source, load_encoder
+from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
+from limbeck.explorer.layout import COMPONENTS, Method, lay_out, principal_components
+from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths
+from limbeck.neighbors.graph import Graph, build_graph
+
+logger = logging.getLogger(__name__)
+
+NEIGHBORS = 20  # of the graph: what votes; the page shows the first few
+QUICK = 20_000  # rows whose neighbors take seconds
+SEARCH_SECONDS = 120.0  # for which a search per depth is exact, where FAISS could propose neighbors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """What the page shows."""
+
+    layout: Method = "auto"
+    """Map: tsne, pca (principal components), or auto: t-SNE where a library for it is installed."""
+    clusters: int | None = None
+    """Number of clusters; by default as many as there are classes, up to 24, or a few more for more images."""
+    sample: int | None = None
+    """Show this many images, drawn with the seed; by default all."""
+    seed: int = 0
+    """Seed of the map, the clusters and the sample."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a number that is out of range."""
+        for name, least in (("clusters", 1), ("sample", 2)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UserError(f"{name} is {value}: it must be at least {least}", code="out-of-range")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explorer:
+    """A page that was written, and what it shows."""
+
+    path: Path
+    images: int
+    bytes: int
+    layout: str
+    """What made the map."""
+    depths: tuple[int, ...]
+    """At which neighbors are shown."""
+    agreement: tuple[float, ...]
+    """Fraction of the neighbors shown that have the label of their image, at each of these depths; none without
+    labels."""
+    clusters: int
+    tile: int
+    """Pixels of a thumbnail's side."""
+
+
+def write_explorer(
+    source: Source | Store,
+    encoder: str | PathLike[str] | FrozenEncoder,
+    out: str | PathLike[str] = "explore.html",
+    *,
+    cfg: ExploreConfig | None = None,
+    embed: EmbedConfig | None = None,
+) -> Explorer:
+    """Write one HTML file that shows all images of a source as a network sees them.
+
+    Args:
+        source: what `embed_source` takes.
+        encoder: what `load_encoder` takes.
+        out: the page; one of Limbeck's is replaced.
+        cfg: what the page shows.
+        embed: how the embeddings are computed.
+
+    Raises:
+        UserError: as `embed_source`; there are fewer than two images or more than a page can hold; or `out` is not a
+            page of Limbeck's.
+    """
+    cfg, embed, path = cfg or ExploreConfig(), embed or EmbedConfig(), Path(out)
+    check_writable(path.absolute().parent)
+    check_ours(path, PAGE_START, "page")
+    network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
+    if isinstance(source, str | Path) and is_store(Path(source)):
+        _check_count(read_manifest(Path(source)).images, network, cfg)
+    found = embed_source(source, network, cfg=embed)
+    _check_count(len(found.store), network, cfg)
+    view = _view(found, cfg)
+    text = page(view)
+    make_folder(path.absolute().parent)
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(text)
+    return Explorer(
+        path=path,
+        images=len(view.rows),
+        bytes=len(text),
+        layout=view.layout.name,
+        depths=tuple(view.graphs),
+        agreement=tuple(view.agreement),
+        clusters=len(view.clusters.clusters),
+        tile=view.atlas.side,
+    )
+
+
+def _check_count(images: int, network: FrozenEncoder, cfg: ExploreConfig) -> None:
+    """Raise UserError for too many or too few images, before the work that depends on their number."""
+    shown = min(images, cfg.sample or images)
+    if shown < 2:
+        raise UserError(f"there is {shown} image, and a map needs at least 2", code="too-few-images")
+    if shown > MOST:
+        size = format_bytes(page_bytes(shown))
+        raise UserError(
+            f"{shown:,} images would make a page of about {size}, which browsers open slowly or not at all: show a "
+            f"part of them with --sample {MOST:,}, or write their vectors with `limbeck embed` and open the parquet "
+            "file in a viewer for millions of points (docs/explore.md)",
+            code="too-many-images",
+        )
+
+
+def _view(found: Embedded, cfg: ExploreConfig) -> View:
+    """Return everything that the page shows."""
+    rows = _rows(len(found.store), cfg)
+    store, labels = found.store, found.labels[rows]
+    k = min(NEIGHBORS, len(rows) - 1)
+    depths = shown_depths(sorted(found.features), len(rows))
+    graphs = {depth: _graph(found, depth, rows, k) for depth in depths}
+    unit = F.normalize(from_numpy(np.array(found.features[depths[-1]][rows]))).numpy()
+    layout, last = lay_out(unit, cfg.layout, cfg.seed), graphs[depths[-1]]
+    logger.info("map: %s", layout.name)
+    count = min(cfg.clusters or default_clusters(len(rows), len(store.label_names)), len(rows))
+    clusters = find_clusters(principal_components(unit, COMPONENTS, cfg.seed), labels, count, cfg.seed)
+    labeled = bool((labels >= 0).any())
+    return View.of(
+        store,
+        rows,
+        names=[found.paths[row] for row in rows],
+        encoder=found.encoder.label,
+        layout=layout,
+        graphs=graphs,
+        clusters=clusters,
+        outliers=outlier_scores(last),
+        predicted=vote(last, labels) if labeled else None,
+        agreement=lambda shown: [agreement(graph, labels, shown) for graph in graphs.values()] if labeled else [],
+    )
+
+
+def _rows(images: int, cfg: ExploreConfig) -> NDArray[np.int64]:
+    if cfg.sample is None or cfg.sample >= images:
+        return np.arange(images)
+    return np.sort(np.random.default_rng(cfg.seed).permutation(images)[: cfg.sample])
+
+
+def _graph(found: Embedded, depth: int, rows: NDArray[np.int64], k: int) -> Graph:
+    """Return the neighbors among the rows that are shown, as positions among these; cached where all are shown."""
+    whole = len(rows) == len(found.store)
+    folder = found.folder / f"neighbors-{depth}-{k}" if found.folder and whole else None
+    return build_graph(
+        np.asarray(found.features[depth]) if whole else np.array(found.features[depth][rows]),
+        k,
+        search="auto" if len(rows) > QUICK else "exact",
+        folder=folder,
+        digest=found.folder.name if found.folder else "",
+        budget=SEARCH_SECONDS,
+        description=f"neighbors at depth {depth}",
+    )

@@ -1,0 +1,87 @@
+"""What there is to see among the vectors: clusters with their typical images, outliers, and mistakes of a k-NN vote."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from limbeck.metrics.knn import knn_votes
+from limbeck.neighbors.graph import Graph
+
+TYPICAL = 12  # images shown of a cluster
+TEMPERATURE = 0.07  # of the vote, as in the evaluation
+CLOSE = 10  # neighbors that an outlier is far from
+
+Array = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class Cluster(NamedTuple):
+    """Images that are near to one center."""
+
+    size: int
+    typical: list[int]
+    """Rows of the images nearest to the center, the nearest first."""
+    label: int
+    """The most frequent label; -1 without labels."""
+    share: float
+    """Of the images with that label."""
+
+
+class Clusters(NamedTuple):
+    """All clusters, the largest first."""
+
+    of_image: Ints
+    """[N], number of the cluster."""
+    clusters: list[Cluster]
+
+
+def default_clusters(images: int, classes: int) -> int:
+    """Return how many clusters to make: as many as there are classes, up to 24, or the fourth root of 8 N."""
+    return max(1, min(24, images // 4, classes or round((8 * images) ** 0.25)))
+
+
+def find_clusters(reduced: Array, labels: Ints, count: int, seed: int) -> Clusters:
+    """Return the clusters of k-means (Lloyd's, from k-means++) among principal components [N d]."""
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(count, n_init=1, random_state=seed).fit(reduced)
+    assigned, distances = fitted.labels_, np.linalg.norm(reduced - fitted.cluster_centers_[fitted.labels_], axis=1)
+    order = np.argsort(-np.bincount(assigned, minlength=count), kind="stable")
+    rank = np.argsort(order)
+    found = [_describe(np.flatnonzero(assigned == number), distances, labels) for number in order]
+    return Clusters(rank[assigned].astype(np.int64), [cluster for cluster in found if cluster.size])
+
+
+def _describe(rows: Ints, distances: NDArray[np.floating], labels: Ints) -> Cluster:
+    nearest = rows[np.argsort(distances[rows], kind="stable")[:TYPICAL]]
+    counts = np.bincount(labels[rows][labels[rows] >= 0])
+    label = int(counts.argmax()) if counts.size else -1
+    share = float(counts.max()) / len(rows) if counts.size else 0.0
+    return Cluster(len(rows), nearest.tolist(), label, share)
+
+
+def outlier_scores(graph: Graph) -> Array:
+    """Return one minus the mean cosine of every image with its nearest ones, [N]: how far it is from all others."""
+    scores: Array = 1 - graph.cosines[:, :CLOSE].mean(axis=1)
+    return scores
+
+
+def vote(graph: Graph, labels: Ints) -> Ints:
+    """Return the label that the neighbors of every image vote for, [N], as the weighted k-NN of the evaluation does.
+
+    Neighbors without a label do not vote; -1 where none votes.
+    """
+    known, near = labels.max() + 1, labels[graph.neighbors]
+    votes = knn_votes(
+        torch.from_numpy(graph.cosines), torch.from_numpy(np.where(near < 0, known, near)), int(known) + 1, TEMPERATURE
+    )[:, :-1]
+    predicted: Ints = votes.argmax(dim=1).numpy()
+    return np.where((votes.sum(dim=1) > 0).numpy(), predicted, -1)
+
+
+def agreement(graph: Graph, labels: Ints, k: int) -> float:
+    """Return the fraction of the nearest `k` neighbors of all labeled images that have the label of their image."""
+    rows = np.flatnonzero(labels >= 0)
+    return float((labels[graph.neighbors[rows, :k]] == labels[rows, None]).mean()) if len(rows) else 0.0

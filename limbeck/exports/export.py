@@ -1,0 +1,284 @@
+"""Write an encoder for other programs, and prove the files before they appear."""
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.classification.saved import LABELS
+from limbeck.core.config import to_json
+from limbeck.core.disk import check_writable
+from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.files import atomic_folder
+from limbeck.core.packages import require
+from limbeck.core.progress import progress_bar
+from limbeck.data.sources.open import Source
+from limbeck.exports.examples import Examples, open_examples, split_examples
+from limbeck.exports.networks import Network, write_timm, write_torch
+from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.proof import Proof, features_of, prove
+from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
+from limbeck.exports.readme import readme
+from limbeck.exports.reduced import KEEP, Reduction, reduce
+from limbeck.exports.result import ExportResult, Format, Precision
+from limbeck.exports.smooth import smooth
+from limbeck.exports.source import ExportSource, load_source
+from limbeck.exports.timm_classifier import write_timm_classifier
+from limbeck.metrics.cost import latencies
+from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
+
+README = "README.md"
+TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
+BATCHES = (1, 2, 5)  # batch sizes on which an export is compared; 2 is the one it is traced with
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What is exported, and how."""
+
+    source: ExportSource
+    out: Path
+    format: Format
+    fold: bool
+    examples: Examples | None
+    reduction: Reduction
+
+
+def export(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    depth: int | None = None,
+    format: Format = "timm",
+    fold_preprocessing: bool = False,
+    *,
+    precision: Precision = "fp32",
+    images: Source | None = None,
+    keep: float | None = None,
+    mixed: bool = False,
+) -> ExportResult:
+    """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`.
+
+    Of a classifier it is the network with its head: the outputs are calibrated logits, in the order of labels.txt.
+
+    "timm" writes a folder for `timm.create_model`, with `model.py` where that cannot build the network; "onnx" writes
+    `model.onnx`; "torch" writes `model.pt2`, a `torch.export` program (its own reader uses pickle, so send the other
+    two to strangers). The latter two take any batch size, come with `model.json`, and with `fold_preprocessing` take
+    uint8 images [B H W 3] and normalize them inside. No file contains an absolute path of this machine.
+
+    An ONNX file may have a reduced precision. "fp16" halves it; norms stay in float32. "int8" quarters it: static QDQ
+    with weights per channel, activations clipped at a percentile over calibration images, and outliers moved from
+    activations into weights (SmoothQuant). Other images show how many of the 10 nearest neighbors survive; a file that
+    keeps fewer than `keep` is not written.
+
+    Args:
+        run: a run, an encoder, or a timm export of Limbeck.
+        out: a folder, new or empty.
+        depth: blocks or stages to keep; by default all.
+        format: "timm", "onnx" or "torch".
+        fold_preprocessing: take uint8 pixels and normalize inside the network (onnx and torch).
+        precision: "fp32", "fp16" or "int8"; the latter two for onnx only.
+        images: unlabeled or labeled images for calibration and proof; by default those of the run. With
+            images, files in fp32 are compared on them as well.
+        keep: share of the neighbors that a reduced precision must keep; by default 0.99 in fp16 and 0.97 in int8.
+        mixed: keep as many layers in float32 as that takes, those first that lose most.
+
+    Raises:
+        UserError: `out` is not empty, the format is unknown or lacks its packages, it cannot hold the network, there
+            are too few images, or too few neighbors are kept.
+        RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
+    """
+    reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
+    _check_request(Path(out), format, fold_preprocessing, reduction, keep)
+    request = _prepare(Path(run), Path(out), depth, format, fold_preprocessing, reduction, images)
+    with atomic_folder(request.out.absolute()) as folder, torch.no_grad():
+        return _write(request, folder)
+
+
+def _prepare(
+    run: Path, out: Path, depth: int | None, format: Format, fold: bool, reduction: Reduction, images: Source | None
+) -> _Request:
+    """Load the network, and open the images where they are needed."""
+    source = load_source(run, depth, fold)
+    how = source.preprocessing
+    store = open_examples(run, images, how) if images is not None or reduction.precision != "fp32" else None
+    if store is None and reduction.precision != "fp32":
+        raise UserError(
+            f"'{run}' has no store of images to calibrate {reduction.precision} with and to prove it: give some with "
+            "--images",
+            code="no-images",
+        )
+    examples = None if store is None else split_examples(store, how, fold)
+    return _Request(source=source, out=out, format=format, fold=fold, examples=examples, reduction=reduction)
+
+
+def _write(request: _Request, folder: Path) -> ExportResult:
+    """Write the files of an export into `folder`, and return what they are."""
+    network, precision, path = request.source.network, request.reduction.precision, folder / "model.onnx"
+    batches = [_images(count, request.source.preprocessing.image_size, request.fold) for count in BATCHES]
+    with progress_bar(4, f"writing {request.format}", unit="stages") as bar:
+        full, layers = _write_full(request, batches[1], folder)
+        bar.advance()
+        difference = _difference(network, full, batches)
+        exported, proof, in_float = full, _proof(request, full) if precision == "fp32" else None, tuple[str, ...]()
+        bar.advance()
+        if precision != "fp32":
+            assert request.examples is not None, "they were opened for a reduced precision"
+            exported, proof, in_float = reduce(path, layers, network, request.examples, request.reduction)
+            difference = proof.largest_difference
+        bar.advance()
+        times = latencies([exported, network, full], batches[0])
+        every = latencies([_with_all_threads(request, exported, path)], batches[0], threads=os.cpu_count() or 1)
+        bar.advance()
+    result = ExportResult(
+        path=request.out,
+        format=request.format,
+        precision=precision,
+        depth=len(request.source.backbone.taps),
+        dim=request.source.dim,
+        difference=difference,
+        proof=proof,
+        float_layers=in_float,
+        file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        latency_ms=times[0].min_ms,
+        latency_median_ms=times[0].median_ms,
+        latency_all_threads_ms=every[0].min_ms,
+        torch_latency_ms=times[1].min_ms,
+        fp32_latency_ms=None if precision == "fp32" else times[2].min_ms,
+    )
+    _write_pages(request, result, folder)
+    return result
+
+
+def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Network, dict[str, str]]:
+    """Write a network in fp32; return what was read back and, of an ONNX file, the module of every node with weights.
+
+    What will be quantized is smoothed first, and therefore compared with the network as it was.
+    """
+    source = request.source
+    if request.format == "torch":
+        return write_torch(source.network, images, folder), {}
+    if request.format == "timm":
+        origin = provenance(encoder_folder(source.run))
+        encoder = write_timm(source.backbone, source.preprocessing, origin, folder)
+        if source.classifier and source.head:
+            names = source.classifier.about.label_names
+            return write_timm_classifier(source.backbone, source.head, names, folder), {}
+        return encoder, {}
+    network = source.network
+    if request.reduction.precision == "int8" and request.examples is not None:
+        network = copy.deepcopy(network)
+        smooth(network, request.examples.calibration)
+    layers = write_onnx(network, images, folder / "model.onnx", source.output)
+    return open_onnx(folder / "model.onnx"), layers
+
+
+def _with_all_threads(request: _Request, exported: Network, path: Path) -> Network:
+    """Return the network of a file for all threads; PyTorch changes their number by itself."""
+    return open_onnx(path, os.cpu_count() or 1) if request.format == "onnx" else exported
+
+
+def _proof(request: _Request, exported: Network) -> Proof | None:
+    """Return how a file in fp32 compares on real images, if there are some."""
+    if request.examples is None:
+        return None
+    batches = request.examples.proof
+    labels = torch.cat([labels for _, labels in batches])
+    return prove(features_of(exported, batches), features_of(request.source.network, batches), labels)
+
+
+def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:
+    """Write the files for people and programs next to the network."""
+    source, how = request.source, request.source.preprocessing
+    content = {name: value for name, value in vars(result).items() if name != "path"}
+    content |= {
+        "input": "uint8 [B H W 3]" if request.fold else "float32 [B 3 H W], in [0, 1], then normalized",
+        "preprocessing": how,
+        "backbone": source.backbone.cfg,
+        "provenance": provenance(encoder_folder(source.run)),
+    }
+    if source.classifier:
+        content["classifier"] = without_absolute_paths(to_json(source.classifier.about))
+        shutil.copyfile(source.classifier.folder / LABELS, folder / LABELS)
+    if request.format != "timm":
+        (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n")
+    page = readme(
+        result,
+        name=source.backbone.cfg.name,
+        preprocessing=how,
+        fold=request.fold,
+        standalone=timm_format(source.backbone)[0] == NOT_IN_TIMM,
+        label_names=label_names(source.run),
+        threshold=source.classifier.about.threshold if source.classifier else None,
+    )
+    (folder / README).write_text(page, encoding="utf-8")
+
+
+def _check_request(out: Path, format: str, fold: bool, reduction: Reduction, keep: float | None) -> None:
+    if format not in get_args(Format):
+        raise UserError(
+            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose timm, onnx or torch",
+            code="unknown-format",
+        )
+    if fold and format == "timm":
+        raise UserError(
+            "a timm folder cannot hold the normalization; choose format onnx or torch to fold it in",
+            code="fold-needs-onnx-or-torch",
+        )
+    _check_reduction(format, reduction, keep)
+    if format == "onnx":
+        require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
+    check_writable(out.absolute().parent)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"'{out}' already exists and is not an empty folder; choose another or remove it", code="out-not-empty"
+        )
+
+
+def _check_reduction(format: str, reduction: Reduction, keep: float | None) -> None:
+    precision = reduction.precision
+    if precision not in get_args(Precision):
+        raise UserError(
+            f"unknown precision '{precision}'{did_you_mean(precision, get_args(Precision))}; choose fp32, fp16 or int8",
+            code="unknown-precision",
+        )
+    if precision != "fp32" and format != "onnx":
+        raise UserError(
+            f"precision {precision} is for ONNX files: choose format onnx, not {format}", code="precision-needs-onnx"
+        )
+    if not 0 <= reduction.keep <= 1:
+        raise UserError(f"--keep is a share of the neighbors, from 0 to 1, not {reduction.keep:g}", code="bad-keep")
+    if precision == "fp32" and keep is not None:
+        raise UserError(
+            f"fp32 keeps every neighbor, so that --keep {keep:g} has no use: give --precision, or leave it out",
+            code="keep-needs-precision",
+        )
+    if precision != "int8" and reduction.mixed:
+        raise UserError(
+            f"--mixed is for int8, where layers can stay in float32; the precision is {precision}",
+            code="mixed-needs-int8",
+        )
+
+
+def _difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:
+    """Return the largest absolute difference of a feature; raise RuntimeError when that is more than rounding."""
+    pairs = [(network(batch), exported(batch)) for batch in batches]
+    difference = torch.cat([(expected - found).abs().flatten() for expected, found in pairs]).max().item()
+    scale = max(1.0, *(expected.abs().max().item() for expected, _ in pairs))
+    if not difference <= TOLERANCE * scale:  # also when one of them is not a number
+        raise RuntimeError(f"the exported file differs from the network by {difference:.1e} and was removed")
+    return difference
+
+
+def _images(count: int, size: int, fold: bool) -> Tensor:
+    """Return random images: uint8 [B H W 3] for a network that normalizes, else normalized [B 3 H W]."""
+    generator = torch.Generator().manual_seed(count)
+    if fold:
+        return torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
+    return torch.randn(count, 3, size, size, generator=generator)

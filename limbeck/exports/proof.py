@@ -1,0 +1,65 @@
+"""How the features of an exported file compare with those of the network in memory, on real images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.metrics.fidelity import NUM_NEIGHBORS, nearest_images, neighbor_agreement
+from limbeck.metrics.knn import knn_accuracy
+
+ExampleBatch = tuple[Tensor, Tensor]
+"""Images as the exported network takes them, and their labels, -1 where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Features of real images from a file next to those of the network in memory, in fp32."""
+
+    images: int
+    largest_difference: float  # of a feature, absolute
+    mean_difference: float  # of the features, absolute
+    cosine: float  # mean over the images
+    neighbors: float  # share of the 10 nearest images that are the same
+    chance: float  # `neighbors` of unrelated features
+    knn: float | None  # 20-NN accuracy of one half of the images in the other; None without labels
+    fp32_knn: float | None  # the same of the network in memory
+
+    def sentence(self) -> str:
+        """Return the comparison in one sentence."""
+        labels = "" if self.knn is None else f", 20-NN accuracy {self.knn:.1%} (fp32 {self.fp32_knn:.1%})"
+        return (
+            f"on {self.images} real images: {self.neighbors:.1%} of the 10 nearest neighbors kept (chance "
+            f"{self.chance:.1%}), mean cosine {self.cosine:.4f}{labels}"
+        )
+
+
+@torch.no_grad()
+def features_of(network: Callable[[Tensor], Tensor], batches: Sequence[ExampleBatch]) -> Tensor:
+    """Return the features [N D] of all images."""
+    return torch.cat([network(images).float() for images, _ in batches])
+
+
+def prove(found: Tensor, expected: Tensor, labels: Tensor) -> Proof:
+    """Compare the features [N D] of N images, at least 12, from a file with those of the network in memory."""
+    difference = (found - expected).abs()
+    nearest = [nearest_images(features) for features in (found, expected)]
+    return Proof(
+        images=len(found),
+        largest_difference=difference.max().item(),
+        mean_difference=difference.mean().item(),
+        cosine=F.cosine_similarity(found, expected).mean().item(),
+        neighbors=neighbor_agreement(*nearest),
+        chance=NUM_NEIGHBORS / (len(found) - 1),
+        knn=_knn(found, labels),
+        fp32_knn=_knn(expected, labels),
+    )
+
+
+def _knn(features: Tensor, labels: Tensor) -> float | None:
+    """Return the accuracy of the odd rows in the even ones, or None where a label is missing."""
+    if (labels < 0).any() or len(labels.unique()) < 2:
+        return None
+    return knn_accuracy(features[::2], labels[::2], features[1::2], labels[1::2])

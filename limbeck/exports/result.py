@@ -1,0 +1,51 @@
+"""What an export is, and how it compares with the network in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from limbeck.core.text import format_bytes
+from limbeck.exports.proof import Proof
+
+Format = Literal["timm", "onnx", "torch"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What was written, and how it compares with the network in memory.
+
+    Latencies are those of one image on this machine's CPU, in milliseconds: the networks take turns.
+    """
+
+    path: Path
+    format: Format
+    precision: Precision
+    depth: int
+    dim: int
+    difference: float  # largest absolute difference of a feature: in fp32 over random batches, else over real images
+    proof: Proof | None  # the comparison on real images, where there are some
+    float_layers: tuple[str, ...]  # layers that are in float32 in an int8 file because they would lose most
+    file_bytes: int
+    latency_ms: float  # with one thread, the minimum of repeated calls
+    latency_median_ms: float  # with one thread, their median
+    latency_all_threads_ms: float  # with all threads, the minimum
+    torch_latency_ms: float  # of the network in memory with one thread, the minimum
+    fp32_latency_ms: float | None  # of the same file in fp32 with one thread, the minimum, if this one is in another
+
+    def sentences(self) -> list[str]:
+        """Return what was written, how it compares and, of a reduced precision, whether it pays."""
+        found = [
+            f"depth {self.depth}, {self.dim} features, {format_bytes(self.file_bytes)}; largest difference from "
+            f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per image on one thread of this CPU (PyTorch "
+            f"{self.torch_latency_ms:.2f} ms), {self.latency_all_threads_ms:.2f} ms on all"
+        ]
+        if self.proof is not None:
+            found.append(self.proof.sentence())
+        if self.float_layers:
+            found.append(f"in float32: {', '.join(self.float_layers)}")
+        if self.fp32_latency_ms is not None:
+            faster = self.fp32_latency_ms / self.latency_ms
+            pays = "" if faster > 1 else ": this precision saves space here, and no time"
+            found.append(f"{faster:.2f} times as fast as fp32 ({self.fp32_latency_ms:.2f} ms){pays}")
+        return found

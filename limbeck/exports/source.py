@@ -1,0 +1,63 @@
+"""What is exported: the encoder of a run, or the network of a classifier with its head."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from limbeck.classification.saved import Classifier, is_classifier, linear_part, load_classifier
+from limbeck.core.errors import UserError
+from limbeck.exports.networks import FoldedPreprocessing
+from limbeck.models.backbone import Backbone
+from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing
+
+
+class ExportSource(NamedTuple):
+    """A trained network, in eval mode, and what belongs to it."""
+
+    run: Path
+    backbone: Backbone
+    preprocessing: Preprocessing
+    classifier: Classifier | None
+    head: nn.Linear | None
+    network: nn.Module  # from images, as the file takes them, to what the file returns
+
+    @property
+    def dim(self) -> int:
+        """Return the number of outputs."""
+        return self.head.out_features if self.head else self.backbone.dim
+
+    @property
+    def output(self) -> str:
+        """Return what the outputs are."""
+        return "logits" if self.head else "features"
+
+
+def load_source(run: Path, depth: int | None, fold: bool) -> ExportSource:
+    """Load the network at `run`, cut at `depth`, with its preprocessing inside where `fold` is set.
+
+    Raises:
+        UserError: there is no network; a classifier is asked for another depth than its own; or weights are not finite.
+    """
+    classifier = load_classifier(run) if is_classifier(run) else None
+    if classifier and depth is not None:
+        raise UserError(
+            f"'{classifier.folder}' is a classifier of the features at depth {classifier.about.depth}: leave --depth "
+            "out, or fit one at another depth",
+            code="depth-of-a-classifier",
+        )
+    head = linear_part(classifier) if classifier else None
+    backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
+    _check_finite(backbone, run)
+    plain = nn.Sequential(backbone.model, head).eval() if head else backbone.model
+    network = (FoldedPreprocessing(plain, preprocessing) if fold else plain).eval()
+    return ExportSource(run, backbone, preprocessing, classifier, head, network)
+
+
+def _check_finite(backbone: Backbone, run: Path) -> None:
+    for name, value in backbone.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(
+                f"the weights of '{run}' are not finite, in '{name}': train again, or export a checkpoint of before",
+                code="weights-not-finite",
+            )

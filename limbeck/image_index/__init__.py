@@ -1,0 +1,1 @@
+"""An index of images: built once, added to, and searched with other images."""
