@@ -119,16 +119,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    setup = RunSetup(
-        cfg=cfg,
-        modality=modality,
-        data=data,
-        teacher=teacher,
-        start=start,
-        requested_method=requested,
-        seconds=seconds,
-        most_epochs=most_epochs,
-    )
+    about: dict[str, Any] = {"requested_method": requested, "seconds": seconds, "most_epochs": most_epochs}
+    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
     logger.info(describe(setup))
     return setup
 
