@@ -19,7 +19,8 @@ import torch
 
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, method_config
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import default_optim
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from limbeck.train.config import TrainConfig

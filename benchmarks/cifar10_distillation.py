@@ -37,13 +37,15 @@ from limbeck.methods import DistillConfig, distill_config, method_config, method
 from limbeck.metrics.fidelity import fidelity
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load
 from limbeck.runs.api import distill, pretrain
-from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher_features
 from limbeck.teachers.cache import FeatureCache
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher, teacher_features
+from limbeck.teachers.load import load_teacher
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.step import StepResult, StepRunner
 
 CPU = torch.device("cpu")

@@ -18,12 +18,13 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, EvaluationResult
-from limbeck.methods import MethodConfig, mocov3, sdssl
-from limbeck.models.backbone import BackboneConfig
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.results import EvaluationResult
+from limbeck.methods import MethodConfig
+from limbeck.methods.config import mocov3, sdssl
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.api import evaluate_run, pretrain
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 HOST = mocov3.MoCoV3Config(hidden=256, dim=128, ema_momentum=0.99)
 ARMS: dict[str, MethodConfig] = {

@@ -22,13 +22,14 @@ import torch
 
 from limbeck.core.run_folder import RESULT
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.evaluator import evaluate
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods import DistillConfig, HostConfig, MethodConfig, method_config, method_names
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.api import pretrain
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 SIZES = {"hidden": 512, "dim": 128, "queue": 4096, "momentum": 0.99, "projector_layers": 2, "prototypes": 300}

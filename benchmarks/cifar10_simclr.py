@@ -16,13 +16,12 @@ import numpy as np
 import torch
 
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig
-from limbeck.methods import simclr
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.methods.config import simclr
 from limbeck.metrics.knn import knn_accuracy
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.api import evaluate_run, pretrain
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 

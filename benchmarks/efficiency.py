@@ -25,11 +25,12 @@ from limbeck.data.augment.views import preset
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
-from limbeck.methods import simclr
-from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.train.config import TrainConfig
+from limbeck.methods.config import simclr
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.optim import build_optimizer
 
 NETWORKS = {
     "ResNet-18, 3x3 stem": BackboneConfig(name="resnet18", image_size=32),

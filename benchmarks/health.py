@@ -17,7 +17,8 @@ import torch
 
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import default_optim
 from limbeck.train.config import TrainConfig
 from limbeck.train.health.read import HealthReader

@@ -31,10 +31,10 @@ from limbeck.data.sampling import SamplingPlan, ViewSpec, view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import DistillConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import Teacher
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from limbeck.train.config import TrainConfig
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig
 
 BATCH, SIZE, CLASSES, STEPS = 128, 32, 10, 7
 IMAGES = 8 * BATCH

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import eval_images
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.neighbors.graph import build_graph, estimate_seconds
 from limbeck.neighbors.statistics import graph_statistics
 from limbeck.neighbors.vectors import UnitVectors

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limbeck.core.run_folder import RESULT
-from limbeck.evaluation import EvaluationResult
+from limbeck.evaluation.results import EvaluationResult
 
 COLORS = ("#3f74e8", "#e0525f", "#14958e", "#a074dd", "#c98512", "#7a8699")
 GRAY = "#8b93a1"

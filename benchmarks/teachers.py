@@ -28,10 +28,12 @@ from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
 from limbeck.methods.base import Method
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.queue import Queue
-from limbeck.teachers import LoadedTeacher, TeacherConfig, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.cache import FeatureCache
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views
 
 IMAGES, BATCH, STEPS = 64, 32, 7

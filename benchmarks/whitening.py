@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.methods.base import HostOutput
-from limbeck.methods.wmse import WMSEConfig
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.methods.config.wmse import WMSEConfig
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 
 SHAPES = {"CIFAR": (64, 128, 32), "ImageNet-100": (128, 256, 224)}  # columns, images of a slice, pixels
 VIEWS, IMAGES = 2, 512

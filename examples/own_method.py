@@ -2,8 +2,8 @@
 
     python examples/own_method.py
 
-As `limbeck/methods/uniform.py` the two classes would be all that `limbeck pretrain --method uniform` needs, and SDSSL
-could build on it (Wang and Isola, ICML 2020). Takes about half a minute on two CPU cores.
+As `limbeck/methods/config/uniform.py` and `limbeck/methods/uniform.py` the classes would be all that `limbeck pretrain`
+needs, and SDSSL could build on them (Wang and Isola, ICML 2020). Takes about half a minute on two CPU cores.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from torch import Tensor
 import limbeck
 from limbeck.core.types import Encoder
 from limbeck.data.samples import digits
-from limbeck.methods.base import BatchHost, HostConfig, MethodCard
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.methods.base import BatchHost
+from limbeck.methods.config.base import HostConfig, MethodCard
+from limbeck.models.backbone import build_backbone
 from limbeck.train.loop import train
 
 
@@ -48,11 +49,11 @@ class Uniform(BatchHost):
 
 def main(out: Path = Path("out/uniform"), epochs: float = 3) -> None:
     """Train on the digits, and write the run into the folder `out`."""
-    backbone = build_backbone(BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
+    network = build_backbone(limbeck.BackboneConfig(name="resnet18", args={"channels": [8, 16, 32, 64]}, image_size=28))
     config = UniformConfig(views="mocov2", hidden=256, dim=128)
     training = limbeck.TrainConfig(epochs=epochs, batch_size=128, precision="fp32")
     store = limbeck.Store.from_arrays(*digits())
-    train(config.build(backbone), store, config.make_views(28), training, limbeck.OptimConfig(lr=1e-3), out, config={})
+    train(config.build(network), store, config.make_views(28), training, limbeck.OptimConfig(lr=1e-3), out, config={})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.methods import MoCoV3Config
 from limbeck.metrics.knn import knn_accuracy
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 
 VIT = {"patch_size": 7, "embed_dim": 64, "depth": 4, "num_heads": 2, "global_pool": "avg", "class_token": False}
 

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
     from limbeck.evaluation.config import EvaluateConfig
-    from limbeck.models.backbone import BackboneConfig
+    from limbeck.models.config import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.teachers.config import TeacherConfig
-    from limbeck.train.config import TrainConfig
-    from limbeck.train.optim import OptimConfig
+    from limbeck.train.config import OptimConfig, TrainConfig
 
 __version__ = "0.1.0"
 
@@ -62,9 +61,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackboneConfig": "limbeck.models.backbone",
+    "BackboneConfig": "limbeck.models.config",
     "EvaluateConfig": "limbeck.evaluation.config",
-    "OptimConfig": "limbeck.train.optim",
+    "OptimConfig": "limbeck.train.config",
     "Run": "limbeck.api.run",
     "Store": "limbeck.data.store.store",
     "TeacherConfig": "limbeck.teachers.config",

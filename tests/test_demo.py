@@ -17,8 +17,8 @@ from limbeck import demo as module
 from limbeck.data.samples import digits
 from limbeck.demo import DemoRecipe, demo
 from limbeck.evaluation.results import EvaluationResult
-from limbeck.methods.simclr import SimCLRConfig
-from limbeck.models.backbone import BackboneConfig
+from limbeck.methods.config.simclr import SimCLRConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.train.config import TrainConfig
 from tests.helpers.errors import raises
 

@@ -18,7 +18,7 @@ from limbeck.data.augment.views import PRESETS
 from limbeck.methods import method_config, method_names
 from limbeck.methods.base import tables
 from limbeck.models import start
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

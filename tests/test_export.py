@@ -22,9 +22,11 @@ import limbeck
 from limbeck import exports as export_module
 from limbeck.core.errors import UserError
 from limbeck.exports import Format, export
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing, save_encoder
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 from tests.helpers.disk import room
 from tests.helpers.errors import raises
 

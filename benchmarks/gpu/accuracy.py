@@ -10,13 +10,13 @@ from benchmarks.cifar10_methods import arms
 from benchmarks.gpu.record import Findings, Machine
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, evaluate
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.evaluator import evaluate
 from limbeck.methods import MethodConfig, method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.api import pretrain
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 RESNET = BackboneConfig(name="resnet18", image_size=32)
 SMALL = BackboneConfig(

@@ -22,10 +22,10 @@ from limbeck.data.loader import Loader
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig, method_config
-from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.train.config import TrainConfig
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig
 from tests.helpers import tiny
 
 STEP = StepInfo(3, 10)

@@ -16,10 +16,10 @@ from limbeck.data.augment.views import View, preset
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods import method_config
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.neighbors.graph import build_graph
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.step import StepRunner
 
 NETWORKS = {

@@ -10,22 +10,20 @@ from torch import nn
 
 from limbeck.api.options import make_request, with_options
 from limbeck.api.run import Run
-from limbeck.core.types import EncoderConfig
+from limbeck.core.config import EncoderConfig
 from limbeck.data.sources.open import Source
-from limbeck.evaluation import EvaluateConfig, EvaluationResult
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.exports import ExportResult, Format, Precision
 from limbeck.methods import MethodConfig
-from limbeck.models.backbone import BackboneConfig
-from limbeck.models.start import StartConfig
+from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import api
 from limbeck.runs.defaults import ADAPT_BATCH, default_method, runs_small, small_method
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
-from limbeck.teachers import TeacherConfig
-from limbeck.teachers.from_start import START_TEACHER
-from limbeck.train.config import TrainConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
-from limbeck.train.optim import OptimConfig
 
 Folder = str | PathLike[str]
 _PLANNED = {"backbone", "teacher", "teacher_module", *RunSettings.__annotations__}

@@ -14,10 +14,11 @@ from limbeck.core.suggest import meaning, suggest
 from limbeck.data.sources.open import Source
 from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
 from limbeck.modalities import default_config, find_modality
-from limbeck.models.start import StartConfig, start_form
+from limbeck.models.config import StartConfig
+from limbeck.models.start import start_form
 from limbeck.runs.defaults import default_method, default_optim, default_student, runs_small, small_method
 from limbeck.runs.request import RunRequest
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 
 T = TypeVar("T")

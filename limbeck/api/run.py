@@ -17,8 +17,8 @@ from limbeck.runs.listing import RunStatus, read_metrics, read_status
 if TYPE_CHECKING:
     from limbeck.core.types import Encoder
     from limbeck.data.sources.open import Source
-    from limbeck.evaluation import EvaluationResult
     from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.exports import ExportResult, Format
 
 
@@ -70,7 +70,7 @@ class Run(os.PathLike[str]):
     @property
     def result(self) -> "EvaluationResult | None":
         """The result of the last evaluation; None before the first."""
-        from limbeck.evaluation import EvaluationResult
+        from limbeck.evaluation.results import EvaluationResult
 
         file = self.path / RESULT
         return EvaluationResult.load(file) if file.is_file() else None

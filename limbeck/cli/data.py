@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.cli.arguments import Out, Source
 from limbeck.cli.command import Command, Output
 from limbeck.core.errors import UserError
-from limbeck.data.check.issues import OptionalIssue
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
 
 if TYPE_CHECKING:
     from limbeck.data.check.scan import Check

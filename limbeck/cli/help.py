@@ -29,8 +29,9 @@ def short_help(verb: str, text: str, flags: Sequence[Flag], essential: Sequence[
     A name in `argv`, such as that of a method, adds the flags that it brings.
     """
     named = [name for name in NAMES if peek(argv, name)]
-    common = [flag for flag in list_flags(OutputArgs) if flag.name != "--help-all"]
-    own = [flag for flag in flags if flag.name not in {other.name for other in list_flags(OutputArgs)}]
+    shared = {flag.name: flag for flag in list_flags(OutputArgs)}
+    common = [flag for name, flag in shared.items() if name != "--help-all"]
+    own = [flag for flag in flags if flag.name not in shared]
     shown = [flag for flag in own if flag.positional or not essential or flag.name in essential]
     shown.sort(key=lambda flag: essential.index(flag.name) if flag.name in essential else -1)
     added = [flag for flag in own if f"--{flag.group}" in named and flag not in shown and not _for_research(flag)]

@@ -30,7 +30,7 @@ def open_command(page: str) -> str:
 
 def _cheapest_depth(run: Path) -> int | None:
     """Return the lowest layer that the evaluation of a run found as good as the best; None before an evaluation."""
-    from limbeck.evaluation import EvaluationResult
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.evaluation.verdict import cheapest_cut
 
     try:

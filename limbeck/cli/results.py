@@ -15,10 +15,10 @@ from limbeck.cli.command import Command, Output
 from limbeck.cli.next import export_command, open_command, report_command
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
-    from limbeck.evaluation import EvaluationResult
+    from limbeck.evaluation.results import EvaluationResult
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"

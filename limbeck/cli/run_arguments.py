@@ -10,13 +10,13 @@ import tyro
 from limbeck.cli.arguments import FLATTENED, Flag, has_flag, peek
 from limbeck.cli.config_file import ConfigFile
 from limbeck.core.errors import UserError
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from limbeck.core.types import EncoderConfig
+    from limbeck.core.config import EncoderConfig
     from limbeck.methods import MethodConfig
-    from limbeck.models.start import StartConfig
+    from limbeck.models.config import StartConfig
 
 MaybeSource = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 MethodName = Annotated[str, tyro.conf.arg(name="method", metavar="NAME")]
@@ -66,9 +66,9 @@ def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
-    from limbeck.models.start import StartConfig
+    from limbeck.models.config import StartConfig
     from limbeck.runs.defaults import default_method, default_optim, small_method
-    from limbeck.train.optim import OptimConfig
+    from limbeck.train.config import OptimConfig
 
     given = _config_file(argv)
     if given.name("teacher"):
@@ -113,10 +113,10 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of distill for the method, teacher and student that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.models.start import StartConfig
+    from limbeck.models.config import StartConfig
     from limbeck.runs.defaults import default_optim, default_student
     from limbeck.teachers.config import TeacherConfig
-    from limbeck.train.optim import OptimConfig
+    from limbeck.train.config import OptimConfig
 
     given = _config_file(argv)
     chosen: Any = _method(argv, given, "simreg", distill_config)
@@ -150,11 +150,10 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
 def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of adapt for the method and the start that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
-    from limbeck.models.start import StartConfig
+    from limbeck.models.config import StartConfig
     from limbeck.runs.defaults import ADAPT_BATCH, default_method, default_optim
-    from limbeck.teachers.config import TeacherConfig
-    from limbeck.teachers.from_start import START_TEACHER
-    from limbeck.train.optim import OptimConfig
+    from limbeck.teachers.config import START_TEACHER, TeacherConfig
+    from limbeck.train.config import OptimConfig
 
     given = _config_file(argv)
     chosen: Any = _method(argv, given, default_method(START_TEACHER).name, distill_config)
@@ -208,19 +207,20 @@ def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig
     A start names its own network, with everything that it states about it.
     """
     from limbeck.modalities import default_config
-    from limbeck.models.start import is_file, start_form
 
     name = peek(argv, flag) or file.name("backbone")
-    start = _start(argv, file).name
-    if start and not (name and is_file(start)):
-        form = start_form(start)
-        return form if name in (None, form.name) else default_config(name)
+    if start := _start(argv, file).name:
+        from limbeck.models.start import is_file, start_form
+
+        if not (name and is_file(start)):
+            form = start_form(start)
+            return form if name in (None, form.name) else default_config(name)
     return default_config(name) if name else None
 
 
 def _start(argv: Sequence[str], file: ConfigFile) -> "StartConfig":
     """Return the weights to start from, with an empty name if there are none."""
-    from limbeck.models.start import StartConfig
+    from limbeck.models.config import StartConfig
 
     return file.over(StartConfig(name=peek(argv, "--from") or file.name("start") or ""), "start", named=True)
 

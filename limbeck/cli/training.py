@@ -16,7 +16,6 @@ from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ADAPTATION, ENCODER, METRICS
-from limbeck.data.store.layout import is_store
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
@@ -69,11 +68,12 @@ def _methods(args: MethodsArgs) -> Output:
     from rich.table import Table
 
     from limbeck.methods import method_config, method_names
-    from limbeck.methods.base.tables import PAGES
 
     cards = {name: method_config(name).card for name in method_names()}
     data = {"methods": [{"name": name, **card._asdict()} for name, card in cards.items()]}
     if args.markdown:
+        from limbeck.methods.base.tables import PAGES
+
         return Output(data, [f"{table(folder)}\n" for folder, table in PAGES.values()])
     table = Table("method", "idea", "state", "cost", "when to use it", box=SIMPLE_HEAD, pad_edge=False)
     for name, card in cards.items():
@@ -167,6 +167,8 @@ def _request(args: Any) -> dict[str, Any]:
 
 def _selection(args: Any, source: str) -> dict[str, tuple[str, ...]]:
     """Return what is left out by name: the flags, or else what the file says about a source that is no store."""
+    from limbeck.data.store.layout import is_store
+
     given = {"exclude": args.exclude, "only": args.only}
     if any(given.values()) or is_store(Path(source)):
         return given

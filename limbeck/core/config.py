@@ -7,7 +7,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
@@ -28,6 +28,14 @@ class NamedConfig(ABC):
     @abstractmethod
     def choose(cls, name: str) -> type["NamedConfig"]:
         """Return the dataclass of that name; raise UserError with the nearest name."""
+
+
+class EncoderConfig(Protocol):
+    """The part of an encoder's configuration that other parts read."""
+
+    @property
+    def name(self) -> str:
+        """Name of the architecture, for messages."""
 
 
 def to_json(value: Any) -> Json:

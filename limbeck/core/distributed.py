@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
@@ -141,6 +140,8 @@ def sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
     if world_size() == 1:
         return module
     if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
         converted: nn.Module = convert_sync_batchnorm(module)  # timm's keeps the activation of a BatchNormAct2d
         return converted
     for child in module.modules():

@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.core.config import EncoderConfig
+
 
 class Batch(NamedTuple):
     """Views of the same images, float32 and normalized; sizes may differ between views.
@@ -41,14 +43,6 @@ class Features(NamedTuple):
     final: Float[Tensor, "B D"]
     taps: dict[int, Float[Tensor, "B _"]]  # depth -> pooled vectors
     feature_maps: dict[int, Float[Tensor, "B _ *places"]]  # depth -> [B C H W] of images; empty unless requested
-
-
-class EncoderConfig(Protocol):
-    """The part of an encoder's configuration that other parts read."""
-
-    @property
-    def name(self) -> str:
-        """Name of the architecture, for messages."""
 
 
 class Encoder(nn.Module, ABC):

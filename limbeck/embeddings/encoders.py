@@ -17,8 +17,10 @@ from limbeck.features.images import ImageFn, eval_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import encoder_folder, load_preprocessing
 from limbeck.models.pretrained import Interpolation, Triple
-from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_pretrained import TimmTeacher
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
 
 WHOLE = 0
 """The depth of a network that has no depths of its own."""

@@ -26,7 +26,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_folder
 from limbeck.core.logs import ensure_visible
 from limbeck.core.progress import progress
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.open import Source
 from limbeck.data.store.layout import is_store

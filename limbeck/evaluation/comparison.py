@@ -13,7 +13,7 @@ from limbeck.evaluation.results import Comparison
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing
-from limbeck.teachers import LoadedTeacher
+from limbeck.teachers.frozen import LoadedTeacher
 
 
 def compare_run(
@@ -47,7 +47,7 @@ def compare(
     need none. The networks are moved to the device one after the other.
 
     Raises:
-        UserError: as `limbeck.evaluation.evaluate`, or fewer than twelve test images.
+        UserError: as `limbeck.evaluation.evaluator.evaluate`, or fewer than twelve test images.
     """
     check_images(len(test))
     data = EvalData.of(train, test, cfg)

@@ -5,9 +5,6 @@ from typing import Literal
 
 from limbeck.core.errors import UserError
 
-LBFGS_IMAGES = 5000
-"""Training images up to which the linear probe "auto" is L-BFGS."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -19,9 +16,8 @@ class EvaluateConfig:
     """Neighbors of the weighted k-NN; no more than the smallest class has training images."""
     temperature: float = 0.07
     """Temperature of the weighted k-NN: a neighbor's vote weighs exp(cosine / temperature)."""
-    linear: Literal["auto", "sgd", "adam", "lbfgs", "none"] = "auto"
-    """Linear probe: sgd (SDSSL's protocol), adam or lbfgs (W-MSE's), none; auto: lbfgs up to 5,000 training images,
-    else sgd."""
+    linear: Literal["logistic", "sgd", "adam", "lbfgs", "none"] = "logistic"
+    """Linear probe: logistic regression of whitened features, sgd (SDSSL's protocol), adam or lbfgs (W-MSE's), none."""
     linear_epochs: int | None = None
     """Passes of the probe over the training features; by default 100 for sgd, 500 for adam."""
     linear_lr: float | None = None

@@ -8,10 +8,10 @@ import torch
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
-from limbeck.evaluation.config import LBFGS_IMAGES, EvaluateConfig
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.labels import Labels, match_labels
 
-LinearProbe = Literal["sgd", "adam", "lbfgs"]
+LinearProbe = Literal["logistic", "sgd", "adam", "lbfgs"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class EvalData:
             train=train,
             test=test,
             labels=labels,
-            linear_probe=_linear_probe(cfg, len(train)) if labels else None,
+            linear_probe=cfg.linear if labels and cfg.linear != "none" else None,
             k=_num_neighbors(cfg.k, labels),
             cfg=cfg,
             device=choose_device(cfg.device),
@@ -66,9 +66,3 @@ def _num_neighbors(k: int, labels: Labels | None) -> int:
         return k
     counts = labels.train.bincount()
     return min(k, int(counts[counts > 0].min()))
-
-
-def _linear_probe(cfg: EvaluateConfig, images: int) -> LinearProbe | None:
-    if cfg.linear == "auto":
-        return "lbfgs" if images <= LBFGS_IMAGES else "sgd"
-    return None if cfg.linear == "none" else cfg.linear

@@ -18,7 +18,7 @@ from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
-from limbeck.teachers import LoadedTeacher, teacher_features
+from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""

@@ -1,4 +1,4 @@
-"""Linear probes of extracted features: all layers at once by SGD or Adam, or layer by layer by L-BFGS."""
+"""Linear probes of extracted features: all layers at once to the optimum, or by a protocol of authors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +15,7 @@ from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
-
-Features = Mapping[int, Tensor]
-"""Depth -> [N D_depth]."""
+from limbeck.evaluation.logistic import Features, LogisticProbe, fit_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +201,10 @@ def probe_accuracies(
     description: str = "",
 ) -> dict[int, float]:
     """Return the accuracy of the linear probe `name` at every depth."""
+    if name == "logistic":
+        found = fit_heads(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
+        accuracies = found.accuracy(test, labels.test, torch.ones(len(labels.test)))
+        return dict(zip(found.depths, accuracies.tolist(), strict=True))
     if name == "lbfgs":
         depths = progress(list(train), description, unit="layers")
         return {d: lbfgs_accuracy(train[d], labels.train, test[d], labels.test) for d in depths}

@@ -29,7 +29,8 @@ from limbeck.features.images import eval_images
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
 from limbeck.features.patch_filters import PatchFilters, PatchFiltersConfig, patch_filters
 from limbeck.features.pixels import CenteredPixels
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 
 logger = logging.getLogger(__name__)
 

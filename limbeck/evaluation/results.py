@@ -97,7 +97,7 @@ class EvaluationResult:
     layers: tuple[LayerResult, ...]
     config: EvaluateConfig
     linear_probe: str | None
-    """The protocol of the linear probe, "sgd", "adam" or "lbfgs"; None without one."""
+    """The protocol of the linear probe, "logistic", "sgd", "adam" or "lbfgs"; None without one."""
     classes: tuple[str, ...]
     train: ImageSet
     test: ImageSet

@@ -1,15 +1,19 @@
-"""Self-supervised methods, one file each: the file's name is the method's name and its registration.
+"""Self-supervised methods: `NAME.py` is the method NAME and its registration, `config/NAME.py` has its options.
 
 `from limbeck.methods import BYOL, BYOLConfig` works for the classes of every file, without a list of them here.
+Options are read without torch, which is imported with the first method.
 """
 
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.methods.base import DistillConfig, Host, HostConfig, Method, MethodConfig
+from limbeck.methods.config.base import DistillConfig, HostConfig, MethodConfig
+
+if TYPE_CHECKING:
+    from limbeck.methods.base import Host, Method
 
 __all__ = [
     "DistillConfig",
@@ -21,11 +25,12 @@ __all__ = [
     "method_config",
     "method_names",
 ]
+_PARTS = ("base", "config")
 
 
 def method_names() -> list[str]:
     """Return the names of all methods, in alphabetical order."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _PARTS)
 
 
 def method_config(name: str) -> type[MethodConfig]:
@@ -36,7 +41,7 @@ def method_config(name: str) -> type[MethodConfig]:
         raise UserError(message, code="unknown-method")
     return next(
         found
-        for found in _classes(_module(name)).values()
+        for found in _classes(_module(f"config.{name}")).values()
         if issubclass(found, MethodConfig) and vars(found).get("name") == name
     )
 
@@ -65,11 +70,14 @@ def _classes(module: ModuleType) -> dict[str, type]:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Host", "Method"):
+        return getattr(_module("base"), name)
     for method in () if name.startswith("_") else method_names():
-        if name in (found := _classes(_module(method))):
+        if name in (found := _classes(_module(f"config.{method}" if name.endswith("Config") else method))):
             return found[name]
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(name for method in method_names() for name in _classes(_module(method)))})
+    modules = [_module(name) for method in method_names() for name in (method, f"config.{method}")]
+    return sorted({*globals(), *(name for module in modules for name in _classes(module))})

@@ -4,35 +4,13 @@ Grill et al., *Bootstrap Your Own Latent*, NeurIPS 2020. Defaults are those of t
 three-layer projector, no BatchNorm at the end of the heads, momentum 0.996 -> 1.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
-from limbeck.core.types import Encoder
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.base import EMAConfig, MethodCard, SymmetricEMAHost
-
-
-@dataclass(frozen=True, kw_only=True)
-class BYOLConfig(EMAConfig):
-    """BYOL: no negatives, so small batches suffice; one more forward pass per view."""
-
-    name: ClassVar[str] = "byol"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="predict the EMA encoder's embedding of the other view, without negatives",
-        state="EMA encoder",
-        use_when="the usual choice: small batches, any network",
-        cost=2.6,
-    )
-    trailing_norm: bool = False
-    """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
-
-    def build(self, backbone: Encoder) -> "BYOL":
-        """Build BYOL with new heads around `backbone`; the EMA encoder starts as a copy."""
-        return BYOL(backbone, self)
+from limbeck.methods.base import SymmetricEMAHost
+from limbeck.methods.config.byol import BYOLConfig
 
 
 class BYOL(SymmetricEMAHost):

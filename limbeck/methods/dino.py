@@ -4,72 +4,18 @@ Caron, Touvron, Misra, Jegou, Mairal, Bojanowski, Joulin, *Emerging Properties i
 ICCV 2021. Defaults are those of `main_dino.py` in facebookresearch/dino 7c446df.
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.core.distributed import mean_over_processes
-from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.assignment import sharpen, swapped_prediction
-from limbeck.methods.base import (
-    EMAConfig,
-    EMAHost,
-    HostOutput,
-    MethodCard,
-    check_prototypes,
-    encode_views,
-    resolve_freeze_steps,
-)
+from limbeck.methods.base import EMAHost, HostOutput, encode_views
+from limbeck.methods.config.dino import DINOConfig
 from limbeck.models.heads import Head, PrototypeLayer, mlp
 
 GLOBAL_VIEWS = 2  # the first views of a preset, which the EMA encoder gets
-
-
-@dataclass(frozen=True, kw_only=True)
-class DINOConfig(EMAConfig):
-    """DINO: match an EMA encoder from global and local crops; made for ViTs and long runs."""
-
-    name: ClassVar[str] = "dino"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="predict the EMA encoder's sharpened distribution over prototypes, from every crop",
-        state="EMA encoder, center",
-        use_when="ViTs, and time for local crops",
-        cost=6.4,
-    )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
-    head_norm: ClassVar[bool] = False
-    head_bias: ClassVar[bool] = True
-    views: str = "dino"
-    """Preset of augmentations (docs/data.md); the EMA encoder gets the first two views."""
-    dim: int = 256
-    """Width of the embedding, whose cosines with the prototypes are the output."""
-    hidden: int = 2048
-    """Width of the hidden layers of the projector."""
-    trailing_norm: bool = False
-    """End the embedding with a BatchNorm without scale and shift."""
-    num_prototypes: int = 65536
-    """Prototypes, at least 2; far fewer suffice for small sets of images."""
-    freeze_steps: int | None = None
-    """Optimizer steps at the start during which the prototypes are frozen; None: the first epoch, at most a tenth of
-    the run."""
-    temperature: float = 0.1
-    """Divides the cosines of the trained network."""
-    target_temperature: float = 0.04
-    """Divides the centered cosines of the EMA encoder; above 0.07 runs become unstable."""
-    center_momentum: float = 0.9
-    """Momentum of the center of the EMA encoder's outputs."""
-
-    def resolve(self, context: DataContext) -> Self:
-        """Return this configuration with the frozen steps; UserError for fewer than two prototypes."""
-        check_prototypes(self.num_prototypes, type(self).num_prototypes)
-        return replace(self, freeze_steps=resolve_freeze_steps(self.freeze_steps, context))
-
-    def build(self, backbone: Encoder) -> "DINO":
-        """Build DINO with new heads around `backbone`; the EMA encoder starts as a copy."""
-        return DINO(backbone, self)
 
 
 class DINOProjector(nn.Module):

@@ -4,58 +4,16 @@ Tong, Chen, Ma, LeCun, *EMP-SSL: Towards Self-Supervised Learning in One Trainin
 those of the README of tsb0601/EMP-SSL 8fc3758, for a ResNet-18 on CIFAR-10.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
-
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import mean_over_processes
-from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Encoder
+from limbeck.core.types import Batch
 from limbeck.losses.alignment import cosine_distance
 from limbeck.losses.coding_rate import total_coding_rate
-from limbeck.methods.base import Host, HostOutput, MethodCard, MultiViewConfig, encode_views
-
-
-@dataclass(frozen=True, kw_only=True)
-class EMPSSLConfig(MultiViewConfig):
-    """EMP-SSL: few epochs of many crops; a step costs as much as all of its crops."""
-
-    name: ClassVar[str] = "empssl"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="draw many crops of an image to their mean, and spread images by the total coding rate",
-        state="-",
-        use_when="few epochs over few images, with small batches of many crops",
-        cost=22.0,
-    )
-    view_count: ClassVar[tuple[int, int]] = (1, 10)
-    head_bias: ClassVar[bool] = True
-    views: str = "empssl"
-    """Preset of augmentations (docs/data.md)."""
-    num_views: int = 20
-    """Crops of an image, at least 2, from the preset's views in turn."""
-    dim: int = 1024
-    """Width of the embedding."""
-    hidden: int = 4096
-    """Width of the hidden layers of the projector."""
-    trailing_norm: bool = False
-    """End the projector with a BatchNorm without scale and shift."""
-    invariance_weight: float = 200.0
-    """Weight of the mean cosine of a crop with the mean of its image."""
-    epsilon: float = 0.2
-    """Square of the distortion that the coding rate allows; the smaller, the stronger images repel each other."""
-
-    def resolve(self, context: DataContext) -> Self:
-        """Return this configuration; UserError for fewer than two views or an epsilon that is not above 0."""
-        if self.epsilon <= 0:
-            raise UserError(f"epsilon is {self.epsilon}: it must be above 0, take 0.2", code="epsilon-out-of-range")
-        return super().resolve(context)
-
-    def build(self, backbone: Encoder) -> "EMPSSL":
-        """Build EMP-SSL with a new head around `backbone`."""
-        return EMPSSL(backbone, self)
+from limbeck.methods.base import Host, HostOutput, encode_views
+from limbeck.methods.config.empssl import EMPSSLConfig
 
 
 class EMPSSL(Host):

@@ -4,9 +4,6 @@ Balestriero and LeCun, *LeJEPA: Provable and Scalable Self-Supervised Learning W
 2511.08544. Written from the formulas of the paper; the authors' code has a non-commercial license and was not read.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,58 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import mean_over_processes, world_size
-from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
+from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.data.augment.params import hash_uniforms
 from limbeck.losses.alignment import mean_squared_error
 from limbeck.losses.gaussian import normal_deviates, sigreg
-from limbeck.methods.base import Host, HostConfig, HostOutput, MethodCard, encode_views
+from limbeck.methods.base import Host, HostOutput, encode_views
+from limbeck.methods.config.lejepa import LeJEPAConfig
 
 GLOBAL_VIEWS = 2  # the first views of a preset, whose mean every view is drawn to
 DIRECTION_DRAW = -2  # the number that the draw of directions has among the numbers of views
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeJEPAConfig(HostConfig):
-    """LeJEPA: one weight, no EMA encoder, no stop-gradient, no negatives; any number of local crops."""
-
-    name: ClassVar[str] = "lejepa"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="draw all views to the mean of the global ones, with Gaussian embeddings",
-        state="random directions",
-        use_when="local crops on any network, one weight to tune, memory for no second network",
-        cost=4.8,
-    )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
-    head_bias: ClassVar[bool] = True
-    views: str = "multicrop"
-    """Preset of augmentations (docs/data.md); the mean of the first two views is the target of all."""
-    dim: int = 128
-    """Width of the embedding."""
-    hidden: int = 2048
-    """Width of the hidden layers of the projector."""
-    trailing_norm: bool = False
-    """End the projector with a BatchNorm without scale and shift."""
-    sigreg_weight: float = 0.05
-    """Weight of SIGReg, between 0 and 1; the distance of the views has the rest."""
-    num_directions: int = 1024
-    """Random directions of a step along which the embeddings should be normal."""
-    direction_seed: int = 0
-    """Seed of the directions; with the step, it decides them."""
-
-    def resolve(self, context: DataContext) -> Self:
-        """Return this configuration; UserError for a weight outside (0, 1) or no directions."""
-        if not 0 < self.sigreg_weight < 1:
-            message = f"sigreg_weight is {self.sigreg_weight}: it is a share between 0 and 1, take 0.05"
-            raise UserError(message, code="sigreg-weight-out-of-range")
-        if self.num_directions < 1:
-            message = f"num_directions is {self.num_directions}: take at least 1, or 1024"
-            raise UserError(message, code="too-few-directions")
-        return self
-
-    def build(self, backbone: Encoder) -> "LeJEPA":
-        """Build LeJEPA with a new head around `backbone`."""
-        return LeJEPA(backbone, self)
 
 
 class LeJEPA(Host):

@@ -4,44 +4,10 @@ Xie, Lin, Yao, Zhang, Dai, Cao, Hu, *Self-Supervised Learning with Swin Transfor
 those of SwinTransformer/Transformer-SSL 4510de1, for DeiT-S and Swin-T on ImageNet.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
-from limbeck.methods.base import HostOutput, MethodCard
-from limbeck.methods.mocov2 import MoCoV2, MoCoV2Config
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoBYConfig(MoCoV2Config):
-    """MoBY: predict an EMA encoder among earlier images; made for transformers, with few tricks."""
-
-    name: ClassVar[str] = "moby"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="predict the EMA encoder's embedding of the other view among earlier images",
-        state="EMA encoder, two queues",
-        use_when="ViTs with small batches",
-        cost=2.4,
-    )
-    head_norm: ClassVar[bool] = True
-    views: str = "byol"
-    """Preset of augmentations (docs/data.md)."""
-    dim: int = 256
-    """Width of the embedding."""
-    hidden: int = 4096
-    """Width of the hidden layers of projector and predictor."""
-    trailing_norm: bool = False
-    """End projector and predictor with a BatchNorm without scale and shift."""
-    queue_size: int = 4096
-    """Rows of each of the two queues, the newest of all processes; by default at most half of a smaller store."""
-    ema_momentum: float = 0.99
-    """Momentum of the EMA encoder at the start."""
-    ema_schedule: Literal["cosine", "constant"] = "cosine"
-    """Raise the momentum to 1 over the run along a half-cosine, or keep it."""
-
-    def build(self, backbone: Encoder) -> "MoBY":
-        """Build MoBY with new heads around `backbone`; the EMA encoder starts as a copy."""
-        return MoBY(backbone, self)
+from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.methods.base import HostOutput
+from limbeck.methods.config.moby import MoBYConfig
+from limbeck.methods.mocov2 import MoCoV2
 
 
 class MoBY(MoCoV2):

@@ -5,42 +5,16 @@ Girshick, He, *Improved Baselines with Momentum Contrastive Learning*, arXiv 200
 facebookresearch/moco with `--mlp --moco-t 0.2 --aug-plus --cos`, for ResNet-50 on ImageNet.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import local_rows
-from limbeck.core.types import Batch, Encoder
+from limbeck.core.types import Batch
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import HostOutput, MethodCard, QueueConfig, QueueHost
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoCoV2Config(QueueConfig):
-    """MoCo v2: contrast with a queue of earlier images, so the negatives are many however small the batch."""
-
-    name: ClassVar[str] = "mocov2"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="identify the EMA encoder's embedding of the other view among earlier images",
-        state="EMA encoder, queue",
-        use_when="small batches and many dissimilar images",
-        cost=1.3,
-    )
-    head_norm: ClassVar[bool] = False
-    dim: int = 128
-    """Width of the embedding."""
-    hidden: int = 2048
-    """Width of the projector's hidden layer."""
-    temperature: float = 0.2
-    """Divides the cosines."""
-
-    def build(self, backbone: Encoder) -> "MoCoV2":
-        """Build MoCo v2 with new heads around `backbone`; the EMA encoder starts as a copy."""
-        return MoCoV2(backbone, self)
+from limbeck.methods.base import HostOutput, QueueHost
+from limbeck.methods.config.mocov2 import MoCoV2Config
 
 
 class MoCoV2(QueueHost):

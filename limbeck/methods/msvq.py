@@ -4,9 +4,6 @@ Peng, Long, Li, *MSVQ: Self-Supervised Learning with Multiple Sample Views and Q
 Defaults are those of the authors' CIFAR-10 recipe, pc-cp/MSVQ 78c46d4; there is none for ImageNet.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,43 +11,9 @@ from torch import Tensor
 from limbeck.core.distributed import local_rows
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.relation import relation, relation_loss
-from limbeck.methods.base import HostOutput, MethodCard, ProjectedEncoder, QueueConfig, QueueHost
+from limbeck.methods.base import HostOutput, ProjectedEncoder, QueueHost
+from limbeck.methods.config.msvq import MSVQConfig
 from limbeck.models.ema import EMA
-
-
-@dataclass(frozen=True, kw_only=True)
-class MSVQConfig(QueueConfig):
-    """MSVQ: match two EMA encoders' similarities; steadier targets than ReSSL's, for two more forward passes."""
-
-    name: ClassVar[str] = "msvq"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="match two EMA encoders' similarity distributions over their queues",
-        state="two EMA encoders, two queues",
-        use_when="small images and small batches, with memory for three networks",
-        cost=1.9,
-    )
-    view_count: ClassVar[tuple[int, int]] = (4, 4)
-    head_norm: ClassVar[bool] = False
-    views: str = "msvq"
-    """Preset of augmentations (docs/data.md): the student's view, two of the first EMA encoder, one of the second."""
-    dim: int = 128
-    """Width of the embedding."""
-    hidden: int = 2048
-    """Width of the projector's hidden layer."""
-    queue_size: int = 4096
-    """Rows of each queue, the newest of all processes; by default at most half of a smaller store."""
-    ema_momentum: float = 0.99
-    """Momentum of the first EMA encoder."""
-    second_ema_momentum: float = 0.95
-    """Momentum of the second EMA encoder."""
-    temperature: float = 0.1
-    """Divides the student's cosines."""
-    target_temperature: float = 0.04
-    """Divides the EMA encoders' cosines; the smaller, the fewer images count as similar."""
-
-    def build(self, backbone: Encoder) -> "MSVQ":
-        """Build MSVQ with new heads around `backbone`; both EMA encoders start as copies."""
-        return MSVQ(backbone, self)
 
 
 class MSVQ(QueueHost):

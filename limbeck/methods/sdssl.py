@@ -4,74 +4,17 @@ Jang, Kim, Yoo, Kong, Kim, Kwak, *Self-Distilled Self-supervised Representation 
 authors' code hagiss/SDSSL bbd34fa, whose choices are the defaults.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
 from limbeck.core.schedules import cosine
-from limbeck.core.types import Batch, DataContext, Encoder, LossOutput, StepInfo
-from limbeck.data.sampling import ViewSpec
-from limbeck.methods.base import Host, HostConfig, HostOutput, Method, MethodCard, MethodConfig
-from limbeck.methods.byol import BYOLConfig
+from limbeck.core.types import Batch, Encoder, Features, LossOutput, StepInfo
+from limbeck.methods.base import Host, HostOutput, Method
+from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.models.heads import Head
-
-
-@dataclass(frozen=True, kw_only=True)
-class SDSSLConfig(MethodConfig):
-    """SDSSL: make every layer usable, so that the trained network can be cut at any depth."""
-
-    name: ClassVar[str] = "sdssl"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="train every layer on the last layer's targets of another method",
-        state="that of its host",
-        use_when="you want to cut the network to the depth that a device can afford",
-        cost=3.2,
-    )
-    not_a_host_reason: ClassVar[str] = "its layers learn from the last one already"
-    host: HostConfig = field(default_factory=BYOLConfig)
-    """The method that provides the targets of the layers."""
-    layers: tuple[int, ...] | None = None
-    """Layers that learn from the last one, counted from 1; None: all but the last. An empty tuple is the control
-    "host + predictor-only loss"."""
-    alpha: float | None = None
-    """Weight of the mean layer loss at the end of the run; None: the release's (0.8; 1.0 over MoCo v3)."""
-    alpha_schedule: Literal["cosine", "constant"] = "cosine"
-    """Raise the weight from 0 along a half-cosine over the run, or keep it constant from the start."""
-    predictor_weight: float = 1.0
-    """Weight of the loss that trains the predictors alone, on detached projections; for hosts with predictors."""
-    hidden: int = 2048
-    """Width of the hidden layers of the layers' projectors (the host's own is `host.hidden`)."""
-    trailing_norm: bool | None = None
-    """End the layers' heads with a BatchNorm without scale and shift; None: as the host does."""
-
-    @property
-    def views(self) -> str:
-        """Preset of the host."""
-        return self.host.views
-
-    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
-        """Return the views of the host."""
-        return self.host.make_views(size)
-
-    def resolve(self, context: DataContext) -> Self:
-        """Return this configuration with the resolved host."""
-        return replace(self, host=self.host.resolve(context))
-
-    def check_depths(self, depths: tuple[int, ...]) -> None:
-        """Raise UserError for layers that are not below the last one, or that the host refuses."""
-        self.host.check_depths(depths)
-        for layer in self.layers or ():
-            if layer not in depths[:-1]:
-                message = f"layer {layer} cannot learn from the last one; layers are 1 to {depths[-1] - 1}"
-                raise UserError(message, code="depth-out-of-range")
-
-    def build(self, backbone: Encoder) -> "SDSSL":
-        """Build SDSSL with new heads over the host built around `backbone`."""
-        return SDSSL(self.host.build(backbone), self)
 
 
 class SDSSL(Method):
@@ -82,7 +25,9 @@ class SDSSL(Method):
         total = host + alpha / L * sum_l pair_loss(q_l(z_l), sg t)
                      + predictor_weight * (sum_l pair_loss(q_l(sg z_l), sg t) + pair_loss(q(sg z), sg t))
 
-    The third sum rescales the gradients of the predictors and reaches nothing else.
+    The third sum rescales the gradients of the predictors and reaches nothing else. So no predictor runs twice: with
+    w = predictor_weight a layer's loss is weighted by alpha / L + w, and z_l gets (alpha / L) / (alpha / L + w) of its
+    gradient.
     """
 
     def __init__(self, host: Host, cfg: SDSSLConfig) -> None:
@@ -115,39 +60,39 @@ class SDSSL(Method):
         return self.alpha_end if constant else cosine(0.0, self.alpha_end, step_info.progress)
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """Compute the terms `host`, `layer<l>`, and `predictor` where the host has predictors."""
+        """Compute the terms `host`, `layer<l>`, and `predictor` where predictors are also trained alone."""
         output = self.host.encode(batch, self.layers)
         targets = tuple(t.detach() for t in output.targets)
-        projected = {t: tuple(self._head(t).project(f.taps[t]) for f in output.features) for t in self.layers}
-        # Before the live passes: BatchNorm statistics of the predictors then move in the order of the release.
-        predictor = self._predictor_only(output, projected, targets)
-        layers = {t: self._layer_loss(self._head(t), z, targets) for t, z in projected.items()}
-        host = self.host.loss(output)
-        total = host + predictor * self.cfg.predictor_weight
+        alone = self.cfg.predictor_weight if self.host.has_predictor else 0.0
+        joint = self.alpha(step_info) / max(1, len(self.layers))
+        host = self._host_loss(output, 1.0, alone)
+        layers = {t: self._layer_loss(t, output.features, targets, joint, alone) for t in self.layers}
+        total = (1 + alone) * host
         if layers:
-            total = total + self.alpha(step_info) * torch.stack(list(layers.values())).mean()
+            total = total + (joint + alone) * torch.stack(list(layers.values())).sum()
         terms = {"host": host, **{f"layer{t}": value for t, value in layers.items()}}
-        if self.host.has_predictor:
-            terms["predictor"] = predictor
+        if alone:
+            terms["predictor"] = torch.stack(list(terms.values())).sum()
         return LossOutput(total, {name: value.detach() for name, value in terms.items()}, output.memory)
 
-    def _head(self, layer: int) -> Head:
-        return cast(Head, self.heads[str(layer)])
+    def _host_loss(self, output: HostOutput, joint: float, alone: float) -> Float[Tensor, ""]:
+        """Return the host's loss; all of its gradient reaches the predictor, and a share what is before."""
+        projections, targets = (
+            tuple(share_gradient(z, joint, alone) for z in rows) for rows in (output.projections, output.targets)
+        )
+        return self.host.loss(output._replace(projections=projections, targets=targets))
 
     def _layer_loss(
-        self, head: Head, projections: tuple[Tensor, ...], targets: tuple[Tensor, ...]
+        self, layer: int, features: tuple[Features, ...], targets: tuple[Tensor, ...], joint: float, alone: float
     ) -> Float[Tensor, ""]:
+        """Return the loss of a layer; all of its gradient reaches the predictor, and a share what is before."""
+        head = self._head(layer)
+        projections = (share_gradient(head.project(f.taps[layer]), joint, alone) for f in features)
         pairs = zip(projections, targets, strict=True)
         return torch.stack([self.host.pair_loss(head.predict(z), t) for z, t in pairs]).sum()
 
-    def _predictor_only(
-        self, output: HostOutput, projected: dict[int, tuple[Tensor, ...]], targets: tuple[Tensor, ...]
-    ) -> Float[Tensor, ""]:
-        if not self.host.has_predictor or self.cfg.predictor_weight == 0:
-            return torch.zeros((), device=targets[0].device)
-        every = [(self._head(t), z) for t, z in projected.items()] + [(self.host.head, output.projections)]
-        losses = [self._layer_loss(head, tuple(z.detach() for z in zs), targets) for head, zs in every]
-        return torch.stack(losses).sum()
+    def _head(self, layer: int) -> Head:
+        return cast(Head, self.heads[str(layer)])
 
     def after_step(self, loss: LossOutput, step_info: StepInfo) -> None:
         """Update the state of the host."""
@@ -164,3 +109,10 @@ class SDSSL(Method):
     def target_encoder(self) -> Encoder | None:
         """Return the host's target encoder."""
         return self.host.target_encoder()
+
+
+def share_gradient(rows: Tensor, joint: float, alone: float) -> Tensor:
+    """Return the same values; what they are computed from gets joint / (joint + alone) of their gradient."""
+    if not alone or not rows.requires_grad:
+        return rows
+    return torch.lerp(rows.detach(), rows, joint / (joint + alone))

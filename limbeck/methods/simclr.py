@@ -5,35 +5,13 @@ Defaults are those of the SimCLR host in hagiss/SDSSL bbd34fa: temperature 0.2, 
 with a BatchNorm.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import local_indices
-from limbeck.core.types import Encoder
 from limbeck.losses.contrastive import info_nce
-from limbeck.methods.base import BatchHost, HostConfig, MethodCard
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimCLRConfig(HostConfig):
-    """SimCLR: contrast within the batch, without EMA encoder or queue; for large batches."""
-
-    name: ClassVar[str] = "simclr"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="identify the other view of an image within the batch",
-        state="-",
-        use_when="large batches and little memory for state",
-        cost=2.2,
-    )
-    temperature: float = 0.2
-    """Divides the cosines."""
-
-    def build(self, backbone: Encoder) -> "SimCLR":
-        """Build SimCLR with new heads around `backbone`."""
-        return SimCLR(backbone, self)
+from limbeck.methods.base import BatchHost
+from limbeck.methods.config.simclr import SimCLRConfig
 
 
 class SimCLR(BatchHost):

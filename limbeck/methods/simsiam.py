@@ -4,41 +4,14 @@ Chen and He, *Exploring Simple Siamese Representation Learning*, CVPR 2021. Defa
 facebookresearch/simsiam a7bc177, for a ResNet-50.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
-from limbeck.core.types import Batch, Encoder
+from limbeck.core.types import Batch
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.base import HostConfig, HostOutput, MethodCard, PairHost
+from limbeck.methods.base import HostOutput, PairHost
+from limbeck.methods.config.simsiam import SimSiamConfig
 from limbeck.models.heads import Head, mlp
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimSiamConfig(HostConfig):
-    """SimSiam: one network and a stop-gradient; the least state of all, and the least that prevents a collapse."""
-
-    name: ClassVar[str] = "simsiam"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="predict the projection of the other view",
-        state="-",
-        use_when="a baseline without EMA encoder, queue or negatives",
-        cost=2.2,
-    )
-    views: str = "mocov2"
-    """Preset of augmentations (docs/data.md)."""
-    dim: int = 2048
-    """Width of the embedding."""
-    hidden: int = 2048
-    """Width of the hidden layers of the projector."""
-    bottleneck: int = 512
-    """Width of the hidden layer of the predictor, narrower than the embedding."""
-
-    def build(self, backbone: Encoder) -> "SimSiam":
-        """Build SimSiam with new heads around `backbone`."""
-        return SimSiam(backbone, self)
 
 
 class SimSiam(PairHost):

@@ -4,9 +4,6 @@ Zheng, Wang, You, Qian, Zhang, Wang, Xu, *Weakly Supervised Contrastive Learning
 mingkai-zheng/WCL 9a6a273.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,36 +12,9 @@ from limbeck.core.distributed import gather, local_indices
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce, sup_con
 from limbeck.losses.graph import nearest_neighbor_components
-from limbeck.methods.base import Method, MethodCard, MethodConfig
+from limbeck.methods.base import Method
+from limbeck.methods.config.wcl import WCLConfig
 from limbeck.models.heads import mlp
-
-
-@dataclass(frozen=True, kw_only=True)
-class WCLConfig(MethodConfig):
-    """WCL: contrast within the batch that does not separate similar images; for large batches."""
-
-    name: ClassVar[str] = "wcl"
-    card: ClassVar[MethodCard] = MethodCard(
-        summary="identify the other view, and draw together neighbors of neighbors in the batch",
-        state="-",
-        use_when="large batches in which many images resemble each other",
-        cost=2.4,
-    )
-    not_a_host_reason: ClassVar[str] = "its loss takes two projections of every image, and a layer has one"
-    views: str = "simclr"
-    """Preset of augmentations (docs/data.md)."""
-    dim: int = 256
-    """Width of both embeddings."""
-    hidden: int = 4096
-    """Width of the hidden layers of both projectors."""
-    temperature: float = 0.1
-    """Divides the cosines, in both losses."""
-    detach_keys: bool = True
-    """Stop the gradient of the graph loss at the candidates, as the authors' code does."""
-
-    def build(self, backbone: Encoder) -> "WCL":
-        """Build WCL with two new heads around `backbone`."""
-        return WCL(backbone, self)
 
 
 class WCL(Method):

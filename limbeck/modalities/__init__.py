@@ -8,7 +8,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from limbeck.core.types import EncoderConfig
+from limbeck.core.config import EncoderConfig
 from limbeck.modalities.base import Modality
 
 __all__ = ["Modality", "default_config", "find_modality", "modalities", "modality_of"]

@@ -5,26 +5,27 @@ Methods, losses and the training loop work with `Encoder`, `Dataset` and `Batch`
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from safetensors.torch import save
-
-from limbeck.core.config import Json, to_json
+from limbeck.core.config import EncoderConfig, Json, to_json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
-from limbeck.core.types import Dataset, Encoder, EncoderConfig
-from limbeck.data.sources.selection import Selection
-from limbeck.evaluation.adaptation import Adaptation
-from limbeck.methods import MethodConfig
-from limbeck.models.start import LoadedStart, StartConfig
-from limbeck.teachers.setup import TeacherContext
-from limbeck.train.eval_callback import EvalCallback
-from limbeck.train.loading import LoaderFactory
+
+if TYPE_CHECKING:
+    from limbeck.core.types import Dataset, Encoder
+    from limbeck.data.sources.selection import Selection
+    from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.methods import MethodConfig
+    from limbeck.models.config import StartConfig
+    from limbeck.models.start import LoadedStart
+    from limbeck.teachers.setup import TeacherContext
+    from limbeck.train.eval_callback import EvalCallback
+    from limbeck.train.loading import LoaderFactory
 
 Config = TypeVar("Config", bound=EncoderConfig)
-Data = TypeVar("Data", bound=Dataset)
+Data = TypeVar("Data", bound="Dataset")
 
 
 class Modality(ABC, Generic[Config, Data]):
@@ -34,10 +35,13 @@ class Modality(ABC, Generic[Config, Data]):
     """
 
     name: ClassVar[str]
-    loader: ClassVar[LoaderFactory]
-    """Makes the batches; random numbers are a function of (seed, epoch, view, row)."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
+
+    @property
+    @abstractmethod
+    def loader(self) -> "LoaderFactory":
+        """What makes the batches; random numbers are a function of (seed, epoch, view, row)."""
 
     @abstractmethod
     def recognizes(self, source: object) -> bool:
@@ -58,7 +62,7 @@ class Modality(ABC, Generic[Config, Data]):
         """
         return ()
 
-    def known_classes(self, source: Any, selection: Selection) -> int | None:
+    def known_classes(self, source: Any, selection: "Selection") -> int | None:
         """Return the number of labels in a source, 0 unless all have one; None where only reading it would tell."""
         return None
 
@@ -69,16 +73,18 @@ class Modality(ABC, Generic[Config, Data]):
         """
         return Resolved(self.default_encoder(), [])
 
-    def load_start(self, cfg: StartConfig, encoder: Config | None) -> LoadedStart:
+    def load_start(self, cfg: "StartConfig", encoder: Config | None) -> "LoadedStart":
         """Return trained weights to start from, for their own encoder or the one that is given."""
         raise UserError(f"encoders of {self.name} cannot start from '{cfg.name}': leave it out", code="no-starts")
 
     @abstractmethod
-    def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: Selection) -> Resolved[Data]:
+    def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection") -> Resolved[Data]:
         """Return the data of a source, without what is left out by name."""
 
-    def selection(self, data: Data) -> Selection:
+    def selection(self, data: Data) -> "Selection":
         """Return what was left out of the source of the data by name."""
+        from limbeck.data.sources.selection import Selection
+
         return Selection()
 
     @abstractmethod
@@ -94,31 +100,33 @@ class Modality(ABC, Generic[Config, Data]):
         return Resolved(cfg, [])
 
     @abstractmethod
-    def build_encoder(self, cfg: Config) -> Encoder:
+    def build_encoder(self, cfg: Config) -> "Encoder":
         """Return the encoder with random weights from torch's global generator."""
 
     @abstractmethod
-    def make_views(self, method: MethodConfig, cfg: Config) -> tuple[Any, ...]:
+    def make_views(self, method: "MethodConfig", cfg: Config) -> tuple[Any, ...]:
         """Return the views that a method compares, in the terms of the loader."""
 
-    def describe_views(self, method: MethodConfig) -> str:
+    def describe_views(self, method: "MethodConfig") -> str:
         """Return the part of the description of a run that names the views, such as ", views 'simclr'"."""
         return ""
 
-    def make_eval_callback(self, data: Data, cfg: Config, teacher: TeacherContext | None) -> EvalCallback | None:
+    def make_eval_callback(self, data: Data, cfg: Config, teacher: "TeacherContext | None") -> "EvalCallback | None":
         """Return what scores the encoder now and then while it is trained, if anything does."""
         return None
 
     def compare_with_start(
-        self, start: Encoder, adapted: Encoder, data: Data, cfg: Config, teacher: TeacherContext
-    ) -> Adaptation:
+        self, start: "Encoder", adapted: "Encoder", data: Data, cfg: Config, teacher: "TeacherContext"
+    ) -> "Adaptation":
         """Compare an encoder with the one that it was adapted from; only kinds of data with teachers are asked."""
         raise NotImplementedError
 
     def save_encoder(
-        self, encoder: Encoder, folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
+        self, encoder: "Encoder", folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
     ) -> None:
         """Write the trained encoder into `folder`: its weights, its configuration and where it comes from."""
+        from safetensors.torch import save
+
         make_folder(folder)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
         with atomic_write(folder / "model.safetensors") as path:

@@ -2,8 +2,8 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import timm
 import torch
@@ -11,67 +11,9 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
-from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
-from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.models.config import SMALL_IMAGE, BackboneConfig
 from limbeck.models.surgery import feature_table, is_vit, shrink_stem, small_stem_of, timm_defaults, truncate
 from limbeck.models.vit_init import fix_positions, init_as_moco
-
-SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless configured otherwise
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """The network and its initialization.
-
-    By default ViTs (timm's `vision_transformer`, `deit`, `eva` and `beit` families) are initialized as SDSSL's:
-    MoCo v3's random weights, fixed positions, a frozen patch embedding.
-    """
-
-    name: str = "vit_tiny_patch16_224"
-    """Any timm model that has `forward_intermediates`."""
-    image_size: int | None = None
-    """Side of the images in pixels; None: the network's default (224 for most)."""
-    args: dict[str, Any] = field(default_factory=dict)
-    """Further timm arguments (JSON values), such as patch_size, embed_dim, depth, global_pool, channels.
-
-    A ResNet-18 of a quarter of its width is {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}:
-    timm's plain stem is always 64 wide, its deep one 2 * stem_width, and the small stem has the width it replaces.
-    """
-    small_stem: bool | None = None
-    """CNNs: start with a 3x3 convolution of stride 1 and no max-pool (families: `surgery.SMALL_STEMS`).
-
-    None: where image_size is at most 64 and the family has such a stem.
-    """
-    stem_pool: bool = False
-    """ResNets with a small stem: keep the max-pool, which quarters every feature map (usual at 64 pixels)."""
-    freeze_patch_embed: bool = True
-    """ViTs: freeze the random patch embedding (MoCo v3's remedy for instability)."""
-    sincos_positions: bool = True
-    """ViTs with absolute positions: fix them to 2-D sin-cos ones."""
-    init: Literal["moco", "timm"] = "moco"
-    """ViTs: initialize with MoCo v3's weights or timm's."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    cut: int | None = None
-    """Use blocks or stages 1..cut only."""
-    mean: tuple[float, float, float] | None = None
-    """Mean of the channels in the normalization of the images, for pixels in [0, 1]; by default that of the weights to
-    start from, else ImageNet's."""
-    std: tuple[float, float, float] | None = None
-    """Standard deviation of the channels, likewise."""
-    per_layer_norm: bool = False
-    """ViTs: give every depth a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for an argument with which timm would read weights; configurations are shared."""
-        refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
-        if self.std is not None and min(self.std) <= 0:
-            raise UserError(f"backbone.std is {self.std}: every deviation must be above 0", code="out-of-range")
-
-    @property
-    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Mean and standard deviation of the channels, for pixels in [0, 1]."""
-        return self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD
 
 
 class Backbone(Encoder):

@@ -19,14 +19,8 @@ from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json, write_json
 from limbeck.core.run_folder import ENCODER, STAGE
-from limbeck.models.backbone import (
-    Backbone,
-    BackboneConfig,
-    build_backbone,
-    create_model,
-    stock_args,
-    wants_small_stem,
-)
+from limbeck.models.backbone import Backbone, build_backbone, create_model, stock_args, wants_small_stem
+from limbeck.models.config import BackboneConfig
 from limbeck.models.surgery import feature_table, timm_defaults, timm_network
 from limbeck.models.weights import without_classifier
 

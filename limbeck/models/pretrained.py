@@ -13,7 +13,8 @@ from limbeck.core.config import from_json
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER
-from limbeck.models.backbone import Backbone, BackboneConfig, build_network, check_name, stock_args, wants_small_stem
+from limbeck.models.backbone import Backbone, build_network, check_name, stock_args, wants_small_stem
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
 from limbeck.models.layouts import fit_names
 from limbeck.models.licenses import inherited_license, license_in_card

@@ -1,7 +1,7 @@
 """The weights that a run starts from: `--from START`, fitted to the network that is trained."""
 
 import logging
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone, check_name, wants_small_stem
+from limbeck.models.backbone import Backbone, build_backbone, check_name, wants_small_stem
+from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.models.licenses import license_fact
 from limbeck.models.pretrained import NetworkRef, Pretrained, load_from_file, load_pretrained, network_form
 from limbeck.models.surgery import timm_defaults
@@ -22,19 +23,6 @@ FREE = ("image_size", "cut", "mean", "std", "freeze_patch_embed", "gradient_chec
 """Settings of the network that may differ from those of the start."""
 FREE_ARGS = ("drop_rate", "drop_path_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate")
 """Arguments of timm that change the training and not the network."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartConfig:
-    """Which trained weights a run starts from."""
-
-    name: str
-    """A run, an encoder or an export; a folder in timm's format; a file of weights, for the network that --backbone
-    names; or a timm model ("timm:NAME"), which is downloaded."""
-    license: str = ""
-    """License as its source states it, recorded when the weights are loaded; yours if the source states none."""
-    digest: str = field(default="", metadata={"internal": True})
-    """Hash of the weights, recorded when they are loaded; other weights of the same name are then refused."""
 
 
 class LoadedStart(NamedTuple):

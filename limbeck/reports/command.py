@@ -10,8 +10,7 @@ from limbeck.methods import HostConfig, MethodConfig, method_config
 from limbeck.modalities import default_config
 from limbeck.runs.config import RunConfig
 from limbeck.runs.defaults import ADAPT_BATCH, default_optim
-from limbeck.teachers import TeacherConfig
-from limbeck.teachers.from_start import START_TEACHER
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.train.config import TrainConfig
 
 

@@ -21,7 +21,8 @@ from limbeck.data.thumbnail import data_uri, thumbnail
 from limbeck.features.extract import extract
 from limbeck.features.images import augmented_images, eval_images
 from limbeck.modalities import modality_of
-from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.models.backbone import Backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.reports.overview import Overview, overview
 from limbeck.reports.runs import RunSummary

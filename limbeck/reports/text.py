@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from limbeck.core.config import EncoderConfig
 from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration, plural
-from limbeck.core.types import EncoderConfig
 from limbeck.evaluation.results import LayerResult
 from limbeck.evaluation.verdict import cheapest_cut
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.reports.runs import RunSummary
 
 

@@ -12,34 +12,36 @@ from typing import Unpack
 
 from torch import nn
 
+from limbeck.core.config import EncoderConfig
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
 from limbeck.core.run_folder import LOG, RESULT, START
-from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
 from limbeck.evaluation.comparison import WholeBackbone, compare_run
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.evaluator import check_takes, override
+from limbeck.evaluation.evaluator import check_takes, evaluate, override
 from limbeck.evaluation.models import EvaluatedModel
 from limbeck.evaluation.references import START_NETWORK, load_whole, measure_references
-from limbeck.evaluation.results import Comparison, ModelScores
-from limbeck.models.backbone import Backbone, BackboneConfig
+from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
+from limbeck.models.backbone import Backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.runs.config import RunConfig, at_place, read_config
+from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.labeled import LabeledSources, select
-from limbeck.runs.request import Place, RunRequest, RunSettings
+from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
-from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
-from limbeck.teachers.from_start import START_TEACHER
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
@@ -197,7 +199,7 @@ def evaluate_run(
         exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the run.
 
     Raises:
-        UserError: as `limbeck.evaluation.evaluate`, or the folder has no encoder.
+        UserError: as `limbeck.evaluation.evaluator.evaluate`, or the folder has no encoder.
     """
     ensure_visible()
     folder, cfg = Path(run), cfg or EvaluateConfig()

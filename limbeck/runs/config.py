@@ -2,21 +2,29 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from limbeck.core.config import from_json, to_json
+from limbeck.core.config import EncoderConfig, from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
 from limbeck.core.run_folder import CONFIG
-from limbeck.core.types import EncoderConfig
 from limbeck.methods import MethodConfig
 from limbeck.modalities import default_config
-from limbeck.models.start import StartConfig
+from limbeck.models.config import StartConfig
 from limbeck.runs.defaults import default_method
-from limbeck.runs.request import Place
-from limbeck.teachers import TeacherConfig
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig, check_milestones
+from limbeck.teachers.config import TeacherConfig
+from limbeck.train.config import OptimConfig, TrainConfig, check_milestones
+
+
+class Place(TypedDict, total=False):
+    """Where a run is continued, which is no part of what it is; what is left out or None stays."""
+
+    store: str | Path | None
+    teacher: str | Path | None
+    devices: int | None
+    num_nodes: int | None
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None
+    precision: Literal["auto", "bf16", "fp16", "fp32"] | None
 
 
 @dataclass(frozen=True, kw_only=True)

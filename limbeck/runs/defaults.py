@@ -2,20 +2,16 @@
 
 from dataclasses import replace
 
-import timm
-
-from limbeck.core.devices import choose_device
+from limbeck.core.devices import has_cuda
 from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
-from limbeck.methods.anchor import AnchorConfig
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.simclr import SimCLRConfig
-from limbeck.methods.simreg import SimRegConfig
-from limbeck.models.backbone import BackboneConfig
-from limbeck.models.surgery import is_vit
-from limbeck.teachers.from_start import START_TEACHER
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.config.simclr import SimCLRConfig
+from limbeck.methods.config.simreg import SimRegConfig
+from limbeck.models.config import BackboneConfig
+from limbeck.teachers.config import START_TEACHER
+from limbeck.train.config import OptimConfig, TrainConfig
 
 START_OPTIM = OptimConfig(lr=3e-5)
 """For runs that start from trained weights: a fifth of the usual peak of AdamW, for networks of any kind.
@@ -28,6 +24,8 @@ START_DISTILL_OPTIM = OptimConfig(lr=2e-4, weight_decay=0.01)
 """The same for students."""
 START_WARMUP = 0.2  # of the epochs; usual is a tenth
 STUDENT = "resnet18"
+USUAL_NETWORKS = {"vit_tiny_patch16_224": False, "resnet10t": True, STUDENT: True}
+"""The networks of runs that name none, and whether they are CNNs."""
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
@@ -55,7 +53,7 @@ def runs_small(accelerator: str, quick: bool) -> str:
     """
     if quick:
         return "for a quick look"
-    on_cpu = choose_device("auto").type == "cpu" if accelerator == "auto" else accelerator == "cpu"
+    on_cpu = not has_cuda() if accelerator == "auto" else accelerator == "cpu"
     return "on a CPU" if on_cpu else ""
 
 
@@ -79,9 +77,18 @@ def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = Fa
         return START_DISTILL_OPTIM if has_teacher else START_OPTIM
     if has_teacher:
         return DISTILL_OPTIM
-    if not timm.is_model(backbone) or is_vit(backbone):
-        return OptimConfig()
-    return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6)
+    return OptimConfig(name="lars", lr=0.3, weight_decay=1e-6) if _is_cnn(backbone) else OptimConfig()
+
+
+def _is_cnn(name: str) -> bool:
+    """Return whether timm has a network of this name that is no ViT; of the usual ones it is known without timm."""
+    if name in USUAL_NETWORKS:
+        return USUAL_NETWORKS[name]
+    import timm
+
+    from limbeck.models.surgery import is_vit
+
+    return timm.is_model(name) and not is_vit(name)
 
 
 def with_start_warmup(training: TrainConfig) -> TrainConfig:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import CONFIG
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import Selection
-from limbeck.evaluation import EvaluateConfig, EvaluationResult
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.references import START_NETWORK, UNTRAINED_NETWORK, load_whole, measure_references
-from limbeck.evaluation.results import ModelScores
+from limbeck.evaluation.results import EvaluationResult, ModelScores
 from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
 from limbeck.runs.labeled import LabeledSelection, LabeledSources, select

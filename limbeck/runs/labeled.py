@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.devices import choose_device
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.known_labels import known_labels

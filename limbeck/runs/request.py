@@ -1,19 +1,17 @@
 """The request for a run; `runs.resolve` chooses everything that it leaves out."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from torch import nn
 
-from limbeck.core.types import EncoderConfig
-from limbeck.data.check.stats import ALLOW_BAD
+from limbeck.core.config import EncoderConfig
+from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.methods import MethodConfig
-from limbeck.models.start import StartConfig
-from limbeck.teachers import TeacherConfig
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.models.config import StartConfig
+from limbeck.teachers.config import TeacherConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +61,3 @@ class RunSettings(TypedDict, total=False):
     allow_bad: float
     exclude: tuple[str, ...]
     only: tuple[str, ...]
-
-
-class Place(TypedDict, total=False):
-    """Where a run is continued, which is no part of what it is; what is left out or None stays."""
-
-    store: str | Path | None
-    teacher: str | Path | None
-    devices: int | None
-    num_nodes: int | None
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None
-    precision: Literal["auto", "bf16", "fp16", "fp32"] | None

@@ -7,19 +7,20 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration
-from limbeck.core.types import DataContext, Dataset, EncoderConfig
+from limbeck.core.types import DataContext, Dataset
 from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
-from limbeck.runs.config import RunConfig, at_place, read_config
+from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
     ADAPT_TIME,
@@ -32,15 +33,16 @@ from limbeck.runs.defaults import (
     start_reasons,
     with_start_warmup,
 )
-from limbeck.runs.request import Place, RunRequest
-from limbeck.teachers import LoadedTeacher, TeacherConfig, license_warning, load_teacher
+from limbeck.runs.request import RunRequest
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
-from limbeck.teachers.from_start import START_TEACHER
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
-from limbeck.train.config import TrainConfig
+from limbeck.teachers.warnings import license_warning
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.length import CPU_SHARE, parse_duration
 from limbeck.train.loggers import resolve_loggers
-from limbeck.train.optim import OptimConfig
 
 logger = logging.getLogger(__name__)
 
@@ -115,16 +117,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    setup = RunSetup(
-        cfg=cfg,
-        modality=modality,
-        data=data,
-        teacher=teacher,
-        start=start,
-        requested_method=requested,
-        seconds=seconds,
-        most_epochs=most_epochs,
-    )
+    about: dict[str, Any] = {"requested_method": requested, "seconds": seconds, "most_epochs": most_epochs}
+    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
     logger.info(describe(setup))
     return setup
 

@@ -24,10 +24,11 @@ from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
-from limbeck.teachers import LoadedTeacher, NetworkCost, student_cost_warning
+from limbeck.teachers.config import START_TEACHER
 from limbeck.teachers.from_filters import PATCH_FILTERS
-from limbeck.teachers.from_start import START_TEACHER
+from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
+from limbeck.teachers.warnings import NetworkCost, student_cost_warning
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.loop import train
 

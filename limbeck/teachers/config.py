@@ -5,6 +5,9 @@ from typing import Literal
 
 from limbeck.core.errors import UserError
 
+START_TEACHER = "start"
+"""Name of the teacher that is a frozen copy of the weights that a run starts from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:

@@ -4,10 +4,9 @@ from limbeck.core.errors import UserError
 from limbeck.models.backbone import build_backbone
 from limbeck.models.pretrained import Pretrained, StatedPreprocessing
 from limbeck.models.start import LoadedStart
+from limbeck.teachers.config import START_TEACHER
 from limbeck.teachers.from_pretrained import teacher_source
 from limbeck.teachers.frozen import TeacherSource
-
-START_TEACHER = "start"
 
 
 def from_start(start: LoadedStart | None) -> TeacherSource:

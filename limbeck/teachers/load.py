@@ -11,11 +11,11 @@ from limbeck.data.store.store import Store
 from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
 from limbeck.models.start import LoadedStart
 from limbeck.models.weights import digest
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS, from_filters
 from limbeck.teachers.from_huggingface import from_huggingface
 from limbeck.teachers.from_pretrained import from_pretrained
-from limbeck.teachers.from_start import START_TEACHER, from_start
+from limbeck.teachers.from_start import from_start
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork, TeacherSource
 
 

@@ -26,9 +26,8 @@ from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import FeatureCache
-from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
-from limbeck.teachers.from_start import START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
 from limbeck.train.config import TrainConfig

@@ -15,10 +15,9 @@ from limbeck.core.types import Dataset, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loading import LoaderFactory
 from limbeck.train.memory import MemoryUse, fixed_bytes, peak_memory, tensor_bytes
-from limbeck.train.optim import OptimConfig
 from limbeck.train.step import StepRunner
 from limbeck.train.timing import BUDGET, time_steps
 

@@ -22,7 +22,7 @@ from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimator
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.health.monitor import HealthMonitor
@@ -31,7 +31,6 @@ from limbeck.train.interrupt import Interrupted, StopRequest
 from limbeck.train.launch import any_process, check_same_run, describe, environment
 from limbeck.train.loading import LoaderFactory
 from limbeck.train.nonfinite import locate_nonfinite
-from limbeck.train.optim import OptimConfig
 from limbeck.train.run_log import RunLog
 from limbeck.train.schedule import Due, Schedule
 from limbeck.train.step import StepResult, StepRunner

@@ -1,54 +1,15 @@
 """Optimizers (torch's and timm's) over groups of parameters with and without weight decay, and the learning rate."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.core.errors import UserError
 from limbeck.core.schedules import warmup_cosine, warmup_multistep
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 
 HEAD = "classifier."  # prefix of the parameters that have a learning rate of their own
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """Optimizer and learning rate. The defaults are those of SDSSL and MoCo v3 for ViTs.
-
-    With LARS, BYOL uses lr 0.2 and weight decay 1.5e-6.
-    """
-
-    name: Literal["adamw", "adam", "lars", "sgd"] = "adamw"
-    """Optimizer; adam decays by L2, lars and sgd have momentum without Nesterov."""
-    lr: float = 1.5e-4
-    """Learning rate for a batch of 256; the peak is lr x batch size / 256."""
-    weight_decay: float = 0.1
-    """Weight decay; biases and 1-D tensors (the scales of norms) have none."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the moments in adamw and adam."""
-    momentum: float = 0.9
-    """Momentum of lars and sgd."""
-    clip_grad_norm: float | None = None
-    """Largest norm of the whole gradient; a longer one is scaled down to it."""
-    milestone_epochs: tuple[float, ...] | None = None
-    """Epochs at which the constant learning rate is multiplied by gamma; by default it decays to 0 along a cosine."""
-    gamma: float = 0.1
-    """Factor of the learning rate at each milestone."""
-    head_lr_scale: float = 1.0
-    """Factor of the learning rate for parameters named classifier.*: a fresh head on a trained encoder."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for factors of the learning rate that make no sense."""
-        if not 0 < self.gamma <= 1:
-            raise UserError(
-                f"gamma is {self.gamma}: the learning rate is multiplied by it, so choose more than 0 and at most 1",
-                code="out-of-range",
-            )
-        if self.head_lr_scale <= 0:
-            raise UserError(f"head_lr_scale is {self.head_lr_scale}: it must be above 0", code="out-of-range")
 
 
 def parameter_groups(
@@ -89,17 +50,6 @@ def build_optimizer(module: nn.Module, cfg: OptimConfig, *, fused: bool = True) 
     }
     optimizer: Optimizer = create_optimizer_v2(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, **options[cfg.name])
     return optimizer
-
-
-def check_milestones(cfg: OptimConfig, training: TrainConfig) -> None:
-    """Raise UserError if a drop of the learning rate would come after the end of the run."""
-    late = [milestone for milestone in cfg.milestone_epochs or () if milestone >= training.num_epochs]
-    if late:
-        raise UserError(
-            f"the milestone at epoch {late[0]:g} is not within the {training.num_epochs:g} epochs: "
-            "choose an earlier one or leave it out",
-            code="milestone-after-end",
-        )
 
 
 def set_learning_rate(

@@ -10,10 +10,10 @@ from limbeck.core.types import Batch, Dataset, LossOutput, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.launch import connect, launch, mean_over_processes, prepare, scaler_of, seed_step
 from limbeck.train.loading import BatchLoader, LoaderFactory
-from limbeck.train.optim import OptimConfig, build_optimizer, clip_gradients, set_learning_rate
+from limbeck.train.optim import build_optimizer, clip_gradients, set_learning_rate
 
 
 class StepResult(NamedTuple):

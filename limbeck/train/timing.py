@@ -17,10 +17,9 @@ from limbeck.core.types import Batch, Dataset, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method, Teacher
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loading import BatchLoader, LoaderFactory
 from limbeck.train.memory import MemoryUse, count_activations, fixed_bytes, peak_memory
-from limbeck.train.optim import OptimConfig
 from limbeck.train.step import StepRunner
 
 BUDGET = 6.0  # seconds after which no larger batch is timed

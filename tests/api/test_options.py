@@ -9,12 +9,11 @@ from limbeck.api.options import make_request
 from limbeck.cli import VERBS
 from limbeck.cli.flags import list_flags
 from limbeck.methods import BYOLConfig, MoCoV3Config, SDSSLConfig, SimCLRConfig, method_config, method_names
-from limbeck.methods.base import DistillConfig
-from limbeck.models.backbone import BackboneConfig
+from limbeck.methods.config.base import DistillConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
 from limbeck.teachers.config import TeacherConfig
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
 
 

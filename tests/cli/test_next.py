@@ -8,7 +8,7 @@ import torch
 
 from limbeck.cli.output import as_failure
 from limbeck.core.config import from_json
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises

@@ -23,8 +23,10 @@ from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers import tiny
 from tests.helpers.tiny import configs, has_band
 

@@ -17,11 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from limbeck.core.distributed import rank, sync_batchnorm, world_size
 from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import Method, MethodConfig
-from limbeck.methods.bingo import BINGOConfig
-from limbeck.methods.compress import CompRessConfig
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.seed import SEEDConfig
-from limbeck.methods.wmse import WMSEConfig
+from limbeck.methods.config.bingo import BINGOConfig
+from limbeck.methods.config.compress import CompRessConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.config.seed import SEEDConfig
+from limbeck.methods.config.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
 from tests.helpers.forks import FORKS

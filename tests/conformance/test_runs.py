@@ -17,12 +17,13 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
-from limbeck.models.backbone import BackboneConfig, build_backbone
-from limbeck.train.config import TrainConfig
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.optim import build_optimizer
 from tests.helpers import tiny
 from tests.helpers.tiny import SIZE, configs, has_band
 

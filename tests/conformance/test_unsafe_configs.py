@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from limbeck.core.errors import UserError
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.config import read_config
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 
 OVERLAY = {"url": "http://127.0.0.1:9/evil.pth", "hf_hub_id": None}

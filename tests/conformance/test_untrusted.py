@@ -28,7 +28,8 @@ from limbeck.evaluation.results import EvaluationResult
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import read_config
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import toy
 

@@ -19,7 +19,7 @@ from limbeck.data.store.open import open_store
 from limbeck.embeddings import EmbedConfig, embed_source, load_encoder
 from limbeck.embeddings.encoders import BackboneEncoder
 from limbeck.embeddings.files import read_about
-from limbeck.evaluation import EvaluateConfig
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.models import BackboneModel
 from limbeck.models.encoder_io import load, load_preprocessing

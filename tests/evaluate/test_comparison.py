@@ -11,18 +11,19 @@ import torch
 from rich.console import Console
 
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluationResult, evaluate
 from limbeck.evaluation.comparison import WholeBackbone, compare, compare_run
 from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.evaluator import evaluate
 from limbeck.evaluation.models import Bank
 from limbeck.evaluation.render import comparison_table
-from limbeck.evaluation.results import Comparison, ModelScores, percent
+from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores, percent
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import fidelity
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import load, save_encoder
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet
 from tests.helpers.tiny import SIZE, tiny_vit

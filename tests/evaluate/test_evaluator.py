@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 
 from limbeck.core.config import to_json
-from limbeck.evaluation import EvaluateConfig, EvaluationResult, LayerResult, evaluate
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.evaluator import evaluate
 from limbeck.evaluation.render import layer_table
+from limbeck.evaluation.results import EvaluationResult, LayerResult
 from limbeck.models.backbone import Backbone
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades, tiny_resnet
@@ -34,7 +36,7 @@ def test_every_layer_is_evaluated(build: Callable[[], Backbone]) -> None:
     backbone = build()
     result = evaluated(backbone, reference=backbone)
     assert [layer.depth for layer in result.layers] == list(backbone.taps)
-    assert result.linear_probe == "lbfgs"
+    assert result.linear_probe == "logistic"
     for shallow, deep in pairwise(layer.values for layer in result.layers):
         assert (shallow["parameters"] or 0) < (deep["parameters"] or 0)
         assert (shallow["gflops"] or 0) < (deep["gflops"] or 0)
@@ -167,7 +169,7 @@ def test_the_table_has_a_line_per_layer_and_fits_a_terminal(monkeypatch: pytest.
         accuracies = [f"{100 * (layer.values['knn'] or 0):.1f}" for layer in result.layers]
         assert width == 40 or [line[4 if width == 80 else 5] for line in lines] == accuracies
         assert ("uniformity" in shown) == (width == 160), "the least important columns are left out"
-    for word in ("45 + 30 images", "3 classes", "lbfgs", "k-NN", "init", "linear", "alignment", "rank"):
+    for word in ("45 + 30 images", "3 classes", "logistic", "k-NN", "init", "linear", "alignment", "rank"):
         assert word in text(result), word
 
 

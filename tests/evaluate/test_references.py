@@ -12,13 +12,14 @@ import torch
 from rich.console import Console
 
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig, EvaluationResult, evaluate
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.evaluator import evaluate
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure
 from limbeck.evaluation.references import FILTERS, PIXELS, fixed_models, load_whole, measure_references
 from limbeck.evaluation.render import model_table
-from limbeck.evaluation.results import LayerResult, ModelScores
+from limbeck.evaluation.results import EvaluationResult, LayerResult, ModelScores
 from limbeck.evaluation.verdict import cheapest_cut, verdict
 from limbeck.features.patch_filters import PatchFiltersConfig
 from tests.helpers.commands import Run

@@ -31,7 +31,8 @@ from limbeck.exports.onnx_file import (
 )
 from limbeck.exports.proof import features_of, prove
 from limbeck.exports.reduced import Reduction, reduce
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from limbeck.data.samples import digits
 from limbeck.methods import DistillConfig, distill_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.api import distill
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 from tests.helpers.tiny import SIZES, shrink
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.types import Batch, LossOutput, TeacherOutput
-from limbeck.methods.base import DistillConfig, QueueDistiller, Teacher
+from limbeck.methods.base import QueueDistiller, Teacher
+from limbeck.methods.config.base import DistillConfig
 from tests.helpers.tiny import build, tiny_vit
 
 EMPTY = Batch((torch.empty(0), torch.empty(0)), torch.empty(0, dtype=torch.int64))

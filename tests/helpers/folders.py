@@ -7,7 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)

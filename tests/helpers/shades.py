@@ -4,8 +4,9 @@ import numpy as np
 
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
-from limbeck.evaluation import EvaluateConfig
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing
 from tests.helpers.tiny import SIZE
 

@@ -12,8 +12,10 @@ from limbeck.core.types import Batch, DataContext, Encoder, Features, StepInfo, 
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
-from limbeck.methods.base import DistillConfig, Teacher
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.methods.base import Teacher
+from limbeck.methods.config.base import DistillConfig
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns

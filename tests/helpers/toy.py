@@ -13,10 +13,9 @@ from limbeck.data.augment.views import View
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store
 from limbeck.methods.base import Method
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig
 
 VIEWS = view_specs([View(size=8), View(size=8, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)])
 

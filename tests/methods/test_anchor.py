@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, TeacherOutput
-from limbeck.methods.anchor import Anchor, AnchorConfig
+from limbeck.methods.anchor import Anchor
 from limbeck.methods.base import Teacher
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from tests.helpers import distillers, tiny
 
 TINY = AnchorConfig(hidden=12, dim=8, distance_weight=3.0)

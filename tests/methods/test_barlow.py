@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch
-from limbeck.methods.barlow import Barlow, BarlowConfig
+from limbeck.methods.barlow import Barlow
+from limbeck.methods.config.barlow import BarlowConfig
 from tests.helpers import loops
 from tests.helpers.descent import assert_same_steps, assert_steps_of_the_authors
 from tests.helpers.golden import Golden

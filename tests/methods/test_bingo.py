@@ -12,7 +12,8 @@ from torch import Tensor
 from limbeck.core.types import BagSpec, DataContext, StepInfo, TeacherOutput
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.temperature import temperature_for
-from limbeck.methods.bingo import BINGO, BINGOConfig, box, cutmix
+from limbeck.methods.bingo import BINGO, box, cutmix
+from limbeck.methods.config.bingo import BINGOConfig
 from tests.helpers import distillers, laws, tiny
 from tests.helpers.errors import raises
 

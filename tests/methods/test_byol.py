@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from limbeck.core.types import StepInfo
-from limbeck.methods.byol import BYOL, BYOLConfig
+from limbeck.methods.byol import BYOL
+from limbeck.methods.config.byol import BYOLConfig
 from tests.helpers.tiny import batch, tiny_vit
 
 STEP = StepInfo(0, 10)

@@ -11,8 +11,10 @@ from torch.nn.functional import normalize
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.methods import HostConfig
-from limbeck.methods.cgh import CGH, CGHConfig
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.methods.cgh import CGH
+from limbeck.methods.config.cgh import CGHConfig
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from tests.helpers.errors import raises
 from tests.helpers.tiny import batch_for, tiny_vit
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.core.types import DataContext, Features, TeacherOutput
 from limbeck.methods.base.temperature import temperature_for
-from limbeck.methods.compress import CompRess, CompRessConfig
+from limbeck.methods.compress import CompRess
+from limbeck.methods.config.compress import CompRessConfig
 from tests.helpers import distillers, laws, tiny
 
 TINY = CompRessConfig(queue_size=48)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
 from limbeck.methods import HostConfig, MethodConfig
-from limbeck.methods.cone import CoNe, CoNeConfig
+from limbeck.methods.cone import CoNe
+from limbeck.methods.config.cone import CoNeConfig
 from tests.helpers.errors import raises
 from tests.helpers.golden import assert_allclose
 from tests.helpers.tiny import CONTEXT, Flat

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, StepInfo
-from limbeck.methods.dino import DINO, DINOConfig
-from limbeck.methods.sdssl import SDSSLConfig
+from limbeck.methods.config.dino import DINOConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.dino import DINO
 from tests.helpers.descent import TOTAL, assert_same_steps, load, renamed
 from tests.helpers.errors import raises
 from tests.helpers.golden import Golden, assert_allclose

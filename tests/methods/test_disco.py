@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.types import Batch, TeacherOutput
-from limbeck.methods.disco import DisCo, DisCoConfig
+from limbeck.methods.config.disco import DisCoConfig
+from limbeck.methods.disco import DisCo
 from tests.helpers import distillers, tiny
 
 TINY = DisCoConfig(queue_size=48, hidden=12)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, StepInfo
-from limbeck.methods.empssl import EMPSSL, EMPSSLConfig
+from limbeck.methods.config.empssl import EMPSSLConfig
+from limbeck.methods.empssl import EMPSSL
 from tests.helpers import loops
 from tests.helpers.descent import assert_same_steps, assert_steps_of_the_authors
 from tests.helpers.errors import raises

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
-from limbeck.methods.lejepa import LeJEPA, LeJEPAConfig
+from limbeck.methods.config.lejepa import LeJEPAConfig
+from limbeck.methods.lejepa import LeJEPA
 from tests.helpers import loops
 from tests.helpers.descent import assert_same_steps
 from tests.helpers.errors import raises

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
 from limbeck.methods.base import ProjectedEncoder
-from limbeck.methods.moby import MoBY, MoBYConfig
+from limbeck.methods.config.moby import MoBYConfig
+from limbeck.methods.moby import MoBY
 from tests.helpers.golden import assert_allclose
 from tests.helpers.loops import cos
 from tests.helpers.tiny import Flat, batch, tiny_vit

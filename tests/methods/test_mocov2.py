@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
-from limbeck.methods.mocov2 import MoCoV2, MoCoV2Config
+from limbeck.methods.config.mocov2 import MoCoV2Config
+from limbeck.methods.mocov2 import MoCoV2
 from tests.helpers.errors import raises
 from tests.helpers.loops import cos
 from tests.helpers.tiny import CONTEXT, Flat, batch, tiny_vit

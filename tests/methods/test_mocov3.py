@@ -5,7 +5,8 @@ import math
 import torch
 from torch import nn
 
-from limbeck.methods.mocov3 import MoCoV3, MoCoV3Config
+from limbeck.methods.config.mocov3 import MoCoV3Config
+from limbeck.methods.mocov3 import MoCoV3
 from tests.helpers.tiny import tiny_vit
 
 

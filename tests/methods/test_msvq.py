@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from limbeck.core.types import DataContext, LossOutput, StepInfo
-from limbeck.methods.msvq import MSVQ, MSVQConfig
-from limbeck.methods.ressl import ReSSLConfig
+from limbeck.methods.config.msvq import MSVQConfig
+from limbeck.methods.config.ressl import ReSSLConfig
+from limbeck.methods.msvq import MSVQ
 from tests.helpers.errors import raises
 from tests.helpers.tiny import batch_for, tiny_vit
 

@@ -1,4 +1,4 @@
-"""A method is one file, its test and its page: the example of docs/design.md in a copy of the package."""
+"""A method is two files, a test and a page: the example of docs/design.md in a copy of the package."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.forks import run_module
 from tests.helpers.package_copy import ROOT, add_example, copy_package, run_command
 
-FILES = ("limbeck/methods/cmc.py", "tests/methods/test_cmc.py", "docs/methods/cmc.md")
+FILES = ("limbeck/methods/config/cmc.py", "limbeck/methods/cmc.py", "tests/methods/test_cmc.py", "docs/methods/cmc.md")
 VIT = '{"patch_size": 7, "embed_dim": 32, "depth": 3, "num_heads": 2}'
 SMALL = ["--backbone", "vit_tiny_patch16_224", "--backbone.args", VIT, "--method.hidden", "32"]
 SMALL += ["--method.dim", "16", "--epochs", "1", "--batch-size", "32"]
@@ -17,7 +17,7 @@ SMALL += ["--method.dim", "16", "--epochs", "1", "--batch-size", "32"]
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of package, tests and documentation, to which the three files are added."""
+    """Return a copy of package, tests and documentation, to which the four files are added."""
     folder = copy_package(tmp_path_factory.mktemp("copy"))
     for name in ("tests/helpers", "tests/golden", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

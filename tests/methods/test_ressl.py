@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import DataContext, StepInfo
-from limbeck.methods.ressl import ReSSL, ReSSLConfig
+from limbeck.methods.config.ressl import ReSSLConfig
+from limbeck.methods.ressl import ReSSL
 from tests.helpers.errors import raises
 from tests.helpers.tiny import batch_for, tiny_vit
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from limbeck.core.types import Batch, DataContext, StepInfo
-from limbeck.methods.s2r2 import S2R2, S2R2Config
+from limbeck.methods.config.s2r2 import S2R2Config
+from limbeck.methods.s2r2 import S2R2
 from tests.helpers.errors import raises
 from tests.helpers.loss_loops import smooth_ap_loops
 from tests.helpers.tiny import tiny_vit, views_of

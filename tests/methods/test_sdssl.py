@@ -1,16 +1,20 @@
 """SDSSL: the layers that learn, their weight, their heads."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 import torch
+from torch import Tensor
 
-from limbeck.core.types import StepInfo
+from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import HostConfig, method_config
-from limbeck.methods.sdssl import SDSSL, SDSSLConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.sdssl import SDSSL
+from limbeck.models.heads import Head
 from tests.helpers.errors import raises
-from tests.helpers.tiny import batch, tiny_vit
+from tests.helpers.tiny import batch, batch_for, configs, tiny_vit
 
 HALFWAY = StepInfo(5, 10)
 
@@ -54,6 +58,42 @@ def test_alpha_weighs_the_mean_of_the_layers() -> None:
         mean = torch.stack([loss.terms[f"layer{layer}"] for layer in layers]).mean()
         expected = loss.terms["host"] + 0.6 * mean + 2.0 * loss.terms["predictor"]
         torch.testing.assert_close(loss.total.detach(), expected)
+
+
+def two_passes(method: SDSSL, data: Batch, step_info: StepInfo) -> Tensor:
+    """Return the total as the authors compute it: a second pass of every predictor, over detached projections."""
+    output = method.host.encode(data, method.layers)
+    targets = [t.detach() for t in output.targets]
+
+    def loss(head: Head, projections: Iterable[Tensor]) -> Tensor:
+        return sum((method.host.pair_loss(head.predict(z), t) for z, t in zip(projections, targets, strict=True)), zero)
+
+    zero = torch.zeros((), dtype=torch.float64)
+    heads = {layer: cast(Head, method.heads[str(layer)]) for layer in method.layers}
+    projected = {layer: [head.project(f.taps[layer]) for f in output.features] for layer, head in heads.items()}
+    total = method.host.loss(output)
+    total = total + method.alpha(step_info) / len(heads) * sum((loss(heads[n], z) for n, z in projected.items()), zero)
+    if not method.host.has_predictor:
+        return total
+    alone = loss(method.host.head, (z.detach() for z in output.projections))
+    alone = alone + sum((loss(heads[n], (z.detach() for z in zs)) for n, zs in projected.items()), zero)
+    return total + method.cfg.predictor_weight * alone
+
+
+@pytest.mark.parametrize("step", [0, 5])
+@pytest.mark.parametrize("name", [name for name in configs() if name.startswith("sdssl-")])
+def test_one_pass_of_the_predictors_is_two(name: str, step: int) -> None:
+    config = dataclasses.replace(configs()[name], predictor_weight=1.5)  # type: ignore[call-arg]
+    torch.manual_seed(0)
+    method = cast(SDSSL, config.build(tiny_vit()).double())
+    data, trained = batch_for(config, dtype=torch.float64), [p for p in method.parameters() if p.requires_grad]
+    totals = []
+    for compute in (lambda *given: method(*given).total, lambda *given: two_passes(method, *given)):
+        torch.manual_seed(1)
+        totals.append(compute(data, StepInfo(step, 10)))
+    torch.testing.assert_close(*totals, rtol=1e-12, atol=1e-12)
+    for found, expected in zip(*(torch.autograd.grad(t, trained) for t in totals), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_layers_have_narrower_heads_of_their_own() -> None:

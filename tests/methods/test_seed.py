@@ -12,7 +12,8 @@ from torch import Tensor
 from limbeck.core.types import TeacherOutput
 from limbeck.losses.contrastive import info_nce
 from limbeck.methods.base.temperature import temperature_for
-from limbeck.methods.seed import SEED, SEEDConfig
+from limbeck.methods.config.seed import SEEDConfig
+from limbeck.methods.seed import SEED
 from tests.helpers import distillers, laws, tiny
 
 TINY = SEEDConfig(queue_size=48)

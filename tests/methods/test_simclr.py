@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import StepInfo
-from limbeck.methods.simclr import SimCLR, SimCLRConfig
+from limbeck.methods.config.simclr import SimCLRConfig
+from limbeck.methods.simclr import SimCLR
 from tests.helpers.tiny import batch, tiny_vit
 
 STEP = StepInfo(0, 10)

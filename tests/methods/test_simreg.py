@@ -8,7 +8,8 @@ from torch import nn
 
 from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
-from limbeck.methods.simreg import SimReg, SimRegConfig
+from limbeck.methods.config.simreg import SimRegConfig
+from limbeck.methods.simreg import SimReg
 from tests.helpers import tiny
 from tests.helpers.errors import raises
 from tests.helpers.golden import GOLDEN

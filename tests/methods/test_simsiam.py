@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
-from limbeck.methods.simsiam import SimSiam, SimSiamConfig
+from limbeck.methods.config.simsiam import SimSiamConfig
+from limbeck.methods.simsiam import SimSiam
 from tests.helpers import loops
 from tests.helpers.descent import assert_same_steps, assert_steps_of_the_authors
 from tests.helpers.golden import Golden

@@ -9,8 +9,10 @@ import torch
 from limbeck.core.types import StepInfo
 from limbeck.methods import Method, MethodConfig
 from limbeck.methods.base import SymmetricEMAHost
-from limbeck.methods.sdssl import SDSSL, SDSSLConfig
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.sdssl import SDSSL
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers import loops
 from tests.helpers.steps import PAIR_LOSSES, Reference
 from tests.helpers.tiny import batch, configs, images, tiny_vit

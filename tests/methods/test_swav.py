@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.types import Batch, DataContext, LossOutput, StepInfo
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.swav import SwAV, SwAVConfig
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.config.swav import SwAVConfig
+from limbeck.methods.swav import SwAV
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.loss_loops import prediction_loops, sinkhorn_loops
 from tests.helpers.tiny import tiny_vit, views_of

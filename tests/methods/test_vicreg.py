@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
-from limbeck.methods.vicreg import VICReg, VICRegConfig
+from limbeck.methods.config.vicreg import VICRegConfig
+from limbeck.methods.vicreg import VICReg
 from tests.helpers import loops
 from tests.helpers.descent import assert_same_steps, assert_steps_of_the_authors
 from tests.helpers.golden import Golden

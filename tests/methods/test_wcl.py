@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import HostConfig
-from limbeck.methods.wcl import WCL, WCLConfig
+from limbeck.methods.config.wcl import WCLConfig
+from limbeck.methods.wcl import WCL
 from tests.helpers.errors import raises
 from tests.helpers.golden import assert_allclose
 from tests.helpers.loss_loops import info_nce_loops, same_component, sup_con_loops

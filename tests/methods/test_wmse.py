@@ -15,8 +15,9 @@ from torch.multiprocessing.spawn import start_processes
 import limbeck
 from limbeck.core.distributed import sync_batchnorm
 from limbeck.core.types import Batch, DataContext, StepInfo
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.wmse import WMSE, WMSEConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.config.wmse import WMSEConfig
+from limbeck.methods.wmse import WMSE
 from limbeck.models.heads import Head
 from limbeck.train.config import TrainConfig
 from tests.helpers.errors import raises

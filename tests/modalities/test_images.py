@@ -7,7 +7,8 @@ from limbeck.data.augment.views import View, preset
 from limbeck.data.sampling import view_specs
 from limbeck.modalities import find_modality, modalities, modality_of
 from limbeck.modalities.images.resolve import input_size, resolve_backbone, resolve_positions
-from limbeck.models.backbone import BackboneConfig, build_backbone
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from tests.helpers.errors import raises
 
 

@@ -14,13 +14,12 @@ import torch
 from limbeck.core.config import to_json
 from limbeck.core.types import LossOutput, StepInfo
 from limbeck.methods import Method, MethodConfig
-from limbeck.methods.byol import BYOLConfig
-from limbeck.methods.sdssl import SDSSLConfig
-from limbeck.methods.simclr import SimCLRConfig
-from limbeck.train.config import TrainConfig
+from limbeck.methods.config.byol import BYOLConfig
+from limbeck.methods.config.sdssl import SDSSLConfig
+from limbeck.methods.config.simclr import SimCLRConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.interrupt import Interrupted
 from limbeck.train.loop import train
-from limbeck.train.optim import OptimConfig
 from tests.helpers import series
 from tests.helpers.package_copy import copy_package, run_command
 

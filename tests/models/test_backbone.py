@@ -8,7 +8,8 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import NOT_IN_TIMM, timm_format
 from limbeck.models.surgery import timm_network
 from limbeck.models.vit_init import sincos_positions

@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.models.layouts import fit_names
 from limbeck.models.pretrained import load_from_file
 from tests.helpers.errors import raises

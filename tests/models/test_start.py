@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from limbeck.exports import export
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from limbeck.models.start import LoadedStart, StartConfig, load_start
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig, StartConfig
+from limbeck.models.start import LoadedStart, load_start
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, NARROW, STD, VIT, images, limbeck_run, save_timm, timm_resnet, timm_vit
 

@@ -17,17 +17,16 @@ from limbeck.evaluation.adaptation import Adaptation, Figure
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.methods import MethodConfig, method_config
-from limbeck.methods.anchor import AnchorConfig
-from limbeck.models.backbone import BackboneConfig
-from limbeck.models.start import StartConfig, start_form
+from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.models.config import BackboneConfig, StartConfig
+from limbeck.models.start import start_form
 from limbeck.reports import cheapest_cut, write_report
 from limbeck.reports.command import run_command
 from limbeck.reports.sections import by_scale
 from limbeck.runs import api as run_module
 from limbeck.runs.config import RunConfig
-from limbeck.teachers import TeacherConfig
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.teachers.config import TeacherConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
 from tests.helpers.folders import limbeck_run
 

@@ -14,14 +14,15 @@ from safetensors.torch import load_file
 import limbeck
 from limbeck.core.types import LossOutput, StepInfo
 from limbeck.evaluation.adaptation import Adaptation
-from limbeck.methods.anchor import Anchor, AnchorConfig
+from limbeck.methods.anchor import Anchor
+from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import read_encoder_config
-from limbeck.models.start import StartConfig
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
 from limbeck.runs.schedule import fit_to_time
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted
 from tests.helpers.commands import Run

@@ -16,9 +16,9 @@ from limbeck.methods import DistillConfig, MethodConfig, method_config, method_n
 from limbeck.models.encoder_io import load
 from limbeck.runs.api import distill, pretrain, resume
 from limbeck.runs.config import read_config
-from limbeck.teachers import TeacherConfig
+from limbeck.teachers.config import TeacherConfig
+from limbeck.train.config import OptimConfig
 from limbeck.train.interrupt import Interrupted
-from limbeck.train.optim import OptimConfig
 from tests.helpers.commands import Run
 from tests.helpers.distill import COUNT, CUSTOM, NARROW, STUDENT, TRAINING, Quarters, distill_digits, images, small
 from tests.helpers.errors import raises

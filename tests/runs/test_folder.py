@@ -13,7 +13,7 @@ import pytest
 import limbeck
 from limbeck.core.run_folder import CHECKPOINT, CONFIG, HEALTH, LOG, METRICS
 from limbeck.methods import method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs import api
 from limbeck.runs.config import at_place, read_config
 from limbeck.runs.folder import check_new_run

@@ -10,14 +10,13 @@ import torch
 
 import limbeck
 from limbeck.methods import method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs.config import read_config, write_config
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.training import fresh_encoder
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import OptimConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.distill import COUNT, CUSTOM, NARROW, TRAINING, Quarters, images, small
 from tests.helpers.errors import raises
 from tests.helpers.tiny import SIZES, shrink

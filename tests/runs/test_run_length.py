@@ -8,7 +8,7 @@ import pytest
 
 import limbeck
 from limbeck.methods import method_config
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.runs import schedule
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
@@ -60,7 +60,7 @@ def test_what_is_named_is_taken(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_large_images_become_small_ones() -> None:
-    from limbeck.modalities.images.resolve import resolve_small
+    from limbeck.modalities.images.sizes import resolve_small
 
     assert resolve_small(256).value.image_size == 96
     assert "224 x 224" in resolve_small(256).reasons[-1]

@@ -16,20 +16,19 @@ from torch import Tensor
 
 import limbeck
 from limbeck.core.types import LossOutput, StepInfo
-from limbeck.evaluation import EvaluateConfig
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
+from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import load_preprocessing
 from limbeck.models.pretrained import NetworkRef, load_pretrained
-from limbeck.models.start import StartConfig
 from limbeck.runs.config import read_config
 from limbeck.runs.evaluation import evaluate_networks
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
 from limbeck.runs.schedule import fit_to_time
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.interrupt import Interrupted
-from limbeck.train.optim import OptimConfig
 from tests.helpers.commands import Run
 from tests.helpers.distill import COUNT, CUSTOM, Quarters, images, small
 from tests.helpers.errors import raises

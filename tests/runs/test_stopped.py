@@ -11,11 +11,11 @@ import torch
 
 import limbeck
 from limbeck.core.types import LossOutput, StepInfo
-from limbeck.evaluation import EvaluateConfig
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.exports import export
 from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
-from limbeck.models.backbone import BackboneConfig
+from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import training_stage
 from limbeck.reports import write_report
 from limbeck.train.interrupt import Interrupted

@@ -16,9 +16,9 @@ from limbeck.data.augment.views import View
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import DrawSchedule, SamplingPlan, ViewSpec, view_specs
 from limbeck.data.store.store import Store
-from limbeck.teachers import TeacherConfig
 from limbeck.teachers import cache as module
 from limbeck.teachers.cache import FeatureCache
+from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views, check_cache
 from tests.helpers.errors import raises

@@ -7,11 +7,12 @@ import pytest
 
 from limbeck.data.loader import Loader
 from limbeck.data.store.store import Store
-from limbeck.methods.simreg import SimRegConfig
+from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.runs.config import read_config
-from limbeck.teachers import TeacherConfig, load_teacher
 from limbeck.teachers.cache import FeatureCache
+from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import build_distillation_inputs, prepare_teacher
 from tests.helpers.distill import TRAINING, distill_digits, images
 from tests.helpers.errors import raises

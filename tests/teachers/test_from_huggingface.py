@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.store.store import Store
-from limbeck.teachers import LoadedTeacher, TeacherConfig, load_teacher, teacher_features
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher, teacher_features
+from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 

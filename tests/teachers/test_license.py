@@ -7,14 +7,10 @@ import pytest
 import timm
 
 from limbeck.models.licenses import license_in_card
-from limbeck.teachers import (
-    LoadedTeacher,
-    NetworkCost,
-    TeacherConfig,
-    license_warning,
-    load_teacher,
-    student_cost_warning,
-)
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
+from limbeck.teachers.warnings import NetworkCost, license_warning, student_cost_warning
 from tests.helpers.folders import limbeck_run, save_timm, timm_vit
 from tests.helpers.tiny import tiny_vit
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
 from limbeck.exports import export
-from limbeck.teachers import TeacherConfig, load_teacher
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
 

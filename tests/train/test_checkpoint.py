@@ -8,7 +8,8 @@ import torch
 
 from limbeck.core.config import Json
 from limbeck.train.checkpoint import first_difference, load_checkpoint, save_checkpoint
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import Toy, toy
 

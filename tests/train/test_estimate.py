@@ -11,9 +11,8 @@ import torch
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.train import estimate, memory, timing
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate, CostEstimator, estimate_cost, fits_on_gpu, largest_that_fits
-from limbeck.train.optim import OptimConfig
 from limbeck.train.step import StepRunner
 from tests.helpers.toy import VIEWS, fit, noise, toy
 

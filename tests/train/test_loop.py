@@ -14,8 +14,9 @@ from limbeck.core.schedules import warmup_cosine
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.train.checkpoint import load_checkpoint
+from limbeck.train.config import OptimConfig
 from limbeck.train.interrupt import Interrupted
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.train.checkpoint import load_checkpoint
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
 

@@ -6,15 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.train.config import TrainConfig
-from limbeck.train.optim import (
-    OptimConfig,
-    build_optimizer,
-    check_milestones,
-    clip_gradients,
-    parameter_groups,
-    set_learning_rate,
-)
+from limbeck.train.config import OptimConfig, TrainConfig, check_milestones
+from limbeck.train.optim import build_optimizer, clip_gradients, parameter_groups, set_learning_rate
 from tests.helpers.errors import raises
 
 

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from limbeck.core.types import Batch, LossOutput, StepInfo
-from limbeck.train.config import TrainConfig
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.memory import count_activations
-from limbeck.train.optim import OptimConfig
 from limbeck.train.timing import StepTimes, Timing, time_steps
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+ALLOW_BAD = 0.05  # share of images that may be unreadable: more is a mistake in the data rather than bad luck
 IssueName = Literal[
     "unreadable_part",
     "empty",

@@ -17,9 +17,9 @@ from limbeck.core.html import PAGE_START
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
 from limbeck.core.text import csv_cell, plural, printable
-from limbeck.data.check.issues import ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
+from limbeck.data.check.issues import ALLOW_BAD, ISSUE_TYPES, Issue, IssueName, OptionalIssue, skip_reason
 from limbeck.data.check.page import PICTURES, SIDE, Picture, Section, check_page, issue_sections
-from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy, ScanStats
+from limbeck.data.check.stats import AcceptPolicy, ScanStats
 from limbeck.data.decode import image_format
 from limbeck.data.decoded_sample import DecodedSample, quiet_pillow
 from limbeck.data.fingerprint import what_changed

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.text import plural, printable
-from limbeck.data.check.issues import ISSUE_TYPES, OPTIONAL_ISSUES, Action, Issue, IssueName, skip_reason
+from limbeck.data.check.issues import ALLOW_BAD, ISSUE_TYPES, OPTIONAL_ISSUES, Action, Issue, IssueName, skip_reason
 from limbeck.data.decoded_sample import DecodedSample
-
-ALLOW_BAD = 0.05  # share of images that may be unreadable: more is a mistake in the data rather than bad luck
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
-from limbeck.data.check.issues import OptionalIssue
-from limbeck.data.check.stats import ALLOW_BAD, AcceptPolicy
+from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
+from limbeck.data.check.stats import AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source

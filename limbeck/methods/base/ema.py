@@ -1,8 +1,5 @@
 """Hosts with an EMA encoder: the targets come from a moving average of the trained network."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,18 +7,9 @@ from torch import Tensor, nn
 from limbeck.core.distributed import gather
 from limbeck.core.schedules import cosine
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
-from limbeck.methods.base.host import Host, HostConfig, HostOutput
+from limbeck.methods.base.host import Host, HostOutput
+from limbeck.methods.config.base import EMAConfig
 from limbeck.models.ema import EMA
-
-
-@dataclass(frozen=True, kw_only=True)
-class EMAConfig(HostConfig):
-    """Configuration of a host with an EMA encoder."""
-
-    ema_momentum: float = 0.996
-    """Momentum of the EMA encoder at the start."""
-    ema_schedule: Literal["cosine", "constant"] = "cosine"
-    """Raise the momentum to 1 over the run along a half-cosine, or keep it."""
 
 
 class ProjectedEncoder(nn.Module):

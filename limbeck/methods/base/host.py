@@ -1,19 +1,17 @@
 """Hosts: methods that another method can build on, because encoding and scoring are separate."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from itertools import cycle, groupby, islice
-from typing import ClassVar, NamedTuple, Self
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.distributed import gather
-from limbeck.core.errors import UserError
-from limbeck.core.types import Batch, DataContext, Encoder, Features, LossOutput, StepInfo
-from limbeck.data.sampling import ViewSpec
-from limbeck.methods.base.method import Method, MethodConfig
+from limbeck.core.types import Batch, Encoder, Features, LossOutput, StepInfo
+from limbeck.methods.base.method import Method
+from limbeck.methods.config.base import HostConfig
 from limbeck.models.heads import Head, mlp
 
 
@@ -24,54 +22,6 @@ class HostOutput(NamedTuple):
     projections: tuple[Float[Tensor, "B D"], ...]  # per pass, the host's projection of `final`
     targets: tuple[Tensor, ...]  # per pass, whatever `pair_loss` compares the queries of the pass with
     memory: dict[str, Tensor]  # what `after_step` needs
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostConfig(MethodConfig):
-    """Configuration of a host; head widths are those of hagiss/SDSSL bbd34fa."""
-
-    head_norm: ClassVar[bool] = True
-    """Whether BatchNorms follow the hidden layers of the heads."""
-    head_bias: ClassVar[bool] = False
-    """Whether the linear layers of the heads have biases."""
-    head_last_bias: ClassVar[bool | None] = None
-    """Whether the last linear layer of a head has one; None: as the others."""
-    sdssl_alpha: ClassVar[float] = 0.8
-    """Default weight of SDSSL's layer loss over this host (the authors' for ViT-B/16)."""
-
-    views: str = "byol"
-    """Preset of augmentations (docs/data.md)."""
-    dim: int = 256
-    """Width of the embedding."""
-    hidden: int = 4096
-    """Width of the hidden layers of projector and predictor."""
-    projector_layers: int = 3
-    """Linear layers of the projector."""
-    trailing_norm: bool = True
-    """End projector and predictor with a BatchNorm without scale and shift."""
-
-    @abstractmethod
-    def build(self, backbone: Encoder) -> "Host":
-        """Build the host with new heads around `backbone`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiViewConfig(HostConfig):
-    """A host that compares any number of views of an image."""
-
-    num_views: int = 2
-    """Views of an image, at least 2, from the preset's in turn."""
-
-    def make_views(self, size: int) -> tuple[ViewSpec, ...]:
-        """Return `num_views` views, from those of the preset in turn."""
-        return tuple(islice(cycle(super().make_views(size)), self.num_views))
-
-    def resolve(self, context: DataContext) -> Self:
-        """Return this configuration; UserError for fewer than two views."""
-        if self.num_views < 2:
-            message = f"num_views is {self.num_views}: a view is compared with others of its image, take at least 2"
-            raise UserError(message, code="too-few-views")
-        return self
 
 
 class Host(Method):
@@ -120,27 +70,6 @@ class Host(Method):
     def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
         """Return the projections."""
         return self.head.project(self.backbone(images).final)
-
-
-def resolve_freeze_steps(steps: int | None, context: DataContext) -> int:
-    """Return for how many steps the prototypes are frozen; None: an epoch, at most a tenth of the run.
-
-    Raises:
-        UserError: they would be frozen for the whole run.
-    """
-    freeze = context.max_initial_steps if steps is None else steps
-    if freeze >= context.total_steps:
-        message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
-        remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
-        raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
-    return freeze
-
-
-def check_prototypes(count: int, default: int) -> None:
-    """Raise UserError for fewer than two prototypes; `default` is what to take."""
-    if count < 2:
-        message = f"num_prototypes is {count}: take at least 2, or the default of {default}"
-        raise UserError(message, code="too-few-prototypes")
 
 
 def encode_views(backbone: Encoder, views: tuple[Tensor, ...], taps: tuple[int, ...]) -> Features:

@@ -2,41 +2,42 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limbeck.core.config import Json
 from limbeck.core.resolved import Resolved
-from limbeck.core.types import Encoder
-from limbeck.data.loader import Loader
-from limbeck.data.sampling import ViewSpec
-from limbeck.data.sources.open import Source
-from limbeck.data.sources.selection import Selection
-from limbeck.data.store.known_labels import known_labels
-from limbeck.data.store.open import open_store
-from limbeck.data.store.store import Store
-from limbeck.evaluation.adaptation import Adaptation, compare_with_start
-from limbeck.methods import MethodConfig
 from limbeck.modalities.base import Modality
-from limbeck.modalities.images.online_eval import make_eval_callback
-from limbeck.modalities.images.resolve import (
-    input_size,
-    known_depths,
-    resolve_backbone,
-    resolve_positions,
-    resolve_small,
-)
-from limbeck.models.backbone import Backbone, BackboneConfig, build_backbone
-from limbeck.models.encoder_io import Preprocessing, save_encoder
-from limbeck.models.start import LoadedStart, StartConfig, load_start
-from limbeck.teachers.setup import TeacherContext
-from limbeck.train.eval_callback import EvalCallback
+from limbeck.modalities.images.sizes import resolve_small
+from limbeck.models.config import BackboneConfig, StartConfig
+
+if TYPE_CHECKING:
+    from limbeck.core.types import Encoder
+    from limbeck.data.sampling import ViewSpec
+    from limbeck.data.sources.open import Source
+    from limbeck.data.sources.selection import Selection
+    from limbeck.data.store.store import Store
+    from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.methods import MethodConfig
+    from limbeck.models.backbone import Backbone
+    from limbeck.models.encoder_io import Preprocessing
+    from limbeck.models.start import LoadedStart
+    from limbeck.teachers.setup import TeacherContext
+    from limbeck.train.eval_callback import EvalCallback
+    from limbeck.train.loading import LoaderFactory
 
 
-class Images(Modality[BackboneConfig, Store]):
-    """Images as `limbeck.data` reads them; any timm model is an encoder."""
+class Images(Modality[BackboneConfig, "Store"]):
+    """Images as `limbeck.data` reads them; any timm model is an encoder. What a method needs is imported in it."""
 
     name = "images"
-    loader = Loader
     takes_teachers = True
+
+    @property
+    def loader(self) -> "LoaderFactory":
+        """Batches of augmented views of a store."""
+        from limbeck.data.loader import Loader
+
+        return Loader
 
     def recognizes(self, source: object) -> bool:
         """Accept everything; what is not images is refused with a reason when it is opened."""
@@ -52,83 +53,115 @@ class Images(Modality[BackboneConfig, Store]):
 
     def check_encoder(self, cfg: BackboneConfig) -> tuple[int, ...]:
         """Return the depths; UserError if timm has no such model, or it cannot be built or cut so."""
+        from limbeck.modalities.images.resolve import known_depths
+
         return known_depths(cfg)
 
-    def known_classes(self, source: Source, selection: Selection) -> int | None:
+    def known_classes(self, source: "Source", selection: "Selection") -> int | None:
         """Return the number of labels of a store, or of a folder with a sub-folder per class."""
+        from limbeck.data.store.known_labels import known_labels
+
         found = known_labels(source, selection)
         return None if found is None else len(found)
 
-    def small_encoder(self, data: Store | None = None) -> Resolved[BackboneConfig]:
+    def small_encoder(self, data: "Store | None" = None) -> Resolved[BackboneConfig]:
         """Return a ResNet-10 for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size)
 
-    def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> LoadedStart:
+    def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> "LoadedStart":
         """Return trained weights from any source that timm or Limbeck reads."""
+        from limbeck.models.start import load_start
+
         return load_start(cfg, encoder)
 
     def open(
-        self, source: Source, *, store_size: int | None, allow_bad: float, selection: Selection
-    ) -> Resolved[Store]:
+        self, source: "Source", *, store_size: int | None, allow_bad: float, selection: "Selection"
+    ) -> "Resolved[Store]":
         """Return the store of a source, which is built first if it is not one."""
+        from limbeck.data.store.open import open_store
+
         store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
         return Resolved(store, [store.summary()])
 
-    def selection(self, data: Store) -> Selection:
+    def selection(self, data: "Store") -> "Selection":
         """Return what was left out of the store by name."""
+        from limbeck.data.sources.selection import Selection
+
         return Selection(exclude=data.exclude, only=data.only)
 
-    def reopen(self, path: str) -> Store:
+    def reopen(self, path: str) -> "Store":
         """Open a store."""
+        from limbeck.data.store.store import Store
+
         return Store.open(path)
 
-    def resolve_encoder(self, cfg: BackboneConfig, data: Store) -> Resolved[BackboneConfig]:
+    def resolve_encoder(self, cfg: BackboneConfig, data: "Store") -> Resolved[BackboneConfig]:
         """Choose the input size and, for ViTs on small images, the patch size."""
+        from limbeck.modalities.images.resolve import resolve_backbone
+
         return resolve_backbone(cfg, data.size)
 
-    def resolve_for_views(self, cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:
+    def resolve_for_views(self, cfg: BackboneConfig, views: "tuple[ViewSpec, ...]") -> Resolved[BackboneConfig]:
         """Let a ViT resample its positions for views of other sizes."""
+        from limbeck.modalities.images.resolve import resolve_positions
+
         return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
 
-    def build_encoder(self, cfg: BackboneConfig) -> Backbone:
+    def build_encoder(self, cfg: BackboneConfig) -> "Backbone":
         """Return a timm network with taps after every block or stage."""
+        from limbeck.models.backbone import build_backbone
+
         return build_backbone(cfg)
 
-    def make_views(self, method: MethodConfig, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
+    def make_views(self, method: "MethodConfig", cfg: BackboneConfig) -> "tuple[ViewSpec, ...]":
         """Return the method's preset of augmentations at the input size and with the normalization of the network."""
+        from limbeck.modalities.images.resolve import input_size
+
         mean, std = cfg.normalization
         views = method.make_views(input_size(cfg))
         return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)
 
-    def describe_views(self, method: MethodConfig) -> str:
+    def describe_views(self, method: "MethodConfig") -> str:
         """Name the preset."""
         return f", views '{method.views}'"
 
     def make_eval_callback(
-        self, data: Store, cfg: BackboneConfig, teacher: TeacherContext | None
-    ) -> EvalCallback | None:
+        self, data: "Store", cfg: BackboneConfig, teacher: "TeacherContext | None"
+    ) -> "EvalCallback | None":
         """Score k-NN accuracy if there are labels and fidelity if there is a teacher."""
+        from limbeck.modalities.images.online_eval import make_eval_callback
+        from limbeck.modalities.images.resolve import input_size
+
         return make_eval_callback(data, input_size(cfg), cfg.normalization, teacher)
 
     def compare_with_start(
-        self, start: Encoder, adapted: Encoder, data: Store, cfg: BackboneConfig, teacher: TeacherContext
-    ) -> Adaptation:
+        self, start: "Encoder", adapted: "Encoder", data: "Store", cfg: BackboneConfig, teacher: "TeacherContext"
+    ) -> "Adaptation":
         """Compare both on the images that were held out."""
+        from limbeck.evaluation.adaptation import compare_with_start
+        from limbeck.models.backbone import Backbone
+
         assert isinstance(start, Backbone), "the encoder of a run on images is what `build_encoder` built"
         assert isinstance(adapted, Backbone), "as above"
         held_out, trained_on, how = teacher.val_indices, teacher.train_indices, _preprocessing(cfg, data)
         return compare_with_start(start, adapted, data, held_out, trained_on, how, teacher.device, teacher.seed)
 
     def save_encoder(
-        self, encoder: Encoder, folder: Path, data: Store, cfg: BackboneConfig, provenance: dict[str, Json]
+        self, encoder: "Encoder", folder: Path, data: "Store", cfg: BackboneConfig, provenance: dict[str, Json]
     ) -> None:
         """Write the encoder in timm's format, with the preprocessing of the run."""
+        from limbeck.models.backbone import Backbone
+        from limbeck.models.encoder_io import save_encoder
+
         assert isinstance(encoder, Backbone), "the encoder of a run on images is what `build_encoder` built"
         save_encoder(encoder, folder, _preprocessing(cfg, data), provenance)
 
 
-def _preprocessing(cfg: BackboneConfig, data: Store) -> Preprocessing:
+def _preprocessing(cfg: BackboneConfig, data: "Store") -> "Preprocessing":
     """Return what a network expects that was trained on a store."""
+    from limbeck.modalities.images.resolve import input_size
+    from limbeck.models.encoder_io import Preprocessing
+
     mean, std = cfg.normalization
     return Preprocessing(image_size=input_size(cfg), store_size=data.size, mean=mean, std=std)
 

@@ -13,7 +13,7 @@ from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.metrics.knn import knn_accuracy
-from limbeck.teachers import teacher_features
+from limbeck.teachers.frozen import teacher_features
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 

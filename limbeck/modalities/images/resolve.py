@@ -8,14 +8,10 @@ import torch
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.data.sampling import ViewSpec
-from limbeck.models.backbone import SMALL_IMAGE, BackboneConfig, build_backbone, check_name
+from limbeck.modalities.images.sizes import image_size, small_patch
+from limbeck.models.backbone import build_backbone, check_name
+from limbeck.models.config import SMALL_IMAGE, BackboneConfig
 from limbeck.models.surgery import is_vit, timm_defaults
-
-CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
-UNCROPPED = 128  # pixels; images stored at this size or below are used whole
-PATCHES = 8  # patches along the side of a small image, as with patches of 4 on 32 pixels
-SMALL_NETWORK = "resnet10t"
-SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the image are recognized
 
 
 def input_size(cfg: BackboneConfig) -> int:
@@ -56,23 +52,6 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
     return Resolved(cfg, reasons)
 
 
-def resolve_small(store_size: int | None) -> Resolved[BackboneConfig]:
-    """Return a small network for small images, and what that gives up next to the default."""
-    usual = BackboneConfig().name
-    reasons = [
-        f"network {SMALL_NETWORK} (5 million parameters); it can be cut at 4 depths, a ViT at each of its 12 blocks "
-        f"(--backbone {usual})"
-    ]
-    size = None if store_size is None else image_size(store_size)
-    if size and size > SMALL_SIDE:
-        reasons.append(
-            f"images of {SMALL_SIDE} x {SMALL_SIDE} instead of {size} x {size}; fine detail is lost "
-            f"(--backbone.image-size {size})"
-        )
-        size = SMALL_SIDE
-    return Resolved(BackboneConfig(name=SMALL_NETWORK, image_size=size), reasons)
-
-
 def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:
     """Let a ViT resample its positions if views have another size than its own; CNNs take any size as they are.
 
@@ -98,16 +77,3 @@ def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resol
                 code="view-size",
             )
     return Resolved(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])
-
-
-def image_size(store_size: int) -> int:
-    """Return the input size: small images whole, up to a multiple of 4; else 7/8 of the stored side, in 16s."""
-    if store_size <= SMALL_IMAGE:
-        return -(-store_size // 4) * 4
-    return round(store_size * (1 if store_size <= UNCROPPED else CROP) / 16) * 16
-
-
-def small_patch(size: int) -> int:
-    """Return the patch size that makes about `PATCHES` patches a side; `size` is a multiple of 4."""
-    patch = size // PATCHES
-    return patch if patch * PATCHES == size else 4

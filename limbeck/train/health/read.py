@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -102,14 +102,14 @@ def describe_fault(images: Any, rows: NDArray[np.int64]) -> str:
     return ""
 
 
-def _hash(weights: Sequence[Tensor]) -> int:
+def _hash(weights: Sequence[Tensor]) -> Int[Tensor, ""]:
     """Return a number below 2^48 that differs, but for a chance of as much, where a single weight does."""
-    total = 0
+    total = torch.zeros((), dtype=torch.int64, device=weights[0].device)
     for weight in weights:
         bits = weight.detach().float().contiguous().view(torch.int32).flatten().long()
         places = torch.arange(1, 2 * len(bits), 2, device=bits.device)
-        total = 31 * total + int((bits * places).sum())  # wraps around
-    return total % 2**48
+        total = 31 * total + (bits * places).sum()  # wraps around
+    return total.remainder(2**48)
 
 
 def _distance(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, ""]:

@@ -10,7 +10,8 @@ import torch
 
 from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.train.checkpoint import load_checkpoint
-from limbeck.train.optim import OptimConfig, build_optimizer
+from limbeck.train.config import OptimConfig
+from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import Toy, fit, toy
 

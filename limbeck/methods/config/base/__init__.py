@@ -1,0 +1,29 @@
+"""What the options of methods, hosts and distillers have in common."""
+
+from limbeck.methods.config.base.distill import DistillConfig, QueueDistillConfig, teacher_view
+from limbeck.methods.config.base.host import (
+    EMAConfig,
+    HostConfig,
+    MultiViewConfig,
+    QueueConfig,
+    check_prototypes,
+    resolve_freeze_steps,
+    resolve_queue_size,
+)
+from limbeck.methods.config.base.method import MethodCard, MethodConfig, PrepareTeacher
+
+__all__ = [
+    "DistillConfig",
+    "EMAConfig",
+    "HostConfig",
+    "MethodCard",
+    "MethodConfig",
+    "MultiViewConfig",
+    "PrepareTeacher",
+    "QueueConfig",
+    "QueueDistillConfig",
+    "check_prototypes",
+    "resolve_freeze_steps",
+    "resolve_queue_size",
+    "teacher_view",
+]

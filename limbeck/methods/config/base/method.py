@@ -1,0 +1,110 @@
+"""What the options of every method have in common: views, and how they adapt to the data."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from limbeck.core.config import NamedConfig
+from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
+from limbeck.data.augment.views import PRESETS, preset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.core.types import DataContext, Encoder
+    from limbeck.data.sampling import ViewSpec
+    from limbeck.methods.base.method import Method, Trainable
+
+
+class MethodCard(NamedTuple):
+    """A method in one line of `limbeck methods`, of the README and of the page of SDSSL."""
+
+    summary: str  # what it learns to do, with the name of the paper
+    state: str  # what it needs besides the network: "-", "EMA encoder", "EMA encoder, queue", ...
+    use_when: str
+    cost: float  # time of a training step per image, in steps of supervised training (BENCHMARKS.md: on what)
+
+
+PrepareTeacher = Callable[[Any, tuple[Any, ...]], Any]
+"""Prepare the teacher of a run: from a `DistillConfig` and its views to `DistillationInputs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig(NamedConfig):
+    """Configuration of a method: its options, its views, and how it adapts to the data."""
+
+    card: ClassVar[MethodCard]
+    view_count: ClassVar[tuple[int, int]] = (2, 2)
+    """Fewest and most views of an image that the method can compare."""
+    needs_labels: ClassVar[bool] = False
+    not_a_host_reason: ClassVar[str] = ""
+    """Why no other method can be built on this one; empty for a host."""
+
+    @property
+    @abstractmethod
+    def views(self) -> str:
+        """Preset of augmentations (`limbeck.data.augment.views.PRESETS`)."""
+
+    @classmethod
+    def choose(cls, name: str) -> type["MethodConfig"]:
+        """Return the configuration class of the method `name`."""
+        from limbeck.methods import method_config
+
+        chosen = method_config(name)
+        if not issubclass(chosen, cls):
+            message = f"no method can be built on '{name}': {chosen.not_a_host_reason}; choose another host"
+            raise UserError(message, code="not-a-host")
+        return chosen
+
+    def make_views(self, size: int) -> "tuple[ViewSpec, ...]":
+        """Return the views that the loader makes of each image, in the order of `Batch.views`.
+
+        Raises:
+            UserError: the preset has a number of views that the method cannot compare.
+        """
+        from limbeck.data.sampling import view_specs
+
+        views = preset(self.views, size)
+        least, most = self.view_count
+        if not least <= len(views) <= most:
+            fitting = ", ".join(name for name in PRESETS if least <= len(preset(name, size)) <= most)
+            wanted = f"{least} to {most}" if least < most else f"{least}"
+            message = f"the preset '{self.views}' has {len(views)} views and {self.name} needs {wanted}"
+            raise UserError(f"{message}; choose one of {fitting}", code="wrong-number-of-views")
+        return view_specs(views)
+
+    def resolve(self, context: "DataContext") -> Self:
+        """Return this configuration with everything filled in that depends on the data and the batch.
+
+        Raises:
+            UserError: an option does not suit the data; the message names a value that does.
+        """
+        return self
+
+    def check_depths(self, depths: tuple[int, ...]) -> None:
+        """Raise UserError for a layer that an encoder of these depths does not have."""
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise UserError if the method needs labels and there are not so many classes (0: not all have a label)."""
+
+    def raise_without_teacher(self) -> None:
+        """Raise UserError if the method learns from a frozen teacher."""
+
+    def resolve_with_teacher(self, features: "Tensor") -> Resolved[Self]:
+        """Return this configuration with what the teacher's `features` [M D] decide filled in, and why."""
+        return Resolved(self, [])
+
+    def prepare(
+        self, encoder: "Encoder", views: tuple[Any, ...], prepare_teacher: PrepareTeacher | None = None
+    ) -> "Trainable":
+        """Return the method around `encoder` with its views and its sampling plan."""
+        from limbeck.data.sampling import ALL_ROWS
+        from limbeck.methods.base.method import Trainable
+
+        return Trainable(self.build(encoder), views, ALL_ROWS)
+
+    @abstractmethod
+    def build(self, backbone: "Encoder") -> "Method":
+        """Build the method with new heads around `backbone`."""

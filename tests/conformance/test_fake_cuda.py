@@ -1,0 +1,122 @@
+"""Without a GPU: on a CUDA device of fake tensors nothing waits for a value and every tensor is where it belongs."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from limbeck.data.augment.apply import augment, eval_view
+from limbeck.data.augment.params import sample_params
+from limbeck.data.augment.views import PRESETS, preset
+from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe
+from limbeck.methods import Method, MethodConfig
+from limbeck.metrics import lbfgs
+from limbeck.metrics.knn import knn_votes
+from limbeck.metrics.representation import effective_rank, normalized_std, uniformity
+from limbeck.models.backbone import Backbone
+from limbeck.neighbors.search import top_k
+from limbeck.train.health.read import _dead_fraction, _hash
+from tests.helpers.fake_cuda import CUDA, FakeCuda, Watch, autocast, devices, fake_cuda
+from tests.helpers.tiny import STEP, batch_for, build, configs, tiny_vit
+
+CONFIGS = configs()
+BUDGET = 200
+"""Most launches of a step's forward pass and updates outside the backbones; SDSSL has as many again for each layer."""
+
+
+def moved(cuda: FakeCuda, method: Method) -> Method:
+    cuda.move_module(method)
+    if hasattr(method, "teacher"):
+        cuda.move_attributes(method.teacher)
+    return method
+
+
+def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int]:
+    """Run `forward` and `after_step` on the device; return all launches, and those of the backbones."""
+    method, batch, inside, before = build(config, tiny_vit()), batch_for(config, count), 0, 0
+    with fake_cuda() as cuda, autocast(dtype), Watch() as watch:
+        method, batch = moved(cuda, method), cuda.move(batch)
+        watch.launches = 0
+
+        def enter(*_: object) -> None:
+            nonlocal before
+            before = watch.launches
+
+        def leave(*_: object) -> None:
+            nonlocal inside
+            inside += watch.launches - before
+
+        for backbone in (module for module in method.modules() if isinstance(module, Backbone)):
+            backbone.register_forward_pre_hook(enter)
+            backbone.register_forward_hook(leave)
+        loss = method(batch, STEP)
+        with torch.no_grad():
+            method.after_step(loss, STEP)
+        assert devices(loss) == devices(method.state_dict()) == {"cuda"}
+        assert loss.total.dtype is torch.float32
+        return watch.launches, inside
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_step_waits_for_nothing_and_has_few_launches(config: MethodConfig) -> None:
+    layers = 3 if hasattr(config, "host") else 1
+    for dtype, count in ((torch.bfloat16, 24), (torch.float16, 48)):
+        launches, inside = step(config, dtype, count)
+        assert 0 < launches - inside <= BUDGET * layers
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_views_are_made_on_the_device(name: str) -> None:
+    rows, side = torch.arange(6), torch.full((6,), 40)
+    for index, view in enumerate(preset(name, 32)):
+        params = sample_params(view, index, rows, side, side, 40, seed=0, epoch=0)
+        with fake_cuda() as cuda, Watch():
+            pixels = cuda.move(torch.zeros(6, 40, 40, 3, dtype=torch.uint8))
+            made = augment(pixels, view, params, (0.5,) * 3, (0.2,) * 3)
+            assert (made.device, made.shape) == (CUDA, (6, 3, view.size, view.size))
+            assert eval_view(pixels, 32, (0.5,) * 3, (0.2,) * 3).device == CUDA
+
+
+def test_probes_neighbors_and_health_wait_once_at_the_end() -> None:
+    features, labels = {1: torch.randn(20, 4), 2: torch.randn(20, 3)}, torch.arange(20) % 3
+    heads = LogisticHeads(features, labels, 3, torch.device("cpu"), LogisticProbe().ridge)
+    weights = list(tiny_vit().parameters())
+    with fake_cuda() as cuda, Watch():
+        heads.features, heads.labels, heads.device = cuda.move(features), cuda.move(labels), CUDA
+        heads.coordinates = cuda.move(heads.coordinates)
+        penalty, shape, row_weights = cuda.move(torch.ones(2)), heads.weights.shape, cuda.move(torch.ones(20))
+
+        def objective(flat: Tensor) -> tuple[Tensor, Tensor]:
+            value, gradient = heads.objective(flat.view(shape), row_weights, penalty)
+            return value, gradient.flatten(1)
+
+        state = lbfgs._begin(objective, cuda.move(heads.weights).flatten(1), penalty)
+        heads.weights = lbfgs._advance(state, objective).point.view(shape)
+        rows = heads.features[1]
+        found = top_k([(0, rows @ rows.T)], 5)
+        votes = knn_votes(found.scores, heads.labels[found.positions], 3, 0.07)
+        health = [effective_rank(rows), normalized_std(rows), uniformity(rows), _dead_fraction([rows])]
+        results = (heads.accuracy(heads.features, labels, row_weights), votes, health, _hash(cuda.move(weights)))
+        assert devices(results) == {"cuda"}
+
+
+def test_a_wait_and_a_mixture_of_devices_are_found() -> None:
+    with fake_cuda() as cuda, Watch():
+        values = cuda.move(torch.ones(3))
+        with pytest.raises(RuntimeError):
+            values.sum().item()
+        with pytest.raises(RuntimeError):
+            values[values > 0]
+        with pytest.raises(RuntimeError):
+            values + torch.ones(3)
+        with pytest.raises(AssertionError, match="waits"):
+            values.cpu()
+
+
+def test_the_hash_of_the_weights_is_that_of_whole_numbers() -> None:
+    weights = [torch.randn(7, 3), torch.randn(5)]
+    total = 0
+    for weight in weights:
+        bits = weight.view(torch.int32).flatten().tolist()
+        total = 31 * total + sum(int(b) * int(p) for b, p in zip(bits, np.arange(1, 2 * len(bits), 2), strict=True))
+    assert int(_hash(weights)) == total % 2**48
