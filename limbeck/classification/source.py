@@ -79,7 +79,8 @@ def classify_images(
     if is_rank0():
         with atomic_folder(out.absolute()) as folder:
             cut = network.backbone.cut(fitted.depth)
-            save_encoder(cut, folder / ENCODER, _preprocessing(found), {"classifier": True})
+            provenance = {"run": {"start": {"name": network.name, "license": network.license}}}
+            save_encoder(cut, folder / ENCODER, _preprocessing(found), provenance)
             write_classifier(folder, about, head)
     return Classifier(folder=out, about=about, head=head)
 

@@ -83,6 +83,7 @@ class BackboneEncoder(FrozenEncoder):
 
     def __init__(self, loaded: LoadedTeacher, backbone: Backbone, precision: Precision) -> None:
         self.name, self.digest, self.dims = loaded.cfg.name, loaded.digest, backbone.tap_dims
+        self.license = loaded.license
         self.image_size, self.mean, self.std = loaded.image_size, loaded.mean, loaded.std
         self.interpolation, self.store_size = loaded.interpolation, _store_size(loaded.cfg.name)
         self.backbone, self._precision = backbone.eval(), precision

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import limbeck as library
 from limbeck.classification.saved import linear_part, load_classifier
 from limbeck.core.errors import UserError
 from limbeck.embeddings import embed_source
+from limbeck.models.encoder_io import read_encoder_config
+from limbeck.models.licenses import inherited_license
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 
@@ -139,9 +142,18 @@ def test_one_image_per_class(trained: Path, photos: Path, tmp_path: Path) -> Non
     assert library.predict(tmp_path / "few", photos / "train").labels.count("") == 0
 
 
-def test_a_damaged_classifier(digits: Path, photos: Path, tmp_path: Path) -> None:
-    import shutil
+def test_the_license_of_the_network_goes_with_the_classifier(trained: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "encoder", tmp_path / "encoder")
+    config = json.loads((tmp_path / "encoder" / "config.json").read_text())
+    config["limbeck"]["provenance"] = {"run": {"teacher": {"license": "cc-by-nc-4.0"}}}
+    (tmp_path / "encoder" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "rows.csv").write_text("path,label\n3/00.png,three\n8/00.png,eight\n", encoding="utf-8")
+    library.classify(photos / "train", tmp_path / "encoder", tmp_path / "a", labels=tmp_path / "rows.csv")
+    found = read_encoder_config(tmp_path / "a" / "encoder")["provenance"]
+    assert inherited_license(found) == "cc-by-nc-4.0"
 
+
+def test_a_damaged_classifier(digits: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "damaged")
     (tmp_path / "damaged" / "head.safetensors").write_bytes(b"x")
     with pytest.raises(UserError) as caught:
