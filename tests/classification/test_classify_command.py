@@ -12,7 +12,7 @@ import torch
 import limbeck as library
 from limbeck.classification.saved import linear_part, load_classifier
 from limbeck.core.errors import UserError
-from limbeck.embeddings import embed_source
+from limbeck.embeddings.source import embed_source
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 
