@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from limbeck.data.store.store import Store
-from limbeck.embeddings import FrozenEncoder, embed_source, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.source import embed_source
 
 BATCH = 256
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from limbeck.embeddings import embed_source
+from limbeck.embeddings.source import embed_source
 from limbeck.explorer import ExploreConfig, write_explorer
 from tests.helpers.chromium import opened
 

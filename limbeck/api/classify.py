@@ -5,19 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.api.options import with_options
+from limbeck.classification.config import ClassifyConfig
 from limbeck.classification.saved import Classifier
-from limbeck.classification.source import (
-    ClassifyConfig,
-    Predictions,
-    check_folder,
-    check_predictions,
-    classify_images,
-    predict_images,
-)
+from limbeck.classification.source import Predictions, check_folder, check_predictions, classify_images, predict_images
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig
+from limbeck.embeddings.config import EmbedConfig
 
 
 def classify(
@@ -37,7 +31,7 @@ def classify(
         out: the folder, for `limbeck.predict` and `limbeck.export`.
         labels: a CSV file with the columns path and label, in the place of the labels of `images`.
         embedding: how to compute the features.
-        **options: fields of `limbeck.classification.source.ClassifyConfig`: `head`, `depth`, `seed`.
+        **options: fields of `limbeck.classification.config.ClassifyConfig`: `head`, `depth`, `seed`.
 
     Raises:
         UserError: fewer than two classes have a label, labels collide, or `out` is not empty.

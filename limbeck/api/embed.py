@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig, embed_source, load_encoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import load_encoder
 from limbeck.embeddings.files import check_out, write_embeddings
+from limbeck.embeddings.source import embed_source
 
 
 class Embeddings(NamedTuple):
@@ -45,7 +47,7 @@ def embed(
         out: also write them to this file, which ends in .parquet, .npy or .csv.
         depth: number of blocks or stages to use; by default all.
         maps: also return the feature maps.
-        **options: fields of `limbeck.embeddings.EmbedConfig`: `batch_size`, `precision`, `device`, `devices`,
+        **options: fields of `limbeck.embeddings.config.EmbedConfig`: `batch_size`, `precision`, `device`, `devices`,
             `allow_bad`, `exclude`, `only`.
 
     Raises:

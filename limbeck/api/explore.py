@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig
+from limbeck.embeddings.config import EmbedConfig
 from limbeck.explorer import ExploreConfig, Explorer, write_explorer
 
 
@@ -24,7 +24,7 @@ def explore(
         encoder: as in `limbeck.embed`.
         out: path of the page; one of Limbeck's is replaced.
         **options: fields of `limbeck.explorer.ExploreConfig` (`layout`, `clusters`, `sample`, `seed`) and those of
-            `limbeck.embeddings.EmbedConfig`.
+            `limbeck.embeddings.config.EmbedConfig`.
 
     Raises:
         UserError: as `limbeck.embed`; there are fewer than two images or more than a page can hold; or `out` is no page

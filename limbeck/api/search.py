@@ -6,7 +6,7 @@ from typing import Any
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig
+from limbeck.embeddings.config import EmbedConfig
 from limbeck.image_index.index import About, SearchKind
 from limbeck.image_index.source import Found, index_images, search_images
 
@@ -28,7 +28,7 @@ def index(
         encoder: a run, an encoder, an export, "timm:NAME"; needed for a new index, and refused for one of another.
         depth: number of blocks or stages; by default all, or that of the index.
         search: "exact", "ivf" (FAISS), or "auto": ivf above 500,000 images.
-        **options: fields of `limbeck.embeddings.EmbedConfig`.
+        **options: fields of `limbeck.embeddings.config.EmbedConfig`.
 
     Raises:
         UserError: as `limbeck.embed`; the index was made by another encoder or depth, or `folder` is not ours.
@@ -52,7 +52,7 @@ def search(
         queries: an image file, a folder, a list of files, a store, ...
         k: images per query.
         encoder: the network that made the index, if it has moved since.
-        **options: fields of `limbeck.embeddings.EmbedConfig`.
+        **options: fields of `limbeck.embeddings.config.EmbedConfig`.
 
     Raises:
         UserError: there is no index, another encoder is given, or a query cannot be read.

@@ -8,7 +8,7 @@ from limbeck.api.options import with_options
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig
+from limbeck.embeddings.config import EmbedConfig
 from limbeck.selection.select import SelectConfig, Strategy
 from limbeck.selection.source import Selection, check_list, select_images
 

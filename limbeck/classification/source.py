@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limbeck.classification.config import ClassifyConfig
 from limbeck.classification.fit import Fitted, fit_classifier
 from limbeck.classification.heads import of_features
 from limbeck.classification.saved import About, Classifier, load_classifier, write_classifier
@@ -25,26 +26,14 @@ from limbeck.data.label_list import check_label_names, read_label_list
 from limbeck.data.sources.labels import class_name
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig, Embedded, embed_source, load_encoder
-from limbeck.embeddings.encoders import BackboneEncoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
+from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("path", "label", "probability")
 BLOCK = 8192
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifyConfig:
-    """How to fit a classifier."""
-
-    head: Literal["ridge", "centroid", "logistic", "knn"] = "ridge"
-    """ridge: least squares, with strength and depth by leave-one-out; centroid: nearest mean of a class; logistic:
-    multinomial logistic regression; knn: votes of the 20 nearest images, which cannot be exported."""
-    depth: int | None = None
-    """Blocks or stages to use; by default the depth with the best leave-one-out accuracy."""
-    seed: int = 0
-    """Seed of what is held out."""
 
 
 def classify_images(

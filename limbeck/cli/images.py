@@ -20,7 +20,7 @@ With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")
 
 def embed_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck embed`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)
     class EmbedArgs:
@@ -59,7 +59,7 @@ def _embed(args: Any) -> Output:
 
 def explore_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck explore`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
     from limbeck.explorer import ExploreConfig
 
     @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ GROUP = "Label"
 
 def select_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck select`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
     from limbeck.selection.select import SelectConfig
 
     @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ def _select(args: Any) -> Output:
 
 def classify_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck classify`."""
-    from limbeck.classification.source import ClassifyConfig
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.classification.config import ClassifyConfig
+    from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)
     class ClassifyArgs:
@@ -102,7 +102,7 @@ def _classify(args: Any) -> Output:
 
 def predict_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck predict`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)
     class PredictArgs:

@@ -19,7 +19,7 @@ Encoder = Annotated[str | None, tyro.conf.arg(name="with", metavar="RUN|EXPORT|t
 
 def index_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck index`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)
     class IndexArgs:
@@ -55,7 +55,7 @@ def _index(args: Any) -> Output:
 
 def search_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck search`."""
-    from limbeck.embeddings import EmbedConfig
+    from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)
     class SearchArgs:

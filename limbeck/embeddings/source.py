@@ -26,12 +26,12 @@ from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_folder
 from limbeck.core.logs import ensure_visible
 from limbeck.core.progress import progress
-from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.open import Source
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import cache_folder, open_store
 from limbeck.data.store.store import Store, read_paths
+from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.train.config import TrainConfig
 from limbeck.train.launch import check_launch, launch
@@ -45,32 +45,6 @@ VERSION = 1
 BLOCK = 1024  # rows, or one batch if that has more: what a killed process computes again
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedConfig:
-    """How to compute embeddings."""
-
-    batch_size: int = 256
-    """Images per forward pass."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the forward passes; auto is bf16 where the hardware computes in it. Embeddings are float32."""
-    device: str = "auto"
-    """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."""
-    devices: int = 1
-    """Processes, each with its own device."""
-    allow_bad: float = ALLOW_BAD
-    """Share of the images that may be unreadable."""
-    exclude: tuple[str, ...] = ()
-    """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
-    only: tuple[str, ...] = ()
-    """Leave out images that match none of these patterns, such as '*.jpg'."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a number that is out of range."""
-        for name in ("batch_size", "devices"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1", code="out-of-range")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,9 @@ from limbeck.core.text import format_bytes
 from limbeck.data.sources.open import Source
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig, Embedded, FrozenEncoder, embed_source, load_encoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
 from limbeck.explorer.layout import COMPONENTS, Method, lay_out, principal_components
 from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths

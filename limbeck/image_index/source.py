@@ -18,7 +18,9 @@ from limbeck.data.sources.names import is_image
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store, read_paths
-from limbeck.embeddings import EmbedConfig, Embedded, FrozenEncoder, embed_source, load_encoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.image_index.index import About, Hit, ImageIndex, Rows, SearchKind, check_place, is_index, write_index
 
 logger = logging.getLogger(__name__)

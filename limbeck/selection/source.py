@@ -13,7 +13,9 @@ from limbeck.core.text import csv_cell, plural
 from limbeck.data.label_list import read_label_list
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.embeddings import EmbedConfig, Embedded, embed_source, load_encoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import load_encoder
+from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.neighbors.near_duplicates import thumbnails
 from limbeck.selection.choice import Rows
 from limbeck.selection.covering import Covering

@@ -13,7 +13,7 @@ import torch
 import limbeck as library
 from limbeck.classification.saved import linear_part, load_classifier
 from limbeck.core.errors import UserError
-from limbeck.embeddings import embed_source
+from limbeck.embeddings.source import embed_source
 from limbeck.models.encoder_io import read_encoder_config
 from limbeck.models.licenses import inherited_license
 from tests.helpers.commands import Run

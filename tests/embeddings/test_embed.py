@@ -16,9 +16,10 @@ import torch
 import limbeck as library
 from limbeck import cli
 from limbeck.data.store.open import open_store
-from limbeck.embeddings import EmbedConfig, embed_source, load_encoder
-from limbeck.embeddings.encoders import BackboneEncoder
+from limbeck.embeddings.config import EmbedConfig
+from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
 from limbeck.embeddings.files import read_about
+from limbeck.embeddings.source import embed_source
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.models import BackboneModel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import limbeck as library
-from limbeck.embeddings import embed_source
+from limbeck.embeddings.source import embed_source
 from limbeck.image_index import index as indexes
 from limbeck.image_index.index import ABOUT, About, ImageIndex, Rows, write_index
 from tests.helpers.commands import Run
