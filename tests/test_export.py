@@ -19,7 +19,6 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 import limbeck
-from limbeck import exports as export_module
 from limbeck.core.errors import UserError
 from limbeck.exports import Format, export
 from limbeck.models.backbone import Backbone, build_backbone
@@ -250,7 +249,7 @@ def test_a_file_that_differs_is_removed(
         (args[-1] / "config.json").write_text("{}")
         return lambda batch: torch.full((len(batch), 24), value)
 
-    monkeypatch.setattr(export_module, "_write_timm", other)
+    monkeypatch.setattr(sys.modules["limbeck.exports.export"], "write_timm", other)
     with pytest.raises(RuntimeError, match="differs from the network"):
         export(run[0], tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == [run[0]]

@@ -73,7 +73,7 @@ def test_export_proves_itself(limbeck: Run, trained: Path, tmp_path: Path, kind:
     code, out, err = limbeck("export", trained, tmp_path / "out", "--depth", "2", "--format", kind)
     assert code == 0
     assert out.strip() == str(tmp_path / "out")
-    assert re.search(r"depth 2, 32 features, .* MB; largest difference from PyTorch \d.*; .* ms per image", err)
+    assert re.search(r"depth 2, 32 features, .*B; largest difference from PyTorch \d.*; .* ms per image", err)
 
 
 def test_report_is_a_page(limbeck: Run, trained: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def complete(script: Path, *words: str) -> set[str]:
 @needs_bash
 def test_commands_flags_and_choices_are_completed(script: Path) -> None:
     assert complete(script, "limbeck", "") >= {*cli.VERBS}
-    assert complete(script, "limbeck", "pre") == {"pretrain"}
+    assert complete(script, "limbeck", "pret") == {"pretrain"}
     assert complete(script, "limbeck", "pretrain", "--epo") == {"--epochs"}
     assert complete(script, "limbeck", "export", "a", "--format", "") == {"timm", "onnx", "torch"}
 

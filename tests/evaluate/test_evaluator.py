@@ -167,7 +167,7 @@ def test_the_table_has_a_line_per_layer_and_fits_a_terminal(monkeypatch: pytest.
         lines = [line.split() for line in shown.splitlines() if line.strip()[:2] in ("1 ", "2 ", "3 ")]
         assert [line[0] for line in lines] == ["1", "2", "3"]
         accuracies = [f"{100 * (layer.values['knn'] or 0):.1f}" for layer in result.layers]
-        assert width == 40 or [line[4 if width == 80 else 5] for line in lines] == accuracies
+        assert width == 40 or [line[4 if width == 80 else 7] for line in lines] == accuracies
         assert ("uniformity" in shown) == (width == 160), "the least important columns are left out"
     for word in ("45 + 30 images", "3 classes", "logistic", "k-NN", "init", "linear", "alignment", "rank"):
         assert word in text(result), word

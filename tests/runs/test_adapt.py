@@ -57,7 +57,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, weights: Any) -> None:
     """Let the comparison end as it is told to."""
     verdict: Any = "better" if weights == "adapted" else "worse"
     found = Adaptation(verdict=verdict, weights=weights, images=20)
-    monkeypatch.setattr("limbeck.modalities.images.compare_with_start", lambda *arguments: found)
+    monkeypatch.setattr("limbeck.evaluation.adaptation.compare_with_start", lambda *arguments: found)
 
 
 def test_the_start_is_its_teacher_and_a_fifth_is_held_out(adapt: Callable[..., limbeck.Run], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -
 
 
 def test_on_a_gpu_nothing_is_given_up_unless_a_quick_look_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limbeck.runs.defaults.choose_device", lambda name: type("Device", (), {"type": "cuda"}))
+    monkeypatch.setattr("limbeck.runs.defaults.has_cuda", lambda: True)
     cfg = resolve_run(request(training=TrainConfig())).cfg
     assert (cfg.method.name, cfg.backbone.name) == ("sdssl", "vit_tiny_patch16_224")
     quick = resolve_run(request(training=TrainConfig(), quick=True))

@@ -154,7 +154,7 @@ def test_metrics_hold_every_term_and_a_row_per_epoch(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
-def test_the_encoder_is_evaluated_in_evaluation_mode_every_few_epochs(tmp_path: Path) -> None:
+def test_the_encoder_is_evaluated_in_evaluation_mode_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def callback(encoder: Encoder) -> dict[str, float]:
@@ -164,10 +164,10 @@ def test_the_encoder_is_evaluated_in_evaluation_mode_every_few_epochs(tmp_path: 
     method = toy()
     frozen = method.backbone[2].eval()
     fit(tmp_path, method, eval_callback=callback, epochs=5, eval_every_epochs=2)
-    assert seen == [False, False]
+    assert seen == [False, False, False]
     assert method.backbone.training
     assert not frozen.training
-    assert {int(row["step"]): row["knn"] for row in rows(tmp_path) if row["knn"]} == {10: "0.25", 20: "0.5"}
+    assert {int(row["step"]): row["knn"] for row in rows(tmp_path) if row["knn"]} == {10: "0.25", 20: "0.5", 25: "0.75"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
