@@ -1,10 +1,13 @@
 """Few-shot accuracy: five classes from one or five images of each."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
-from limbeck.metrics.few_shot import draw_episodes, episode_accuracies, few_shot
+from limbeck.metrics.few_shot import Episodes, draw_episodes, episode_accuracies, few_shot
 
 SHOTS = (1, 5)
 
@@ -15,7 +18,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     assert labels is not None
     found: dict[int, Values] = {depth: {} for depth in inputs.depths}
     for shot in SHOTS:
-        episodes = draw_episodes(labels.test.numpy(), shot, seed=inputs.data.cfg.seed)
+        episodes = _episodes(labels.test.numpy().tobytes(), shot, inputs.data.cfg.seed)
         for depth in inputs.depths:
             names = (f"few_shot_{shot}", f"few_shot_{shot}_half_width")
             if episodes is None:
@@ -25,6 +28,12 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
             rows = torch.from_numpy(episodes).to(features.device)
             found[depth] |= dict(zip(names, few_shot(episode_accuracies(features, rows, shot)), strict=True))
     return found
+
+
+@lru_cache(maxsize=len(SHOTS))
+def _episodes(labels: bytes, shot: int, seed: int) -> Episodes | None:
+    """Draw once for all networks that are evaluated on the same images; `labels` are of int64."""
+    return draw_episodes(np.frombuffer(labels, np.int64), shot, seed=seed)
 
 
 def _columns(shot: int) -> tuple[Column, Column]:
