@@ -92,7 +92,7 @@ def test_commands_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(cli.run_arguments, "_config_file", lambda argv: cli.run_arguments.NO_FILE)  # not there
     monkeypatch.setattr(start, "start_form", lambda name: BackboneConfig())  # not there either
     offenders = {}
-    for place, line in commands():
+    for line, place in {line: place for place, line in commands()}.items():
         try:
             cli.main(shlex.split(re.split(" [>|] ", line)[0], comments=True))
         except Parsed as parsed:

@@ -8,6 +8,7 @@ import json
 import textwrap
 import types
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import tyro
@@ -140,6 +141,7 @@ def field_docs(kind: type[Any]) -> dict[str, str]:
     return docs
 
 
+@cache
 def _own_docs(kind: type[Any]) -> dict[str, str]:
     try:
         (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body

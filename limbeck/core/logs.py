@@ -85,6 +85,7 @@ def configure(level: int = logging.INFO) -> None:
     ROOT.addHandler(handlers[0])
     handlers[0].setLevel(level)
     ROOT.setLevel(min(level, logging.INFO))
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns of a CUDA compiler without a GPU
 
 
 def ensure_visible() -> None:

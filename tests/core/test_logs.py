@@ -104,3 +104,8 @@ def test_another_rank_writes_nothing(
         LOGGER.warning("careful")
     assert capsys.readouterr().err == ""
     assert not (tmp_path / "log.txt").exists()
+
+
+def test_torch_does_not_warn_of_a_compiler_for_a_gpu_that_is_not_there() -> None:
+    configure()
+    assert not logging.getLogger("torch.utils.cpp_extension").isEnabledFor(logging.WARNING)
