@@ -17,7 +17,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from limbeck.embeddings.source import embed_source
-from limbeck.explorer import ExploreConfig, write_explorer
+from limbeck.explorer.build import write_explorer
+from limbeck.explorer.config import ExploreConfig
 from tests.helpers.chromium import opened
 
 MOVE = """async () => {

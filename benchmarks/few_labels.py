@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from limbeck.classification.heads import HeadName, fit_head
 from limbeck.classification.space import Space
 from limbeck.data.samples import digits
-from limbeck.selection.select import NEEDS_LABELS, SelectConfig, Strategy, select_rows
+from limbeck.selection.config import SelectConfig, Strategy
+from limbeck.selection.select import NEEDS_LABELS, select_rows
 
 Labeled = tuple[NDArray[np.float32], NDArray[np.int64]]
 

@@ -9,7 +9,7 @@ from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.selection.select import SelectConfig, Strategy
+from limbeck.selection.config import SelectConfig, Strategy
 from limbeck.selection.source import Selection, check_list, select_images
 
 
@@ -36,7 +36,7 @@ def select(
         depth: number of blocks or stages to use; by default all.
         out: also write the list to this CSV file, which must be new.
         embedding: how to compute the features.
-        **options: further fields of `limbeck.selection.select.SelectConfig`: `pool`, `seed`, `similarity_threshold`.
+        **options: further fields of `limbeck.selection.config.SelectConfig`: `pool`, `seed`, `similarity_threshold`.
 
     Raises:
         UserError: as `limbeck.embed`; the budget is more than there are images, or the strategy is unknown or needs

@@ -60,7 +60,7 @@ def _embed(args: Any) -> Output:
 def explore_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck explore`."""
     from limbeck.embeddings.config import EmbedConfig
-    from limbeck.explorer import ExploreConfig
+    from limbeck.explorer.config import ExploreConfig
 
     @dataclass(frozen=True, kw_only=True)
     class ExploreArgs:
@@ -78,7 +78,7 @@ def explore_arguments(argv: Sequence[str]) -> type[Any]:
 
 def _explore(args: Any) -> Output:
     from limbeck.core.text import format_bytes
-    from limbeck.explorer import write_explorer
+    from limbeck.explorer.build import write_explorer
 
     found = write_explorer(args.source, args.encoder, args.out, cfg=args.page, embed=args.embed)
     logger.info(

@@ -21,7 +21,7 @@ GROUP = "Label"
 def select_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck select`."""
     from limbeck.embeddings.config import EmbedConfig
-    from limbeck.selection.select import SelectConfig
+    from limbeck.selection.config import SelectConfig
 
     @dataclass(frozen=True, kw_only=True)
     class SelectArgs:

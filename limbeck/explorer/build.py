@@ -21,8 +21,9 @@ from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source
+from limbeck.explorer.config import ExploreConfig
 from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
-from limbeck.explorer.layout import COMPONENTS, Method, lay_out, principal_components
+from limbeck.explorer.layout import COMPONENTS, lay_out, principal_components
 from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths
 from limbeck.neighbors.graph import Graph, build_graph
 
@@ -31,26 +32,6 @@ logger = logging.getLogger(__name__)
 NEIGHBORS = 20  # of the graph: what votes; the page shows the first few
 QUICK = 20_000  # rows whose neighbors take seconds
 SEARCH_SECONDS = 120.0  # for which a search per depth is exact, where FAISS could propose neighbors
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExploreConfig:
-    """What the page shows."""
-
-    layout: Method = "auto"
-    """Map: tsne, pca (principal components), or auto: t-SNE where a library for it is installed."""
-    clusters: int | None = None
-    """Number of clusters; by default as many as there are classes, up to 24, or a few more for more images."""
-    sample: int | None = None
-    """Show this many images, drawn with the seed; by default all."""
-    seed: int = 0
-    """Seed of the map, the clusters and the sample."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a number that is out of range."""
-        for name, least in (("clusters", 1), ("sample", 2)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}", code="out-of-range")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A place on a plane for every vector: t-SNE where there is a library for it, or else principal components."""
 
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from limbeck.core.errors import UserError
 from limbeck.core.packages import require
 from limbeck.core.progress import Bar, progress_bar
+from limbeck.explorer.config import Method
 
-Method = Literal["auto", "tsne", "pca"]
 Array = NDArray[np.float32]
 
 COMPONENTS = 50  # principal components that t-SNE gets, as van der Maaten and Hinton (2008) do

@@ -19,8 +19,8 @@ from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
 from limbeck.data.store.store import Store
 from limbeck.data.thumbnail import thumbnail
+from limbeck.neighbors.config import SIMILARITY_THRESHOLD
 from limbeck.neighbors.near_duplicates import (
-    SIMILARITY_THRESHOLD,
     FeatureFn,
     Matches,
     matches_across,

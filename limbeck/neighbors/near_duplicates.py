@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from limbeck.core.progress import progress
 from limbeck.data.store.store import Store
+from limbeck.neighbors.config import SIMILARITY_THRESHOLD
 from limbeck.neighbors.graph import Graph, build_graph
 from limbeck.neighbors.search import nearest
 from limbeck.neighbors.vectors import FeatureMatrix, UnitVectors
-
-SIMILARITY_THRESHOLD = 0.95
-"""Cosine of thumbnails from which two images count as near-duplicates; docs/neighbors.md says how it was chosen."""
 
 NUM_NEIGHBORS = 5  # joins all copies of an image into one group, because the smaller of equal indices comes first
 GRAY_SIDE, COLOR_SIDE = 16, 4  # pixels of the two thumbnails

@@ -1,9 +1,8 @@
 """Choose the rows of a feature matrix that are worth labeling first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -12,34 +11,15 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.text import plural
-from limbeck.neighbors.near_duplicates import SIMILARITY_THRESHOLD
 from limbeck.neighbors.vectors import FeatureMatrix
 from limbeck.selection.choice import Choice, Rows
+from limbeck.selection.config import SelectConfig, Strategy
 from limbeck.selection.covering import Covering, covering, random_order
 from limbeck.selection.distinct import DistinctRows
 from limbeck.selection.geometry import geometry
 from limbeck.selection.pool import Pool
 
-Strategy = Literal["typical", "coverage", "k-center", "entropy", "margin", "random"]
 NEEDS_LABELS = ("entropy", "margin")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """Which images to choose, and how many."""
-
-    budget: int = 100
-    """Images to choose."""
-    strategy: Strategy = "typical"
-    """typical: from the densest place of each cluster; coverage: whose surroundings hold the most images that no
-    chosen one has near it; k-center: farthest from all chosen ones; entropy, margin: least clear to a classifier of
-    the labeled images; random."""
-    pool: int = 10_000
-    """Images among which is chosen, a random sample of those without a label."""
-    similarity_threshold: float = SIMILARITY_THRESHOLD
-    """Cosine of thumbnails from which two images are near-duplicates, of which one is chosen at most."""
-    seed: int = 0
-    """Seed of the sample, of the clusters and of the random choice."""
 
 
 class Selected(NamedTuple):

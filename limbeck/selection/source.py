@@ -18,8 +18,9 @@ from limbeck.embeddings.encoders import load_encoder
 from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.neighbors.near_duplicates import thumbnails
 from limbeck.selection.choice import Rows
+from limbeck.selection.config import SelectConfig, Strategy
 from limbeck.selection.covering import Covering
-from limbeck.selection.select import SelectConfig, Selected, Strategy, select_rows
+from limbeck.selection.select import Selected, select_rows
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("path", "label", "rank", "reason")

@@ -17,8 +17,9 @@ from PIL import Image
 
 import limbeck as library
 from limbeck.data.store.store import Store
-from limbeck.explorer import ExploreConfig, write_explorer
 from limbeck.explorer.atlas import make_atlas
+from limbeck.explorer.build import write_explorer
+from limbeck.explorer.config import ExploreConfig
 from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
 from limbeck.explorer.layout import lay_out
 from limbeck.explorer.page import BASE64, MOST, SHARE, page_bytes, shown_depths, shown_neighbors

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.explorer import ExploreConfig, write_explorer
+from limbeck.explorer.build import write_explorer
+from limbeck.explorer.config import ExploreConfig
 from tests.helpers.chromium import MISSING, opened
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

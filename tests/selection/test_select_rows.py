@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from limbeck.selection.select import SelectConfig, pool_indices, select_rows
+from limbeck.selection.config import SelectConfig
+from limbeck.selection.select import pool_indices, select_rows
 from tests.helpers.errors import raises
 
 STRATEGIES = ("typical", "coverage", "k-center", "entropy", "margin", "random")
