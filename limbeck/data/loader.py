@@ -19,7 +19,7 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.params import sample_params
+from limbeck.data.augment.draw import sample_params
 from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, ViewSpec, draw_partners, epoch_order
 from limbeck.data.store.store import Store
 

@@ -11,8 +11,9 @@ from torch import nn
 from limbeck.core.errors import UserError
 from limbeck.exports.examples import Examples
 from limbeck.exports.networks import Network
-from limbeck.exports.onnx_file import activation_ranges, open_onnx, to_fp16, to_int8, with_readers
+from limbeck.exports.onnx_file import open_onnx
 from limbeck.exports.proof import Proof, features_of, prove
+from limbeck.exports.quantize import activation_ranges, to_fp16, to_int8, with_readers
 from limbeck.exports.result import Precision
 from limbeck.exports.sensitivity import sensitivities
 

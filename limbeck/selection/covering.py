@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limbeck.data.augment.params import hash_uniforms
+from limbeck.data.augment.draw import hash_uniforms
 from limbeck.selection.choice import Rows
 from limbeck.selection.k_center import Points, nearest_distances
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.augment.apply import augment, eval_view
-from limbeck.data.augment.params import sample_params
+from limbeck.data.augment.draw import sample_params
 from limbeck.data.augment.views import PRESETS, preset
 from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe
 from limbeck.methods import Method, MethodConfig

@@ -20,16 +20,9 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.exports import Proof, export
 from limbeck.exports.examples import CALIBRATION, split_examples
-from limbeck.exports.onnx_file import (
-    CLIPPING,
-    PERCENTILE,
-    activation_ranges,
-    open_onnx,
-    to_fp16,
-    with_readers,
-    write_onnx,
-)
+from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import features_of, prove
+from limbeck.exports.quantize import CLIPPING, PERCENTILE, activation_ranges, to_fp16, with_readers
 from limbeck.exports.reduced import Reduction, reduce
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig

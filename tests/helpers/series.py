@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Batch, Encoder, Features
-from limbeck.data.augment.params import hash_uniforms
+from limbeck.data.augment.draw import hash_uniforms
 from limbeck.data.loader import check_batch
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, epoch_order
 from limbeck.data.sources.selection import Selection

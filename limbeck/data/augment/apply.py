@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.augment.color import jitter_, luma, on_rows, solarize_, to_device
-from limbeck.data.augment.crop import resample
-from limbeck.data.augment.params import Array, Params
+from limbeck.data.augment.draw import Array, Params
+from limbeck.data.augment.resample import resample
 from limbeck.data.augment.views import View
 
 # Pixel values (floats) that are processed at once. On a CPU, they and their temporaries fit into a second-level cache

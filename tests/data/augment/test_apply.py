@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from limbeck.data.augment.apply import BLUR_RADIUS, augment, blur, eval_view
 from limbeck.data.augment.color import shift_hue_
-from limbeck.data.augment.params import Params, sample_params
+from limbeck.data.augment.draw import Params, sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
 
 JITTER = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
