@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
-    from limbeck.api.functions import adapt, distill, evaluate, export, plan, pretrain, report, resume
+    from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
     from limbeck.api.select import select
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
     from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.exports.write import export
     from limbeck.models.config import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.teachers.config import TeacherConfig
@@ -77,7 +78,7 @@ _HOMES = {
     "embed": "limbeck.api.embed",
     "evaluate": "limbeck.api.functions",
     "explore": "limbeck.api.explore",
-    "export": "limbeck.api.functions",
+    "export": "limbeck.exports.write",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

@@ -249,7 +249,7 @@ def test_a_file_that_differs_is_removed(
         (args[-1] / "config.json").write_text("{}")
         return lambda batch: torch.full((len(batch), 24), value)
 
-    monkeypatch.setattr(sys.modules["limbeck.exports.export"], "write_timm", other)
+    monkeypatch.setattr("limbeck.exports.write.write_timm", other)
     with pytest.raises(RuntimeError, match="differs from the network"):
         export(run[0], tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == [run[0]]

@@ -14,7 +14,6 @@ from limbeck.core.config import EncoderConfig
 from limbeck.data.sources.open import Source
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import EvaluationResult
-from limbeck.exports import ExportResult, Format, Precision
 from limbeck.methods import MethodConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import api
@@ -183,43 +182,6 @@ def evaluate(
     direct = {name: options.pop(name) for name in _EVALUATED & {*options}}
     settings = with_options(cfg or EvaluateConfig(), options, known=_EVALUATED)
     return api.evaluate_run(Path(run), train, test, settings, teacher_module=teacher_module, **direct)
-
-
-def export(
-    run: Folder,
-    out: Folder,
-    depth: int | None = None,
-    format: Format = "timm",
-    fold_preprocessing: bool = False,
-    *,
-    precision: Precision = "fp32",
-    images: Source | None = None,
-    keep: float | None = None,
-    mixed: bool = False,
-) -> ExportResult:
-    """Write the encoder of a run, cut at `depth`, for timm, ONNX or PyTorch, compared with the network in memory.
-
-    Args:
-        run: a run, an encoder, or a timm export of Limbeck.
-        out: folder, which must be new.
-        depth: blocks or stages to keep; by default all.
-        format: "timm", "onnx" or "torch".
-        fold_preprocessing: take uint8 pixels and normalize inside the network (onnx and torch).
-        precision: "fp32" or, of an ONNX file, "fp16" or "int8".
-        images: images that calibrate int8 and prove the file; by default those of the run.
-        keep: share of the 10 nearest neighbors that a reduced precision must keep; by default 0.99 in fp16 and 0.97 in
-            int8.
-        mixed: keep those layers of an int8 file in float32 that lose most, as many as `keep` takes.
-
-    Raises:
-        UserError: `out` is not empty, the format is unknown, it cannot hold the network, there are too few images, or
-            too few neighbors are kept.
-    """
-    from limbeck import exports
-
-    return exports.export(
-        run, out, depth, format, fold_preprocessing, precision=precision, images=images, keep=keep, mixed=mixed
-    )
 
 
 def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:

@@ -110,7 +110,7 @@ class Run(os.PathLike[str]):
         **options: Any,
     ) -> "ExportResult":
         """Write the encoder, cut at `depth`, for timm, ONNX or PyTorch; see `limbeck.export`."""
-        from limbeck.api.functions import export
+        from limbeck.exports import export
 
         return export(self, out, depth, format, fold_preprocessing, **options)
 

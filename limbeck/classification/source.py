@@ -25,10 +25,10 @@ from limbeck.core.text import csv_cell, first_names, plural
 from limbeck.data.label_list import check_label_names, read_label_list
 from limbeck.data.sources.labels import class_name
 from limbeck.data.sources.open import Source
-from limbeck.data.store.store import Store
+from limbeck.data.store.store import Store, read_paths
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
-from limbeck.embeddings.source import Embedded, embed_source
+from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 
 logger = logging.getLogger(__name__)
@@ -58,10 +58,13 @@ def classify_images(
     Raises:
         UserError: fewer than two classes have a label, `out` is not empty, or the network has no depths.
     """
-    network = _network(encoder, (embed or EmbedConfig()).precision)
+    embed = embed or EmbedConfig()
+    network = _network(encoder, embed.precision)
     depths = None if cfg.depth is None else [cfg.depth]
-    found = embed_source(source, network, depths=depths, cfg=embed)
-    numbers, names = _labels(found, labels)
+    network.check_depths(depths or [])
+    store = open_images(source, network, embed)
+    numbers, names = _labels(store, labels)
+    found = embed_source(store, network, depths=depths, cfg=embed)
     fitted = fit_classifier(found.features, numbers, len(names), cfg.head, cfg.seed)
     about = _about(found, fitted, numbers, names, cfg)
     head = of_features(fitted.head, fitted.space)
@@ -85,15 +88,15 @@ def _network(encoder: str | PathLike[str], precision: Literal["auto", "bf16", "f
     return network
 
 
-def _labels(found: Embedded, file: str | PathLike[str] | None) -> tuple[NDArray[np.int64], list[str]]:
+def _labels(store: Store, file: str | PathLike[str] | None) -> tuple[NDArray[np.int64], list[str]]:
     """Return the class [N] of every image, -1 where there is none, and the names of the classes that have images."""
     if file is not None:
-        listed = read_label_list(Path(file), found.paths)
+        listed = read_label_list(Path(file), read_paths(store))
         labels, names, where = listed.labels, listed.names, f"'{file}'"
     else:
-        labels, where = found.labels, f"'{found.store.path or 'memory'}'"
+        labels, where = store.labels, f"'{store.path or 'memory'}'"
         used = np.unique(labels[labels >= 0])
-        names = [class_name(found.store.label_names[label]) for label in used]
+        names = [class_name(store.label_names[label]) for label in used]
         labels = np.where(labels >= 0, np.searchsorted(used, labels), -1)
         check_label_names(where, names)
     if len(names) < 2:

@@ -102,7 +102,7 @@ def embed_source(
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, cfg.precision)
     wanted = sorted(network.dims) if depths is None else sorted(set(depths))
     network.check_depths(wanted)
-    store = _open(source, network, cfg)
+    store = open_images(source, network, cfg)
     device = local_device(cfg.device) if fabric else choose_device(cfg.device)
     network.to(device)
     run = _Pass(store, network, device, cfg)
@@ -216,7 +216,12 @@ def _check_processes(source: Source | Store, processes: int) -> None:
         )
 
 
-def _open(source: Source | Store, network: FrozenEncoder, cfg: EmbedConfig) -> Store:
+def open_images(source: Source | Store, network: FrozenEncoder, cfg: EmbedConfig) -> Store:
+    """Return the images of a source at the size that the network was trained on: what `embed_source` computes from.
+
+    For those who check something about the images before they are embedded; a store is returned as it is.
+    """
+    choose_device(cfg.device)  # one that is not there is found before images are decoded
     if isinstance(source, Store):
         return source
     if isinstance(source, np.ndarray):

@@ -16,11 +16,10 @@ from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.html import PAGE_START
 from limbeck.core.text import format_bytes
 from limbeck.data.sources.open import Source
-from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
-from limbeck.embeddings.source import Embedded, embed_source
+from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.explorer.config import ExploreConfig
 from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
 from limbeck.explorer.layout import COMPONENTS, lay_out, principal_components
@@ -78,11 +77,9 @@ def write_explorer(
     check_writable(path.absolute().parent)
     check_ours(path, PAGE_START, "page")
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
-    if isinstance(source, str | Path) and is_store(Path(source)):
-        _check_count(read_manifest(Path(source)).images, network, cfg)
-    found = embed_source(source, network, cfg=embed)
-    _check_count(len(found.store), network, cfg)
-    view = _view(found, cfg)
+    store = open_images(source, network, embed)
+    _check_count(len(store), cfg)
+    view = _view(embed_source(store, network, cfg=embed), cfg)
     text = page(view)
     make_folder(path.absolute().parent)
     with atomic_write(path) as unfinished:
@@ -99,7 +96,7 @@ def write_explorer(
     )
 
 
-def _check_count(images: int, network: FrozenEncoder, cfg: ExploreConfig) -> None:
+def _check_count(images: int, cfg: ExploreConfig) -> None:
     """Raise UserError for too many or too few images, before the work that depends on their number."""
     shown = min(images, cfg.sample or images)
     if shown < 2:

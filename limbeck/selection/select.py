@@ -51,8 +51,7 @@ def select_rows(
             all features are the same.
     """
     labels = np.full(len(features), -1) if labels is None else labels
-    _check_strategy(cfg.strategy, labels)
-    _check_budget(cfg, labels)
+    check_request(cfg, labels)
     indices = pool_indices(labels, max(cfg.pool, cfg.budget), cfg.seed)
     pool = Pool(geometry(torch.from_numpy(features[indices])), labels[indices], cfg.budget, cfg.seed)
     available = labels[indices] < 0
@@ -74,6 +73,12 @@ def select_rows(
         candidates,
         distinct.left_out if distinct else 0,
     )
+
+
+def check_request(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
+    """Raise UserError for what needs no features to be wrong: strategy, budget, labels [N], -1 where there is none."""
+    _check_strategy(cfg.strategy, labels)
+    _check_budget(cfg, labels)
 
 
 def _check_strategy(strategy: str, labels: NDArray[np.int64]) -> None:

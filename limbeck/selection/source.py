@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.text import csv_cell, plural
 from limbeck.data.label_list import read_label_list
 from limbeck.data.sources.open import Source
-from limbeck.data.store.store import Store
+from limbeck.data.store.store import Store, read_paths
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import load_encoder
-from limbeck.embeddings.source import Embedded, embed_source
+from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.neighbors.near_duplicates import thumbnails
 from limbeck.selection.choice import Rows
 from limbeck.selection.config import SelectConfig, Strategy
 from limbeck.selection.covering import Covering
-from limbeck.selection.select import Selected, select_rows
+from limbeck.selection.select import Selected, check_request, select_rows
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("path", "label", "rank", "reason")
@@ -76,12 +78,16 @@ def select_images(
     Raises:
         UserError: as `embed_source`, `read_label_list` and `select_rows`.
     """
-    network = load_encoder(encoder, (embed or EmbedConfig()).precision)
+    embed = embed or EmbedConfig()
+    network = load_encoder(encoder, embed.precision)
     depth = network.last if depth is None else depth
-    found = embed_source(source, network, depths=[depth], cfg=embed)
-    known = read_label_list(Path(labeled), found.paths) if labeled is not None else None
+    network.check_depths([depth])
+    store = open_images(source, network, embed)
+    known = read_label_list(Path(labeled), read_paths(store)) if labeled is not None else None
     if known and known.unfilled:
         logger.info("%s in '%s' without a label, which may be chosen", plural(known.unfilled, "image"), labeled)
+    check_request(cfg, known.labels if known else np.full(len(store), -1))
+    found = embed_source(store, network, depths=[depth], cfg=embed)
     result = select_rows(found.features[depth], cfg, known and known.labels, lambda rows: thumbnails(found.store, rows))
     if len(result.rows) < cfg.budget:
         logger.warning("%d images instead of %d: the others are near-duplicates", len(result.rows), cfg.budget)

@@ -1,6 +1,7 @@
 """Time the parts of an optimizer step on a copy of the method, on few images at first and on more while time allows."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,7 +27,7 @@ BUDGET = 6.0  # seconds after which no larger batch is timed
 FIRST_IMAGES = 4  # timed first, except on a GPU, which is not busy with so few
 GROWTH = 4.5  # how many of the last steps the next batch may take: it is twice as large, and a first step warms up
 REPEATS = 3  # timed steps of a whole forward pass; of a part of one, a single step
-SLOW = 0.25  # of the budget: a first step that takes longer counts, although it warms up as well
+SLOW = 0.25  # of the budget: a first step of a larger batch that takes longer counts, although it warms up as well
 LEAST_SLOPE = 0.5  # of the time per image: two batches show what grows with them, and noise does not show less
 
 
@@ -125,7 +126,8 @@ def _time_batches(
         if found and clock() - began + GROWTH * found[-1].seconds > budget:
             break
         try:
-            found.append(_time(runner, small_loader(images), REPEATS if images == whole else 1, SLOW * budget, clock))
+            slow = SLOW * budget if found else math.inf  # the very first step loads libraries: never counted
+            found.append(_time(runner, small_loader(images), REPEATS if images == whole else 1, slow, clock))
         except (RuntimeError, AssertionError, ValueError):
             if images == whole:
                 raise

@@ -112,7 +112,11 @@ def test_every_head_and_a_list_of_labels(limbeck: Run, trained: Path, photos: Pa
     assert not (tmp_path / "exported").exists()
 
 
-def test_mistakes(trained: Path, photos: Path, digits: Path, tmp_path: Path) -> None:
+def test_mistakes(trained: Path, photos: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "limbeck.classification.source.embed_source", lambda *args, **options: pytest.fail("a pass began")
+    )
+
     def refused(rows: str, code: str, *values: str) -> None:
         (tmp_path / "rows.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
         with raises(code, *values):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import limbeck as library
@@ -199,10 +198,8 @@ def test_mistakes_are_found_before_any_work(
     limbeck: Run, trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.html").write_text("mine")
-    limbeck("store", photos / "test", tmp_path / "store")
     monkeypatch.setattr("limbeck.explorer.build.MOST", 50)
-    monkeypatch.setattr(torch.nn.Module, "__call__", lambda *args, **kwargs: pytest.fail("a network ran"))
-    monkeypatch.setattr("limbeck.explorer.build.load_encoder", lambda *args: None)
+    monkeypatch.setattr("limbeck.explorer.build.embed_source", lambda *args, **options: pytest.fail("a pass began"))
     cases: list[tuple[str, str, list[str | Path]]] = [
         ("not-ours", "mine.html", ["--out", tmp_path / "mine.html"]),
         ("too-many-images", "80 images", ["--out", tmp_path / "a.html"]),
@@ -212,7 +209,7 @@ def test_mistakes_are_found_before_any_work(
         ("out-of-range", "--sample", ["--out", tmp_path / "a.html", "--sample", "1"]),
     ]
     for code, value, words in cases:
-        status, out, _ = limbeck("explore", tmp_path / "store", "--with", trained, *words, "--json")
+        status, out, _ = limbeck("explore", photos / "test", "--with", trained, *words, "--json")
         error = json.loads(out)["error"]
         assert status in (1, 2)
         assert error["code"] == code

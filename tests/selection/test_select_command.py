@@ -8,6 +8,7 @@ import pytest
 
 import limbeck as library
 from limbeck.data.label_list import ListedLabels, read_label_list
+from limbeck.embeddings.config import EmbedConfig
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 
@@ -78,6 +79,19 @@ def test_mistakes(limbeck: Run, trained: Path, photos: Path, chosen: Path, tmp_p
     assert code("--out", tmp_path / "a.csv", "--labeled", tmp_path / "none.csv") == "not-readable"
     assert code("--out", tmp_path / "a.csv", "--labelled", tmp_path / "none.csv") == "unknown-option"
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_what_needs_no_features_is_refused_before_they_are_computed(
+    trained: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limbeck.selection.source.embed_source", lambda *args, **options: pytest.fail("a pass began"))
+    for code, options in (
+        ("budget-out-of-range", {"budget": 161}),
+        ("strategy-needs-labels", {"strategy": "margin"}),
+        ("unusable-device", {"embedding": EmbedConfig(device="tpu9")}),
+    ):
+        with raises(code):
+            library.select(photos / "train", trained, **options)
 
 
 def test_lists_of_labels(tmp_path: Path) -> None:

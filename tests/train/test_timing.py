@@ -1,6 +1,7 @@
 """The parts of a step are timed on a copy, with more and more images while time allows."""
 
 from collections.abc import Iterator
+from itertools import chain, count
 
 import pytest
 import torch
@@ -35,6 +36,12 @@ def test_a_slow_step_is_timed_with_fewer_images(tick: float, images: int) -> Non
     assert (found.step.images, found.memory.images) == (32, 32)
     assert found.step.update == pytest.approx(tick)
     assert found.step.forward == pytest.approx(tick if images == 32 else tick * 32 / images, rel=0.5)
+
+
+def test_the_very_first_step_which_loads_libraries_does_not_count() -> None:
+    readings = chain([0.0, 0.0, 20.0, 40.0, 40.0, 40.0], (40.0 + 0.1 * reading for reading in count(1)))
+    found = time_steps(toy(), noise(), VIEWS, CFG, OptimConfig(), budget=60, clock=readings.__next__)
+    assert found.step.forward < 1
 
 
 def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:

@@ -133,7 +133,7 @@ def _write(request: _Request, folder: Path) -> ExportResult:
             exported, proof, in_float = reduce(path, layers, network, request.examples, request.reduction)
             difference = proof.largest_difference
         bar.advance()
-        times = latencies([exported, network, full], batches[0])
+        times = latencies([exported, network, *([] if exported is full else [full])], batches[0])
         every = latencies([_with_all_threads(request, exported, path)], batches[0], threads=os.cpu_count() or 1)
         bar.advance()
     result = ExportResult(
@@ -150,7 +150,7 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         latency_median_ms=times[0].median_ms,
         latency_all_threads_ms=every[0].min_ms,
         torch_latency_ms=times[1].min_ms,
-        fp32_latency_ms=None if precision == "fp32" else times[2].min_ms,
+        fp32_latency_ms=None if exported is full else times[2].min_ms,
     )
     _write_pages(request, result, folder)
     return result
