@@ -126,6 +126,12 @@ function webgl() {
     },
   };
 }
+function trace(ink, shape, x, y, r) {
+  if (shape === 0) return ink.arc(x, y, r, 0, 7);
+  const corners = shape === 1 ? [[-0.85, -0.85], [0.85, -0.85], [0.85, 0.85], [-0.85, 0.85]]
+    : shape === 2 ? [[0, -1], [0.95, 1], [-0.95, 1]] : [[0, -1], [1, 0], [0, 1], [-1, 0]];
+  corners.forEach(([dx, dy], k) => (k ? ink.lineTo : ink.moveTo).call(ink, x + r * dx, y + r * dy));
+}
 function canvas() {
   const plain = points.getContext("2d");
   return {
@@ -136,7 +142,9 @@ function canvas() {
       for (const i of order) {
         const [x, y] = toScreen(i);
         plain.fillStyle = css(paint.subarray(4 * i, 4 * i + 3), paint[4 * i + 3] / 255);
-        plain.fillRect(x * ratio - size / 2, y * ratio - size / 2, size, size);
+        plain.beginPath();
+        trace(plain, mark[2 * i + 1], x * ratio, y * ratio, (size * mark[2 * i]) / 64);
+        plain.fill();
       }
     },
   };

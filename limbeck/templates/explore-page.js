@@ -60,7 +60,7 @@ function showImage() {
   const i = state.chosen, place = $("image");
   if (i < 0) {
     place.replaceChildren(make("h2", { textContent: "Every point is an image" }),
-      make("p", { className: "note", textContent: "Near points are similar to the network. Point at one to see it, select it to see what is nearest at each depth, or draw around some with the lasso to list their files." }),
+      make("p", { className: "note", textContent: "Points that lie close together have similar features. Point at one to see it, select it to see what is nearest at each depth, or draw around some with the lasso to list their files." }),
       make("h2", { textContent: "Most unusual" }), make("div", { className: "grid" }, ...mostUnusual(12).map((j) => tile(j, 76, labelOf(j)))));
     return;
   }

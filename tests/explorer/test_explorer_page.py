@@ -19,6 +19,14 @@ EVIL = "<img src=x onerror=document.title=1>.png"
 SCRIPT = "</script><script>document.title=2</script>"
 
 
+SHAPES = """() => [0, 1, 2, 3].map((shape) => {
+  const ink = Object.assign(document.createElement("canvas"), { width: 40, height: 40 }).getContext("2d");
+  ink.beginPath(); trace(ink, shape, 20, 20, 20); ink.fill();
+  return [[4, 20], [9, 9], [5, 36]].map(([x, y]) => Number(ink.getImageData(x, y, 1, 1).data[3] > 127));
+})"""
+"""Whether the left, a place near the upper corner, and the lower corner are painted, for every shape of a point."""
+
+
 @pytest.fixture(scope="module")
 def page(trained: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a page of 80 digits, two of which have HTML in their names."""
@@ -172,3 +180,4 @@ def test_points_are_on_the_screen_with_webgl_and_without(page: Path, tmp_path: P
     )
     with opened(plain) as tab:
         assert drawn(tab) > 50
+        assert tab.evaluate(SHAPES) == [[1, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0]]
