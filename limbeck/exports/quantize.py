@@ -142,13 +142,18 @@ class _OneImage:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress what the tools of ONNX Runtime print through the root logger and as warnings."""
-    root = logging.getLogger()
+    """Suppress what the tools of ONNX Runtime print through the root logger and as warnings.
+
+    A logger without a handler would get one from the first message, and print those of Limbeck a second time.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
     level = root.level
     root.setLevel(logging.ERROR)
+    root.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        root.removeHandler(handler)
         root.setLevel(level)

@@ -1,6 +1,7 @@
 """ONNX files in fp16 and int8: what is in them, what they keep, and what is refused."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from limbeck.exports import Proof, export
 from limbeck.exports.examples import CALIBRATION, split_examples
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import features_of, prove
-from limbeck.exports.quantize import CLIPPING, PERCENTILE, activation_ranges, to_fp16, with_readers
+from limbeck.exports.quantize import CLIPPING, PERCENTILE, activation_ranges, to_fp16, to_int8, with_readers
 from limbeck.exports.reduced import Reduction, reduce
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
@@ -126,6 +127,20 @@ def test_mixed_keeps_as_many_layers_in_float_as_it_takes(
     assert none == ()
     assert better.neighbors >= keep
     assert 1 < len(some) < len(fp32[1])
+
+
+def test_the_tools_that_quantize_print_nothing_and_leave_no_handler(
+    fp32: tuple[Path, dict[str, str]], pixels: NDArray[np.uint8], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        batches = split_examples(Store.from_arrays(pixels), HOW, fold=False).calibration[:1]
+        to_int8(fp32[0], tmp_path / "int8.onnx", activation_ranges(fp32[0], batches), [*fp32[1]])
+        assert root.handlers == []
+    finally:
+        root.handlers = handlers
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_layer_stays_in_float_together_with_what_reads_it(fp32: tuple[Path, dict[str, str]]) -> None:
