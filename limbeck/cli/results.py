@@ -43,8 +43,8 @@ class ExportArgs:
     images: str | None = None
     """Images that calibrate int8 and prove the file; by default those of the run."""
     keep: float | None = None
-    """Share of the 10 nearest neighbors that a reduced precision must keep, or no file is written; by default 0.99 in
-    fp16 and 0.97 in int8."""
+    """Share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep, or no
+    file is written; by default 0.99 in fp16 and 0.97 in int8."""
     mixed: bool = False
     """Keep those layers of an int8 file in float32 that lose most, as many as --keep takes."""
 

@@ -23,12 +23,20 @@ class Proof:
     mean_difference: float  # of the features, absolute
     cosine: float  # mean over the images
     neighbors: float  # share of the 10 nearest images that are the same
+    same_class: float | None  # of a classifier: share of the images that get the same class
     chance: float  # `neighbors` of unrelated features
     knn: float | None  # 20-NN accuracy of one half of the images in the other; None without labels
     fp32_knn: float | None  # the same of the network in memory
 
+    @property
+    def fidelity(self) -> float:
+        """What a reduced precision has to keep: the classes of a classifier, else the neighbors."""
+        return self.neighbors if self.same_class is None else self.same_class
+
     def sentence(self) -> str:
         """Return the comparison in one sentence."""
+        if self.same_class is not None:
+            return f"on {self.images} real images: {self.same_class:.1%} get the same class"
         labels = "" if self.knn is None else f", 20-NN accuracy {self.knn:.1%} (fp32 {self.fp32_knn:.1%})"
         return (
             f"on {self.images} real images: {self.neighbors:.1%} of the 10 nearest neighbors kept (chance "
@@ -42,8 +50,8 @@ def features_of(network: Callable[[Tensor], Tensor], batches: Sequence[ExampleBa
     return torch.cat([network(images).float() for images, _ in batches])
 
 
-def prove(found: Tensor, expected: Tensor, labels: Tensor) -> Proof:
-    """Compare the features [N D] of N images, at least 12, from a file with those of the network in memory."""
+def prove(found: Tensor, expected: Tensor, labels: Tensor, *, logits: bool = False) -> Proof:
+    """Compare what a file makes of N images, at least 12, with the network in memory: features [N D], or logits."""
     difference = (found - expected).abs()
     nearest = [nearest_images(features) for features in (found, expected)]
     return Proof(
@@ -52,6 +60,7 @@ def prove(found: Tensor, expected: Tensor, labels: Tensor) -> Proof:
         mean_difference=difference.mean().item(),
         cosine=F.cosine_similarity(found, expected).mean().item(),
         neighbors=neighbor_agreement(*nearest),
+        same_class=(found.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item() if logits else None,
         chance=NUM_NEIGHBORS / (len(found) - 1),
         knn=_knn(found, labels),
         fp32_knn=_knn(expected, labels),

@@ -109,9 +109,9 @@ def _precision(result: ExportResult) -> str:
     if result.precision == "fp32":
         return ""
     assert result.proof is not None, "a reduced precision is proven on images"
-    shared = (
-        f"{result.proof.neighbors:.1%} of the 10 nearest neighbors of {result.proof.images} images are those of fp32"
-    )
+    proof = result.proof
+    what = "of the 10 nearest neighbors" if proof.same_class is None else "of the classes"
+    shared = f"{proof.fidelity:.1%} {what} of {proof.images} images are those of fp32"
     rest = f", {len(result.float_layers)} layers in float32" if result.float_layers else ""
     return f", in {result.precision}{rest}: {shared}"
 

@@ -28,15 +28,15 @@ class Reduction:
     """A precision, and what it has to keep."""
 
     precision: Precision
-    keep: float  # share of the 10 nearest neighbors
+    keep: float  # share of the 10 nearest neighbors, or of the classes of a classifier
     mixed: bool  # keep layers in float32 where that is needed
 
 
 class _Trial:
     """One file after another, of the same network in less and less reduced precision."""
 
-    def __init__(self, path: Path, network: nn.Module, examples: Examples) -> None:
-        self.path, self.network, self.examples = path, network, examples
+    def __init__(self, path: Path, network: nn.Module, examples: Examples, logits: bool) -> None:
+        self.path, self.network, self.examples, self.logits = path, network, examples, logits
         self.target = path.with_name("reduced.onnx")
         self.expected = features_of(network, examples.proof)
         self.labels = torch.cat([labels for _, labels in examples.proof])
@@ -44,11 +44,19 @@ class _Trial:
     def prove(self) -> tuple[Network, Proof]:
         """Return the network of the file at `target`, and how it compares."""
         exported = open_onnx(self.target)
-        return exported, prove(features_of(exported, self.examples.proof), self.expected, self.labels)
+        return exported, prove(
+            features_of(exported, self.examples.proof), self.expected, self.labels, logits=self.logits
+        )
 
 
 def reduce(
-    path: Path, layers: Mapping[str, str], network: nn.Module, examples: Examples, how: Reduction
+    path: Path,
+    layers: Mapping[str, str],
+    network: nn.Module,
+    examples: Examples,
+    how: Reduction,
+    *,
+    logits: bool = False,
 ) -> tuple[Network, Proof, tuple[str, ...]]:
     """Replace a file in fp32 by one in reduced precision; return its network, its proof, and the layers in float32.
 
@@ -58,17 +66,18 @@ def reduce(
         network: the network of the file, in memory.
         examples: images for calibration and proof.
         how: the precision.
+        logits: whether the network is a classifier, which has to keep its classes and not the neighbors.
 
     Raises:
-        UserError: it keeps too few neighbors.
+        UserError: it keeps too few neighbors, or classes.
     """
-    trial = _Trial(path, network, examples)
+    trial = _Trial(path, network, examples, logits)
     if how.precision == "fp16":
         to_fp16(path, trial.target)
         exported, proof, in_float, worst = *trial.prove(), tuple[str, ...](), list[str]()
     else:
         exported, proof, in_float, worst = _quantize(trial, layers, how)
-    if not proof.neighbors >= how.keep:  # also where features are not numbers
+    if not proof.fidelity >= how.keep:  # also where features are not numbers
         raise _too_few(proof, how, worst)
     os.replace(trial.target, path)
     return exported, proof, in_float
@@ -85,7 +94,7 @@ def _quantize(
         in_float = [layer for node, layer in layers.items() if node in nodes]
         to_int8(trial.path, trial.target, ranges, [node for node in layers if node not in nodes])
         exported, proof = trial.prove()
-        if proof.neighbors >= how.keep:
+        if proof.fidelity >= how.keep:
             break
         worst = worst or [*sensitivities(trial.network, trial.examples.calibration[:PROBED])]
         if not how.mixed:
@@ -103,7 +112,8 @@ def _numbers_in_float(layers: int) -> Iterator[int]:
 
 
 def _too_few(proof: Proof, how: Reduction, worst: list[str]) -> UserError:
-    found = f"{how.precision} keeps {proof.neighbors:.1%} of the 10 nearest neighbors of {proof.images} images"
+    what = "the 10 nearest neighbors" if proof.same_class is None else "the classes"
+    found = f"{how.precision} keeps {proof.fidelity:.1%} of {what} of {proof.images} images"
     names = ", ".join(worst[:NAMED])
     lose = f"; most is lost in {names}" if names else ""
     way = "accept less with --keep" if how.mixed or not worst else "keep such layers in float32 with --mixed"

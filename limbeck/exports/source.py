@@ -1,5 +1,6 @@
 """What is exported: the encoder of a run, or the network of a classifier with its head."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def load_source(run: Path, depth: int | None, fold: bool) -> ExportSource:
     head = linear_part(classifier) if classifier else None
     backbone, preprocessing = load(run, depth).eval(), load_preprocessing(run)
     _check_finite(backbone, run)
-    plain = nn.Sequential(backbone.model, head).eval() if head else backbone.model
+    plain = nn.Sequential(OrderedDict(backbone=backbone.model, head=head)) if head else backbone.model
     network = (FoldedPreprocessing(plain, preprocessing) if fold else plain).eval()
     return ExportSource(run, backbone, preprocessing, classifier, head, network)
 

@@ -86,7 +86,8 @@ def export(
         precision: "fp32", "fp16" or "int8"; the latter two for onnx only.
         images: unlabeled or labeled images for calibration and proof; by default those of the run. With
             images, files in fp32 are compared on them as well.
-        keep: share of the neighbors that a reduced precision must keep; by default 0.99 in fp16 and 0.97 in int8.
+        keep: share of the neighbors, or of the classes of a classifier, that a reduced precision must keep; by default
+            0.99 in fp16 and 0.97 in int8.
         mixed: keep as many layers in float32 as that takes, those first that lose most.
 
     Raises:
@@ -130,7 +131,9 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         bar.advance()
         if precision != "fp32":
             assert request.examples is not None, "they were opened for a reduced precision"
-            exported, proof, in_float = reduce(path, layers, network, request.examples, request.reduction)
+            exported, proof, in_float = reduce(
+                path, layers, network, request.examples, request.reduction, logits=request.source.head is not None
+            )
             difference = proof.largest_difference
         bar.advance()
         times = latencies([exported, network, *([] if exported is full else [full])], batches[0])
@@ -190,7 +193,9 @@ def _proof(request: _Request, exported: Network) -> Proof | None:
         return None
     batches = request.examples.proof
     labels = torch.cat([labels for _, labels in batches])
-    return prove(features_of(exported, batches), features_of(request.source.network, batches), labels)
+    source = request.source
+    expected = features_of(source.network, batches)
+    return prove(features_of(exported, batches), expected, labels, logits=source.head is not None)
 
 
 def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:

@@ -128,3 +128,15 @@ def test_a_proof_of_equal_and_of_unrelated_features() -> None:
     assert prove(other, features, labels).neighbors < 2.5 * same.chance
     assert prove(features, features, labels - 1).knn is None
     assert "100.0%" in same.sentence()
+
+
+def test_what_a_classifier_keeps_are_its_classes() -> None:
+    logits = torch.randn(60, 3)
+    changed = logits.clone()
+    changed[:6] = -logits[:6]
+    best = [[max(range(3), key=row.__getitem__) for row in table.tolist()] for table in (changed, logits)]
+    found = prove(changed, logits, torch.full([60], -1), logits=True)
+    assert found.fidelity == found.same_class == pytest.approx(sum(a == b for a, b in zip(*best, strict=True)) / 60)
+    assert "class" in found.sentence()
+    plain = prove(changed, logits, torch.full([60], -1))
+    assert plain.fidelity == plain.neighbors < 1
