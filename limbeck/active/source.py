@@ -29,6 +29,8 @@ from limbeck.data.store.store import Store, read_paths
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder
 from limbeck.embeddings.source import embed_source, open_images
+from limbeck.modalities.images import MODALITY
+from limbeck.models.config import BackboneConfig
 from limbeck.selection.choice import Rows
 from limbeck.selection.config import TRAINED, SelectConfig
 from limbeck.selection.select import check_budget
@@ -93,7 +95,7 @@ def select_in_cycles(
     """
     assert cycles.oracle is not None
     embed = embed or EmbedConfig()
-    network = _network(encoder, cfg, embed)
+    network = _network(encoder, cfg, joint, embed)
     depth = network.last if network and depth is None else depth
     store = _open(source, network, depth, embed)
     oracle = read_oracle(cycles.oracle, source, store)
@@ -137,7 +139,7 @@ def select_jointly(
             or the folder has the training of another command.
     """
     embed = embed or EmbedConfig()
-    store = _open(source, _network(encoder, cfg, embed), None, embed)
+    store = _open(source, _network(encoder, cfg, joint, embed), None, embed)
     listed = _listed(labeled, store)
     known = listed.labels
     if len(listed.names) < LEAST_LABELED:
@@ -156,8 +158,14 @@ def select_jointly(
     return Selection.of(found, cfg.strategy, store, known, encoder=joint.backbone, depth=learner.depth)
 
 
-def _network(encoder: str | PathLike[str] | None, cfg: SelectConfig, embed: EmbedConfig) -> FrozenEncoder | None:
-    """Return the frozen network, or None for a strategy that trains its own; UserError for one too many or too few."""
+def _network(
+    encoder: str | PathLike[str] | None, cfg: SelectConfig, joint: JointConfig, embed: EmbedConfig
+) -> FrozenEncoder | None:
+    """Return the frozen network, or None for a strategy that trains its own.
+
+    Raises:
+        UserError: a network is named and not used, or needed and not named, or there is no such architecture.
+    """
     if cfg.strategy == TRAINED:
         if encoder is not None:
             raise UserError(
@@ -165,6 +173,7 @@ def _network(encoder: str | PathLike[str] | None, cfg: SelectConfig, embed: Embe
                 "an architecture with --moby.backbone",
                 code="network-not-used",
             )
+        MODALITY.check_encoder(BackboneConfig(name=joint.backbone))
         return None
     return load_network(encoder, cfg.strategy, embed)
 

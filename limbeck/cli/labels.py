@@ -187,13 +187,11 @@ SELECT = Command(
     """Choose the images that are worth labeling first.
   Images are compared by the features of a network; those are chosen that are
   typical of the most images without a label. Near-duplicates are chosen once. The
-  list is a CSV file with an empty column for the labels. With an oracle, which
-  knows all labels, accuracy is measured cycle by cycle; repeat a command that was
-  stopped, and it goes on.
+  list is a CSV file with an empty column for the labels. With --oracle, which knows
+  all labels, accuracy is measured cycle by cycle; a stopped command, repeated, goes on.
 
 Examples:
   limbeck select photos/ --with runs/a --budget 100
-  limbeck select photos/ --with timm:resnet18 --budget 20 --strategy k-center
   limbeck select photos/ --with runs/a --labeled selected.csv --out more.csv
   limbeck select photos/ --with runs/a --oracle labels.csv --budget 20 --cycles 5
   limbeck select photos/ --strategy moby --oracle labels.csv --cycles 5 --out b.csv""",

@@ -230,6 +230,7 @@ def test_mistakes(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> 
     assert code("--with", trained, "--cycles", 3) == "cycles-without-oracle"
     assert code(*own) == "no-network"
     assert code("--strategy", "moby") == "strategy-needs-labels"
+    assert code("--strategy", "moby", "--moby.backbone", "resnet19", *own) == "unknown-backbone"
     assert code("--with", trained, *own, "--held-out", 0.001, "--budget", 2) == "nothing-held-out"
     assert not (tmp_path / "a.csv").exists()
     with raises("strategy-trains", "moby"):
