@@ -61,6 +61,7 @@ __all__ = [
     "resume",
     "search",
     "select",
+    "select_in_cycles",
 ]
 
 _HOMES = {
@@ -93,6 +94,7 @@ _HOMES = {
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",
     "select": "limbeck.api.select",
+    "select_in_cycles": "limbeck.api.select",
 }
 
 
