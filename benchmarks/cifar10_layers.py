@@ -13,6 +13,7 @@ how many layers SDSSL wins.
 import argparse
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 import torch
 
@@ -43,7 +44,8 @@ def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult
     """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
-        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision="fp32")
+        precision: Literal["auto", "fp32"] = "fp32" if args.network == "vit" else "auto"
+        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision=precision)
         optim = OptimConfig(lr=1e-3, weight_decay=0.05)
         pretrain(args.train, run, method=ARMS[arm], backbone=NETWORKS[args.network], optim=optim, training=train)
         probes = EvaluateConfig(latency=False, linear="sgd", linear_epochs=20, references=False)

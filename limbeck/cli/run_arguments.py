@@ -185,14 +185,18 @@ def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
 
 def _settings(argv: Sequence[str], verb: Verb | None = None) -> ConfigFile:
     """Return the settings of the file or the recipe that `argv` names, which has to be one for `verb`."""
-    from limbeck.runs.config import RunConfig
-
     path, recipe = peek(argv, "--config"), peek(argv, "--recipe")
     if path and recipe:
         raise UserError(f"--config '{path}' and --recipe '{recipe}' are both given: leave one out", code="two-sources")
     if recipe:
         return recipe_file(recipe, verb)
-    return ConfigFile.read(path, [f.name for f in dataclasses.fields(RunConfig)]) if path else NO_FILE
+    return _config_file(path) if path else NO_FILE
+
+
+def _config_file(path: str) -> ConfigFile:
+    from limbeck.runs.config import RunConfig
+
+    return ConfigFile.read(path, [f.name for f in dataclasses.fields(RunConfig)])
 
 
 def _method(

@@ -36,8 +36,8 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     if long or any(named) or not (why_small and modality.takes_teachers):
         return Resolved(request, [])
     reason = (
-        f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead of "
-        f"{default_method().name} after ten minutes (--method {default_method().name}; `limbeck recipes`)"
+        f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead "
+        f"of {default_method().name} after ten minutes (--method {default_method().name}; `limbeck recipes`)"
     )
     return Resolved(replace(request, **fill(vars(request), recipe_file("laptop"))), [reason])
 
