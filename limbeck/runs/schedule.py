@@ -1,6 +1,7 @@
 """How long a run takes: estimate it before the first step, and fit its steps into a time that was given."""
 
 import logging
+import time
 from dataclasses import replace
 
 from limbeck.core.text import format_duration
@@ -35,19 +36,20 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
 
 
 def steps_of(setup: RunSetup, estimate: CostEstimate) -> int:
-    """Return the optimizer steps of a run: those that fit into its time, if it has one.
+    """Return the optimizer steps of a run: those that fit into what is left of its time, if it has one.
 
     Raises:
         UserError: hardly a step fits.
     """
     if setup.seconds is None:
         return setup.total_steps
-    steps = steps_within(setup.seconds, estimate.seconds / estimate.steps)
+    spent = time.monotonic() - setup.began
+    steps = steps_within(setup.seconds, estimate.seconds / estimate.steps, spent=spent)
     return steps if setup.most_epochs is None else min(steps, round(setup.most_epochs * _per_epoch(setup)))
 
 
 def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
-    """Return the run with as many epochs as fit into the given time; without a time, the run itself.
+    """Return the run with as many epochs as fit into what is left of its time; without a time, the run itself.
 
     Raises:
         UserError: hardly a step fits.
