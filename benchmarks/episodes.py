@@ -10,6 +10,7 @@ the seeds of the mean accuracy over the episodes, in percent.
 import argparse
 import csv
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ from limbeck.fewshot.classes import Classes
 from limbeck.fewshot.config import EpisodesConfig, RelationConfig
 from limbeck.fewshot.networks import FrozenNetwork
 from limbeck.fewshot.source import measure
+
+
+def _same(network: FrozenNetwork) -> FrozenNetwork:
+    return network
 
 
 def main() -> None:
