@@ -10,7 +10,6 @@ the seeds of the mean accuracy over the episodes, in percent.
 import argparse
 import csv
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,12 @@ from limbeck.fewshot.networks import FrozenNetwork
 from limbeck.fewshot.source import measure
 
 
-def _same(network: FrozenNetwork) -> FrozenNetwork:
-    return network
+def scores(store: Store, features: torch.Tensor, cfg: EpisodesConfig, relation: RelationConfig) -> dict[str, float]:
+    """Return the accuracy in percent of everything that is measured, but for pixels, by name and kind."""
+    classes = Classes.split(store, cfg)
+    network = FrozenNetwork(features, classes.rows(classes.base))
+    found = measure(store, classes, lambda: network, cfg, relation, "").scores
+    return {f"{row.name}, {row.kind}": 100 * row.accuracy for row in found if "pixels" not in row.name}
 
 
 def main() -> None:
@@ -48,17 +51,12 @@ def main() -> None:
             before = time.process_time()
             for seed in range(args.seeds):
                 cfg = EpisodesConfig(shot=shot, seed=seed, steps=args.steps, episodes=args.episodes)
-                classes = Classes.split(store, cfg)
-                network = FrozenNetwork(features, classes.rows(classes.base))
-                for row in measure(
-                    store, classes, lambda n=network: n, cfg, RelationConfig(context=context), ""
-                ).scores:
-                    found.setdefault(f"{row.name}, {row.kind}", []).append(100 * row.accuracy)
+                for name, accuracy in scores(store, features, cfg, RelationConfig(context=context)).items():
+                    found.setdefault(name, []).append(accuracy)
             seconds = (time.process_time() - before) / args.seeds
             for name, values in found.items():
-                if "pixels" not in name:
-                    cells = f"{np.mean(values):.1f} ± {np.std(values):.1f}"
-                    print(f"| {shot} | {context} | {name} | {cells} | {seconds:.0f} |", flush=True)
+                cells = f"{np.mean(values):.1f} ± {np.std(values):.1f}"
+                print(f"| {shot} | {context} | {name} | {cells} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
