@@ -26,7 +26,7 @@ def episodes_arguments(argv: Sequence[str]) -> type[Any]:
         """Images in a sub-folder per class, or what `limbeck store` takes."""
         encoder: Annotated[str | None, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")] = None
         """A network whose features are used as they are: a run, an encoder, an export, timm:NAME, a folder."""
-        backbone: str | None = None
+        architecture: Annotated[str | None, tyro.conf.arg(name="backbone")] = None
         """In its place: an architecture of timm's, which is trained with the module."""
         depth: int | None = None
         """Blocks or stages to use; by default all."""
@@ -46,7 +46,7 @@ def _episodes(args: Any) -> Output:
     options = {f.name: getattr(args.episodes, f.name) for f in dataclasses.fields(args.episodes)}
     found = episodes(
         *(args.source, args.encoder),
-        backbone=args.backbone,
+        backbone=args.architecture,
         depth=args.depth,
         relation=args.relation,
         embedding=args.embed,
