@@ -1,4 +1,4 @@
-"""What there is to see among the vectors: clusters with their typical images, outliers, and mistakes of a k-NN vote."""
+"""What there is to see among the vectors: clusters with their typical images, and mistakes of k-NN and of a probe."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limbeck.classification.folds import held_out_folds
+from limbeck.classification.heads import fit_head
+from limbeck.classification.space import Space
 from limbeck.metrics.knn import knn_votes
 from limbeck.neighbors.graph import Graph
 
 TYPICAL = 12  # images shown of a cluster
 TEMPERATURE = 0.07  # of the vote, as in the evaluation
-CLOSE = 10  # neighbors that an outlier is far from
 
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -62,12 +64,6 @@ def _describe(rows: Ints, distances: NDArray[np.floating], labels: Ints) -> Clus
     return Cluster(len(rows), nearest.tolist(), label, share)
 
 
-def outlier_scores(graph: Graph) -> Array:
-    """Return one minus the mean cosine of every image with its nearest ones, [N]: how far it is from all others."""
-    scores: Array = 1 - graph.cosines[:, :CLOSE].mean(axis=1)
-    return scores
-
-
 def vote(graph: Graph, labels: Ints) -> Ints:
     """Return the label that the neighbors of every image vote for, [N], as the weighted k-NN of the evaluation does.
 
@@ -79,6 +75,24 @@ def vote(graph: Graph, labels: Ints) -> Ints:
     )[:, :-1]
     predicted: Ints = votes.argmax(dim=1).numpy()
     return np.where((votes.sum(dim=1) > 0).numpy(), predicted, -1)
+
+
+def held_out_predictions(features: Array, labels: Ints, seed: int) -> Ints:
+    """Return the label [N] that a linear probe gives to every image, fitted to four fifths of the others; -1 for none.
+
+    The probe is ridge regression as in `limbeck classify`. Images without a label, and single ones of their class, are
+    not predicted; none is where there is nothing to fit.
+    """
+    labeled, predicted = np.flatnonzero(labels >= 0), np.full(len(labels), -1)
+    known, varied = labels[labeled], bool((features != features[:1]).any())
+    if len(np.unique(known)) < 2 or not varied:
+        return predicted
+    points = Space.fit(features, seed)(torch.from_numpy(features[labeled]))
+    for held_out in held_out_folds(known, seed):
+        rows = torch.from_numpy(np.flatnonzero(~held_out))
+        head = fit_head("ridge", points[rows], torch.from_numpy(known[~held_out]), int(known.max()) + 1)
+        predicted[labeled[held_out]] = head(points[torch.from_numpy(held_out)]).argmax(dim=1).numpy()
+    return predicted
 
 
 def agreement(graph: Graph, labels: Ints, k: int) -> float:
