@@ -79,6 +79,7 @@ BANDS = {
     "empssl": Band(loss=(-203.1, -201.0), rank=14),
     "lejepa": Band(loss=(0.680, 0.759), rank=21),
     "moby": Band(loss=(11.02, 11.53), rank=18, behind=(0.905, 0.912)),
+    "mobyv2al": Band(loss=(7.13, 7.41), rank=21, behind=(0.939, 0.947)),
     "mocov2": Band(loss=(5.38, 5.49), rank=20, behind=(0.973, 0.976)),
     "mocov3": Band(loss=(3.24, 3.35), rank=20, behind=(0.959, 0.963)),
     "msvq": Band(loss=(5.42, 5.51), rank=18, behind=(0.723, 0.764)),
