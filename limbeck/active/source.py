@@ -202,8 +202,8 @@ def _check_budget(cfg: SelectConfig, cycles: CyclesConfig, known: Labels, held_o
     unlabeled = int((known < 0).sum())
     if cfg.budget < 1 or choices * cfg.budget > unlabeled:
         raise UserError(
-            f"{choices} choices of {cfg.budget:,} images are more than the {unlabeled:,} that are neither labeled nor "
-            f"held out: choose a budget of 1 to {unlabeled // max(choices, 1):,}, or fewer cycles",
+            f"{plural(choices, 'choice')} of {plural(cfg.budget, 'image')} are more than the {unlabeled:,} that are "
+            f"neither labeled nor held out: choose a budget of 1 to {unlabeled // max(choices, 1):,}, or fewer cycles",
             code="budget-out-of-range",
         )
     if not len(held_out):

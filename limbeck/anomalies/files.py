@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from limbeck.anomalies.source import Outliers
-from limbeck.core.disk import check_writable, make_folder
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_write, check_ours
-from limbeck.core.html import PAGE_START, render
+from limbeck.core.files import atomic_write, check_new
+from limbeck.core.html import render
 from limbeck.core.text import csv_cell, printable
 from limbeck.data.augment.apply import central_side
 from limbeck.data.store.layout import Pixels
 from limbeck.data.thumbnail import thumbnail
 
 COLUMNS = ("path", "score", "rank", "unusual")
+_WORDS = {None: "", True: "yes", False: "no"}
 SHOWN, USUAL = 48, 12  # images of a page: the most unusual ones, and for comparison the most usual ones
 SIDE = 192  # pixels of a picture
 HEAT = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
@@ -27,12 +28,10 @@ HEAT = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 2
 
 
 def check_out(out: Path) -> None:
-    """Raise UserError unless a table or a page can be written to `out`, where one of Limbeck's may be."""
+    """Raise UserError unless a table or a page can be written to `out`, where nothing may be."""
     if out.suffix not in _WRITERS:
         raise UserError(f"'{out}' must end in {' or '.join(_WRITERS)}: the ending is the format", code="unknown-format")
-    check_writable(out.absolute().parent)
-    marks, kind = (PAGE_START, "page") if out.suffix == ".html" else (",".join(COLUMNS).encode(), "list of outliers")
-    check_ours(out, marks, kind)
+    check_new(out)
 
 
 def write_outliers(found: Outliers, out: Path) -> None:
@@ -43,13 +42,12 @@ def write_outliers(found: Outliers, out: Path) -> None:
 
 
 def _write_table(found: Outliers, out: Path) -> None:
-    unusual = found.unusual()
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for rank, row in enumerate(found.order, start=1):
-            above = "" if unusual is None else "yes" if unusual[row] else "no"
-            writer.writerow([csv_cell(found.paths[row]), f"{found.scores[row]:.6g}", rank, above])
+        for image in found.table():
+            above = _WORDS[image["unusual"]]
+            writer.writerow([csv_cell(image["path"]), f"{image['score']:.6g}", image["rank"], above])
 
 
 def _write_page(found: Outliers, out: Path) -> None:

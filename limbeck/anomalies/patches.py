@@ -3,8 +3,8 @@
 PatchCore: Roth, Pemula, Zepeda, Schölkopf, Brox and Gehler, *Towards Total Recall in Industrial Anomaly Detection*,
 CVPR 2022. A patch is the mean of 3 x 3 places of a map (eq. 2); the memory is a k-center coreset of the patches of all
 images (algorithm 1); the score of an image is the largest distance of its patches to the memory (eq. 6, without the
-weights of eq. 7). Deviations: one depth is used, and places beyond the border do not enter the mean. Where the memory
-is of the images themselves, the patches of an image are not compared with its own.
+weights of eq. 7). Deviations: one depth is used, and places beyond the border do not enter the mean. The patches of an
+image are not compared with its own, which the memory has where it is of the same images.
 """
 
 from itertools import islice
@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.anomalies.config import CANDIDATES
 from limbeck.core.errors import UserError
 from limbeck.core.progress import progress, progress_bar
 from limbeck.selection.covering import random_order
 from limbeck.selection.k_center import k_center
 
-CANDIDATES = 20_000  # patches among which the memory is chosen
 PROJECTED = 128  # random directions in which candidates are compared, as in the paper
 NUMBERS = 2**24  # numbers of maps, or distances, that are held at once
 Maps = Float[NDArray[np.float32], "N C H W"]
@@ -34,22 +34,20 @@ class PatchMemory(NamedTuple):
 
     vectors: Float[Tensor, "M C"]
     images: Int[Tensor, " M"]
-    """The image of the set that each patch is from."""
+    """Number of the image that each patch is from, the same for identical images."""
 
-    def distances(self, maps: Float[Tensor, "B C H W"], own: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B H W"]:
+    def distances(self, maps: Float[Tensor, "B C H W"], images: Int[Tensor, " B"]) -> Float[Tensor, "B H W"]:
         """Return the Euclidean distance of every patch to the nearest one of the memory.
 
         Args:
             maps: feature maps.
-            own: the images that they are of, where the memory is of the same images; their own patches do not count.
+            images: numbers of the images that they are of; patches of the same image do not count.
 
         Raises:
             UserError: all patches of the memory are an image's own.
         """
         found = patch_distances(maps, self.vectors)
-        if own is None:
-            return found.amin(dim=3)
-        found = found.masked_fill((self.images == own[:, None])[:, None, None], torch.inf)
+        found = found.masked_fill((self.images == images[:, None])[:, None, None], torch.inf)
         if bool(found.isinf().all(dim=3).any()):
             raise UserError(
                 f"all {len(self.vectors)} places of the memory are of one image, which cannot be compared with itself: "
@@ -58,17 +56,19 @@ class PatchMemory(NamedTuple):
             )
         return found.amin(dim=3)
 
-    def distance_maps(self, maps: Maps, *, own: bool, description: str = "") -> Float[NDArray[np.float32], "N H W"]:
+    def distance_maps(
+        self, maps: Maps, images: NDArray[np.int64], description: str = ""
+    ) -> Float[NDArray[np.float32], "N H W"]:
         """Return the distances of the patches of all maps, block by block.
 
-        With `own`, row i is image i of the set that the memory is of. `description` is the text of a progress bar.
+        The numbers `images` [N] are those of `distances`; `description` is the text of a progress bar.
         """
         count, channels, height, width = maps.shape
         found = np.empty((count, height, width), np.float32)
         blocks = _blocks(count, height * width * max(len(self.vectors), channels))
         for rows in progress(blocks, description, unit="images", size=lambda rows: rows.stop - rows.start):
-            images = torch.arange(rows.start, rows.stop) if own else None
-            found[rows] = self.distances(torch.from_numpy(np.array(maps[rows])), images).numpy()
+            own = torch.from_numpy(images[rows])
+            found[rows] = self.distances(torch.from_numpy(np.array(maps[rows])), own).numpy()
         return found
 
 
@@ -83,11 +83,12 @@ def patch_distances(maps: Float[Tensor, "B C H W"], memory: Float[Tensor, "M C"]
     return (squares - 2 * (patches @ base.T)).clamp_min(0).sqrt()
 
 
-def remember(maps: Maps, size: int, seed: int = 0) -> PatchMemory:
+def remember(maps: Maps, images: NDArray[np.int64], size: int, seed: int = 0) -> PatchMemory:
     """Return a memory of `size` patches of the maps, or of all if there are fewer.
 
     Of 20,000 patches that are drawn with the seed, the one nearest to their mean is chosen first, and then, again and
-    again, the one farthest from those that were chosen, in 128 random directions.
+    again, the one farthest from those that were chosen, in 128 random directions. The maps are of images with the
+    numbers `images` [N], the same for identical ones.
     """
     count, channels, *square = maps.shape
     places = int(np.prod(square))
@@ -101,7 +102,7 @@ def remember(maps: Maps, size: int, seed: int = 0) -> PatchMemory:
         parts.append(patches[torch.from_numpy(inside)])
     candidates = torch.cat(parts)
     chosen = _spread(_project(candidates, seed), size)
-    return PatchMemory(candidates[chosen], torch.from_numpy(drawn // places)[chosen])
+    return PatchMemory(candidates[chosen], torch.from_numpy(images[drawn // places])[chosen])
 
 
 def _spread(points: Float[Tensor, "N d"], size: int) -> Int[Tensor, " M"]:

@@ -1,19 +1,22 @@
 """The unusual images of a source: among each other, or compared with images that are known to be normal."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from limbeck.anomalies.config import Compare, OutlierConfig
-from limbeck.anomalies.distances import check_neighbors, neighbor_distances
+from limbeck.anomalies.config import MEMORY, Compare, OutlierConfig
+from limbeck.anomalies.distances import Vectors, neighbor_distances, resolve_neighbors
 from limbeck.anomalies.patches import PatchMemory, remember
 from limbeck.core.errors import UserError
 from limbeck.core.text import plural
 from limbeck.data.sources.open import Source
+from limbeck.data.store.identical import identities
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
@@ -36,6 +39,10 @@ class Outliers:
     depth: int
     normal: int
     """Images that all were compared with; 0 if these are the images themselves."""
+    identical: int
+    """Images that are identical to another one of those, which does not count for them."""
+    k: int
+    """Nearest images that a score is a mean over; 0 where patches are compared."""
     store: Store
     network: FrozenEncoder
     maps: Float[NDArray[np.float32], "N H W"] | None
@@ -51,11 +58,28 @@ class Outliers:
         """Return whether the score of an image is above the threshold, [N]; None without a threshold."""
         return None if self.threshold is None else self.scores > self.threshold
 
+    def table(self) -> Iterator[dict[str, Any]]:
+        """Yield path, score, rank and, with a threshold, whether it is exceeded, of every image in the order."""
+        unusual = self.unusual()
+        for rank, row in enumerate(self.order.tolist(), start=1):
+            above = None if unusual is None else bool(unusual[row])
+            yield {"path": self.paths[row], "score": float(self.scores[row]), "rank": rank, "unusual": above}
+
     def sentences(self) -> list[str]:
         """Return what was compared with what, and how many images are unusual."""
-        what = "places of the feature map" if self.compare == "patches" else "vectors"
+        what = "vectors" if self.memory is None else "places of the feature map"
         others = plural(self.normal, "normal image") if self.normal else "each other"
-        found = [f"{plural(len(self.paths), 'image')}: {what} at depth {self.depth}, compared with {others}"]
+        how = (
+            f"the {self.k} nearest ones"
+            if self.memory is None
+            else f"{plural(len(self.memory.vectors), 'place')} in memory"
+        )
+        found = [f"{plural(len(self.paths), 'image')}: {what} at depth {self.depth}, compared with {others} ({how})"]
+        if self.identical:
+            where = "among the normal images" if self.normal else "in the source"
+            found.append(
+                f"{plural(self.identical, 'image')} with an identical one {where}, which does not count for it"
+            )
         if self.threshold is not None:
             unusual = int((self.scores > self.threshold).sum())
             found.append(
@@ -93,9 +117,12 @@ def find_outliers(
     network.check_depths([depth])
     patches = cfg.compare == "patches"
     stores = [open_images(images, network, embed) for images in (source, normal) if images is not None]
-    _check_counts(len(stores[-1]), len(stores[0]), cfg)
+    images = identities(*stores)
+    different = len(np.unique(images[-1]))
+    _check_counts(different)
+    k = 0 if patches else resolve_neighbors(cfg.k, different)
     found = [embed_source(store, network, depths=[depth], maps=patches, cfg=embed) for store in stores]
-    scored = _by_patches(found, depth, cfg) if patches else _by_vectors(found, depth, cfg)
+    scored = _by_patches(found, images, depth, cfg) if patches else _by_vectors(found, images, depth, k)
     return Outliers(
         paths=found[0].paths,
         scores=scored.scores,
@@ -103,6 +130,8 @@ def find_outliers(
         compare=cfg.compare,
         depth=depth,
         normal=len(stores[1]) if len(stores) > 1 else 0,
+        identical=_count_identical(images),
+        k=k,
         store=stores[0],
         network=network,
         maps=scored.maps,
@@ -116,15 +145,20 @@ def _default_depth(network: FrozenEncoder, compare: Compare) -> int:
     return depths[math.ceil(2 / 3 * len(depths)) - 1] if compare == "patches" else depths[-1]
 
 
-def _check_counts(base: int, images: int, cfg: OutlierConfig) -> None:
-    """Raise UserError unless there are images to compare every image, and every normal one, with."""
-    if cfg.compare == "images":
-        check_neighbors(cfg.k, base - 1)
-    elif base < 2:
+def _check_counts(different: int) -> None:
+    """Raise UserError unless there are different images to compare every one with."""
+    if different < 2:
         raise UserError(
-            f"{plural(base, 'image')} cannot be compared with others of its kind: give 2 or more",
+            f"{plural(different, 'image')} cannot be compared with others of its kind: give 2 or more different ones",
             code="too-few-images",
         )
+
+
+def _count_identical(images: list[NDArray[np.int64]]) -> int:
+    """Return how many images are identical to another one that they are compared with."""
+    if len(images) > 1:
+        return int(np.isin(images[0], images[1]).sum())
+    return int((np.bincount(images[0])[images[0]] > 1).sum())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,26 +169,24 @@ class _Scored:
     memory: PatchMemory | None = None
 
 
-def _by_vectors(found: list[Embedded], depth: int, cfg: OutlierConfig) -> _Scored:
+def _by_vectors(found: list[Embedded], images: list[NDArray[np.int64]], depth: int, k: int) -> _Scored:
     """Return the mean cosine distances to the nearest images."""
-    images, base = found[0].features[depth], found[-1].features[depth]
-    own = neighbor_distances(base, cfg.k, description="neighbors")
+    queries, base = (Vectors(found[place].features[depth], images[place]) for place in (0, -1))
+    own = neighbor_distances(base, k, description="neighbors")
     if len(found) == 1:
         return _Scored(scores=own, threshold=None)
-    return _Scored(
-        scores=neighbor_distances(base, cfg.k, images, description="neighbors among the normal images"),
-        threshold=_threshold(own),
-    )
+    scores = neighbor_distances(base, k, queries, description="neighbors among the normal images")
+    return _Scored(scores=scores, threshold=_threshold(own))
 
 
-def _by_patches(found: list[Embedded], depth: int, cfg: OutlierConfig) -> _Scored:
+def _by_patches(found: list[Embedded], images: list[NDArray[np.int64]], depth: int, cfg: OutlierConfig) -> _Scored:
     """Return the largest distances of a place to the memory, and all distances."""
-    images, base = found[0].maps[depth], found[-1].maps[depth]
-    memory = remember(base, cfg.memory, cfg.seed)
-    own = memory.distance_maps(base, own=True, description="distances")
+    base = found[-1].maps[depth]
+    memory = remember(base, images[-1], cfg.memory or MEMORY, cfg.seed)
+    own = memory.distance_maps(base, images[-1], "distances")
     if len(found) == 1:
         return _Scored(scores=own.max(axis=(1, 2)), threshold=None, maps=own, memory=memory)
-    maps = memory.distance_maps(images, own=False, description="distances to the normal images")
+    maps = memory.distance_maps(found[0].maps[depth], images[0], "distances to the normal images")
     return _Scored(scores=maps.max(axis=(1, 2)), threshold=_threshold(own.max(axis=(1, 2))), maps=maps, memory=memory)
 
 

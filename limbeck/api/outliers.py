@@ -32,7 +32,7 @@ def outliers(
     Args:
         images: a folder, files, arrays [N H W 3] of uint8, a store, ...
         encoder: a run, an encoder, an export (timm; without patches also ONNX), "timm:NAME", a folder.
-        out: also write a page (.html) or a table (.csv); one of Limbeck's is replaced.
+        out: also write a page (.html) or a table (.csv), which must be new.
         compare: images, or patches for a score per place and heat maps (docs/outliers.md).
         normal: images that are known to be normal; by default each image is compared with the others.
         depth: block or stage; by default the last one, of patches the one at two thirds of the network.
@@ -41,7 +41,8 @@ def outliers(
         **options: further fields of `limbeck.anomalies.config.OutlierConfig`: `k`, `memory`, `seed`.
 
     Raises:
-        UserError: as `limbeck.embed`; there are too few images to compare with, or `out` is not ours.
+        UserError: as `limbeck.embed`; there are too few images to compare with, an option has no effect, or `out`
+            exists.
     """
     known = ("normal", "depth", "detector", "embedding", "out")
     cfg = with_options(OutlierConfig(), {"compare": compare, **options}, known=known)

@@ -8,12 +8,13 @@ from limbeck.active.config import CyclesConfig, JointConfig
 from limbeck.active.source import LabelingCycles, select_jointly, work_folder
 from limbeck.active.source import select_in_cycles as _select_in_cycles
 from limbeck.api.options import with_options
+from limbeck.core.files import check_new
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.selection.config import TRAINED, SelectConfig, Strategy
-from limbeck.selection.source import Selection, check_list, select_images
+from limbeck.selection.source import Selection, select_images
 
 
 def select(
@@ -51,7 +52,7 @@ def select(
     """
     cfg = _select_config(budget, strategy, options, ("labeled", "depth", "out", "joint", "embedding"))
     if out is not None:
-        check_list(Path(out))
+        check_new(Path(out))
     if cfg.strategy == TRAINED:
         folder = work_folder(Path("selected.csv" if out is None else out))
         settings = joint or JointConfig()
@@ -96,7 +97,7 @@ def select_in_cycles(
     """
     known = ("labeled", "depth", "oracle", "cycles", "held_out", "joint", "embedding")
     cfg = _select_config(budget, strategy, options, known)
-    check_list(Path(out))
+    check_new(Path(out))
     found = _select_in_cycles(
         images,
         encoder,

@@ -62,7 +62,11 @@ def groups(flags: Iterable[Flag]) -> dict[str, list[Flag]]:
 
 def usage(verb: str, flags: Iterable[Flag]) -> str:
     """Return the line with the positional arguments."""
-    return " ".join(["usage: limbeck", verb, *(flag.name for flag in flags if flag.positional), "[OPTIONS]"])
+    return " ".join(["usage: limbeck", verb, *(_positional(flag) for flag in flags if flag.positional), "[OPTIONS]"])
+
+
+def _positional(flag: Flag) -> str:
+    return flag.name if flag.required else f"[{flag.name}]"
 
 
 def _for_research(flag: Flag) -> bool:
@@ -78,7 +82,8 @@ def _row(flag: Flag, width: int, *, brief: bool) -> list[str]:
     metavar, text = flag.metavar, _first_sentence(flag.help) if brief else flag.help
     if len(metavar) > LEFT:
         metavar, text = "NAME ..." if metavar.endswith("...") else "NAME", f"{text} One of {_choices(metavar)}."
-    left = "  " + " ".join(filter(None, (", ".join((*flag.aliases, flag.name)), metavar)))
+    name = _positional(flag) if flag.positional else ", ".join((*flag.aliases, flag.name))
+    left = "  " + " ".join(filter(None, (name, metavar)))
     if flag.default and flag.default not in text:
         text += f" [{flag.default}]"
     right = textwrap.wrap(text, width - LEFT - 1) or [""]

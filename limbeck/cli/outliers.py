@@ -33,7 +33,7 @@ def outlier_arguments(argv: Sequence[str]) -> type[Any]:
         normal: Annotated[str | None, tyro.conf.arg(metavar="SOURCE|None")] = None
         """Images that are known to be normal; by default each image is compared with the others of SOURCE."""
         out: str = "outliers.html"
-        """The result: .html for a page of the most unusual images, .csv for the scores of all."""
+        """The result, a new file: .html for a page of the most unusual images, .csv for the scores of all."""
         detector: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|None")] = None
         """New folder for network and memory as one ONNX file, which returns scores and heat maps (of patches)."""
         depth: int | None = None
@@ -58,14 +58,9 @@ def _outliers(args: Any) -> Output:
         embedding=args.embed,
         **options,
     )
-    above = found.unusual()
-    images = [
-        {"path": found.paths[row], "score": float(found.scores[row])}
-        | ({} if above is None else {"unusual": bool(above[row])})
-        for row in found.order
-    ]
     data = {"file": args.out, "compare": found.compare, "encoder": args.encoder, "depth": found.depth}
-    data |= {"normal": found.normal, "threshold": found.threshold, "detector": args.detector, "images": images}
+    data |= {"normal": found.normal, "identical": found.identical, "threshold": found.threshold}
+    data |= {"detector": args.detector, "images": list(found.table())}
     page = [open_command(args.out)] if Path(args.out).suffix == ".html" else []
     files = [args.out, *([args.detector] if args.detector else [])]
     return Output(data, [_table(found), *found.sentences(), *files], next_commands=page)

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,10 @@ def check_writable(folder: Path) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
         raise not_writable(folder, OSError(errno.EROFS if read_only else errno.EACCES, "", str(place)))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:  # such as that of /proc, where permissions promise what the system refuses
+        raise (disk_full if error.errno in DISK_FULL else not_writable)(folder, error) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.disk import (
+    check_writable,
     exchange,
     fsync,
     fsync_tree,
@@ -113,10 +114,21 @@ def check_ours(path: Path, marks: bytes, kind: str) -> None:
             ours = file.read(len(marks)) in (marks, b"")
     except FileNotFoundError:
         return
+    except IsADirectoryError:
+        ours = False
     except OSError as error:
         raise not_readable(path, error) from error
     if not ours:
         raise UserError(f"'{path}' exists and is no {kind} of Limbeck's: choose another place", code="not-ours")
+
+
+def check_new(path: Path) -> None:
+    """Raise UserError unless a file can be written to `path`, where nothing may be: it could have been edited."""
+    check_writable(path.absolute().parent)
+    if os.path.lexists(path):
+        raise UserError(
+            f"'{path}' exists, and could hold work of yours: choose another name with --out", code="out-exists"
+        )
 
 
 def read_json(path: Path, remedy: str = "") -> Any:

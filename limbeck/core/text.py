@@ -30,6 +30,11 @@ def csv_cell(text: str) -> str:
     return f"'{safe}" if safe.startswith(_FORMULA) else safe
 
 
+def plain_cell(cell: str) -> str:
+    """Return a cell without the apostrophe that `csv_cell` puts before a formula."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code & 0xFF:02x}" if code < 0x100 or 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
@@ -49,9 +54,10 @@ def format_duration(seconds: float) -> str:
     return f"{count // ratio:,} {large} {count % ratio} {small}"
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """Return a count with its noun: `"1 image"`, `"2,500 images"`, `"2 classes"` with `nouns="classes"`."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+def plural(count: float, noun: str, nouns: str = "") -> str:
+    """Return a count with its noun: `"1 image"`, `"2,500 images"`, `"0.5 epochs"`, `"2 classes"` with `nouns`."""
+    number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
+    return f"{number} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def first_names(names: Sequence[str], most: int = 3) -> str:

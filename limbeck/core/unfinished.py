@@ -59,12 +59,15 @@ def _create(path: Path, kind: Kind) -> tuple[Path, int | None]:
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{SUFFIX}")
         try:
             unfinished.mkdir() if kind == "folder" else unfinished.touch(exist_ok=False)
-            handle = _lock(unfinished)
-        except (FileExistsError, FileNotFoundError):
-            if not path.parent.is_dir():
-                raise
-            continue  # the name is taken, or another process took the new file for an abandoned one
-        return unfinished, handle
+        except FileExistsError:
+            continue  # the name is taken
+        except FileNotFoundError as error:  # the folder is not there, or takes no files, as /proc
+            reason = os.strerror(error.errno or 0).lower()
+            raise UserError(
+                f"'{path}' cannot be written ({reason}): choose another path", code="not-writable"
+            ) from error
+        with suppress(FileNotFoundError):  # another process took the new file for an abandoned one
+            return unfinished, _lock(unfinished)
     raise UserError(f"'{path}' cannot be written: no temporary name next to it is free", code="not-writable")
 
 

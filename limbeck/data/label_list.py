@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.text import csv_cell, first_names
+from limbeck.core.text import csv_cell, first_names, plain_cell
 from limbeck.data.sources.labels import class_name
 
 PATH, LABEL = "path", "label"
@@ -45,7 +45,7 @@ def read_label_list(file: Path, paths: Sequence[str]) -> ListedLabels:
                 "`limbeck select` and `limbeck embed`",
                 code="unknown-image",
             )
-        name = class_name(label)
+        name = class_name(plain_cell(label))
         if name and found.setdefault(row, name) != name:
             raise UserError(
                 f"'{file}' gives '{path}' two labels, '{found[row]}' and '{name}': leave one of them", code="two-labels"
@@ -80,7 +80,7 @@ def _read(file: Path) -> list[tuple[str, str]]:
 
 def _plain(path: str) -> str:
     """Return a path as a list may have it, which a spreadsheet cannot take for a formula."""
-    return csv_cell(path.removeprefix("'"))
+    return csv_cell(plain_cell(path))
 
 
 def check_label_names(where: str, names: Sequence[str]) -> None:

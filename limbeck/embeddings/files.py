@@ -26,6 +26,8 @@ KEY = b"limbeck"
 ROWS = 4096  # of a block
 Suffix = Literal[".parquet", ".npy", ".csv"]
 SUFFIXES: tuple[Suffix, ...] = (".parquet", ".npy", ".csv")
+_SIBLINGS: Mapping[str, tuple[str, ...]] = {".npy": (".maps.npy", ".csv", ".json"), ".csv": (".json",)}
+"""Ends of the names of the files that are written beside a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,13 @@ def check_out(out: Path, *, maps: bool) -> None:
     if maps and out.suffix == ".csv":
         raise UserError(f"'{out}' cannot hold maps: choose {SUFFIXES[0]} or {SUFFIXES[1]}", code="no-maps-in-csv")
     check_writable(out.absolute().parent)
-    if not out.exists():
+    taken = [path for path in (out, *(_sibling(out, end) for end in _SIBLINGS.get(out.suffix, ()))) if path.exists()]
+    if not taken:
         return
     with suppress(UserError):
         read_about(out)
         return
-    raise UserError(f"'{out}' exists and holds no embeddings of Limbeck's: choose another name", code="not-ours")
+    raise UserError(f"'{taken[0]}' exists and holds no embeddings of Limbeck's: choose another name", code="not-ours")
 
 
 def read_about(path: Path) -> About:

@@ -37,8 +37,8 @@ class RelationConfig:
 class EpisodesConfig:
     """Which episodes to train and to measure on."""
 
-    way: int = 5
-    """Classes of an episode; fewer where there are fewer."""
+    way: int | None = None
+    """Classes of an episode; by default 5, or as many as both parts of the classes have."""
     shot: int = 1
     """Labeled images of each class."""
     queries: int = 15
@@ -57,8 +57,9 @@ class EpisodesConfig:
     def __post_init__(self) -> None:
         """Raise UserError for a number that is out of range."""
         for name, least in (("way", 2), ("shot", 1), ("queries", 1), ("steps", 1), ("episodes", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least {least}", code="out-of-range")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}: it must be at least {least}", code="out-of-range")
         if not 0 < self.novel < 1:
             raise UserError(f"novel is {self.novel:g}: it must be between 0 and 1", code="out-of-range")
         if not self.lr > 0:

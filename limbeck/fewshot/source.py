@@ -1,5 +1,6 @@
 """Measure how well few labeled images tell classes apart that the training did not see."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
@@ -26,6 +28,7 @@ from limbeck.metrics.few_shot import Episodes, episode_accuracies, few_shot
 from limbeck.modalities.images import MODALITY
 from limbeck.models.config import BackboneConfig
 
+logger = logging.getLogger(__name__)
 MODULE = "relation module"
 Kind = Literal["inductive", "transductive"]
 
@@ -123,6 +126,11 @@ def measure(
 ) -> EpisodesResult:
     """Return the scores of everything that is measured; `make_network` returns a network that has learnt nothing."""
     training, test = classes.train_episodes(cfg), classes.test_episodes(cfg)
+    queries = test.shape[2] - cfg.shot
+    if queries < cfg.queries:
+        logger.info(
+            "%s per class instead of %d: some classes have no more", plural(queries, "query", "queries"), cfg.queries
+        )
     labels = torch.from_numpy(np.array(classes.labels))
     scores = [
         _centroids("nearest centroid, raw pixels", pixel_points(store, classes.rows(classes.base)), test, cfg.shot),
@@ -149,7 +157,7 @@ def measure(
         encoder=encoder,
         way=test.shape[1],
         shot=cfg.shot,
-        queries=test.shape[2] - cfg.shot,
+        queries=queries,
         base=tuple(names[label] for label in classes.base),
         novel=tuple(names[label] for label in classes.novel),
     )

@@ -193,8 +193,10 @@ def timm_name(name: str) -> str:
     """Return the name of a timm model without `timm:`; UserError if there is none."""
     found = name.removeprefix(TIMM)
     if not timm.is_model(found):
+        meant = did_you_mean(found, timm.list_models())
+        ways = f": `limbeck runs` lists runs, and a model of timm is named {TIMM}NAME, such as {TIMM}resnet18"
         raise UserError(
-            f"'{name}' is neither a folder nor a timm model{did_you_mean(found, timm.list_models())}",
+            f"'{name}' is neither a folder nor a timm model{meant or ways}",
             code="unknown-network",
         )
     return found

@@ -13,7 +13,7 @@ from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.run_folder import START
-from limbeck.core.text import format_duration
+from limbeck.core.text import format_duration, plural
 from limbeck.core.types import DataContext, Dataset
 from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
@@ -200,7 +200,7 @@ def resolve_training(training: TrainConfig, images: int, *, fixed: bool = False)
     found = found.with_epochs(images, device)
     if training.epochs == "auto" and not fixed:
         steps = found.total_steps(max(images // found.batch_size, 1))
-        chosen = f"{found.num_epochs:g} epochs, {steps:,} steps, for {images:,} images"
+        chosen = f"{plural(found.num_epochs, 'epoch')}, {plural(steps, 'step')}, for {plural(images, 'image')}"
         usual = f"{found.num_epochs / CPU_SHARE:g}"
         fewer = f", a tenth of what a GPU would take; more give better features (--epochs {usual}, or --time 8h)"
         reasons.append(chosen + (fewer if device == "cpu" else ""))

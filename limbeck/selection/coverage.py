@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from limbeck.core.text import plural
 from limbeck.neighbors.search import ExactSearch, query_blocks
 from limbeck.neighbors.vectors import UnitVectors
 from limbeck.selection.choice import Available, Choice, Choices, Rows, best
@@ -36,7 +37,7 @@ def coverage(balls: csr_array, labeled: Rows, available: Available) -> Choices:
         if not cover.uncovered.any():
             cover = _Cover(balls)
         row = best(cover.gains, available)
-        yield Choice(row, f"{cover.gains[row]:,} images are near it and near no other chosen one")
+        yield Choice(row, f"{plural(int(cover.gains[row]), 'image')} near it and near no other chosen one")
         cover.add(row)
 
 

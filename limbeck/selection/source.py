@@ -10,7 +10,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write
 from limbeck.core.text import csv_cell, plural
@@ -125,12 +124,3 @@ def load_network(encoder: str | PathLike[str] | None, strategy: str, embed: Embe
             code="no-network",
         )
     return load_encoder(encoder, embed.precision)
-
-
-def check_list(out: Path) -> None:
-    """Raise UserError unless a list can be written to `out`, where nothing may be: labels are written into lists."""
-    check_writable(out.absolute().parent)
-    if out.exists():
-        raise UserError(
-            f"'{out}' exists, and may have labels by now: choose another name with --out", code="out-exists"
-        )

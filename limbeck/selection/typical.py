@@ -7,6 +7,7 @@ ICML 2022, algorithm 1.
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.core.text import plural
 from limbeck.neighbors.graph import Graph
 from limbeck.selection.choice import Available, Choice, Choices, Rows, best
 
@@ -37,5 +38,5 @@ def typical(clusters: NDArray[np.int64], density: NDArray[np.floating], labeled:
         open_ = np.bincount(clusters[available], minlength=len(sizes)) > 0
         order = np.lexsort((-sizes, chosen, sizes <= MIN_CLUSTER, ~open_))
         row = best(density, available & (clusters == order[0]))
-        yield Choice(row, f"typical of a cluster of {sizes[order[0]]:,} images")
+        yield Choice(row, f"typical of a cluster of {plural(int(sizes[order[0]]), 'image')}")
         chosen[order[0]] += 1

@@ -17,6 +17,7 @@ from limbeck.core.config import Json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import CHECKPOINT, HEALTH
+from limbeck.core.text import plural
 from limbeck.core.types import Dataset, LossOutput
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
@@ -143,7 +144,8 @@ class _Loop:
         if not self.log:
             return
         length = (
-            f"{self.cfg.num_epochs:g} epochs of {self.runner.steps_per_epoch:,} steps of {self.cfg.batch_size} images"
+            f"{plural(self.cfg.num_epochs, 'epoch')} of {plural(self.runner.steps_per_epoch, 'step')} of "
+            f"{plural(self.cfg.batch_size, 'image')}"
         )
         resumed = f", from step {self.start:,}" if self.start else ""
         logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import limbeck as library
-from limbeck.anomalies.distances import neighbor_distances
+from limbeck.anomalies.config import Compare
+from limbeck.anomalies.distances import Vectors, neighbor_distances
 from limbeck.anomalies.patches import PatchMemory, remember
 from tests.helpers.browser import CHROMIUM, open_page
 from tests.helpers.commands import Run
@@ -44,13 +45,15 @@ def test_distances_of_vectors_are_their_definition() -> None:
         for i, image in enumerate(images.astype(np.float64)):
             cosines = [u @ image / np.linalg.norm(image) for j, u in enumerate(unit) if not (own and i == j)]
             expected.append(1 - np.mean(sorted(cosines)[-4:]))
-        found = neighbor_distances(base, 4, None if own else queries)
+        numbers = np.arange(24)
+        found = neighbor_distances(Vectors(base, numbers[:12]), 4, None if own else Vectors(queries, numbers[12:]))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_distances_of_patches_are_their_definition() -> None:
     base, images = random_maps(3), random_maps(2, seed=1)
-    memory = remember(base, 10_000)
+    numbers = np.arange(5)
+    memory = remember(base, numbers[:3], 10_000)
     assert len(memory.vectors) == 3 * 20
     patches = [(i, patch_of(square, y, x)) for i, square in enumerate(base) for y in range(4) for x in range(5)]
     for maps, own in ((images, False), (base, True)):
@@ -58,21 +61,22 @@ def test_distances_of_patches_are_their_definition() -> None:
         for i, y, x in np.ndindex(expected.shape):
             patch = patch_of(maps[i], y, x)
             expected[i, y, x] = min(np.linalg.norm(patch - p) for j, p in patches if not (own and i == j))
-        np.testing.assert_allclose(memory.distance_maps(maps, own=own), expected, rtol=1e-4, atol=1e-5)
+        found = memory.distance_maps(maps, numbers[:3] if own else numbers[3:])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_memory_is_spread_follows_from_the_seed_and_is_not_compared_with_itself() -> None:
     maps = np.tile(random_maps(1), (6, 1, 1, 1)) + 0.01 * random_maps(6, seed=2)
     maps[4, :, 1:, :3] += 9
-    memory = remember(maps, 8, seed=3)
+    memory = remember(maps, np.arange(6), 8, seed=3)
     assert 4 in memory.images.tolist(), "a rare patch is one of the farthest"
-    torch.testing.assert_close(memory.vectors, remember(maps, 8, seed=3).vectors, rtol=0, atol=0)
-    distances = memory.distance_maps(maps, own=True)
+    torch.testing.assert_close(memory.vectors, remember(maps, np.arange(6), 8, seed=3).vectors, rtol=0, atol=0)
+    distances = memory.distance_maps(maps, np.arange(6))
     assert distances.max(axis=(1, 2)).argmax() == 4
     assert np.unravel_index(distances[4].argmax(), (4, 5)) == (2, 1), "the middle of the spot"
     alone = PatchMemory(memory.vectors, torch.zeros_like(memory.images))
     with raises("memory-too-small", 8):
-        alone.distance_maps(maps, own=True)
+        alone.distance_maps(maps, np.arange(6))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +106,10 @@ def test_the_command_finds_the_spot(limbeck: Run, trained: Path, spotted: tuple[
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == [image["path"] for image in found["images"]]
-    assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 18)]
-    assert rows[0]["unusual"] == "yes"
+    assert [row["rank"] for row in rows] == [str(image["rank"]) for image in found["images"]]
+    assert [row["unusual"] for row in rows] == [{True: "yes", False: "no"}[x["unusual"]] for x in found["images"]]
+    assert rows[0].keys() == found["images"][0].keys()
+    assert (rows[0]["rank"], rows[0]["unusual"]) == ("1", "yes")
     compare_with_the_detector(detector, images, trained, found["images"])
     assert limbeck(*words, "--out", tmp_path / "a.html")[0] == 0
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -129,11 +135,44 @@ def compare_with_the_detector(folder: Path, images: Path, run: Path, expected: l
     assert exact.paths[scores.argmax()] == expected[0]["path"]
 
 
+@pytest.mark.parametrize("compare", ["images", "patches"])
+def test_an_image_is_not_compared_with_a_copy_of_itself(
+    limbeck: Run, trained: Path, spotted: tuple[Path, Path], tmp_path: Path, compare: Compare
+) -> None:
+    """What is in both folders has the score that it has among the normal images, and a copy changes no score."""
+    normal, _ = spotted
+    shutil.copytree(normal, tmp_path / "both")
+    shutil.copy(normal / "0" / "00.png", tmp_path / "both" / "0" / "a copy.png")
+    own, both = library.outliers(normal, trained, compare=compare), tmp_path / "both"
+    expected = dict(zip(own.paths, own.scores, strict=True))
+    crossed = library.outliers(both, trained, compare=compare, normal=normal)
+    assert (own.identical, crossed.identical) == (0, len(crossed.paths))
+    scores = dict(zip(crossed.paths, crossed.scores, strict=True))
+    assert scores.pop("0/a copy.png") == pytest.approx(expected["0/00.png"], rel=1e-2)
+    assert scores == pytest.approx(expected, rel=1e-2, abs=1e-4)
+    assert np.mean(crossed.scores > crossed.threshold) < 0.1
+    status, printed, err = limbeck(
+        "outliers", both, "--with", trained, "--compare", compare, "--out", tmp_path / "a.csv"
+    )
+    assert status == 0, err
+    assert "2 images with an identical one" in " ".join(printed.split())
+
+
+def test_few_images_are_compared_with_fewer(trained: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The default, which nobody typed, is 10 neighbors; 8 images have 7 others."""
+    caplog.set_level("INFO", "limbeck")
+    found = library.outliers(photos / "test" / "0", trained)
+    assert found.k == 7
+    assert "7 nearest images instead of 10" in caplog.text
+    np.testing.assert_array_equal(found.scores, library.outliers(photos / "test" / "0", trained, k=7).scores)
+
+
 def test_without_normal_images_each_is_compared_with_the_others(trained: Path, photos: Path) -> None:
     found = library.outliers(photos / "test", trained, k=3)
     assert (found.threshold, found.maps, found.normal) == (None, None, 0)
     vectors = library.embed(photos / "test", trained).features
-    np.testing.assert_array_equal(found.scores, neighbor_distances(vectors, 3))
+    np.testing.assert_array_equal(found.scores, neighbor_distances(Vectors(vectors, np.arange(80)), 3))
+    assert [image["unusual"] for image in found.table()] == [None] * 80
     assert found.order[0] == found.scores.argmax()
 
 
@@ -145,21 +184,27 @@ def test_mistakes_are_found_before_any_work(
     (tmp_path / "one").mkdir()
     shutil.copy(photos / "test" / "0" / "16.png", tmp_path / "one")
     test = photos / "test"
-    with raises("too-many-neighbors", 80, 79):
+    with raises("too-many-neighbors", "--k", 80, 79):
         library.outliers(test, trained, k=80)
-    with raises("too-few-images", 1):
-        library.outliers(test, trained, normal=tmp_path / "one", compare="patches")
+    for compare in ("images", "patches"):
+        with raises("too-few-images", 1):
+            library.outliers(test, trained, normal=tmp_path / "one", compare=compare)
     with raises("depth-out-of-range", 9):
         library.outliers(test, trained, depth=9)
     with raises("unknown-format", "a.txt"):
         library.outliers(test, trained, tmp_path / "a.txt")
-    with raises("not-ours", "mine.csv"):
+    with raises("out-exists", "mine.csv"):
         library.outliers(test, trained, tmp_path / "mine.csv")
     with raises("no-detector", "patches"):
         library.outliers(test, trained, detector=tmp_path / "detector")
     with raises("out-not-empty", "one"):
         library.outliers(test, trained, compare="patches", detector=tmp_path / "one")
-    with raises("out-of-range", "memory"):
-        library.outliers(test, trained, compare="patches", memory=0)
+    for memory in (0, 20_001):
+        with raises("out-of-range", "--memory", memory):
+            library.outliers(test, trained, compare="patches", memory=memory)
+    with raises("no-effect", "--memory", 30):
+        library.outliers(test, trained, memory=30)
+    with raises("no-effect", "--k", 3):
+        library.outliers(test, trained, compare="patches", k=3)
     with raises("wrong-type", "pixels"):
         library.outliers(test, trained, compare="pixels")  # type: ignore[arg-type]

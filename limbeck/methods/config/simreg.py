@@ -1,13 +1,13 @@
 """Options of SimReg, with their defaults and what they are resolved to."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from limbeck.core.errors import UserError
 from limbeck.methods.config.base import DistillConfig, MethodCard, teacher_view
 
 if TYPE_CHECKING:
-    from limbeck.core.types import Encoder
+    from limbeck.core.types import DataContext, Encoder
     from limbeck.data.sampling import ViewSpec
     from limbeck.methods.base import Teacher
     from limbeck.methods.simreg import SimReg
@@ -46,6 +46,18 @@ class SimRegConfig(DistillConfig):
             raise UserError(
                 f"moment_decay is {self.moment_decay:g}: it must be at least 0 and below 1", code="out-of-range"
             )
+
+    def resolve(self, context: "DataContext") -> Self:
+        """Return this configuration; UserError where the head is not solved and an option of a solved one is set."""
+        for name in ("ridge", "solve_steps", "moment_decay"):
+            value, flag = getattr(self, name), f"--method.{name.replace('_', '-')}"
+            if self.head != "solved" and value != getattr(type(self), name):
+                raise UserError(
+                    f"{flag} {value:g} has no effect on the head '{self.head}': leave it out, or take --method.head "
+                    "solved",
+                    code="no-effect",
+                )
+        return self
 
     def student_teacher_views(self, views: tuple["ViewSpec", ...]) -> tuple["ViewSpec", ...]:
         """Return one view, for student and teacher."""
