@@ -27,7 +27,7 @@ from pathlib import Path
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible
 from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
-from limbeck.core.text import format_bytes
+from limbeck.core.text import format_bytes, plural
 from limbeck.data.samples import write_digits
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import build_store
@@ -116,7 +116,7 @@ def _train(run: Path, store: Store, method: MethodConfig, training: TrainConfig,
     expected = (method, recipe.backbone, recipe.optim, training)
     if (found.method, found.backbone, found.optim, found.training) != expected:
         raise UserError(
-            f"'{run}' was trained with other settings ({found.training.num_epochs:g} epochs; this demo has "
+            f"'{run}' was trained with other settings ({plural(found.training.num_epochs, 'epoch')}; this demo has "
             f"{training.num_epochs:g}): set --out to another folder, or remove this one",
             code="demo-differs",
         )

@@ -130,5 +130,5 @@ def test_a_run_that_was_stopped_is_continued(finished: tuple[Path, list[str]]) -
 
 def test_runs_of_another_length_are_not_touched(finished: tuple[Path, list[str]]) -> None:
     out, _ = finished
-    with raises("demo-differs", str(out / "runs" / "simclr"), "1 epochs", "2)"):
+    with raises("demo-differs", str(out / "runs" / "simclr"), "1 epoch;", "2)"):
         demo(out, 2, TINY)

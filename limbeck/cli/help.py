@@ -82,8 +82,7 @@ def _row(flag: Flag, width: int, *, brief: bool) -> list[str]:
     metavar, text = flag.metavar, _first_sentence(flag.help) if brief else flag.help
     if len(metavar) > LEFT:
         metavar, text = "NAME ..." if metavar.endswith("...") else "NAME", f"{text} One of {_choices(metavar)}."
-    name = _positional(flag) if flag.positional else ", ".join((*flag.aliases, flag.name))
-    left = "  " + " ".join(filter(None, (name, metavar)))
+    left = "  " + " ".join(filter(None, (", ".join((*flag.aliases, flag.name)), metavar)))
     if flag.default and flag.default not in text:
         text += f" [{flag.default}]"
     right = textwrap.wrap(text, width - LEFT - 1) or [""]

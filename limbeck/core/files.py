@@ -126,9 +126,7 @@ def check_new(path: Path) -> None:
     """Raise UserError unless a file can be written to `path`, where nothing may be: it could have been edited."""
     check_writable(path.absolute().parent)
     if os.path.lexists(path):
-        raise UserError(
-            f"'{path}' exists, and could hold work of yours: choose another name with --out", code="out-exists"
-        )
+        raise UserError(f"'{path}' exists and is not overwritten: choose another name with --out", code="out-exists")
 
 
 def read_json(path: Path, remedy: str = "") -> Any:

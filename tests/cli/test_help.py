@@ -46,6 +46,11 @@ def test_help_is_one_screen(limbeck: Run, verb: str) -> None:
     assert ("--help-all" in out) == bool(essential)
 
 
+def test_the_usage_has_brackets_around_what_may_be_left_out(limbeck: Run) -> None:
+    assert limbeck("recipes", "--help")[1].splitlines()[0].endswith("recipes [NAME] [OPTIONS]")
+    assert limbeck("embed", "--help")[1].splitlines()[0].endswith("embed SOURCE [OPTIONS]")
+
+
 @pytest.mark.parametrize("argv", VARIANTS, ids=" ".join)
 def test_the_listed_flags_are_those_of_the_parser(argv: list[str]) -> None:
     kind = arguments.with_output(cli.VERBS[argv[0]].arguments(argv[1:]))

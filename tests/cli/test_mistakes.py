@@ -282,3 +282,21 @@ def link(copy: Path, folder: Path, name: str, data: bytes) -> None:
         if file.name not in (name, LOCK):
             (copy / file.name).symlink_to(file)
     (copy / name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("verb", "end"),
+    [("select", ".csv"), ("outliers", ".csv"), ("outliers", ".html"), ("embed", ".npy"), ("explore", ".html")],
+)
+def test_an_output_that_cannot_be_written_is_found_before_the_network(
+    limbeck: Run, photos: Path, tmp_path: Path, verb: str, end: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / f"folder{end}").mkdir()
+    for out, codes in (("file/a", ["not-writable"]), ("folder", ["not-ours", "out-exists"])):
+        place = tmp_path / f"{out}{end}"
+        status, printed, _ = limbeck(verb, photos, "--with", "no-network", "--out", place, "--json")
+        error = json.loads(printed)["error"]
+        assert status == 1
+        assert error["code"] in codes
+        assert str(tmp_path / Path(out).parts[0]) in error["message"]

@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -52,6 +53,17 @@ def test_a_place_without_permission_is_found_before_the_work(tmp_path: Path, mon
     monkeypatch.setattr(os, "access", lambda *_: False)
     with raises("not-writable", tmp_path / "run"):
         check_writable(tmp_path / "run")
+
+
+def test_a_place_that_promises_and_refuses_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions do not show what /proc, or a full disk, does with a new file."""
+    for number, code in ((errno.ENOENT, "not-writable"), (errno.ENOSPC, "disk-full")):
+        error = OSError(number, os.strerror(number))
+        monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=error))
+        with raises(code, tmp_path / "run", os.strerror(number).lower()):
+            check_writable(tmp_path / "run")
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

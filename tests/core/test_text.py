@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.core.text import first_names, format_bytes, format_duration, plural
+from limbeck.core.text import csv_cell, first_names, format_bytes, format_duration, plain_cell, plural
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (3.1e9, "3.1 GB"), (2.5e6, "2.5 MB")])
@@ -32,6 +32,13 @@ def test_a_duration_has_two_units_and_carries_over(seconds: float, text: str) ->
 def test_counts() -> None:
     assert [plural(n, "image") for n in (0, 1, 2500)] == ["0 images", "1 image", "2,500 images"]
     assert plural(2, "class", "classes") == "2 classes"
+    assert [plural(n, "epoch") for n in (0.5, 1.0, 12.0)] == ["0.5 epochs", "1 epoch", "12 epochs"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+a", "'quoted'", "'", "a=b", ""])
+def test_a_cell_is_no_formula_and_reads_back(text: str) -> None:
+    assert not csv_cell(text).startswith(("=", "+"))
+    assert plain_cell(csv_cell(text)) == text
 
 
 def test_long_lists_are_cut_short() -> None:

@@ -1,5 +1,6 @@
 """Temporary names: no two writers share one, and what a killed writer left is removed by the next, and nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -81,5 +82,12 @@ def test_a_file_is_ours_by_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"path,label\r\n1,2")
     for name in ("missing", "empty", "ours"):
         check_ours(tmp_path / name, b"path,issue", "table")
-    with raises("not-ours", tmp_path / "mine"):
-        check_ours(tmp_path / "mine", b"path,issue", "table")
+    for path in (tmp_path / "mine", tmp_path):
+        with raises("not-ours", path):
+            check_ours(path, b"path,issue", "table")
+
+
+def test_a_file_that_cannot_appear_is_refused_with_the_cause(tmp_path: Path) -> None:
+    cause = os.strerror(errno.ENOENT).lower()
+    with raises("not-writable", tmp_path / "none" / "a", cause), atomic_write(tmp_path / "none" / "a"):
+        pass

@@ -181,6 +181,7 @@ def test_what_cannot_be_written_or_computed_is_refused_before_any_work(
     limbeck: Run, trained: Path, photos: Path, tmp_path: Path, exports: Path
 ) -> None:
     (tmp_path / "mine.parquet").write_bytes(b"mine")
+    (tmp_path / "b.csv").write_bytes(b"mine")
     shutil.copytree(exports / "onnx", tmp_path / "bare")
     (tmp_path / "bare" / "model.json").unlink()
     shutil.copytree(exports / "onnx", tmp_path / "broken")
@@ -189,6 +190,7 @@ def test_what_cannot_be_written_or_computed_is_refused_before_any_work(
         ("unknown-format", "a.txt", ["--with", trained, "--out", "a.txt"]),
         ("no-maps-in-csv", "a.csv", ["--with", trained, "--out", tmp_path / "a.csv", "--maps"]),
         ("not-ours", "mine.parquet", ["--with", trained, "--out", tmp_path / "mine.parquet"]),
+        ("not-ours", "b.csv", ["--with", trained, "--out", tmp_path / "b.npy"]),
         ("depth-out-of-range", "9", ["--with", trained, "--out", tmp_path / "a.npy", "--depth", "9"]),
         ("unknown-network", "nothing-here", ["--with", "nothing-here", "--out", tmp_path / "a.npy"]),
         ("damaged-export", "model.json", ["--with", tmp_path / "bare", "--out", tmp_path / "a.npy"]),

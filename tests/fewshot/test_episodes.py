@@ -111,6 +111,14 @@ def test_a_network_learns_with_the_module(limbeck: Run, photos: Path) -> None:
     assert printed.count("network of") == 3
 
 
+def test_a_default_that_shrinks_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    assert Classes.split(labeled(10), EpisodesConfig()).way == 5
+    assert not caplog.messages
+    assert Classes.split(labeled(7), EpisodesConfig()).way == 3
+    assert "3-way instead of 5-way" in caplog.text
+
+
 def test_mistakes(trained: Path, photos: Path) -> None:
     folder = photos / "train"
     with raises("one-network"):
@@ -125,6 +133,10 @@ def test_mistakes(trained: Path, photos: Path) -> None:
         Classes.split(Store.from_arrays(np.zeros((8, 4, 4, 3), np.uint8)), CFG)
     with raises("too-few-classes", "3"):
         Classes.split(labeled(classes=3), CFG)
+    with raises("too-few-classes", "--novel 0.01", "0.05", "0.95"):
+        Classes.split(labeled(), EpisodesConfig(novel=0.01))
+    with raises("way-out-of-range", 6, 5):
+        library.episodes(folder, trained, way=6)
     with raises("out-of-range", "novel"):
         EpisodesConfig(novel=1.0)
     with raises("out-of-range", "temperature"):

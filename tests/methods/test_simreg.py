@@ -1,14 +1,14 @@
 """SimReg: the authors' numbers, the heads, the views, the dense term."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from limbeck.core.types import StepInfo
+from limbeck.core.types import DataContext, StepInfo
 from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.config.simreg import SimRegConfig
@@ -83,6 +83,16 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     (name, value) = next(iter(options.items()))
     with raises("out-of-range", name, f"{value:g}"):
         SimRegConfig(**options)
+
+
+@pytest.mark.parametrize("head", ["mlp", "none"])
+def test_settings_of_a_solved_head_need_one(head: Literal["mlp", "none"]) -> None:
+    context = DataContext(num_images=64, batch_size=8, forward_batch_size=8, num_classes=0, total_steps=8)
+    for name, value in (("ridge", 3.0), ("solve_steps", 5), ("moment_decay", 0.5)):
+        config = SimRegConfig(head=head, **{name: value})  # type: ignore[arg-type]
+        with raises("no-effect", name.replace("_", "-"), f"{value:g}", head):
+            config.resolve(context)
+        assert replace(config, head="solved").resolve(context).head == "solved"
 
 
 def test_student_and_teacher_get_the_same_crop() -> None:

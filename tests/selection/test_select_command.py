@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import limbeck as library
+from limbeck.core.text import csv_cell
 from limbeck.data.label_list import ListedLabels, read_label_list
 from limbeck.embeddings.config import EmbedConfig
 from tests.helpers.commands import Run
@@ -95,15 +96,18 @@ def test_what_needs_no_features_is_refused_before_they_are_computed(
 
 
 def test_lists_of_labels(tmp_path: Path) -> None:
-    file, paths = tmp_path / "rows.csv", ["a/1.png", "=b.png", "c.png"]
+    file, paths = tmp_path / "rows.csv", ["a/1.png", "=b.png", "c.png", "'+d\n.png"]
 
     def read(*lines: str) -> ListedLabels:
         file.write_text("path,label\n" + "\n".join(lines), encoding="utf-8")
         return read_label_list(file, paths)
 
     found = read("a/1.png,zebra", "'=b.png, ape ", "c.png,")
-    assert found.labels.tolist() == [1, 0, -1]
+    assert found.labels.tolist() == [1, 0, -1, -1]
     assert (found.names, found.unfilled) == (["ape", "zebra"], 1)
+    written = [f"{csv_cell(path)},{csv_cell(label)}" for path, label in zip(paths, ["=x", "y", "=x", "z"], strict=True)]
+    found = read(*written)
+    assert (found.labels.tolist(), found.names) == ([0, 1, 0, 2], ["=x", "y", "z"])
     with raises("unknown-image", "d.png", "line 3"):
         read("a/1.png,zebra", "d.png,zebra")
     with raises("two-labels", "a/1.png", "ape"):
