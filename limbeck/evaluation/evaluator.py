@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -55,7 +56,9 @@ def evaluate(
     started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
     data = EvalData.of(train, test, cfg)
-    values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
+    inputs = MetricInputs(BackboneModel("network", backbone, preprocessing), data)
+    values, confusions = measure(inputs), _confusions(inputs)
+    del inputs  # and the features with it
     if reference is not None:
         _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
     references = measure_references(data) if references is None else references
@@ -74,6 +77,7 @@ def evaluate(
         image_size=preprocessing.image_size,
         k=data.k if data.labels else None,
         references=tuple(references),
+        confusions=confusions,
     )
     return replace(result, verdict=verdict(result))
 
@@ -99,6 +103,14 @@ def check_takes(backbone: Backbone, size: int) -> None:
             "leave --image-size out, or give a size that fits",
             code="image-size",
         ) from error
+
+
+def _confusions(inputs: MetricInputs) -> tuple[tuple[int, int, int], ...]:
+    """Return label, prediction of the linear probe at the last depth, and how many test images have both."""
+    if inputs.data.labels is None or not inputs.probe_predictions:
+        return ()
+    pairs = zip(inputs.data.labels.test.tolist(), inputs.probe_predictions[inputs.depths[-1]].tolist(), strict=True)
+    return tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
 
 
 def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
