@@ -26,6 +26,9 @@ from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
 
+Confusions = tuple[tuple[int, int, int], ...]
+"""Label, predicted label, and how many test images have both."""
+
 
 def evaluate(
     backbone: Backbone,
@@ -56,9 +59,7 @@ def evaluate(
     started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
     data = EvalData.of(train, test, cfg)
-    inputs = MetricInputs(BackboneModel("network", backbone, preprocessing), data)
-    values, confusions = measure(inputs), _confusions(inputs)
-    del inputs  # and the features with it
+    values, confusions = _measure(BackboneModel("network", backbone, preprocessing), data)
     if reference is not None:
         _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
     references = measure_references(data) if references is None else references
@@ -77,9 +78,8 @@ def evaluate(
         image_size=preprocessing.image_size,
         k=data.k if data.labels else None,
         references=tuple(references),
-        confusions=confusions,
     )
-    return replace(result, verdict=verdict(result))
+    return replace(result, verdict=verdict(result), confusions=confusions)
 
 
 def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing:
@@ -105,12 +105,14 @@ def check_takes(backbone: Backbone, size: int) -> None:
         ) from error
 
 
-def _confusions(inputs: MetricInputs) -> tuple[tuple[int, int, int], ...]:
-    """Return label, prediction of the linear probe at the last depth, and how many test images have both."""
-    if inputs.data.labels is None or not inputs.probe_predictions:
-        return ()
-    pairs = zip(inputs.data.labels.test.tolist(), inputs.probe_predictions[inputs.depths[-1]].tolist(), strict=True)
-    return tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
+def _measure(model: BackboneModel, data: EvalData) -> tuple[dict[int, Values], Confusions]:
+    """Return the values of every metric at every depth, and the mistakes of the linear probe at the last one."""
+    inputs = MetricInputs(model, data)
+    values = measure(inputs)
+    if data.labels is None or not inputs.probe_predictions:
+        return values, ()
+    pairs = zip(data.labels.test.tolist(), inputs.probe_predictions[inputs.depths[-1]].tolist(), strict=True)
+    return values, tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
 
 
 def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
