@@ -142,7 +142,7 @@ def select_jointly(
     store = _open(source, _network(encoder, cfg, joint, embed), None, embed)
     listed = _listed(labeled, store)
     known = listed.labels
-    if len(listed.names) < LEAST_LABELED:
+    if len(listed.names) < 2:
         raise UserError(
             f"strategy {cfg.strategy} needs images of two classes with labels, and there "
             f"{'is one class' if listed.names else 'are no labels'}: give them with --labeled ROWS.csv, or all labels "

@@ -16,7 +16,7 @@ from limbeck.active.joint import JointLearner
 from limbeck.active.journal import Journal
 from limbeck.active.oracle import Labels, Oracle, hold_out
 from limbeck.active.source import LabelingCycles, work_folder
-from limbeck.api.select import select_in_cycles
+from limbeck.api.select import select, select_in_cycles
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
@@ -237,6 +237,8 @@ def test_mistakes(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> 
     assert code("--strategy", "moby", "--moby.backbone", "resnet19", *own) == "unknown-backbone"
     assert code("--with", trained, *own, "--held-out", 0.001, "--budget", 2) == "nothing-held-out"
     assert not (tmp_path / "a.csv").exists()
+    with raises("no-out", "moby"):
+        select(photos / "train", None, 2, "moby")
     with raises("strategy-trains", "moby"):
         select_rows(np.eye(4, dtype=np.float32), SelectConfig(budget=1, strategy="moby"))
     with raises("out-of-range", "held_out"):
