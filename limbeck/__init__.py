@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
     from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
+    from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
     from limbeck.api.select import select
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "load_preprocessing",
     "open_store",
+    "outliers",
     "plan",
     "predict",
     "pretrain",
@@ -59,6 +61,7 @@ __all__ = [
     "resume",
     "search",
     "select",
+    "select_in_cycles",
 ]
 
 _HOMES = {
@@ -83,6 +86,7 @@ _HOMES = {
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
+    "outliers": "limbeck.api.outliers",
     "plan": "limbeck.api.functions",
     "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
@@ -90,6 +94,7 @@ _HOMES = {
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",
     "select": "limbeck.api.select",
+    "select_in_cycles": "limbeck.api.select",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, images, labels, overview, results, search, training
+from limbeck.cli import arguments, data, images, labels, outliers, overview, results, search, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -47,6 +47,7 @@ VERBS: dict[str, Command] = {
     "embed": images.EMBED,
     "index": search.INDEX,
     "search": search.SEARCH,
+    "outliers": outliers.OUTLIERS,
     "demo": results.DEMO,
     "select": labels.SELECT,
     "classify": labels.CLASSIFY,

@@ -178,7 +178,7 @@ def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Networ
     if request.reduction.precision == "int8" and request.examples is not None:
         network = copy.deepcopy(network)
         smooth(network, request.examples.calibration)
-    layers = write_onnx(network, images, folder / "model.onnx", source.output)
+    layers = write_onnx(network, images, folder / "model.onnx", (source.output,))
     return open_onnx(folder / "model.onnx"), layers
 
 
