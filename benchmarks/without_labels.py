@@ -12,18 +12,22 @@ import argparse
 import copy
 import json
 import time
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.core.types import Encoder, StepInfo
+from limbeck.core.types import Encoder, Features, StepInfo
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
-from limbeck.evaluation.label_free import MEASURES, Scene, measure
+from limbeck.embeddings.encoders import FrozenEncoder
+from limbeck.evaluation.label_free import MEASURES, Block, measure
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.methods import method_config
@@ -37,6 +41,24 @@ from tests.helpers.tiny import shrink
 CHECKPOINTS, BOOTSTRAPS = 12, 200
 CPU = torch.device("cpu")
 HEADS = {"hidden": 256, "dim": 64}
+
+
+class Checkpoint(FrozenEncoder):
+    """An encoder of a run on its way."""
+
+    def __init__(self, encoder: Encoder, how: Preprocessing) -> None:
+        self.encoder, self.dims = encoder.eval(), {encoder.taps[-1]: encoder.dim}
+        self.image_size, self.mean, self.std = how.image_size, how.mean, how.std
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self.encoder.to(device)
+
+    def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
+        """Run one forward pass in bf16."""
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            found: Features = self.encoder(images, tuple(depths), feature_maps)
+        return found
 
 
 def stores(name: str, seed: int, train: int, test: int) -> tuple[Store, Store]:
@@ -103,6 +125,23 @@ def spread(a: Tensor, b: Tensor) -> tuple[float, float]:
     return kendall(a, b), float(np.nanstd([kendall(a[rows], b[rows]) for rows in draws]))
 
 
+def ordered_pairs(
+    rows: Sequence[dict[str, Any]], by_image: Sequence[dict[str, Tensor]], key: str, *, same: bool
+) -> tuple[int, int]:
+    """Return how many pairs of checkpoints differ by two paired standard errors in both, and how many agree in sign."""
+    decided = agree = 0
+    for (a, x), (b, y) in combinations(zip(rows, by_image, strict=True), 2):
+        if a["set"] != b["set"] or (a["method"] == b["method"]) != same:
+            continue
+        difference = y[key] - x[key]
+        knn, images = b["knn"] - a["knn"], 1000
+        error = (2 * a["knn"] * (1 - a["knn"]) / images) ** 0.5
+        if difference.mean().abs() > 2 * difference.std() / len(difference) ** 0.5 and abs(knn) > 2 * error:
+            decided += 1
+            agree += (difference.mean().item() > 0) == (knn > 0)
+    return decided, agree
+
+
 def main() -> None:
     """Train, measure, and print a table for every set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,27 +154,34 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="without_labels.json")
     args = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    by_image: list[dict[str, Tensor]] = []
     for name in args.sets:
         train, test = stores(name, args.seed, args.train, args.test)
         size = -(-train.size // 4) * 4
         how = Preprocessing(image_size=size, store_size=train.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        scene = Scene.of(test, args.images, CPU, args.seed)
+        block = Block.of(test, args.images, CPU, args.seed)
         for method in args.methods:
             for step, encoder in checkpoints(method, train, size, args.steps, args.seed):
                 began = time.process_time()
-                values = {key: value.mean().item() for key, value in measure(encoder, how, scene).items()}
+                found = measure(Checkpoint(encoder, how), block)
+                values = {key: value.mean().item() for key, value in found.items()}
                 seconds = time.process_time() - began
                 knn = accuracy(encoder, train, test, how)
                 rows.append({"set": name, "method": method, "step": step, "knn": knn, "seconds": seconds, **values})
+                by_image.append({key: value for key, value in found.items() if value.dim()})
                 print(json.dumps(rows[-1]), flush=True)
     Path(args.out).write_text(json.dumps(rows, indent=1))
     for name in args.sets:
         for method in (*args.methods, "all"):
             chosen = [row for row in rows if row["set"] == name and method in (row["method"], "all")]
-            knn = torch.tensor([row["knn"] for row in chosen])
-            cells = [spread(torch.tensor([row[key] for row in chosen]), knn) for key in MEASURES]
-            print(name, method, *(f"{key} {tau:+.2f} ± {error:.2f}" for key, (tau, error) in zip(MEASURES, cells)))
+            truth = torch.tensor([row["knn"] for row in chosen])
+            for key in MEASURES:
+                tau, error = spread(torch.tensor([row[key] for row in chosen]), truth)
+                print(f"{name} {method}: {key} {tau:+.2f} ± {error:.2f}")
+    for key in by_image[0]:
+        for same in (True, False):
+            print(key, "same method" if same else "other method", *ordered_pairs(rows, by_image, key, same=same))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ VERBS: dict[str, Command] = {
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "compare": results.COMPARE,
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,
