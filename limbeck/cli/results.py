@@ -159,14 +159,19 @@ def _measures(found: "ComparisonWithoutLabels") -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from limbeck.evaluation.render import short_name
+
     title = f"{found.images:,} images without labels, the last layer"
-    columns = ("network", "views that find each other %", "filter neighbors %", "effective rank", "LiDAR", "decay")
-    table = Table(*columns, title=title, box=SIMPLE_HEAD, pad_edge=False)
+    columns = ("neighbors of\npatch filters %", "views that find\neach other %", "effective\nrank", "LiDAR", "decay")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     for network in found.networks:
         value = network.values
-        shares = [f"{100 * value[key]:.1f}" for key in ("view_retrieval", "filter_agreement")]
+        shares = [f"{100 * value[key]:.1f}" for key in ("filter_agreement", "view_retrieval")]
         ranks = [f"{value[key]:.1f}" for key in ("effective_rank", "lidar")]
-        table.add_row(network.name, *shares, *ranks, f"{value['spectral_decay']:.2f}")
+        table.add_row(short_name(network.name), *shares, *ranks, f"{value['spectral_decay']:.2f}")
     return table
 
 
@@ -250,9 +255,9 @@ Examples:
 COMPARE = Command(
     MEASURE,
     """Compare runs, or any networks, without labels.
-  The same images and eight views of each go through every network: how often
-  the views of an image find each other, how many neighbors by patch filters
-  are shared, effective rank, LiDAR and the decay of the spectrum. The verdict
+  The same images and eight views of each go through every network: how many
+  neighbors by patch filters are shared, how often the views of an image find
+  each other, effective rank, LiDAR and the decay of the spectrum. The verdict
   says whether the best two can be told apart, and what that is worth.
 
 Examples:

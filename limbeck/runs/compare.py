@@ -26,8 +26,11 @@ from limbeck.runs.evaluation import is_run
 
 logger = logging.getLogger(__name__)
 
-ORDER = "view_retrieval"
+ORDER = "filter_agreement"
 """The measure that orders networks: of those compared in BENCHMARKS.md, the one that agrees best with labels."""
+LABELS_AGREED = {"one method": (52, 52), "two methods": (111, 111)}
+"""Pairs of checkpoints that differed by two standard errors in `ORDER` and in k-NN accuracy: those that labels order in
+the same way, and all of them (BENCHMARKS.md)."""
 ERRORS = 2.0
 """Paired standard errors beyond which two networks differ."""
 
@@ -109,10 +112,15 @@ def verdict(first: Compared, second: Compared) -> str:
     """Return a sentence about the two best networks: whether they differ, and how often labels agree then."""
     assert first.ahead is not None, "only the last network has none to be ahead of"
     assert first.stderr is not None, "as above"
-    lead = f"{100 * first.ahead:+.1f} ± {100 * first.stderr:.1f} points of views that find each other"
+    lead = f"{100 * first.ahead:+.1f} ± {100 * first.stderr:.1f} points of the neighbors that patch filters have"
     if first.ahead <= ERRORS * first.stderr:
         return f"'{first.name}' and '{second.name}' cannot be told apart without labels ({lead})"
-    return f"'{first.name}' is ahead of '{second.name}' ({lead})"
+    kind = "one method" if first.method == second.method != "" else "two methods"
+    agreed, pairs = LABELS_AGREED[kind]
+    return (
+        f"'{first.name}' is probably better than '{second.name}' ({lead}): labels agreed in {agreed} of {pairs} pairs "
+        f"of checkpoints of {kind} that differed clearly"
+    )
 
 
 def _row(name: str, values: dict[str, Tensor]) -> Compared:

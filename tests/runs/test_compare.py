@@ -12,7 +12,7 @@ from limbeck.embeddings.encoders import load_encoder
 from limbeck.evaluation.label_free import MEASURES, VIEWS, Block, measure, shared_neighbors
 from limbeck.metrics.fidelity import nearest_images, neighbor_agreement
 from limbeck.metrics.views import view_retrieval
-from limbeck.runs.compare import ORDER, Compared, compare_without_labels, verdict
+from limbeck.runs.compare import LABELS_AGREED, ORDER, Compared, compare_without_labels, verdict
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 
@@ -67,8 +67,16 @@ def test_a_network_is_level_with_itself_and_the_order_is_that_of_the_measure(tra
 def test_the_verdict_needs_two_standard_errors() -> None:
     second = Compared(name="b", method="simclr", values={})
     first = replace(second, name="a", ahead=0.03, stderr=0.01)
-    assert verdict(first, second).startswith("'a' is ahead")
-    assert not verdict(replace(first, stderr=0.016), second).startswith("'a' is ahead")
+    assert "probably better" in verdict(first, second)
+    assert "probably better" not in verdict(replace(first, stderr=0.016), second)
+
+
+def test_the_verdict_says_how_often_labels_agreed_for_runs_of_one_method_or_of_two() -> None:
+    first = Compared(name="a", method="simclr", values={}, ahead=0.03, stderr=0.01)
+    for other, kind in (("simclr", "one method"), ("byol", "two methods"), ("", "two methods")):
+        agreed, pairs = LABELS_AGREED[kind]
+        assert f"{agreed} of {pairs} pairs" in verdict(first, Compared(name="b", method=other, values={}))
+        assert 0.5 < agreed / pairs <= 1
 
 
 def test_what_cannot_be_compared_is_refused(trained: Path, tmp_path: Path) -> None:
