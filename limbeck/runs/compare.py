@@ -23,14 +23,20 @@ from limbeck.evaluation.label_free import IMAGES, MEASURES, Block, measure
 from limbeck.metrics.fidelity import check_images
 from limbeck.runs.config import read_config
 from limbeck.runs.evaluation import is_run
+from limbeck.teachers.config import PATCH_FILTERS
 
 logger = logging.getLogger(__name__)
 
-ORDER = "filter_agreement"
-"""The measure that orders networks: of those compared in BENCHMARKS.md, the one that agrees best with labels."""
-LABELS_AGREED = {"one method": (52, 52), "two methods": (111, 111)}
-"""Pairs of checkpoints that differed by two standard errors in `ORDER` and in k-NN accuracy: those that labels order in
-the same way, and all of them (BENCHMARKS.md)."""
+USUAL_ORDER, FOR_STUDENTS = "filter_agreement", "view_retrieval"
+"""The measure that orders networks, by what agrees with labels in BENCHMARKS.md; and the one where a network is a
+student of patch filters, which agrees with them by construction."""
+NAMES = {USUAL_ORDER: "neighbors that patch filters have", FOR_STUDENTS: "views that find each other"}
+LABELS_AGREED = {
+    USUAL_ORDER: {"one method": (52, 52), "two methods": (111, 111)},
+    FOR_STUDENTS: {"one method": (52, 52), "two methods": (112, 112)},
+}
+"""Pairs of checkpoints that differed by two standard errors in a measure and in k-NN accuracy: those that labels order
+in the same way, and all of them (BENCHMARKS.md, digits)."""
 ERRORS = 2.0
 """Paired standard errors beyond which two networks differ."""
 
@@ -97,26 +103,27 @@ def compare_without_labels(
     show = "patch filters" if progress else ""
     block = Block.of(store, count, choose_device(device), seed, show)
     found = [measure(encoder, block, f"views of {encoder.label}" if progress else "") for encoder in encoders]
-    ordered = sorted(zip(networks, found, strict=True), key=lambda pair: -pair[1][ORDER].mean().item())
+    order = FOR_STUDENTS if any(map(_follows_filters, networks)) else USUAL_ORDER
+    ordered = sorted(zip(networks, found, strict=True), key=lambda pair: -pair[1][order].mean().item())
     rows = [_row(name, values) for name, values in ordered]
     ahead = [
-        _with_lead(row, values[ORDER] - following[ORDER])
+        _with_lead(row, values[order] - following[order])
         for row, ((_, values), (_, following)) in zip(rows, pairwise(ordered), strict=False)
     ]
     return ComparisonWithoutLabels(
-        images=len(block.rows), order=ORDER, networks=(*ahead, rows[-1]), verdict=verdict(ahead[0], rows[1])
+        images=len(block.rows), order=order, networks=(*ahead, rows[-1]), verdict=verdict(ahead[0], rows[1], order)
     )
 
 
-def verdict(first: Compared, second: Compared) -> str:
-    """Return a sentence about the two best networks: whether they differ, and how often labels agree then."""
+def verdict(first: Compared, second: Compared, order: str) -> str:
+    """Return a sentence about the two best networks by a measure: whether they differ, how often labels agree then."""
     assert first.ahead is not None, "only the last network has none to be ahead of"
     assert first.stderr is not None, "as above"
-    lead = f"{100 * first.ahead:+.1f} ± {100 * first.stderr:.1f} points of the neighbors that patch filters have"
+    lead = f"{100 * first.ahead:+.1f} ± {100 * first.stderr:.1f} points of {NAMES[order]}"
     if first.ahead <= ERRORS * first.stderr:
         return f"'{first.name}' and '{second.name}' cannot be told apart without labels ({lead})"
     kind = "one method" if first.method == second.method != "" else "two methods"
-    agreed, pairs = LABELS_AGREED[kind]
+    agreed, pairs = LABELS_AGREED[order][kind]
     return (
         f"'{first.name}' is probably better than '{second.name}' ({lead}): labels agreed in {agreed} of {pairs} pairs "
         f"of checkpoints of {kind} that differed clearly"
@@ -129,6 +136,12 @@ def _row(name: str, values: dict[str, Tensor]) -> Compared:
         method=read_config(Path(name)).method.name if is_run(name) else "",
         values={key: values[key].mean().item() for key in MEASURES},
     )
+
+
+def _follows_filters(name: str) -> bool:
+    """Return whether a network is a run that was distilled from patch filters."""
+    teacher = read_config(Path(name)).teacher if is_run(name) else None
+    return teacher is not None and teacher.name == PATCH_FILTERS
 
 
 def _with_lead(row: Compared, difference: Float[Tensor, " N"]) -> Compared:
