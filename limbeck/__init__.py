@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
-    from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
+    from limbeck.api.functions import adapt, compare, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
@@ -44,6 +44,7 @@ __all__ = [
     "build_store",
     "check",
     "classify",
+    "compare",
     "distill",
     "embed",
     "episodes",
@@ -78,6 +79,7 @@ _HOMES = {
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
     "classify": "limbeck.api.classify",
+    "compare": "limbeck.api.functions",
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "episodes": "limbeck.api.episodes",

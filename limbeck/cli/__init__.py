@@ -40,6 +40,7 @@ VERBS: dict[str, Command] = {
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "compare": results.COMPARE,
     "episodes": episodes.EPISODES,
     "runs": overview.RUNS,
     "report": results.REPORT,

@@ -19,6 +19,7 @@ from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
     from limbeck.evaluation.results import EvaluationResult
+    from limbeck.runs.compare import ComparisonWithoutLabels
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"
@@ -47,6 +48,22 @@ class ExportArgs:
     file is written; by default 0.99 in fp16 and 0.97 in int8."""
     mixed: bool = False
     """Keep those layers of an int8 file in float32 that lose most, as many as --keep takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArgs:
+    """Arguments of `limbeck compare`."""
+
+    networks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK NETWORK [NETWORK ...]")]
+    """Runs, encoders, exports, folders of timm or Hugging Face, timm:NAME."""
+    images: str | None = None
+    """Images that none of them was trained on; by default those of the first run."""
+    count: int = 2000
+    """Images to draw; each is seen as it is and in eight views."""
+    device: str = "auto"
+    """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."""
+    seed: int = 0
+    """Seed of the images and views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +146,35 @@ def _evaluate(args: Any) -> Output:
     )
 
 
+def _compare(args: CompareArgs) -> Output:
+    from limbeck.runs.compare import compare_without_labels
+
+    found = compare_without_labels(args.networks, args.images, count=args.count, device=args.device, seed=args.seed)
+    runs = [Path(network.name) for network in found.networks if network.method]
+    following = [report_command(runs)] if runs else []
+    return Output(found.to_json(), [_measures(found), found.verdict], next_commands=following)
+
+
+def _measures(found: "ComparisonWithoutLabels") -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from limbeck.evaluation.render import short_name
+
+    title = f"{found.images:,} images without labels, the last layer"
+    columns = ("neighbors of\npatch filters %", "views that find\neach other %", "effective\nrank", "LiDAR", "decay")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for network in found.networks:
+        value = network.values
+        shares = [f"{100 * value[key]:.1f}" for key in ("filter_agreement", "view_retrieval")]
+        ranks = [f"{value[key]:.1f}" for key in ("effective_rank", "lidar")]
+        table.add_row(short_name(network.name), *shares, *ranks, f"{value['spectral_decay']:.2f}")
+    return table
+
+
 def _next(runs: Iterable[str]) -> list[str]:
     paths = [Path(run) for run in runs]
     return [report_command(paths), export_command(paths[0])] if paths else []
@@ -205,6 +251,20 @@ Examples:
     evaluate_arguments,
     _evaluate,
     ("--train", "--test", "--beside", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
+)
+COMPARE = Command(
+    MEASURE,
+    """Compare runs, or any networks, without labels.
+  The same images and eight views of each go through every network: how many
+  neighbors by patch filters are shared, how often the views of an image find
+  each other, effective rank, LiDAR and the decay of the spectrum. The verdict
+  says whether the best two can be told apart, and what that is worth.
+
+Examples:
+  limbeck compare runs/a runs/b --images photos/
+  limbeck compare runs/a timm:resnet18 --images photos/ --count 500""",
+    lambda argv: CompareArgs,
+    _compare,
 )
 REPORT = Command(
     MEASURE,
