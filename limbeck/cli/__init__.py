@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, images, labels, overview, results, search, training
+from limbeck.cli import arguments, data, export, images, labels, overview, results, search, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -41,7 +41,7 @@ VERBS: dict[str, Command] = {
     "evaluate": results.EVALUATE,
     "runs": overview.RUNS,
     "report": results.REPORT,
-    "export": results.EXPORT,
+    "export": export.EXPORT,
     "explore": images.EXPLORE,
     "embed": images.EMBED,
     "index": search.INDEX,

@@ -39,13 +39,14 @@ def open_examples(run: Path, source: Source | None, how: Preprocessing) -> Store
     return Store.open(path) if path is not None and is_store(path) else None
 
 
-def split_examples(store: Store, how: Preprocessing, fold: bool) -> Examples:
+def split_examples(store: Store, how: Preprocessing, fold: bool, proof: int = PROOF) -> Examples:
     """Return images for the calibration and others for the proof, spread evenly over the store.
 
     Args:
         store: the images.
         how: the preprocessing of the encoder.
         fold: whether the network takes uint8 [B H W 3], and not normalized float32 [B 3 H W].
+        proof: images for the proof, at most.
 
     Raises:
         UserError: there are too few images.
@@ -56,7 +57,7 @@ def split_examples(store: Store, how: Preprocessing, fold: bool) -> Examples:
             "give more with --images",
             code="too-few-images",
         )
-    count = min(len(store), CALIBRATION + PROOF)
+    count = min(len(store), CALIBRATION + proof)
     rows = np.linspace(0, len(store) - 1, count, dtype=np.int64)
     is_calibration = np.zeros(count, dtype=bool)
     is_calibration[np.linspace(0, count - 1, min(CALIBRATION, count // 2), dtype=np.int64)] = True

@@ -1,5 +1,6 @@
 """Files for ONNX Runtime: written from a network, and read again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from limbeck.exports.networks import Network
 LAYERS = ("Conv", "MatMul", "Gemm")  # with weights: what is quantized
 
 
-def write_onnx(model: nn.Module, images: Tensor, path: Path, output: str = "features") -> dict[str, str]:
+def write_onnx(model: nn.Module, images: Tensor, path: Path, outputs: Sequence[str] = ("features",)) -> dict[str, str]:
     """Write a network that takes any batch size; return the module of every node that has weights."""
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
@@ -22,7 +23,7 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path, output: str = "feat
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=[output],
+            output_names=[*outputs],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     except torch.onnx.OnnxExporterError as error:
