@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
 from limbeck.data.sources.open import Source
@@ -39,7 +39,7 @@ def export_all(
     """
     check_out(Path(out))
     found = survey(Path(run), images, image_sizes)
-    write_variants(found, Path(run).resolve().name, fspath(run), Path(out))
+    write_variants(found, Path(run).resolve().name, Path(out))
     return found
 
 

@@ -44,6 +44,10 @@ class ExportArgs:
     """Keep those layers of an int8 file in float32 that lose most, as many as --keep takes."""
     image_size: tuple[int, ...] = ()
     """Side of the input, pixels; by default as trained. With --all several; by default 1, 3/4 and 1/2 of that."""
+    align: Flag = False
+    """Map to the features of the whole network, so that its index takes queries of this export (onnx and torch)."""
+    rotate: Literal["none", "pca", "half-whitening"] = "none"
+    """Order the features, so that the first k are the best k (onnx and torch)."""
     all: Flag = False
     """Export nothing, and measure every depth, image size and precision: a page and tables in OUT."""
     latency: str | None = None
@@ -78,6 +82,8 @@ def _as_asked(args: ExportArgs) -> "ExportResult":
         keep=args.keep,
         mixed=args.mixed,
         image_size=args.image_size[0] if args.image_size else None,
+        align=args.align,
+        rotate=args.rotate,
     )
 
 

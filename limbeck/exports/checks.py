@@ -7,10 +7,12 @@ from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.packages import require
 from limbeck.exports.reduced import Reduction
-from limbeck.exports.result import Format, Precision
+from limbeck.exports.result import Format, Precision, Rotation
 
 
-def check_request(out: Path, format: str, fold: bool, reduction: Reduction, keep: float | None) -> None:
+def check_request(
+    out: Path, format: str, fold: bool, reduction: Reduction, keep: float | None, align: bool, rotate: str
+) -> None:
     """Raise UserError for a request that contradicts itself, or has no place or no packages.
 
     Args:
@@ -19,6 +21,8 @@ def check_request(out: Path, format: str, fold: bool, reduction: Reduction, keep
         fold: whether the preprocessing becomes a part of the network.
         reduction: the precision.
         keep: what it must keep, as far as it was given.
+        align: whether features are mapped to those of the whole network.
+        rotate: what order they get.
     """
     if format not in get_args(Format):
         raise UserError(
@@ -31,6 +35,7 @@ def check_request(out: Path, format: str, fold: bool, reduction: Reduction, keep
             code="fold-needs-onnx-or-torch",
         )
     _check_reduction(format, reduction, keep)
+    _check_projection(format, align, rotate)
     if format == "onnx":
         require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
     check_out(out)
@@ -67,4 +72,23 @@ def _check_reduction(format: str, reduction: Reduction, keep: float | None) -> N
         raise UserError(
             f"--mixed is for int8, where layers can stay in float32; the precision is {precision}",
             code="mixed-needs-int8",
+        )
+
+
+def _check_projection(format: str, align: bool, rotate: str) -> None:
+    if rotate not in get_args(Rotation):
+        raise UserError(
+            f"unknown rotation '{rotate}'{did_you_mean(rotate, get_args(Rotation))}; choose pca or half-whitening",
+            code="unknown-rotation",
+        )
+    if align and rotate != "none":
+        raise UserError(
+            f"aligned features are those of the whole network, and --rotate {rotate} would make others of them: leave "
+            "one of them out",
+            code="align-or-rotate",
+        )
+    if format == "timm" and (align or rotate != "none"):
+        raise UserError(
+            f"a timm folder cannot hold the layer of {'--align' if align else '--rotate'}: choose format onnx or torch",
+            code="projection-needs-onnx-or-torch",
         )

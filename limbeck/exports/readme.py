@@ -88,7 +88,7 @@ def readme(
     return (
         f"# {name}, {result.depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to "
         f"{result.dim} features. {format_bytes(result.file_bytes)}{_precision(result)}. Images are squeezed to a "
-        "square, whatever their aspect ratio.\n"
+        f"square, whatever their aspect ratio.{_projection(result)}\n"
         f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
         "makes labels of them. Written by Limbeck.\n"
     )
@@ -114,6 +114,22 @@ def _precision(result: ExportResult) -> str:
     shared = f"{proof.fidelity:.1%} {what} of {proof.images} images are those of fp32"
     rest = f", {len(result.float_layers)} layers in float32" if result.float_layers else ""
     return f", in {result.precision}{rest}: {shared}"
+
+
+def _projection(result: ExportResult) -> str:
+    """Return what the last layer makes of the features."""
+    if result.aligned_to is not None:
+        return (
+            f" The features are aligned with those of all {result.aligned_to.depth} blocks or stages: an index of those"
+            f" can be searched with them, and {result.recalls[result.dim]:.1%} of the 10 nearest images are found."
+        )
+    if result.rotation == "none":
+        return ""
+    counts = ", ".join(f"{count} ({recall:.1%})" for count, recall in result.recalls.items())
+    return (
+        " The features are in the order of their importance, so that the first ones can be used alone; in brackets the "
+        f"share of the 10 nearest images that so many find: {counts}."
+    )
 
 
 def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: bool) -> str:

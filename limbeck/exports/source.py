@@ -25,17 +25,24 @@ class ExportSource(NamedTuple):
     preprocessing: Preprocessing
     classifier: Classifier | None
     head: nn.Linear | None
+    projection: nn.Linear | None
     network: nn.Module  # from images, as the file takes them, to what the file returns
 
     @property
     def dim(self) -> int:
         """Return the number of outputs."""
-        return self.head.out_features if self.head else self.backbone.dim
+        last = self.head or self.projection
+        return last.out_features if last else self.backbone.dim
 
     @property
     def output(self) -> str:
         """Return what the outputs are."""
         return "logits" if self.head else "features"
+
+    def with_projection(self, layer: nn.Linear, fold: bool) -> "ExportSource":
+        """Return it with a layer at the end; the preprocessing is inside where `fold` is set."""
+        network = _assemble(self.backbone, layer, self.preprocessing, fold)
+        return self._replace(projection=layer, network=network)
 
 
 def load_source(run: Path, depth: int | None, fold: bool, image_size: int | None = None) -> ExportSource:
@@ -59,9 +66,14 @@ def load_source(run: Path, depth: int | None, fold: bool, image_size: int | None
     _check_finite(backbone, run)
     if image_size is not None and image_size != preprocessing.image_size:
         backbone, preprocessing = _at_size(backbone, image_size, run), replace(preprocessing, image_size=image_size)
-    plain = nn.Sequential(OrderedDict(backbone=backbone.model, head=head)) if head else backbone.model
-    network = (FoldedPreprocessing(plain, preprocessing) if fold else plain).eval()
-    return ExportSource(run, backbone, preprocessing, classifier, head, network)
+    network = _assemble(backbone, head, preprocessing, fold)
+    return ExportSource(run, backbone, preprocessing, classifier, head, None, network)
+
+
+def _assemble(backbone: Backbone, last: nn.Linear | None, how: Preprocessing, fold: bool) -> nn.Module:
+    """Return the network of a backbone with a layer after it, and its preprocessing inside where `fold` is set."""
+    plain = nn.Sequential(OrderedDict(backbone=backbone.model, head=last)) if last else backbone.model
+    return (FoldedPreprocessing(plain, how) if fold else plain).eval()
 
 
 def _at_size(backbone: Backbone, size: int, run: Path) -> Backbone:

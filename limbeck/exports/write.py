@@ -21,11 +21,12 @@ from limbeck.exports.checks import check_request
 from limbeck.exports.examples import Examples, open_examples, split_examples
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
 from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
 from limbeck.exports.readme import readme
 from limbeck.exports.reduced import KEEP, Reduction, reduce
-from limbeck.exports.result import ExportResult, Format, Precision
+from limbeck.exports.result import ExportResult, Format, Precision, Rotation
 from limbeck.exports.smooth import smooth
 from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
@@ -47,6 +48,8 @@ class _Request:
     fold: bool
     examples: Examples | None
     reduction: Reduction
+    projection: Projection | None
+    rotation: Rotation
 
 
 def export(
@@ -61,6 +64,8 @@ def export(
     keep: float | None = None,
     mixed: bool = False,
     image_size: int | None = None,
+    align: bool = False,
+    rotate: Rotation = "none",
 ) -> ExportResult:
     """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`; docs/files.md has the files.
 
@@ -74,39 +79,60 @@ def export(
         format: "timm", "onnx" or "torch" (a program that PyTorch reads with pickle: send strangers another one).
         fold_preprocessing: take uint8 images [B H W 3] and normalize inside the network (onnx and torch).
         precision: of onnx, "fp32", "fp16" (norms stay in float32) or "int8" (static QDQ, with SmoothQuant).
-        images: for calibration and proof, labeled or not; by default, of a reduced precision, those of the run.
-        keep: share of the 10 nearest neighbors, or of the classes of a classifier, that a reduced precision must keep;
-            by default 0.99 in fp16 and 0.97 in int8.
+        images: for calibration, fits and proof, labeled or not; by default those of the run where they are needed.
+        keep: share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep.
         mixed: leave as many layers in float32 as that takes, those first that lose most.
         image_size: side of the input in pixels; by default that of the training. Positions are resampled.
+        align: map to the features of the whole network, so that its index of images can be searched (onnx, torch).
+        rotate: "pca" or "half-whitening": order the features, so that the first k are the best k (onnx, torch).
 
     Raises:
-        UserError: `out` is not empty, the format is unknown or lacks its packages, it cannot hold the network, there
-            are too few images, or too few neighbors are kept.
+        UserError: `out` is not empty, options contradict each other, packages are missing, the format cannot hold the
+            network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
-    check_request(Path(out), format, fold_preprocessing, reduction, keep)
+    check_request(Path(out), format, fold_preprocessing, reduction, keep, align, rotate)
     source = load_source(Path(run), depth, fold_preprocessing, image_size)
-    request = _prepare(source, Path(out), format, fold_preprocessing, reduction, images)
+    request = _prepare(source, Path(out), format, fold_preprocessing, reduction, images, align, rotate)
     with atomic_folder(request.out.absolute()) as folder, torch.no_grad():
         return _write(request, folder)
 
 
 def _prepare(
-    source: ExportSource, out: Path, format: Format, fold: bool, reduction: Reduction, images: Source | None
+    source: ExportSource,
+    out: Path,
+    format: Format,
+    fold: bool,
+    reduction: Reduction,
+    images: Source | None,
+    align: bool,
+    rotate: Rotation,
 ) -> _Request:
-    """Open the images where they are needed."""
-    how, run = source.preprocessing, source.run
-    store = open_examples(run, images, how) if images is not None or reduction.precision != "fp32" else None
-    if store is None and reduction.precision != "fp32":
+    """Open the images and fit the last layer, where they are needed."""
+    how, run, fitted = source.preprocessing, source.run, align or rotate != "none"
+    needed = fitted or reduction.precision != "fp32"
+    store = open_examples(run, images, how) if images is not None or needed else None
+    if store is None and needed:
         raise UserError(
-            f"'{run}' has no store of images to calibrate {reduction.precision} with and to prove it: give some with "
+            f"'{run}' has no store of images to calibrate or fit the export on, and to prove it: give some with "
             "--images",
             code="no-images",
         )
+    projection = fit_projection(source, store, align, rotate) if store is not None and fitted else None
+    if projection:
+        source = source.with_projection(projection.layer, fold)
     examples = None if store is None else split_examples(store, how, fold)
-    return _Request(source=source, out=out, format=format, fold=fold, examples=examples, reduction=reduction)
+    return _Request(
+        source=source,
+        out=out,
+        format=format,
+        fold=fold,
+        examples=examples,
+        reduction=reduction,
+        projection=projection,
+        rotation=rotate,
+    )
 
 
 def _write(request: _Request, folder: Path) -> ExportResult:
@@ -138,6 +164,9 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         difference=difference,
         proof=proof,
         float_layers=in_float,
+        recalls=_recalls(request, exported),
+        rotation=request.rotation,
+        aligned_to=request.projection.target if request.projection else None,
         file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
         latency_ms=times[0].min_ms,
         latency_median_ms=times[0].median_ms,
@@ -186,6 +215,13 @@ def _proof(request: _Request, exported: Network) -> Proof | None:
     source = request.source
     expected = features_of(source.network, batches)
     return prove(features_of(exported, batches), expected, labels, logits=source.head is not None)
+
+
+def _recalls(request: _Request, exported: Network) -> dict[int, float]:
+    """Return the recall@10 of what a projection makes of the images of the proof, by the number of outputs."""
+    if request.projection is None or request.examples is None:
+        return {}
+    return request.projection.recalls(features_of(exported, request.examples.proof))
 
 
 def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:

@@ -30,13 +30,12 @@ class _Table(NamedTuple):
     rows: list[list[str]]
 
 
-def write_variants(survey: Survey, name: str, run: str, out: Path) -> None:
+def write_variants(survey: Survey, name: str, out: Path) -> None:
     """Write the new folder `out` with a page, a CSV and a JSON file of all variants.
 
     Args:
         survey: the variants.
         name: the network.
-        run: its folder, as the commands on the page name it.
         out: the folder.
 
     Raises:
@@ -44,7 +43,7 @@ def write_variants(survey: Survey, name: str, run: str, out: Path) -> None:
     """
     front = pareto_front(survey.variants)
     with atomic_folder(out.absolute()) as folder:
-        (folder / PAGE).write_text(_page(survey, front, name, run), encoding="utf-8")
+        (folder / PAGE).write_text(_page(survey, front, name), encoding="utf-8")
         (folder / TABLE).write_text(_csv(survey.variants), encoding="utf-8", newline="")
         write_json(folder / DATA, {"images": survey.images, "variants": [to_json(v) for v in survey.variants]})
 
@@ -73,14 +72,13 @@ def headline(survey: Survey, front: Sequence[Variant]) -> str:
     )
 
 
-def _page(survey: Survey, front: Sequence[Variant], name: str, run: str) -> str:
+def _page(survey: Survey, front: Sequence[Variant], name: str) -> str:
     labels = (
         " The 20-NN accuracy is that of one half of the images in the other." if survey.whole.knn is not None else ""
     )
     return render(
         "variants.html",
         name=name,
-        run=run,
         best=max(front, key=lambda v: v.neighbors),
         headline=headline(survey, front),
         meaning=(
