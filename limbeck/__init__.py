@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from limbeck.api.explore import explore
     from limbeck.api.exports import export_all, export_within
     from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
+    from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
     from limbeck.api.select import select
@@ -46,6 +47,7 @@ __all__ = [
     "classify",
     "distill",
     "embed",
+    "episodes",
     "evaluate",
     "explore",
     "export",
@@ -55,6 +57,7 @@ __all__ = [
     "load",
     "load_preprocessing",
     "open_store",
+    "outliers",
     "plan",
     "predict",
     "pretrain",
@@ -62,6 +65,7 @@ __all__ = [
     "resume",
     "search",
     "select",
+    "select_in_cycles",
 ]
 
 _HOMES = {
@@ -79,6 +83,7 @@ _HOMES = {
     "classify": "limbeck.api.classify",
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
+    "episodes": "limbeck.api.episodes",
     "evaluate": "limbeck.api.functions",
     "explore": "limbeck.api.explore",
     "export": "limbeck.exports.write",
@@ -88,6 +93,7 @@ _HOMES = {
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",
     "open_store": "limbeck.data.store.open",
+    "outliers": "limbeck.api.outliers",
     "plan": "limbeck.api.functions",
     "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
@@ -95,6 +101,7 @@ _HOMES = {
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",
     "select": "limbeck.api.select",
+    "select_in_cycles": "limbeck.api.select",
 }
 
 

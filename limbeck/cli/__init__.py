@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, export, images, labels, overview, results, search, training
+from limbeck.cli import arguments, data, episodes, export, images, labels, outliers, overview, results, search, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -33,12 +33,14 @@ VERBS: dict[str, Command] = {
     "check": data.CHECK,
     "store": data.STORE,
     "methods": training.METHODS,
+    "recipes": training.RECIPES_COMMAND,
     "plan": training.PLAN,
     "pretrain": training.PRETRAIN,
     "distill": training.DISTILL,
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "episodes": episodes.EPISODES,
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": export.EXPORT,
@@ -46,6 +48,7 @@ VERBS: dict[str, Command] = {
     "embed": images.EMBED,
     "index": search.INDEX,
     "search": search.SEARCH,
+    "outliers": outliers.OUTLIERS,
     "demo": results.DEMO,
     "select": labels.SELECT,
     "classify": labels.CLASSIFY,

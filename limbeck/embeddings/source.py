@@ -142,7 +142,10 @@ class _Pass:
         if maps:
             found = self.network.features(self.images(np.arange(1)), depths, feature_maps=True).feature_maps
             if len(found) < len(depths):
-                raise UserError(f"'{self.network.name}' has no feature maps: leave --maps out", code="no-maps")
+                raise UserError(
+                    f"'{self.network.name}' has no feature maps: name another network, or do without them",
+                    code="no-maps",
+                )
             shapes |= {_name(depth, "map"): tuple(found[depth].shape[1:]) for depth in depths}
         return shapes
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import from_numpy
 
+from limbeck.anomalies.distances import outlier_scores
 from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
@@ -21,7 +22,7 @@ from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.explorer.config import ExploreConfig
-from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
+from limbeck.explorer.groups import agreement, default_clusters, find_clusters, vote
 from limbeck.explorer.layout import COMPONENTS, lay_out, principal_components
 from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths
 from limbeck.neighbors.graph import Graph, build_graph
@@ -132,7 +133,7 @@ def _view(found: Embedded, cfg: ExploreConfig) -> View:
         layout=layout,
         graphs=graphs,
         clusters=clusters,
-        outliers=outlier_scores(last),
+        outliers=outlier_scores(last.cosines),
         predicted=vote(last, labels) if labeled else None,
         agreement=lambda shown: [agreement(graph, labels, shown) for graph in graphs.values()] if labeled else [],
     )

@@ -11,7 +11,6 @@ from limbeck.neighbors.graph import Graph
 
 TYPICAL = 12  # images shown of a cluster
 TEMPERATURE = 0.07  # of the vote, as in the evaluation
-CLOSE = 10  # neighbors that an outlier is far from
 
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -60,12 +59,6 @@ def _describe(rows: Ints, distances: NDArray[np.floating], labels: Ints) -> Clus
     label = int(counts.argmax()) if counts.size else -1
     share = float(counts.max()) / len(rows) if counts.size else 0.0
     return Cluster(len(rows), nearest.tolist(), label, share)
-
-
-def outlier_scores(graph: Graph) -> Array:
-    """Return one minus the mean cosine of every image with its nearest ones, [N]: how far it is from all others."""
-    scores: Array = 1 - graph.cosines[:, :CLOSE].mean(axis=1)
-    return scores
 
 
 def vote(graph: Graph, labels: Ints) -> Ints:

@@ -23,7 +23,7 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path, outputs: Sequence[s
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=[*outputs],
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     except torch.onnx.OnnxExporterError as error:

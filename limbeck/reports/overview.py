@@ -11,7 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.explorer.groups import outlier_scores, vote
+from limbeck.anomalies.distances import outlier_scores
+from limbeck.explorer.groups import vote
 from limbeck.explorer.layout import lay_out
 from limbeck.neighbors.graph import build_graph
 
@@ -66,7 +67,7 @@ def overview(
         return None
     array = vectors.numpy()
     layout, graph = lay_out(array), build_graph(array, min(VOTERS, len(array) - 1), search="exact")
-    scores = outlier_scores(graph)
+    scores = outlier_scores(graph.cosines)
     labeled = bool((labels >= 0).all())
     votes = vote(graph, labels) if labeled else labels
     wrong = np.flatnonzero(votes != labels)

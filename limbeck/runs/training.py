@@ -22,10 +22,10 @@ from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
+from limbeck.runs.kernels import with_kernels
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
-from limbeck.teachers.config import START_TEACHER
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.teachers.warnings import NetworkCost, student_cost_warning
@@ -95,7 +95,7 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
     trainable = build_method(setup, run)
     if setup.cfg.training.num_processes > 1:
         return setup, trainable
-    estimate = estimate_run(setup, trainable)
+    setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable))
     planned = fit_to_time(setup, estimate)
     if planned.cfg.method != setup.cfg.method:
         trainable = build_method(planned, run)

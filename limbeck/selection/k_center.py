@@ -28,7 +28,7 @@ def k_center(points: Points, labeled: Rows, available: Available) -> Choices:
             row = best(distances, available)
             reason = f"distance {distances[row]:.3g} to the nearest labeled or chosen image"
         yield Choice(row, reason)
-        distances = np.minimum(distances, np.linalg.norm(points - points[row], axis=1))
+        distances = np.minimum(distances, nearest_distances(points, np.array([row])))
 
 
 def nearest_distances(points: Points, centers: Rows) -> NDArray[np.floating]:

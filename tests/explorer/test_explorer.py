@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 import limbeck as library
+from limbeck.anomalies.distances import outlier_scores
 from limbeck.data.store.store import Store
 from limbeck.explorer.atlas import make_atlas
 from limbeck.explorer.build import write_explorer
 from limbeck.explorer.config import ExploreConfig
-from limbeck.explorer.groups import agreement, default_clusters, find_clusters, outlier_scores, vote
+from limbeck.explorer.groups import agreement, default_clusters, find_clusters, vote
 from limbeck.explorer.layout import lay_out
 from limbeck.explorer.page import BASE64, MOST, SHARE, page_bytes, shown_depths, shown_neighbors
 from limbeck.neighbors.graph import build_graph
@@ -52,7 +53,7 @@ def test_outliers_votes_and_agreement_are_their_definitions() -> None:
     labels[[3, 30]] = -1
     labels[10] = 2
     graph = build_graph(VECTORS, 12)
-    scores, predicted = outlier_scores(graph), vote(graph, labels)
+    scores, predicted = outlier_scores(graph.cosines), vote(graph, labels)
     same = []
     for i in range(60):
         cosines = UNIT.astype(np.float64) @ UNIT[i]

@@ -44,6 +44,11 @@ def augment(images: Tensor, view: View, params: Params, mean: Sequence[float], s
     return out
 
 
+def central_side(store: int, size: int) -> int:
+    """Return the side of the central square that `eval_view` shows of a store with images of `store` pixels."""
+    return min(store, max(size, store * 7 // 8))
+
+
 def eval_view(
     images: Tensor,
     size: int,
@@ -57,7 +62,7 @@ def eval_view(
     `size` pixels. A store of `size` pixels or fewer is used whole. The crop is resized to `size` where it differs.
     """
     store = images.shape[1]
-    side = min(store, max(size, store * 7 // 8))
+    side = central_side(store, size)
     corner = (store - side) // 2
     box = np.tile(np.array([corner, corner, side, side]), (len(images), 1))
     x = resample(images.permute(0, 3, 1, 2), box, np.zeros(len(images), bool), size, interpolation)
