@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from limbeck.core.text import format_bytes
 from limbeck.exports.result import ExportResult
+from limbeck.exports.snippets import other_languages
 from limbeck.models.encoder_io import Preprocessing
 
 _TIMM = """import timm
@@ -82,15 +83,17 @@ def readme(
     """
     size = preprocessing.image_size
     code = _code(result.format, result.dim, preprocessing, fold=fold, standalone=standalone)
+    output = "features" if threshold is None else "logits"
+    others = other_languages(preprocessing, result.dim, output, fold=fold) if result.format == "onnx" else ""
     if threshold is not None:
-        return _of_classifier(result, name, size, code, threshold)
+        return _of_classifier(result, name, size, code, threshold) + others
     labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
     return (
         f"# {name}, {result.depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to "
         f"{result.dim} features. {format_bytes(result.file_bytes)}{_precision(result)}. Images are squeezed to a "
         f"square, whatever their aspect ratio.{_projection(result)}\n"
         f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
-        "makes labels of them. Written by Limbeck.\n"
+        f"makes labels of them. Written by Limbeck.\n{others}"
     )
 
 
