@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ESSENTIAL = (
+    *("--depth", "--format", "--fold-preprocessing", "--precision", "--image-size", "--images", "--align", "--rotate"),
+    *("--all", "--latency", "--size"),
+)
+"""Flags of the short help."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportArgs:
@@ -145,4 +151,5 @@ Examples:
   limbeck export runs/a phone/ --latency 5ms --size 3MB""",
     lambda argv: ExportArgs,
     _export,
+    ESSENTIAL,
 )
