@@ -65,7 +65,8 @@ class ExportArgs:
 def _export(args: ExportArgs) -> Output:
     if args.all:
         return _export_all(args)
-    result = _within_limits(args) if args.latency or args.size else _as_asked(args)
+    limited = args.latency is not None or args.size is not None
+    result = _within_limits(args) if limited else _as_asked(args)
     for sentence in result.sentences():
         logger.info(sentence)
     readme = f"cat {shlex.quote(str(result.path / 'README.md'))}  # the lines that use it"

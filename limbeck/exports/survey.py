@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,7 +95,7 @@ def survey(run: Path, images: Source | None = None, image_sizes: Sequence[int] =
             code="classifier-has-one-depth",
         )
     own = source.preprocessing.image_size
-    sources = {size: load_source(run, None, False, size) for size in image_sizes or default_sizes(source)}
+    sources = _at_sizes(run, image_sizes) if image_sizes else _at_default_sizes(source)
     store = open_examples(run, images, source.preprocessing)
     if store is None:
         raise UserError(
@@ -104,6 +105,19 @@ def survey(run: Path, images: Source | None = None, image_sizes: Sequence[int] =
     listed = [variant for variant in variants if variant.image_size in sources]
     whole = next(v for v in variants if (v.depth, v.image_size, v.precision) == (source.backbone.taps[-1], own, "fp32"))
     return Survey(listed, whole, len(torch.cat([labels for _, labels in _split(store, source).proof])))
+
+
+def _at_sizes(run: Path, image_sizes: Sequence[int]) -> dict[int, ExportSource]:
+    return {size: load_source(run, None, False, size) for size in image_sizes}
+
+
+def _at_default_sizes(source: ExportSource) -> dict[int, ExportSource]:
+    """Return the network at those of the usual sizes that it can have: windows of attention may not fit some."""
+    found = dict[int, ExportSource]()
+    for size in default_sizes(source):
+        with suppress(UserError):
+            found |= _at_sizes(source.run, [size])
+    return found
 
 
 def default_sizes(source: ExportSource) -> list[int]:
@@ -119,7 +133,7 @@ def default_sizes(source: ExportSource) -> list[int]:
 
 def _measure_sizes(whole: ExportSource, sources: Mapping[int, ExportSource], store: Store) -> list[Variant]:
     """Return the variants of all sizes: those of the cache, and the others measured and put into it."""
-    files = {size: _cache_file(source, store) for size, source in sources.items()}
+    files = {size: _cache_file(source, whole, store) for size, source in sources.items()}
     found = {size: _read(file) for size, file in files.items() if file and file.is_file()}
     missing = {size: source for size, source in sources.items() if found.get(size) is None}
     if missing:
@@ -224,11 +238,11 @@ def _call(content: bytes) -> Any:
     return lambda image: session.run(None, {"images": image.numpy()})
 
 
-def _cache_file(source: ExportSource, store: Store) -> Path | None:
-    """Return where the variants of one size are cached; None where nothing can be."""
+def _cache_file(source: ExportSource, whole: ExportSource, store: Store) -> Path | None:
+    """Return where the variants of one size are cached, which are compared with `whole`; None where nothing can be."""
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), version("onnxruntime"), version("torch")]
     network = digest(source.backbone, {"preprocessing": to_json(source.preprocessing)})
-    key = fingerprint([str(VERSION), network, store.digest, *machine])[:16]
+    key = fingerprint([str(VERSION), network, str(whole.preprocessing.image_size), store.digest, *machine])[:16]
     try:
         return cache_folder(None) / f"exports-{key}.json"
     except UserError as error:
