@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
+    from limbeck.api.exports import export_all, export_within
     from limbeck.api.functions import adapt, compare, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
@@ -51,6 +52,8 @@ __all__ = [
     "evaluate",
     "explore",
     "export",
+    "export_all",
+    "export_within",
     "index",
     "load",
     "load_preprocessing",
@@ -86,6 +89,8 @@ _HOMES = {
     "evaluate": "limbeck.api.functions",
     "explore": "limbeck.api.explore",
     "export": "limbeck.exports.write",
+    "export_all": "limbeck.api.exports",
+    "export_within": "limbeck.api.exports",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

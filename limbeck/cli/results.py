@@ -1,16 +1,15 @@
-"""Commands for trained networks: evaluate, export, report; and demo, which runs everything once."""
+"""Commands for trained networks: evaluate, report; and demo, which runs everything once."""
 
-import dataclasses
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from limbeck.cli.arguments import FLATTENED, Out, Run
+from limbeck.cli.arguments import FLATTENED
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import export_command, open_command, report_command
 from limbeck.core.config import to_json
@@ -23,31 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportArgs:
-    """Arguments of `limbeck export`."""
-
-    run: Run
-    """Folder of a run or of an encoder."""
-    out: Out
-    """New folder for the export."""
-    depth: int | None = None
-    """Blocks or stages to keep; by default all."""
-    format: Literal["timm", "onnx", "torch"] = "timm"
-    """timm: a folder for timm.create_model("local-dir:..."); onnx: model.onnx; torch: a torch.export program."""
-    fold_preprocessing: bool = False
-    """Take uint8 pixels and normalize inside the network (onnx and torch)."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Of an ONNX file: fp16 halves it, int8 quarters it and is faster on most CPUs."""
-    images: str | None = None
-    """Images that calibrate int8 and prove the file; by default those of the run."""
-    keep: float | None = None
-    """Share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep, or no
-    file is written; by default 0.99 in fp16 and 0.97 in int8."""
-    mixed: bool = False
-    """Keep those layers of an int8 file in float32 that lose most, as many as --keep takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,26 +172,6 @@ def _json(result: "EvaluationResult") -> dict[str, Any]:
     return data
 
 
-def _export(args: ExportArgs) -> Output:
-    from limbeck.exports import export
-
-    result = export(
-        args.run,
-        args.out,
-        args.depth,
-        args.format,
-        args.fold_preprocessing,
-        precision=args.precision,
-        images=args.images,
-        keep=args.keep,
-        mixed=args.mixed,
-    )
-    for sentence in result.sentences():
-        logger.info(sentence)
-    readme = f"cat {shlex.quote(str(result.path / 'README.md'))}  # the lines that use it"
-    return Output(dataclasses.asdict(result) | {"path": str(result.path)}, [str(result.path)], next_commands=[readme])
-
-
 def _report(args: ReportArgs) -> Output:
     from limbeck.reports import write_report
 
@@ -277,19 +231,6 @@ Examples:
   limbeck report runs/a runs/b --out report.html""",
     lambda argv: ReportArgs,
     _report,
-)
-EXPORT = Command(
-    USE,
-    """Write the trained network, cut at any depth, for timm, ONNX or PyTorch.
-  The file is read back and compared with the network before it appears: in fp32
-  to rounding, in fp16 or int8 by the nearest neighbors that it keeps.
-
-Examples:
-  limbeck export runs/a models/a
-  limbeck export runs/a phone/ --depth 3 --format onnx --fold-preprocessing
-  limbeck export runs/a phone/ --format onnx --precision int8""",
-    lambda argv: ExportArgs,
-    _export,
 )
 DEMO = Command(
     USE,
