@@ -21,12 +21,12 @@ class FirstPaths:
             self._table.execute(statement)
 
     def first(self, digest: str, path: str) -> str:
-        """Return the path that came first with this digest, in hexadecimal digits: an earlier one, or this one.
+        """Return the path that came first with this digest: an earlier one, or this one.
 
         Raises:
             UserError: there is no room for temporary files.
         """
-        key, name = bytes.fromhex(digest), path.encode("utf-8", "surrogatepass")
+        key, name = (text.encode("utf-8", "surrogatepass") for text in (digest, path))
         try:
             if self._table.execute("INSERT OR IGNORE INTO first VALUES (?, ?)", (key, name)).rowcount:
                 return path

@@ -1,0 +1,27 @@
+"""The battery for a GPU runs to its end on a CPU, at toy size."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu import __main__ as battery
+from limbeck.data.samples import digits
+
+
+@pytest.mark.slow
+def test_every_item_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, labels = digits()
+    for name, rows in (("train", slice(0, None, 31)), ("test", slice(1, None, 100))):  # of every class
+        np.savez(tmp_path / f"{name}.npz", images=pixels[rows], labels=labels[rows])
+    out = tmp_path / "found.jsonl"
+    places = ["--train", tmp_path / "train.npz", "--test", tmp_path / "test.npz", "--baseline", tmp_path / "work"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", *map(str, places), "--out", str(out), "--toy"])
+    with pytest.raises(SystemExit) as ended:
+        battery.main()
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line for line in lines if "error" in line] == []
+    assert ended.value.code == 0
+    assert [line["item"] for line in lines if "took_s" in line] == [item.name for item in battery.ITEMS]
