@@ -205,7 +205,7 @@ def go(store: Store, run: Path, cfg: TrainConfig, *, resume: bool = False) -> Me
 
 
 CFG = TrainConfig(
-    epochs=4, batch_size=16, eval_every_epochs=0, log_every_steps=1, health_every_steps=0, checkpoint_every_minutes=0
+    epochs=2, batch_size=16, eval_every_epochs=0, log_every_steps=1, health_every_steps=0, checkpoint_every_minutes=0
 )
 
 
@@ -228,7 +228,7 @@ def stopped(store: Store, machine: Machine) -> dict[str, Tensor]:
 
     def stop(loss: Any, step_info: StepInfo) -> None:
         after(loss, step_info)
-        if next(count) == 8:
+        if next(count) == 4:
             raise _StopError
 
     method.after_step = stop  # type: ignore[method-assign]
