@@ -58,15 +58,17 @@ def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int
             backbone.register_forward_pre_hook(enter)
             backbone.register_forward_hook(leave)
         loss = method(batch, STEP)
-        launches, gradients = watch.launches, backward(loss.total)
+        launches = watch.launches
+        if dtype is torch.bfloat16:  # fp16 has the same graph
+            gradients = backward(loss.total)
+            assert devices(list(gradients.values())) == {"cuda"}
+            assert set(gradients) == {parameter for parameter in method.parameters() if parameter.requires_grad}
         launches -= watch.launches
         with torch.no_grad():
             method.after_step(loss, STEP)
-        launches += watch.launches
-        assert devices((loss, method.state_dict(), list(gradients.values()))) == {"cuda"}
-        assert set(gradients) == {p for p in method.parameters() if p.requires_grad}
+        assert devices((loss, method.state_dict())) == {"cuda"}
         assert loss.total.dtype is torch.float32
-        return launches, inside
+        return launches + watch.launches, inside
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
