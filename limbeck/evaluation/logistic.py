@@ -124,7 +124,7 @@ class LogisticHeads:
         self, features: Features, labels: Int[Tensor, " M"], row_weights: Float[Tensor, " M"]
     ) -> Float[Tensor, " L"]:
         """Return for every depth the weighted share of rows whose largest logit is that of their label, float64."""
-        labels, counted = labels.to(self.device), row_weights.to(self.device).double()
+        labels, counted = labels.to(self.device, non_blocking=True), row_weights.to(self.device).double()
         return (self.predict(features) == labels).double() @ counted / counted.sum()
 
     def predict(self, features: Features) -> Int[Tensor, "L M"]:
