@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
+    from limbeck.api.finetune import finetune
     from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "explore",
     "export",
+    "finetune",
     "index",
     "load",
     "load_preprocessing",
@@ -81,6 +83,7 @@ _HOMES = {
     "evaluate": "limbeck.api.functions",
     "explore": "limbeck.api.explore",
     "export": "limbeck.exports.write",
+    "finetune": "limbeck.api.finetune",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

@@ -26,6 +26,8 @@ class EvaluateConfig:
     """Rows per step of the probe; by default 1024 for sgd, 1000 for adam."""
     whiten: bool = False
     """Measure the weighted k-NN on half-whitened features as well."""
+    copies: bool = False
+    """Measure copy detection on manipulated test images as well; that takes up to 5,000 more images per network."""
     references: bool = True
     """Measure raw pixels, patch filters and the untrained network as lines of reference."""
     alignment_images: int = 1000

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_heads
 from limbeck.evaluation.models import Bank, EvaluatedModel, Need
+from limbeck.metrics.cost import count_operations
 
 
 class MetricInputs:
@@ -50,6 +52,20 @@ class MetricInputs:
     def networks(self) -> dict[int, nn.Module]:
         """The network cut at every depth, on the device."""
         return {depth: network.to(self.data.device) for depth, network in self.model.networks().items()}
+
+    @cached_property
+    def operations(self) -> dict[int, int]:
+        """Arithmetic operations of the network cut at every depth, for one image of the input size."""
+        return {depth: count_operations(network, self.image) for depth, network in self.networks.items()}
+
+    @cached_property
+    def heads(self) -> LogisticHeads:
+        """The logistic regressions of all depths on the training features; needs "labels"."""
+        labels, data = self.data.labels, self.data
+        assert labels is not None, "the metric does not declare that it needs labels"
+        text = data.description(f"{self.model.name}: linear probe")
+        probe = LogisticProbe(seed=data.cfg.seed)
+        return fit_heads(probe, self.train_bank, labels.train, labels.classes, data.device, text)
 
     @property
     def image(self) -> Tensor:

@@ -132,6 +132,26 @@ class LogisticHeads:
                 correct += (logits.argmax(2) == labels[rows]).double() @ counted[rows]
         return correct / counted.sum()
 
+    def predict(self, features: Features) -> tuple[Float[Tensor, "L M"], Int[Tensor, "L M"]]:
+        """Return the largest probability of every row at every depth, and its class."""
+        count, parts = len(next(iter(features.values()))), []
+        with exact_products(self.device):
+            columns = self._columns(self.weights)
+            for rows in self._blocks(count):
+                logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
+                parts.append(logits.softmax(dim=2).max(dim=2))
+        return torch.cat([part.values for part in parts], 1), torch.cat([part.indices for part in parts], 1)
+
+    def top_accuracy(self, features: Features, labels: Int[Tensor, " M"], k: int) -> Float[Tensor, " L"]:
+        """Return for every depth the share of rows whose label has one of the `k` largest logits, float64."""
+        labels, parts = labels.to(self.device), []
+        with exact_products(self.device):
+            columns = self._columns(self.weights)
+            for rows in self._blocks(len(labels)):
+                logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
+                parts.append((logits.topk(k, dim=2).indices == labels[rows, None]).any(dim=2))
+        return torch.cat(parts, dim=1).double().mean(dim=1)
+
     def _columns(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return matrix [D classes] and bias [classes] of every depth for features as they are."""
         found = []

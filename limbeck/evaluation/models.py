@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -13,8 +14,9 @@ from limbeck.core.devices import resolve_bf16
 from limbeck.data.augment.views import preset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData
-from limbeck.features.extract import extract
+from limbeck.features.extract import extract, extract_matrix
 from limbeck.features.images import ImageFn, augmented_images, eval_images
+from limbeck.metrics.copies import gem
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
@@ -23,7 +25,7 @@ from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""
 
-Need = Literal["labels", "views", "feature_maps", "teacher"]
+Need = Literal["labels", "views", "feature_maps", "descriptors", "teacher"]
 """What a metric may need beyond the features of the test images."""
 
 
@@ -51,11 +53,15 @@ class EvaluatedModel(ABC):
         """Return the feature maps [B C H W] of some test images at every depth, where "feature_maps" is offered."""
         raise NotImplementedError
 
+    def descriptors(self, data: EvalData, store: Store) -> Bank:
+        """Return features for copy detection of all images of `store`, where "descriptors" is offered."""
+        raise NotImplementedError
+
 
 class BackboneModel(EvaluatedModel):
     """A backbone at `depths`, by default all of its taps."""
 
-    offers = frozenset({"views", "feature_maps"})
+    offers = frozenset({"views", "feature_maps", "descriptors"})
 
     def __init__(
         self, name: str, backbone: Backbone, preprocessing: Preprocessing, depths: Sequence[int] | None = None
@@ -91,6 +97,28 @@ class BackboneModel(EvaluatedModel):
         images = self._images(data, data.test)(indices)
         with eval_mode(self.backbone.to(data.device)):
             return self.backbone(images, self.depths, feature_maps=True).feature_maps
+
+    def descriptors(self, data: EvalData, store: Store) -> Bank:
+        """Return the pooled vector and the generalized mean of the map at every depth, joined: [N D + C]."""
+        backbone = self.backbone.to(data.device)
+        dims = {depth: backbone.tap_dims[depth] + backbone.map_dims[depth] for depth in self.depths}
+
+        def features(images: Tensor) -> Bank:
+            bf16 = resolve_bf16(data.cfg.precision, data.device)
+            with torch.inference_mode(), torch.autocast(data.device.type, dtype=torch.bfloat16, enabled=bf16):
+                found = backbone(images, self.depths, feature_maps=True)
+            return {d: torch.cat([found.taps[d], gem(found.feature_maps[d].float())], dim=1) for d in self.depths}
+
+        with eval_mode(backbone):
+            return extract_matrix(
+                features,
+                self._images(data, store),
+                np.arange(len(store)),
+                dims,
+                device=data.device,
+                batch_size=data.cfg.batch_size,
+                show=data.description(f"{self.name}: copies"),
+            )
 
     def _images(self, data: EvalData, store: Store) -> ImageFn:
         how = self.preprocessing

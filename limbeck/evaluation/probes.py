@@ -15,7 +15,7 @@ from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
-from limbeck.evaluation.logistic import Features, LogisticProbe, fit_heads
+from limbeck.evaluation.logistic import Features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,11 +200,7 @@ def probe_accuracies(
     device: torch.device,
     description: str = "",
 ) -> dict[int, float]:
-    """Return the accuracy of the linear probe `name` at every depth."""
-    if name == "logistic":
-        found = fit_heads(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
-        accuracies = found.accuracy(test, labels.test, torch.ones(len(labels.test)))
-        return dict(zip(found.depths, accuracies.tolist(), strict=True))
+    """Return the accuracy of the authors' linear probe `name` at every depth."""
     if name == "lbfgs":
         depths = progress(list(train), description, unit="layers")
         return {d: lbfgs_accuracy(train[d], labels.train, test[d], labels.test) for d in depths}

@@ -1,8 +1,13 @@
 """Linear probe accuracy, by the protocol that the configuration chooses."""
 
+import torch
+
 from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.labels import Labels
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
 from limbeck.evaluation.probes import probe_accuracies
+
+TOP = 5  # classes that may be right
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
@@ -11,11 +16,23 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     if data.linear_probe is None:
         return {}
     assert data.labels is not None
+    if data.linear_probe == "logistic":
+        return _logistic(inputs, data.labels)
     text = data.description(f"{inputs.model.name}: linear probe")
     found = probe_accuracies(
         data.linear_probe, inputs.train_bank, inputs.test_bank, data.labels, data.cfg, data.device, text
     )
-    return {depth: {"linear": accuracy} for depth, accuracy in found.items()}
+    return {depth: {"linear": accuracy, "linear_top5": None} for depth, accuracy in found.items()}
+
+
+def _logistic(inputs: MetricInputs, labels: Labels) -> dict[int, Values]:
+    """Return the accuracies of the heads that other metrics read as well, with top-5 for more than 5 classes."""
+    images = labels.test
+    shares = inputs.heads.accuracy(inputs.test_bank, images, torch.ones(len(images))).tolist()
+    several = labels.classes > TOP
+    top = inputs.heads.top_accuracy(inputs.test_bank, images, TOP).tolist() if several else [None] * len(shares)
+    rows = zip(inputs.depths, shares, top, strict=True)
+    return {depth: {"linear": share, "linear_top5": most} for depth, share, most in rows}
 
 
 METRIC = Metric(
@@ -30,6 +47,18 @@ METRIC = Metric(
             better="higher",
             accuracy=True,
             help="accuracy of a linear classifier on the features",
+        ),
+        Column(
+            name="linear_top5",
+            label="linear, top 5",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            priority=3,
+            help="share of the test images whose class is among the five most probable ones of the logistic probe; "
+            "for more than five classes",
         ),
     ),
     needs=frozenset({"labels"}),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from limbeck.core.errors import UserError
-from limbeck.methods.config.base import MethodCard, MethodConfig, resolve_queue_size
+from limbeck.methods.config.base import MethodCard, SupervisedConfig, resolve_queue_size
 
 if TYPE_CHECKING:
     from limbeck.core.types import DataContext, Encoder
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoNeConfig(MethodConfig):
+class CoNeConfig(SupervisedConfig):
     """CoNe (supervised): the labels of the store, and neighbors that should be of the same class."""
 
     name: ClassVar[str] = "cone"
@@ -23,13 +23,10 @@ class CoNeConfig(MethodConfig):
         cost=1.2,
     )
     view_count: ClassVar[tuple[int, int]] = (1, 1)
-    needs_labels: ClassVar[bool] = True
     not_a_host_reason: ClassVar[str] = "its targets are labels, not another view"
 
     views: str = "supervised"
     """Preset of augmentations (docs/data.md), of one view."""
-    num_classes: int | None = None
-    """Classes of the labels; None: those of the store."""
     dim: int = 256
     """Width of the embedding."""
     hidden: int = 4096
@@ -67,15 +64,8 @@ class CoNeConfig(MethodConfig):
         return replace(self, num_classes=context.num_classes, queue_size=queue_size, warmup_steps=warmup)
 
     def check_classes(self, num_classes: int) -> None:
-        """Raise UserError unless every image has a label of one of two or more classes."""
-        if num_classes < 2:
-            found = "there is only one class" if num_classes else "some images of the store have none"
-            remedy = "give each class a folder of its own, or choose a method without labels"
-            message = f"{self.name} needs a label for every image, of two classes or more, and {found}: {remedy}"
-            raise UserError(message, code="labels-needed")
-        if self.num_classes not in (None, num_classes):
-            message = f"num_classes is {self.num_classes} and the store has {num_classes}: leave the option out"
-            raise UserError(message, code="wrong-num-classes")
+        """Raise UserError also if the labels are smoothed to less than those of the other classes."""
+        super().check_classes(num_classes)
         if not 0 <= self.label_smoothing <= 1 - 1 / num_classes:
             message = f"label_smoothing is {self.label_smoothing}: take 0 to {1 - 1 / num_classes:.3g}"
             raise UserError(message, code="label-smoothing-out-of-range")

@@ -11,6 +11,7 @@ from limbeck.methods.config.base.host import (
     resolve_queue_size,
 )
 from limbeck.methods.config.base.method import MethodCard, MethodConfig, PrepareTeacher
+from limbeck.methods.config.base.supervised import SupervisedConfig
 
 __all__ = [
     "DistillConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "PrepareTeacher",
     "QueueConfig",
     "QueueDistillConfig",
+    "SupervisedConfig",
     "check_prototypes",
     "resolve_freeze_steps",
     "resolve_queue_size",
