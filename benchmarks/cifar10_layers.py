@@ -1,4 +1,4 @@
-"""SDSSL against its host, layer by layer, at the same budget: CIFAR-10, a small ViT, several seeds.
+"""SDSSL against its host, layer by layer, at the same budget: CIFAR-10, a small ViT or ResNet, several seeds.
 
     limbeck store cifar10/train.parquet runs/c10/train
     limbeck store cifar10/test.parquet runs/c10/test
@@ -13,6 +13,7 @@ how many layers SDSSL wins.
 import argparse
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 import torch
 
@@ -32,17 +33,23 @@ ARMS: dict[str, MethodConfig] = {
     "control": sdssl.SDSSLConfig(host=HOST, layers=()),
     "sdssl": sdssl.SDSSLConfig(host=HOST, hidden=256),
 }
-VIT = BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2})
+NARROW = {"channels": [32, 64, 96, 160], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 16}
+NETWORKS = {
+    "vit": BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2}),
+    "resnet": BackboneConfig(name="resnet18", image_size=32, args=NARROW, stem_pool=True),
+}
 
 
 def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult:
     """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
-        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision="fp32")
+        precision: Literal["auto", "fp32"] = "fp32" if args.network == "vit" else "auto"
+        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision=precision)
         optim = OptimConfig(lr=1e-3, weight_decay=0.05)
-        pretrain(args.train, run, method=ARMS[arm], backbone=VIT, optim=optim, training=train)
-        evaluate_run(run, args.train, args.test, EvaluateConfig(latency=False, linear="sgd", linear_epochs=20))
+        pretrain(args.train, run, method=ARMS[arm], backbone=NETWORKS[args.network], optim=optim, training=train)
+        probes = EvaluateConfig(latency=False, linear="sgd", linear_epochs=20, references=False)
+        evaluate_run(run, args.train, args.test, probes)
     return EvaluationResult.load(run / RESULT)
 
 
@@ -80,6 +87,7 @@ def main() -> None:
     parser.add_argument("train", help="store to train on, and bank of the probes")
     parser.add_argument("test", help="store to test on")
     parser.add_argument("--out", default="runs/layers")
+    parser.add_argument("--network", choices=NETWORKS, default="vit")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))

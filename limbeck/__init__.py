@@ -63,6 +63,7 @@ __all__ = [
     "resume",
     "search",
     "select",
+    "select_in_cycles",
 ]
 
 _HOMES = {
@@ -96,6 +97,7 @@ _HOMES = {
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",
     "select": "limbeck.api.select",
+    "select_in_cycles": "limbeck.api.select",
 }
 
 

@@ -89,7 +89,7 @@ def test_commands_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         raise Parsed(parse(*args).args)
 
     monkeypatch.setattr(cli.arguments, "parse", stop)
-    monkeypatch.setattr(cli.run_arguments, "_config_file", lambda argv: cli.run_arguments.NO_FILE)  # not there
+    monkeypatch.setattr(cli.run_arguments, "_config_file", lambda path: cli.run_arguments.NO_FILE)  # not there
     monkeypatch.setattr(start, "start_form", lambda name: BackboneConfig())  # not there either
     offenders = {}
     for line, place in {line: place for place, line in commands()}.items():

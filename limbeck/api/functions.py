@@ -17,9 +17,10 @@ from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods import MethodConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import api
-from limbeck.runs.defaults import ADAPT_BATCH, default_method, runs_small, small_method
+from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
+from limbeck.runs.resolve import chosen_method
 from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
@@ -42,6 +43,7 @@ def pretrain(
     start: StartConfig | Folder | None = None,
     optim: OptimConfig | str | None = None,
     training: TrainConfig | None = None,
+    recipe: str | None = None,
     **options: Any,
 ) -> Run:
     """Pretrain a backbone on unlabeled images: `limbeck.pretrain("photos", method="simclr", epochs=50)`.
@@ -55,6 +57,7 @@ def pretrain(
             weights of `backbone`; by default none.
         optim: a name or a configuration.
         training: how long to train and on which devices.
+        recipe: name of a recipe (`limbeck recipes`), whose settings lie below everything that is given here.
         **options: flags of `limbeck pretrain` with underscores, such as `epochs=50`, `batch_size=128`, `optim_lr=0.06`,
             `method_temperature=0.1`, `backbone_image_size=64`, `store_size=256`. An option wins over the configuration
             that it belongs to; what is not given is chosen from the images.
@@ -62,21 +65,22 @@ def pretrain(
     Raises:
         UserError: there are no images, an option is unknown, the folder contains a run, or settings do not fit.
     """
-    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, "training": training, **options}
-    return _start(make_request(source, given), out)
+    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, "training": training}
+    return _start(make_request(source, given | {"recipe": recipe, **options}, verb="pretrain"), out)
 
 
 def distill(
     source: Source,
     out: Folder | None = None,
     *,
-    teacher: TeacherConfig | Folder,
+    teacher: TeacherConfig | Folder | None = None,
     teacher_module: nn.Module | None = None,
     student: BackboneConfig | str | None = None,
     start: StartConfig | Folder | None = None,
     method: MethodConfig | str | None = None,
     optim: OptimConfig | str | None = None,
     training: TrainConfig | None = None,
+    recipe: str | None = None,
     **options: Any,
 ) -> Run:
     """Distill a large network into a small one: `limbeck.distill("photos", teacher="vit_base_patch14_dinov2")`.
@@ -84,7 +88,8 @@ def distill(
     Args:
         source: a folder, parquet files, a store, arrays, ...
         out: folder of the run, which must be new; by default runs/METHOD-SOURCE.
-        teacher: a timm model, a run, a folder, or a configuration (docs/distillation.md).
+        teacher: a timm model, a run, a folder, or a configuration (docs/distillation.md); required unless the recipe
+            has one.
         teacher_module: the teacher itself, if it is a module of your own; give `teacher_image_size`, `teacher_mean` and
             `teacher_std`, too.
         student: any timm model by name, or a configuration.
@@ -92,14 +97,15 @@ def distill(
         method: a distiller by name, or a configuration.
         optim: a name or a configuration.
         training: how long to train and on which devices.
+        recipe: name of a recipe (`limbeck recipes`), whose settings lie below everything that is given here.
         **options: flags of `limbeck distill` with underscores, as in `pretrain`: `teacher_cached_views=4`.
 
     Raises:
-        UserError: as `pretrain`; or the teacher cannot be loaded, or its preprocessing is unknown.
+        UserError: as `pretrain`; or there is no teacher, it cannot be loaded, or its preprocessing is unknown.
     """
     given: dict[str, Any] = {"teacher": teacher, "teacher_module": teacher_module, "student": student, "method": method}
-    given |= {"start": start}
-    return _start(make_request(source, given | {"optim": optim, "training": training, **options}, distills=True), out)
+    given |= {"start": start, "optim": optim, "training": training, "recipe": recipe, **options}
+    return _start(make_request(source, given, verb="distill"), out)
 
 
 def adapt(
@@ -111,6 +117,7 @@ def adapt(
     method: MethodConfig | str | None = None,
     optim: OptimConfig | str | None = None,
     training: TrainConfig | None = None,
+    recipe: str | None = None,
     **options: Any,
 ) -> Run:
     """Continue trained weights on your own images, held to them: `limbeck.adapt("photos", start="timm:resnet18")`.
@@ -126,19 +133,21 @@ def adapt(
         method: a distiller by name, or a configuration; by default Anchor.
         optim: a name or a configuration.
         training: how long to train and on which devices; by default batches of 64 images, and 20 minutes.
+        recipe: name of a recipe (`limbeck recipes`), whose settings lie below everything that is given here.
         **options: flags of `limbeck adapt` with underscores, as in `pretrain`.
 
     Raises:
         UserError: as `pretrain`; or the start cannot be loaded.
     """
-    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, **options}
-    given |= {"training": training or TrainConfig(batch_size=ADAPT_BATCH), "teacher": TeacherConfig(name=START_TEACHER)}
-    return _start(make_request(source, given), out)
+    usual = None if recipe else TrainConfig(batch_size=ADAPT_BATCH)
+    given = {"method": method, "backbone": backbone, "start": start, "optim": optim, "recipe": recipe, **options}
+    given |= {"training": training or usual, "teacher": TeacherConfig(name=START_TEACHER)}
+    return _start(make_request(source, given, verb="adapt"), out)
 
 
 def plan(source: Source, **options: Any) -> CostEstimate:
     """Estimate what `pretrain`, or `distill` with a `teacher`, would cost with these arguments; no run is written."""
-    request = make_request(source, options, distills=options.get("teacher") is not None)
+    request = make_request(source, options, verb="distill" if options.get("teacher") is not None else None)
     return api.plan(source, **{name: value for name, value in vars(request).items() if name in _PLANNED})
 
 
@@ -199,9 +208,5 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, imag
 
 
 def _start(request: RunRequest, out: Folder | None) -> Run:
-    small = runs_small(request.training.accelerator, request.quick) and request.teacher is None
-    method = request.method or (
-        small_method().value if small else default_method(request.teacher.name if request.teacher else "")
-    )
-    folder = default_folder(method.name, request.source) if out is None else Path(out)
+    folder = default_folder(chosen_method(request).name, request.source) if out is None else Path(out)
     return Run(api.start_run(request, folder))

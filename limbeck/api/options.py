@@ -16,7 +16,9 @@ from limbeck.methods import HostConfig, MethodConfig, distill_config, method_con
 from limbeck.modalities import default_config, find_modality
 from limbeck.models.config import StartConfig
 from limbeck.models.start import start_form
-from limbeck.runs.defaults import default_method, default_optim, default_student, runs_small, small_method
+from limbeck.runs.choose import fill
+from limbeck.runs.defaults import default_method, default_optim, default_student, runs_small
+from limbeck.runs.recipes import Verb, find_recipe, recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
@@ -27,23 +29,26 @@ SECTIONS = ("method", "optim", "teacher", "start", "backbone")
 CONFIGS = ("method", "optim", "teacher", "start", "training", "backbone")  # the optimizer depends on the backbone
 
 
-def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = False) -> RunRequest:
+def make_request(source: Source, given: Mapping[str, Any], *, verb: Verb | None = None) -> RunRequest:
     """Return the request for a run on `source` that keywords describe.
 
     Args:
         source: the images.
         given: the fields of `RunRequest`, where `method`, `backbone`, `optim`, `teacher` and `start` may also be names,
-            and options such as `epochs`, `optim_lr` or `method_temperature`. With `distills`, the backbone is
-            `student`.
-        distills: whether a teacher is required.
+            `recipe`, the name of one, and options such as `epochs`, `optim_lr` or `method_temperature`.
+        verb: the command; the backbone of a distillation is its `student`. None: that of the recipe, or `pretrain`.
 
     Raises:
         UserError: a keyword or a name is unknown, or a value has the wrong type.
     """
+    recipe = given.get("recipe")
+    if not isinstance(recipe, str | None):
+        raise UserError(f"recipe is {recipe!r}: give the name of one (`limbeck recipes`)", code="wrong-type")
+    distills = (verb or (find_recipe(recipe).verb if recipe else "")) == "distill"
     network = "student" if distills else "backbone"
     fields = {field.name for field in dataclasses.fields(RunRequest)}
-    known = {network if name == "backbone" else name for name in fields - {"source"}}
-    direct = {name: value for name, value in given.items() if name in known and value is not None}
+    known = {network if name == "backbone" else name for name in fields - {"source"}} | {"recipe"}
+    direct = {name: value for name, value in given.items() if name in known - {"recipe"} and value is not None}
     options = {name: value for name, value in given.items() if name not in known}
     direct["backbone"] = direct.pop(network, None)
     configs = {name: _named(name, direct.pop(name, None), direct, distills=distills) for name in CONFIGS}
@@ -52,12 +57,19 @@ def make_request(source: Source, given: Mapping[str, Any], *, distills: bool = F
             f"{network}_args is about one network, and none is named: name it with {network}=NAME",
             code="network-not-named",
         )
+    if recipe is not None:
+        configs |= fill(configs, recipe_file(recipe, verb))
     configs |= _changed(source, configs, options, known, distills=distills, quick=bool(direct.get("quick")))
     hints = get_type_hints(RunRequest)
     module = {"teacher_module": direct.pop("teacher_module", None)}
     plain = {name: convert(hints[name], _plain(value), name) for name, value in direct.items()}
     chosen = {name: value for name, value in (module | configs).items() if value is not None}
-    return RunRequest(source=source, **plain, **chosen)
+    request = RunRequest(source=source, **plain, **chosen)
+    if distills and request.teacher is None:
+        raise UserError("a distillation needs a teacher: teacher=NAME, a timm model or a folder", code="no-teacher")
+    if recipe is None or request.time is not None or request.training.epochs != "auto":
+        return request
+    return dataclasses.replace(request, time=find_recipe(recipe).time)
 
 
 def _changed(
@@ -116,8 +128,7 @@ def _defaults(
     usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
     start, teacher = configs["start"], configs["teacher"]
     backbone = configs["backbone"] or (start_form(start.name) if start else usual)
-    usual_method = small_method().value if small and not teacher else default_method(teacher.name if teacher else "")
-    method = configs["method"] or usual_method
+    method = configs["method"] or default_method(teacher.name if teacher else "")
     return {
         "training": training,
         "method": method if host is None else _with_host(method, host),

@@ -33,6 +33,7 @@ VERBS: dict[str, Command] = {
     "check": data.CHECK,
     "store": data.STORE,
     "methods": training.METHODS,
+    "recipes": training.RECIPES_COMMAND,
     "plan": training.PLAN,
     "pretrain": training.PRETRAIN,
     "distill": training.DISTILL,

@@ -17,6 +17,7 @@ from tyro.constructors import (
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
     StructConstructorSpec,
+    StructFieldSpec,
     StructTypeInfo,
     UnsupportedTypeAnnotationError,
 )
@@ -191,12 +192,14 @@ class _NestedConfig:
         if not isinstance(spec, StructConstructorSpec):
             return None
         internal = {f.name for f in dataclasses.fields(info.type) if f.metadata.get("internal")}
-        fields = tuple(
-            dataclasses.replace(field, type=annotated(field.type, FLATTENED))
-            if field.name == "name"
-            else dataclasses.replace(field, type=annotated(field.type, tyro.conf.Suppress))
-            if field.name in internal
-            else field
-            for field in spec.fields
-        )
+        fields = tuple(self._field(field, internal) for field in spec.fields)
         return dataclasses.replace(spec, fields=fields)
+
+    @staticmethod
+    def _field(field: StructFieldSpec, internal: set[str]) -> StructFieldSpec:
+        """Return a field without a text of help: `cli.help` prints it, and tyro would tokenize every source for it."""
+        if field.name == "name":
+            return dataclasses.replace(field, helptext="", type=annotated(field.type, FLATTENED))
+        if field.name in internal:
+            return dataclasses.replace(field, helptext="", type=annotated(field.type, tyro.conf.Suppress))
+        return dataclasses.replace(field, helptext="")

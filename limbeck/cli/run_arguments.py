@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from limbeck.cli.arguments import FLATTENED, Flag, has_flag, peek
-from limbeck.cli.config_file import ConfigFile
+from limbeck.core.config_file import ConfigFile
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import ALLOW_BAD
+from limbeck.runs.recipes import Verb, find_recipe, recipe_file
 from limbeck.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from limbeck.core.config import EncoderConfig
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
+    from limbeck.train.config import OptimConfig
 
 MaybeSource = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 MethodName = Annotated[str, tyro.conf.arg(name="method", metavar="NAME")]
 HostName = Annotated[str, tyro.conf.arg(name="method.host", metavar="NAME")]
 FROM = tyro.conf.arg(name="from")
-NO_FILE = ConfigFile(None, ())
+NO_FILE = ConfigFile()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class RunArgs:
     """Folder of the run; by default runs/METHOD-SOURCE."""
     config: str | None = None
     """YAML or JSON file with the keys of a run's config.json; flags win over it."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Settings of a recipe, as of a file (`limbeck recipes`); flags win over it."""
     print_config: Flag = False
     """Print the configuration as JSON, with everything that is chosen from the images, and train nothing."""
     time: str | None = None
@@ -50,7 +54,7 @@ class RunArgs:
     only: tuple[str, ...] = ()
     """Leave out images that match none of these patterns, such as '*.jpg'."""
     file: ClassVar[ConfigFile] = NO_FILE
-    """The content of `config`."""
+    """The content of `config`, or the settings of `recipe`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}
     """Defaults, by field, that the run replaces by what fits the machine, since no name is given."""
     words: ClassVar[Sequence[str]] = ()
@@ -58,8 +62,10 @@ class RunArgs:
 
 
 def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
-    """Return the arguments of plan: those of distill if `argv` or its file names a teacher, else those of pretrain."""
-    distills = peek(argv, "--teacher") or _config_file(argv).name("teacher")
+    """Return the arguments of plan: those of distill for a teacher or a recipe with one, else those of pretrain."""
+    recipe = peek(argv, "--recipe")
+    verb = find_recipe(recipe).verb if recipe else ""
+    distills = peek(argv, "--teacher") or verb == "distill" or (not recipe and _settings(argv).name_in("teacher"))
     return (distill_arguments if distills else pretrain_arguments)(argv)
 
 
@@ -67,20 +73,20 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
     from limbeck.models.config import StartConfig
-    from limbeck.runs.defaults import default_method, default_optim, small_method
+    from limbeck.runs.defaults import default_method, default_optim
     from limbeck.train.config import OptimConfig
 
-    given = _config_file(argv)
-    if given.name("teacher"):
-        raise UserError(f"'{given.path}' configures a distillation: use `limbeck distill`", code="is-distillation")
-    small = _runs_small(argv, given)
-    usual = small_method().value if small else default_method()
+    given = _settings(argv, "pretrain")
+    if given.name_in("teacher"):
+        raise UserError(f"'{given.name}' configures a distillation: use `limbeck distill`", code="is-distillation")
+    usual = default_method()
     chosen = _method(argv, given, usual.name, method_config)
     host: Any = getattr(chosen, "host", None)
     weights = _start(argv, given)
     named = _encoder(argv, given, "--backbone")
-    network = given.over(named or _default_encoder(argv, given, small), "backbone", named=True)
-    free = _unnamed(argv, given, usual, chosen) | ({} if named else {"backbone": network})
+    network = given.over(named or _default_encoder(argv, given, _runs_small(argv, given)), "backbone", named=True)
+    optimizer = given.over(default_optim(network.name, has_start=bool(weights.name)), "optim")
+    free = _unnamed(argv, given, usual, chosen, optimizer) | ({} if named else {"backbone": network})
 
     @dataclass(frozen=True, kw_only=True)
     class PretrainArgs(RunArgs):
@@ -95,9 +101,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         method: MethodConfig = field(default_factory=lambda: chosen)
         backbone: Any = field(default_factory=lambda: network)
         start: Annotated[StartConfig, FROM] = field(default_factory=lambda: weights)
-        optim: OptimConfig = field(
-            default_factory=lambda: given.over(default_optim(network.name, has_start=bool(weights.name)), "optim")
-        )
+        optim: OptimConfig = field(default_factory=lambda: optimizer)
 
     if host is None:
         return PretrainArgs
@@ -118,9 +122,9 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.config import OptimConfig
 
-    given = _config_file(argv)
+    given = _settings(argv, "distill")
     chosen: Any = _method(argv, given, "simreg", distill_config)
-    frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name("teacher") or "")
+    frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name_in("teacher") or "")
     weights = _start(argv, given)
     named = _encoder(argv, given, "--student")
     usual = _default_encoder(argv, given, True) if _runs_small(argv, given) else default_student()
@@ -155,7 +159,7 @@ def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
     from limbeck.teachers.config import START_TEACHER, TeacherConfig
     from limbeck.train.config import OptimConfig
 
-    given = _config_file(argv)
+    given = _settings(argv, "adapt")
     chosen: Any = _method(argv, given, default_method(START_TEACHER).name, distill_config)
     weights = _start(argv, given)
     named = _encoder(argv, given, "--backbone")
@@ -179,10 +183,20 @@ def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
     return AdaptArgs
 
 
-def _config_file(argv: Sequence[str]) -> ConfigFile:
+def _settings(argv: Sequence[str], verb: Verb | None = None) -> ConfigFile:
+    """Return the settings of the file or the recipe that `argv` names, which has to be one for `verb`."""
+    path, recipe = peek(argv, "--config"), peek(argv, "--recipe")
+    if path and recipe:
+        raise UserError(f"--config '{path}' and --recipe '{recipe}' are both given: leave one out", code="two-sources")
+    if recipe:
+        return recipe_file(recipe, verb)
+    return _config_file(path) if path else NO_FILE
+
+
+def _config_file(path: str) -> ConfigFile:
     from limbeck.runs.config import RunConfig
 
-    return ConfigFile(peek(argv, "--config"), [f.name for f in dataclasses.fields(RunConfig)])
+    return ConfigFile.read(path, [f.name for f in dataclasses.fields(RunConfig)])
 
 
 def _method(
@@ -191,8 +205,8 @@ def _method(
     """Return the chosen method's configuration, with the chosen host in it, over the file's values."""
     from limbeck.methods import HostConfig
 
-    method: Any = choose(peek(argv, "--method") or file.name("method") or default)()
-    host = peek(argv, "--method.host") or (file.name("method", "host") if hasattr(method, "host") else None)
+    method: Any = choose(peek(argv, "--method") or file.name_in("method") or default)()
+    host = peek(argv, "--method.host") or (file.name_in("method", "host") if hasattr(method, "host") else None)
     if host is not None:
         if not hasattr(method, "host"):
             raise UserError(f"method '{method.name}' is not built on a host: leave --method.host out", code="no-host")
@@ -208,7 +222,7 @@ def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig
     """
     from limbeck.modalities import default_config
 
-    name = peek(argv, flag) or file.name("backbone")
+    name = peek(argv, flag) or file.name_in("backbone")
     if start := _start(argv, file).name:
         from limbeck.models.start import is_file, start_form
 
@@ -222,7 +236,7 @@ def _start(argv: Sequence[str], file: ConfigFile) -> "StartConfig":
     """Return the weights to start from, with an empty name if there are none."""
     from limbeck.models.config import StartConfig
 
-    return file.over(StartConfig(name=peek(argv, "--from") or file.name("start") or ""), "start", named=True)
+    return file.over(StartConfig(name=peek(argv, "--from") or file.name_in("start") or ""), "start", named=True)
 
 
 def _runs_small(argv: Sequence[str], file: ConfigFile) -> bool:
@@ -243,11 +257,11 @@ def _default_encoder(argv: Sequence[str], file: ConfigFile, small: bool) -> "Enc
 
 
 def _unnamed(
-    argv: Sequence[str], file: ConfigFile, usual: "MethodConfig", chosen: "MethodConfig"
-) -> dict[str, "MethodConfig"]:
-    """Return the method under its field if neither the command line nor the file names or configures one."""
-    named = peek(argv, "--method") or file.name("method") or chosen != usual
-    return {} if named else {"method": chosen}
+    argv: Sequence[str], file: ConfigFile, usual: "MethodConfig", chosen: "MethodConfig", optim: "OptimConfig"
+) -> dict[str, Any]:
+    """Return method and optimizer under their fields if neither the command line nor the file names a method."""
+    named = peek(argv, "--method") or file.name_in("method") or chosen != usual or "optim" in file
+    return {} if named else {"method": chosen, "optim": optim}
 
 
 def _early_source(argv: Sequence[str], file: ConfigFile) -> str | None:

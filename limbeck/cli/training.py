@@ -6,7 +6,10 @@ import logging
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
 
 from limbeck.cli.arguments import Run, output_words
 from limbeck.cli.command import Command, Output, UsageError
@@ -16,20 +19,21 @@ from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ADAPTATION, ENCODER, METRICS
+from limbeck.runs.recipes import RECIPES, describe, find_recipe
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
-    "--out", "--quick", "--time", "--method", "--method.host", "--backbone", "--backbone.image-size", "--from",
-    "--epochs", "--batch-size", "--optim", "--optim.lr", "--devices", "--config",
+    "--out", "--quick", "--time", "--recipe", "--method", "--method.host", "--backbone", "--backbone.image-size",
+    "--from", "--epochs", "--batch-size", "--optim", "--optim.lr", "--config",
 )  # fmt: skip
 ADAPTATION_FLAGS = (
-    "--from", "--out", "--time", "--backbone", "--backbone.image-size", "--method.distance-weight", "--epochs",
-    "--batch-size", "--optim.lr", "--devices", "--config",
+    "--from", "--out", "--time", "--recipe", "--backbone", "--backbone.image-size", "--method.distance-weight",
+    "--epochs", "--batch-size", "--optim.lr", "--devices", "--config",
 )  # fmt: skip
 DISTILLATION = (
-    "--out", "--quick", "--time", "--teacher", "--teacher.image-size", "--teacher.cached-views", "--student",
-    "--student.image-size", "--from", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--out", "--quick", "--time", "--recipe", "--teacher", "--teacher.image-size", "--teacher.cached-views",
+    "--student", "--student.image-size", "--from", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 
@@ -39,6 +43,14 @@ class MethodsArgs:
 
     markdown: bool = False
     """Print the tables of the documentation instead: all methods, hosts of SDSSL, distillers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesArgs:
+    """Arguments of `limbeck recipes`."""
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
+    """The recipe to show; by default all of them are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,28 @@ def _methods(args: MethodsArgs) -> Output:
     return Output(data, [table])
 
 
+def _recipes(args: RecipesArgs) -> Output:
+    if args.name is None:
+        return _recipe_table()
+    recipe, text = find_recipe(args.name), describe(args.name)
+    facts = [f"{key + ':':10}{value}" for key, value in text.items() if key != "summary"]
+    settings = yaml.safe_dump(to_json(recipe.settings), sort_keys=False, default_flow_style=None).strip()
+    data = {"name": args.name, **text, "verb": recipe.verb, "run_time": recipe.time, "settings": recipe.settings}
+    return Output(data, [text["summary"], "", *facts, "", "# for --config, to be changed", settings])
+
+
+def _recipe_table() -> Output:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    found = {name: describe(name) for name in RECIPES}
+    table = Table("recipe", "what it does", "command", "time", box=SIMPLE_HEAD, pad_edge=False)
+    for name, text in found.items():
+        table.add_row(name, text["summary"], f"limbeck {find_recipe(name).verb}", text["time"])
+    data = {"recipes": [{"name": name, **text} for name, text in found.items()]}
+    return Output(data, [table], next_commands=[f"limbeck recipes {next(iter(found))}"])
+
+
 def _plan(args: Any) -> Output:
     from limbeck.runs.api import plan
 
@@ -98,7 +132,8 @@ def _pretrain(args: Any) -> Output:
 
     if args.print_config:
         return _resolved(args)
-    return _finished(pretrain(out=_run_folder(args), **_request(args)))
+    request = _request(args)
+    return _finished(pretrain(out=_run_folder(args, request), **request))
 
 
 def _distill(args: Any) -> Output:
@@ -109,7 +144,7 @@ def _distill(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     request = _request(args)
-    return _finished(distill(out=_run_folder(args), student=request.pop("backbone"), **request))
+    return _finished(distill(out=_run_folder(args, request), student=request.pop("backbone"), **request))
 
 
 def _adapt(args: Any) -> Output:
@@ -123,8 +158,9 @@ def _adapt(args: Any) -> Output:
     if args.print_config:
         return _resolved(args)
     request = _request(args)
+    out = _run_folder(args, request)
     del request["teacher"]
-    return _finished(adapt(out=_run_folder(args), **request))
+    return _finished(adapt(out=out, **request))
 
 
 def _resume(args: ResumeArgs) -> Output:
@@ -160,6 +196,8 @@ def _request(args: Any) -> dict[str, Any]:
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
+    if args.recipe and not args.time and args.training.epochs == "auto":
+        given["time"] = find_recipe(args.recipe).time
     source, start = _source(args), {"start": args.start if args.start.name else None}
     teacher = {"teacher": args.teacher} if hasattr(args, "teacher") else {}
     return {"source": source} | given | start | teacher | _selection(args, source)
@@ -215,10 +253,12 @@ def _source(args: Any) -> str:
     return source
 
 
-def _run_folder(args: Any) -> str:
+def _run_folder(args: Any, request: dict[str, Any]) -> str:
     from limbeck.runs.folder import default_folder
+    from limbeck.runs.request import RunRequest
+    from limbeck.runs.resolve import chosen_method
 
-    return args.out or str(default_folder(args.method.name, _source(args)))
+    return args.out or str(default_folder(chosen_method(RunRequest(**request)).name, request["source"]))
 
 
 def _resolved(args: Any) -> Output:
@@ -236,6 +276,18 @@ METHODS = Command(
     """List training methods, their cost and when to use each.""",
     lambda argv: MethodsArgs,
     _methods,
+)
+RECIPES_COMMAND = Command(
+    GROUP,
+    """List recipes: settings of a whole run, with what they were measured to reach.
+  With a NAME: its command, hardware, time and expected accuracy, and its settings
+  as a file for --config. `--recipe NAME` of pretrain, distill and adapt uses it.
+
+Examples:
+  limbeck recipes
+  limbeck recipes laptop""",
+    lambda argv: RecipesArgs,
+    _recipes,
 )
 PLAN = Command(
     GROUP,
@@ -256,13 +308,13 @@ PRETRAIN = Command(
     """Train a backbone on unlabeled images.
   --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
   model) decide which options follow. Values that are not given are chosen from
-  the images and printed. --from starts from weights that you have: a run, an
-  export, a folder or a model of timm, a file (for the network --backbone).
+  the images and printed; on a CPU, without names and for up to an hour, by the
+  recipe laptop. --from starts from weights: a run, an export, a model or a
+  folder of timm, a file.
 
 Examples:
-  limbeck pretrain photos/ --quick
+  limbeck pretrain photos/ --time 30m
   limbeck pretrain photos/ --from timm:resnet18
-  limbeck pretrain photos/ --time 2h
   limbeck pretrain photos/ --method simclr --backbone resnet18 --epochs 200
   limbeck pretrain photos/ --method sdssl --method.host mocov3 --backbone vit_small_patch16_224
   limbeck pretrain --config runs/a/config.json --out runs/b --seed 1""",

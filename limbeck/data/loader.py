@@ -38,6 +38,8 @@ class RawBatch(NamedTuple):
 class Loader:
     """Epochs of `Batch` from a store, in whole batches; the images that fill none take turns (`epoch_order`).
 
+    Batches of several groups of images alternate (`SamplingPlan.groups`).
+
     Args:
         store: the images.
         views: the views of each image, in the order of `Batch.views`.
@@ -65,16 +67,20 @@ class Loader:
         accumulate_steps: int = 1,
         sampling: SamplingPlan = ALL_ROWS,
     ) -> None:
-        self.count = len(store) if sampling.indices is None else len(sampling.indices)
+        every = np.arange(len(store)) if sampling.indices is None else sampling.indices
+        self.groups = sampling.groups or (every,)
+        smallest = min(map(len, self.groups))
+        self.count = len(self.groups) * smallest
         """Images that an epoch visits."""
-        check_batch(batch_size, self.count, world_size, accumulate_steps)
+        check_batch(batch_size, smallest, world_size, accumulate_steps)
         self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
         self.rank, self.world_size, self.accumulate_steps, self.sampling = rank, world_size, accumulate_steps, sampling
         self.schedule = DrawSchedule(views, seed, sampling.view_period)
-        self.steps_per_epoch = self.count // batch_size
+        self.steps_per_epoch = len(self.groups) * (smallest // batch_size)
         self.wait_seconds = 0.0
         """Seconds that the caller has waited for pixels so far."""
-        self._labels = torch.from_numpy(np.array(store.labels)) if store.labeled else None
+        labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
+        self._labels = None if labels is None else torch.from_numpy(np.array(labels))
         self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
@@ -98,9 +104,10 @@ class Loader:
     def indices(self, step: int) -> NDArray[np.int64]:
         """Return the rows of the store that this process gets in an optimizer step, [batch_size / world_size]."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.count, self.batch_size, self.seed, epoch)
-        chosen = order[within * self.batch_size : (within + 1) * self.batch_size][self.rank :: self.world_size]
-        return chosen if self.sampling.indices is None else self.sampling.indices[chosen]
+        turn, group = divmod(within, len(self.groups))
+        rows = self.groups[group]
+        order = epoch_order(len(rows), self.batch_size, self.seed, epoch)
+        return rows[order[turn * self.batch_size : (turn + 1) * self.batch_size][self.rank :: self.world_size]]
 
     def _read_steps(self, start: int, stop: int) -> Iterator[RawBatch]:
         for step in range(start, stop):

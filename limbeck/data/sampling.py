@@ -47,6 +47,12 @@ class SamplingPlan(NamedTuple):
     """[N K] integers: for every row of the store, the rows that its partner is drawn from."""
     view_period: int = 0
     """Epochs after which the views of the teacher repeat, so that its features can be cached; 0: they never repeat."""
+    labels: NDArray[np.int64] | None = None
+    """[N]: the labels that batches carry, -1 for rows without one; None: those of the store, if all of its rows have
+    one. A method sees no other label."""
+    groups: tuple[NDArray[np.int64], ...] = ()
+    """Rows of the store, in place of `indices`: batches are of one group each, which take turns, and an epoch ends when
+    the smallest group has no whole batch left."""
 
 
 ALL_ROWS = SamplingPlan()

@@ -38,8 +38,7 @@ from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
-from limbeck.teachers.config import START_TEACHER, TeacherConfig
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
 from limbeck.train.config import TrainConfig

@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 from limbeck.core.devices import has_cuda
-from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
-from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.models.config import BackboneConfig
@@ -24,7 +22,7 @@ START_DISTILL_OPTIM = OptimConfig(lr=2e-4, weight_decay=0.01)
 """The same for students."""
 START_WARMUP = 0.2  # of the epochs; usual is a tenth
 STUDENT = "resnet18"
-USUAL_NETWORKS = {"vit_tiny_patch16_224": False, "resnet10t": True, STUDENT: True}
+USUAL_NETWORKS = {"vit_tiny_patch16_224": False, STUDENT: True}
 """The networks of runs that name none, and whether they are CNNs."""
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
@@ -40,14 +38,14 @@ ADAPT_BATCH = 64
 
 
 def default_method(teacher: str = "") -> MethodConfig:
-    """Return SDSSL over BYOL; with a teacher of that name SimReg, or Anchor if it is the start."""
+    """Return SimCLR; with a teacher of that name SimReg, or Anchor if it is the start."""
     if teacher == START_TEACHER:
         return AnchorConfig()
-    return SimRegConfig() if teacher else SDSSLConfig()
+    return SimRegConfig() if teacher else SimCLRConfig()
 
 
 def runs_small(accelerator: str, quick: bool) -> str:
-    """Return why a run takes a small network, small images and a cheap method if none are named; empty if it does not.
+    """Return why a run takes a small network and small images if none are named; empty if it does not.
 
     `accelerator` is that of `TrainConfig`.
     """
@@ -55,15 +53,6 @@ def runs_small(accelerator: str, quick: bool) -> str:
         return "for a quick look"
     on_cpu = not has_cuda() if accelerator == "auto" else accelerator == "cpu"
     return "on a CPU" if on_cpu else ""
-
-
-def small_method(why: str = "") -> Resolved[MethodConfig]:
-    """Return SimCLR, which takes two thirds of the time of SDSSL over BYOL, and what it gives up."""
-    reason = (
-        "method simclr instead of sdssl, in two thirds of the time; its lower layers are not trained to be cut "
-        "(--method sdssl)"
-    )
-    return Resolved(SimCLRConfig(), [f"{why}: {reason}"])
 
 
 def default_student() -> BackboneConfig:

@@ -1,7 +1,8 @@
 """Complete a request to a run that is ready to start, in stages that return a value and the reasons for it."""
 
 import logging
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,20 @@ from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
+from limbeck.runs.choose import choose_recipe, few_images_advice, seconds_of, usual_method
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
     ADAPT_TIME,
     QUICK,
-    default_method,
     default_optim,
     default_student,
     runs_small,
-    small_method,
     start_reasons,
     with_start_warmup,
 )
 from limbeck.runs.request import RunRequest
-from limbeck.teachers.config import START_TEACHER, TeacherConfig
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
@@ -59,7 +58,9 @@ class RunSetup:
     requested_method: MethodConfig
     """The method before it was fitted to the data and to the length of the run."""
     seconds: float | None = None
-    """Time that the run has; `runs.schedule` chooses its epochs."""
+    """Time that the run has, with what comes before the first step; `runs.schedule` chooses its epochs."""
+    began: float = field(default_factory=time.monotonic)
+    """When the run was requested, on the clock of `time.monotonic`."""
     most_epochs: float | None = None
     """Epochs after which the run ends, however much of its time is left."""
 
@@ -85,10 +86,10 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
-    request, seconds, most_epochs = _with_length(request)
-    why = runs_small(request.training.accelerator, request.quick)
-    requested = _method(request, why)
-    modality = modality_of(request.backbone) if request.backbone else find_modality(request.source)
+    began, (request, seconds, most_epochs) = time.monotonic(), _with_length(request)
+    modality, why = _modality(request), runs_small(request.training.accelerator, request.quick)
+    flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
+    requested = usual_method(request)
     _check_teacher(requested, request.teacher, modality)
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
@@ -98,12 +99,13 @@ def resolve_run(request: RunRequest) -> RunSetup:
     data = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     ).log(logger)
+    if modality.takes_teachers and (advice := few_images_advice(request, len(data))):
+        logger.info(advice)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
-    training = resolve_training(request.training, _num_images(data, teacher, requested), fixed=seconds is not None).log(
-        logger
-    )
-    backbone = start.backbone if start else _resolve_encoder(request, modality, data, why)
+    images = _num_images(data, teacher, requested)
+    training = resolve_training(request.training, images, fixed=seconds is not None).log(logger)
+    backbone = start.backbone if start else _resolve_encoder(request, modality, data, why, flag)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
@@ -119,10 +121,17 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    about: dict[str, Any] = {"requested_method": requested, "seconds": seconds, "most_epochs": most_epochs}
+    about: dict[str, Any] = {"requested_method": requested, "most_epochs": most_epochs}
+    about |= {"seconds": seconds, "began": began}
     setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
     logger.info(describe(setup))
     return setup
+
+
+def chosen_method(request: RunRequest) -> MethodConfig:
+    """Return the method that a run will have, before anything is opened; the name of its folder has it."""
+    why = runs_small(request.training.accelerator, request.quick)
+    return usual_method(choose_recipe(request, why, _modality(request)).value)
 
 
 def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place | None = None) -> RunSetup:
@@ -250,7 +259,7 @@ def _with_length(request: RunRequest) -> tuple[RunRequest, float | None, float |
 def _seconds(request: RunRequest) -> float | None:
     """Return the time that a run has, if it has to end within one."""
     time = request.time or (QUICK if request.quick and request.training.epochs == "auto" else None)
-    seconds = parse_duration(time) if isinstance(time, str) else time
+    seconds = None if time is None else seconds_of(time)
     check_time(seconds, request.training)
     return seconds
 
@@ -272,13 +281,8 @@ def check_time(seconds: float | None, training: TrainConfig) -> None:
         )
 
 
-def _method(request: RunRequest, why: str) -> MethodConfig:
-    """Return the method; `why` not the usual one is chosen, or an empty string."""
-    if request.method:
-        return request.method
-    if why and request.teacher is None:
-        return small_method(why).log(logger)
-    return default_method(request.teacher.name if request.teacher else "")
+def _modality(request: RunRequest) -> Modality[Any, Any]:
+    return modality_of(request.backbone) if request.backbone else find_modality(request.source)
 
 
 def _warm_up(
@@ -289,18 +293,22 @@ def _warm_up(
     return Resolved(warm, start_reasons(optim, training, has_teacher))
 
 
-def _resolve_encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
-    """Return the encoder of a run that starts from random weights, with what the data decide filled in."""
-    encoder: EncoderConfig = modality.resolve_encoder(_encoder(request, modality, data, why), data).log(logger)
+def _resolve_encoder(
+    request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str, flag: str
+) -> EncoderConfig:
+    """Return the encoder of a run that starts from random weights, with what the data decide filled in.
+
+    `flag` is the option that names another network.
+    """
+    encoder: EncoderConfig = modality.resolve_encoder(_encoder(request, modality, data, why, flag), data).log(logger)
     return encoder
 
 
-def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str) -> EncoderConfig:
+def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str, flag: str) -> EncoderConfig:
     if request.backbone:
         return request.backbone
     if why:
         value, reasons = modality.small_encoder(data)
-        flag = "--student" if request.teacher else "--backbone"
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return default_student() if request.teacher else modality.default_encoder()
 

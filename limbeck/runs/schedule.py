@@ -1,6 +1,7 @@
 """How long a run takes: estimate it before the first step, and fit its steps into a time that was given."""
 
 import logging
+import time
 from dataclasses import replace
 
 from limbeck.core.text import format_duration
@@ -35,7 +36,7 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
 
 
 def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
-    """Return the run with as many epochs as fit into the given time; without a time, the run itself.
+    """Return the run with as many epochs as fit into what is left of its time; without a time, the run itself.
 
     Raises:
         UserError: hardly a step fits.
@@ -44,7 +45,7 @@ def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
         return setup
     training, seconds_per_step = setup.cfg.training, estimate.seconds / estimate.steps
     per_epoch = setup.num_images // training.batch_size
-    steps = steps_within(setup.seconds, seconds_per_step)
+    steps = steps_within(setup.seconds, seconds_per_step, spent=time.monotonic() - setup.began)
     if setup.most_epochs is not None:
         steps = min(steps, round(setup.most_epochs * per_epoch))
     training = replace(training, epochs=steps / per_epoch)

@@ -26,8 +26,7 @@ from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
-from limbeck.teachers.config import START_TEACHER
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.teachers.warnings import NetworkCost, student_cost_warning

@@ -8,18 +8,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.text import plural
 from limbeck.neighbors.vectors import FeatureMatrix
 from limbeck.selection.choice import Choice, Rows
-from limbeck.selection.config import SelectConfig, Strategy
+from limbeck.selection.config import NEEDS_LABELS, TRAINED, SelectConfig, Strategy
 from limbeck.selection.covering import Covering, covering, random_order
 from limbeck.selection.distinct import DistinctRows
 from limbeck.selection.geometry import geometry
 from limbeck.selection.pool import Pool
-
-NEEDS_LABELS = ("entropy", "margin")
 
 
 class Selected(NamedTuple):
@@ -53,8 +52,26 @@ def select_rows(
     labels = np.full(len(features), -1) if labels is None else labels
     check_request(cfg, labels)
     indices = pool_indices(labels, max(cfg.pool, cfg.budget), cfg.seed)
-    pool = Pool(geometry(torch.from_numpy(features[indices])), labels[indices], cfg.budget, cfg.seed)
-    available = labels[indices] < 0
+    return choose(geometry(torch.from_numpy(features[indices])), indices, labels[indices], cfg, descriptors)
+
+
+def choose(
+    points: Float[Tensor, "M C"],
+    indices: Rows,
+    labels: NDArray[np.int64],
+    cfg: SelectConfig,
+    descriptors: Callable[[Rows], FeatureMatrix] | None = None,
+) -> Selected:
+    """Choose rows without a label where they lie.
+
+    Args:
+        points: in the space in which distances count.
+        indices: [M], the rows of all images that the points are of.
+        labels: class of each of them, -1 where it is not known.
+        cfg, descriptors: as in `select_rows`.
+    """
+    pool = Pool(points, labels, cfg.budget, cfg.seed)
+    available = labels < 0
     candidates = int(available.sum())
     distinct = descriptors and DistinctRows(descriptors(indices), cfg.similarity_threshold, available)
     if distinct:
@@ -78,7 +95,7 @@ def select_rows(
 def check_request(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
     """Raise UserError for what needs no features to be wrong: strategy, budget, labels [N], -1 where there is none."""
     _check_strategy(cfg.strategy, labels)
-    _check_budget(cfg, labels)
+    check_budget(cfg, labels)
 
 
 def _check_strategy(strategy: str, labels: NDArray[np.int64]) -> None:
@@ -87,6 +104,11 @@ def _check_strategy(strategy: str, labels: NDArray[np.int64]) -> None:
     if strategy not in names:
         meant = did_you_mean(strategy, names)
         raise UserError(f"unknown strategy '{strategy}'{meant}; choose {', '.join(names)}", code="unknown-strategy")
+    if strategy == TRAINED:
+        raise UserError(
+            f"strategy {strategy} trains its own network and has no use for features: call `limbeck.select`",
+            code="strategy-trains",
+        )
     classes = len(np.unique(labels[labels >= 0]))
     if strategy in NEEDS_LABELS and classes < 2:
         raise UserError(
@@ -103,7 +125,8 @@ def pool_indices(labels: NDArray[np.int64], most: int, seed: int) -> Rows:
     return np.sort(np.concatenate([np.flatnonzero(labels >= 0), drawn]))
 
 
-def _check_budget(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
+def check_budget(cfg: SelectConfig, labels: NDArray[np.int64]) -> None:
+    """Raise UserError unless so many images have no label [N], which is -1."""
     unlabeled = int((labels < 0).sum())
     if not 1 <= cfg.budget <= unlabeled:
         raise UserError(

@@ -5,8 +5,10 @@ import logging
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
@@ -16,8 +18,8 @@ from limbeck.data.label_list import read_label_list
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store, read_paths
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import load_encoder
-from limbeck.embeddings.source import Embedded, embed_source, open_images
+from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.source import embed_source, open_images
 from limbeck.neighbors.near_duplicates import thumbnails
 from limbeck.selection.choice import Rows
 from limbeck.selection.config import SelectConfig, Strategy
@@ -48,6 +50,25 @@ class Selection:
     encoder: str
     depth: int
 
+    @classmethod
+    def of(
+        cls, found: Selected, strategy: Strategy, store: Store, labels: NDArray[np.int64], *, encoder: str, depth: int
+    ) -> Self:
+        """Return what was chosen from the images of a store with these `labels` [N], -1 where there is none."""
+        paths = read_paths(store)
+        return cls(
+            paths=[paths[row] for row in found.rows],
+            reasons=found.reasons,
+            rows=found.rows,
+            strategy=strategy,
+            covering=found.covering,
+            pool=found.pool,
+            labeled=int((labels >= 0).sum()),
+            near_duplicates=found.near_duplicates,
+            encoder=encoder,
+            depth=depth,
+        )
+
     def sentences(self) -> list[str]:
         """Return what was chosen, how, and how well it covers the images."""
         chosen = f"{plural(len(self.paths), 'image')} of {self.pool:,} by the strategy {self.strategy}"
@@ -66,7 +87,7 @@ class Selection:
 
 def select_images(
     source: Source | Store,
-    encoder: str | PathLike[str],
+    encoder: str | PathLike[str] | None,
     cfg: SelectConfig,
     *,
     labeled: str | PathLike[str] | None = None,
@@ -76,10 +97,10 @@ def select_images(
     """Choose the images of a source that are worth labeling first; labels come from the file `labeled` alone.
 
     Raises:
-        UserError: as `embed_source`, `read_label_list` and `select_rows`.
+        UserError: there is no encoder, or as `embed_source`, `read_label_list` and `select_rows`.
     """
     embed = embed or EmbedConfig()
-    network = load_encoder(encoder, embed.precision)
+    network = load_network(encoder, cfg.strategy, embed)
     depth = network.last if depth is None else depth
     network.check_depths([depth])
     store = open_images(source, network, embed)
@@ -91,22 +112,19 @@ def select_images(
     result = select_rows(found.features[depth], cfg, known and known.labels, lambda rows: thumbnails(found.store, rows))
     if len(result.rows) < cfg.budget:
         logger.warning("%d images instead of %d: the others are near-duplicates", len(result.rows), cfg.budget)
-    return _selection(found, result, cfg.strategy, depth, int((known.labels >= 0).sum()) if known else 0)
+    labels = known.labels if known else np.full(len(store), -1)
+    return Selection.of(result, cfg.strategy, store, labels, encoder=network.name, depth=depth)
 
 
-def _selection(found: Embedded, result: Selected, strategy: Strategy, depth: int, labeled: int) -> Selection:
-    return Selection(
-        paths=[found.paths[row] for row in result.rows],
-        reasons=result.reasons,
-        rows=result.rows,
-        strategy=strategy,
-        covering=result.covering,
-        pool=result.pool,
-        labeled=labeled,
-        near_duplicates=result.near_duplicates,
-        encoder=found.encoder.name,
-        depth=depth,
-    )
+def load_network(encoder: str | PathLike[str] | None, strategy: str, embed: EmbedConfig) -> FrozenEncoder:
+    """Return the network that a strategy chooses with; UserError if none is named."""
+    if encoder is None:
+        raise UserError(
+            f"strategy {strategy} chooses with the features of a network: name one with --with, such as --with "
+            "timm:resnet18",
+            code="no-network",
+        )
+    return load_encoder(encoder, embed.precision)
 
 
 def check_list(out: Path) -> None:

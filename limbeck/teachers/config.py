@@ -7,6 +7,8 @@ from limbeck.core.errors import UserError
 
 START_TEACHER = "start"
 """Name of the teacher that is a frozen copy of the weights that a run starts from."""
+PATCH_FILTERS = "patch-filters"
+"""Name of the teacher that needs no weights: features that are fitted to the images of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

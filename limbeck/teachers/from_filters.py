@@ -7,9 +7,8 @@ from limbeck.data.store.store import Store
 from limbeck.features.analytic import VERSION, AnalyticFeatures, analytic_features
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
 from limbeck.models.pretrained import StatedPreprocessing
+from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.teachers.frozen import TeacherFeatures, TeacherSource
-
-PATCH_FILTERS = "patch-filters"
 
 
 class AnalyticTeacher(nn.Module):

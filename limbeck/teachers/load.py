@@ -11,8 +11,8 @@ from limbeck.data.store.store import Store
 from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
 from limbeck.models.start import LoadedStart
 from limbeck.models.weights import digest
-from limbeck.teachers.config import START_TEACHER, TeacherConfig
-from limbeck.teachers.from_filters import PATCH_FILTERS, from_filters
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
+from limbeck.teachers.from_filters import from_filters
 from limbeck.teachers.from_huggingface import from_huggingface
 from limbeck.teachers.from_pretrained import from_pretrained
 from limbeck.teachers.from_start import from_start

@@ -26,8 +26,7 @@ from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import FeatureCache
-from limbeck.teachers.config import START_TEACHER, TeacherConfig
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
 from limbeck.train.config import TrainConfig

@@ -40,18 +40,20 @@ def parse_duration(text: str) -> float:
     return total
 
 
-def steps_within(seconds: float, seconds_per_step: float) -> int:
-    """Return how many optimizer steps fit into a time.
+def steps_within(seconds: float, seconds_per_step: float, spent: float = 0.0) -> int:
+    """Return how many optimizer steps fit into a time of which some seconds are `spent`.
 
     Raises:
         UserError: hardly any do.
     """
-    steps = int(USABLE * seconds / seconds_per_step)
+    steps = int((USABLE * seconds - spent) / seconds_per_step)
     if steps < FEWEST_STEPS:
-        needed = FEWEST_STEPS * seconds_per_step / USABLE
+        needed = (FEWEST_STEPS * seconds_per_step + spent) / USABLE
+        preparing = f"{format_duration(spent)} have passed before the first step, " if spent > seconds_per_step else ""
         raise UserError(
-            f"{format_duration(seconds)} is too short: a step takes {format_duration(seconds_per_step)}, and a run "
-            f"has at least {FEWEST_STEPS}; give {math.ceil(needed)}s or more, smaller images or a smaller batch",
+            f"{format_duration(seconds)} is too short: {preparing}a step takes {format_duration(seconds_per_step)}, "
+            f"and a run has at least {FEWEST_STEPS}; give {math.ceil(needed)}s or more, smaller images or a smaller "
+            "batch",
             code="time-too-short",
         )
     return steps

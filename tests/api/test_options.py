@@ -12,6 +12,7 @@ from limbeck.methods import BYOLConfig, MoCoV3Config, SDSSLConfig, SimCLRConfig,
 from limbeck.methods.config.base import DistillConfig
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
+from limbeck.runs.recipes import Verb
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
@@ -49,12 +50,12 @@ def test_a_host_is_a_name_or_a_configuration() -> None:
 
 def test_a_distillation_has_a_student_and_a_teacher() -> None:
     given = {"teacher": "resnet50", "teacher_cached_views": 4, "student": "resnet18", "student_image_size": 64}
-    request = make_request("photos", {**given, "optim_lr": 0.5}, distills=True)
+    request = make_request("photos", {**given, "optim_lr": 0.5}, verb="distill")
     assert request.teacher == TeacherConfig(name="resnet50", cached_views=4)
     assert request.backbone == BackboneConfig(name="resnet18", image_size=64)
     assert request.optim == replace(DISTILL_OPTIM, lr=0.5)
     with raises("no-distiller", "simclr"):
-        make_request("photos", {"teacher": "resnet50", "method": "simclr"}, distills=True)
+        make_request("photos", {"teacher": "resnet50", "method": "simclr"}, verb="distill")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,8 @@ def test_a_wrong_value_is_named_with_its_keyword(given: dict[str, object], code:
 def test_every_flag_is_a_keyword(name: str) -> None:
     """A value that no option can have is refused for the option, not for its name."""
     distills = issubclass(method_config(name), DistillConfig)
-    verb, given = ("distill", {"teacher": "resnet50"}) if distills else ("pretrain", {})
+    verb: Verb = "distill" if distills else "pretrain"
+    given = {"teacher": "resnet50"} if distills else {}
     named = {"method": name, **given}
     argv = [word for key, value in named.items() for word in (f"--{key}", value)]
     not_for_runs = {"--out", "--config", "--print-config"}
@@ -103,7 +105,7 @@ def test_every_flag_is_a_keyword(name: str) -> None:
             keyword = keyword.removeprefix("--").replace(".", "_").replace("-", "_")
             keyword = re.sub("^from", "start", keyword)  # `from` is a word of Python
             with pytest.raises(Exception) as caught:
-                make_request("photos", {**named, "start": "timm:resnet18", keyword: object()}, distills=distills)
+                make_request("photos", {**named, "start": "timm:resnet18", keyword: object()}, verb=verb)
             assert getattr(caught.value, "code", "") != "unknown-option", flag.name
             assert keyword in str(caught.value) or keyword.rpartition("_")[2] in str(caught.value)
 

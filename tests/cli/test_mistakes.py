@@ -94,7 +94,7 @@ SETTINGS: list[Mistake] = [
     ("pretrain {store} --out {tmp}/run --quick --time 0s", 1, "bad-time", ["'0s'"]),
     ("pretrain {store} --out {tmp}/run --time 30m --epochs 3", 1, "time-and-epochs", ["30 min 0 s", "(3)"]),
     ("pretrain {store} --out {tmp}/run --time 1m --devices 2", 1, "time-with-processes", ["2 processes"]),
-    ("plan {store} --time 0.001s --batch-size 32", 1, "time-too-short", ["0.0 s"]),
+    ("plan {store} --time 0.001s --batch-size 32 --method simclr", 1, "time-too-short", ["0.0 s"]),
     ("pretrain {store} --out {tmp}/run --epochs 0", 2, "out-of-range", ["epochs is 0"]),
     (
         "pretrain {store} --out {tmp}/run --batch-size 32 --method simclr --method.views simclir",

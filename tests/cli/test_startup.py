@@ -37,7 +37,15 @@ def imported(*commands: list[str]) -> set[str]:
 def test_helps_mistakes_and_tables_need_no_torch(tmp_path: Path) -> None:
     helps = [[verb, form] for verb in cli.VERBS for form in ("--help", "--help-all")]
     methods = [["pretrain", "--method", name, "--help"] for name in method_names()]
-    others = [["--help"], ["--version"], ["methods"], ["completion", "bash"], ["pretrain", "photos", "--bogus", "1"]]
+    others = [
+        ["--help"],
+        ["--version"],
+        ["methods"],
+        ["recipes"],
+        ["recipes", "laptop"],
+        ["completion", "bash"],
+        ["pretrain", "photos", "--bogus", "1"],
+    ]
     found = imported(*helps, *methods, *others)
     assert "limbeck.methods.config.byol" in found
     assert not HEAVY & found

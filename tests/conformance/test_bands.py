@@ -78,6 +78,7 @@ BANDS = {
     "empssl": Band(loss=(-203.2, -201.0), rank=16),
     "lejepa": Band(loss=(0.64, 0.82), rank=17),
     "moby": Band(loss=(11.01, 11.48), rank=18, behind=(0.905, 0.914)),
+    "mobyv2al": Band(loss=(7.21, 7.41), rank=21, behind=(0.941, 0.947)),
     "mocov2": Band(loss=(5.39, 5.53), rank=14, behind=(0.970, 0.977)),
     "mocov3": Band(loss=(3.22, 3.43), rank=24, behind=(0.956, 0.964)),
     "msvq": Band(loss=(5.43, 5.50), rank=18, behind=(0.703, 0.766)),

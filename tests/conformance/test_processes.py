@@ -21,6 +21,7 @@ from limbeck.methods.config.bingo import BINGOConfig
 from limbeck.methods.config.compress import CompRessConfig
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.seed import SEEDConfig
+from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.methods.config.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
@@ -33,6 +34,8 @@ VARIANTS: dict[str, MethodConfig] = {
     "sdssl-wmse, slices": SDSSLConfig(host=WMSEConfig(whitening_size=8, num_views=3, shrinkage=0.01)),
     "compress, two queues": CompRessConfig(num_queues=2),
     "seed, local crops": SEEDConfig(num_local_crops=2),
+    "simreg, solved head": SimRegConfig(head="solved", solve_steps=1),
+    "simreg, no head": SimRegConfig(head="none"),
     "bingo, paper": BINGOConfig(symmetric=False, cutmix_alpha=0, warmup_fraction=0),
 }
 CONFIGS = configs() | {name: shrink(config).resolve(CONTEXT) for name, config in VARIANTS.items()}

@@ -195,3 +195,38 @@ def test_only_the_given_rows_are_visited() -> None:
     assert set(rows(source.batches(0, 10))) == set(odd.tolist())
     with raises("batch-too-large", 12, 11):
         Loader(numbered(22), VIEWS, 12, seed=0, device=CPU, sampling=SamplingPlan(indices=odd))
+
+
+def grouped(rank: int = 0, world_size: int = 1) -> Loader:
+    """Return a loader of 12 rows with labels and 25 others, in batches of 4, where 5 rows are in neither group."""
+    labels = np.where(np.arange(42) < 12, np.arange(42) % 4, -1)
+    plan = SamplingPlan(labels=labels, groups=(np.arange(12), np.arange(12, 37)))
+    return Loader(numbered(42), VIEWS, 4, seed=0, device=CPU, rank=rank, world_size=world_size, sampling=plan)
+
+
+def test_batches_of_two_groups_take_turns() -> None:
+    """The first group in whole epochs; of the second one as many rows, others in every epoch."""
+    found = grouped()
+    assert found.steps_per_epoch == 6
+    seen: list[set[int]] = []
+    for epoch in range(2):
+        batches = list(found.batches(6 * epoch, 6 * epoch + 6))
+        assert [sorted({bool(row < 12) for row in batch.indices}) for batch in batches] == [[True], [False]] * 3
+        assert sorted(rows(iter(batches[::2]))) == list(range(12))
+        seen.append({*rows(iter(batches[1::2]))})
+        assert len(seen[-1]) == 12
+        assert seen[-1] <= {*range(12, 37)}
+    assert seen[0] != seen[1]
+
+
+def test_labels_that_a_plan_leaves_out_are_not_in_a_batch() -> None:
+    """Although the store has one for every row."""
+    for batch in grouped().batches(0, 6):
+        assert batch.labels is not None
+        assert batch.labels.tolist() == [row % 4 if row < 12 else -1 for row in batch.indices.tolist()]
+
+
+def test_processes_share_the_batches_of_groups() -> None:
+    whole = list(grouped().batches(0, 6))
+    for first, second, batch in zip(*(grouped(rank, 2).batches(0, 6) for rank in (0, 1)), whole, strict=True):
+        assert torch.equal(torch.stack([first.indices, second.indices], 1).flatten(), batch.indices)

@@ -1,16 +1,19 @@
-"""SimReg: the authors' numbers, the head, the views, the dense term."""
+"""SimReg: the authors' numbers, the heads, the views, the dense term."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from limbeck.core.types import StepInfo
 from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.methods.simreg import SimReg
-from tests.helpers import tiny
+from tests.helpers import laws, tiny
 from tests.helpers.errors import raises
 from tests.helpers.golden import GOLDEN
 
@@ -32,6 +35,54 @@ def test_the_head_is_that_of_the_authors() -> None:
     assert layers == [(16, 32), (32, 16), (16, 32), (32, 32)]
     kinds = [type(m).__name__ for m in method.head.modules() if not isinstance(m, nn.Sequential)]
     assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear"] * 2
+
+
+@pytest.fixture(params=["solved", "none"])
+def config(request: pytest.FixtureRequest) -> SimRegConfig:
+    return SimRegConfig(head=request.param)
+
+
+def test_without_trained_heads_the_laws_hold(config: SimRegConfig) -> None:
+    laws.test_loss_is_a_finite_float32_scalar(config, half=False)
+    laws.test_loss_is_a_finite_float32_scalar(config, half=True)
+    laws.test_the_gradient_reaches_trained_parameters_alone(config)
+    laws.test_forward_changes_nothing_and_after_step_updates_state(config)
+    laws.test_the_order_of_the_images_does_not_matter(config)
+    laws.test_the_configuration_survives_json(config)
+    laws.test_state_dict_and_configuration_are_all_the_state(config)
+
+
+def test_a_solved_head_learns_when_it_is_due() -> None:
+    """After steps 1, 2 and 4, and then every `solve_steps` = 5: the weight is that of the ridge regression."""
+    config = SimRegConfig(head="solved", solve_steps=5, moment_decay=0.5)
+    method = tiny.build(config, tiny.tiny_vit())
+    assert isinstance(method, SimReg)
+    assert method.solved is not None
+    changed, before = [], method.solved.weight.clone()
+    for step in range(10):
+        info, batch = StepInfo(step, 10), tiny.batch_for(config)
+        batch = batch._replace(views=tuple((step + 1) * view for view in batch.views))  # another batch in every step
+        method.after_step(method(batch, info), info)
+        if not torch.equal(method.solved.weight, before):
+            changed.append(step + 1)
+        before = method.solved.weight.clone()
+    assert changed == [1, 2, 4, 5, 10]
+
+
+def test_the_loss_is_that_of_the_solved_head() -> None:
+    config = SimRegConfig(head="solved")
+    method = tiny.build(config, tiny.tiny_vit()).eval()
+    assert isinstance(method, SimReg)
+    batch = tiny.batch_for(config)
+    expected = cosine_distance(method.embed(batch.views[0]), method.teacher(batch).vectors[0])
+    torch.testing.assert_close(method(batch, tiny.STEP).total, expected)
+
+
+@pytest.mark.parametrize("options", [{"ridge": 0.0}, {"solve_steps": 0}, {"moment_decay": 1.0}])
+def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    (name, value) = next(iter(options.items()))
+    with raises("out-of-range", name, f"{value:g}"):
+        SimRegConfig(**options)
 
 
 def test_student_and_teacher_get_the_same_crop() -> None:

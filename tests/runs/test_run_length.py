@@ -8,12 +8,15 @@ import pytest
 
 import limbeck
 from limbeck.methods import method_config
-from limbeck.models.config import BackboneConfig
+from limbeck.modalities.images.sizes import resolve_small
+from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import schedule
+from limbeck.runs.choose import FEW_IMAGES, few_images_advice
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
-from limbeck.train.config import TrainConfig
+from limbeck.teachers.config import PATCH_FILTERS
+from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
 from tests.helpers.distill import NARROW, TRAINING, images
 from tests.helpers.errors import raises
@@ -37,19 +40,42 @@ def request(**changes: Any) -> RunRequest:
 def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "limbeck")
     cfg = resolve_run(request()).cfg
-    assert (cfg.method.name, cfg.backbone.name, cfg.training.epochs) == ("simclr", "resnet10t", 100)
-    said = [message for message in caplog.messages if message.startswith("on a CPU: ")]
-    assert len(said) == 2
-    for value in ("--method sdssl", "--backbone vit_tiny_patch16_224", "--epochs 1000"):
+    assert cfg.teacher is not None
+    assert (cfg.teacher.name, cfg.method.name, cfg.training.epochs) == (PATCH_FILTERS, "simreg", 100)
+    assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16).value, 2e-3)
+    for value in ("recipe laptop", "--method simclr", "--backbone vit_tiny_patch16_224", "--epochs 1000"):
         assert value in caplog.text
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"method": SIMCLR},
+        {"backbone": BACKBONE},
+        {"optim": OptimConfig()},
+        {"time": "2h"},
+        {"training": TRAINING},
+    ],
+)
+def test_what_names_a_part_or_is_long_trains_on_the_images_alone(named: dict[str, Any]) -> None:
+    setup = resolve_run(request(**named))
+    assert (setup.cfg.method.name, setup.cfg.teacher) == ("simclr", None)
+
+
+def test_few_images_are_advised_to_start_from_weights(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    resolve_run(request(method=SIMCLR, backbone=BACKBONE, training=TRAINING))
+    assert "100 images are few" in caplog.text
+    assert few_images_advice(request(start=StartConfig(name="timm:resnet18")), 100) is None
+    assert few_images_advice(request(), FEW_IMAGES + 1) is None
 
 
 def test_on_a_gpu_nothing_is_given_up_unless_a_quick_look_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limbeck.runs.defaults.has_cuda", lambda: True)
     cfg = resolve_run(request(training=TrainConfig())).cfg
-    assert (cfg.method.name, cfg.backbone.name) == ("sdssl", "vit_tiny_patch16_224")
+    assert (cfg.method.name, cfg.backbone.name) == ("simclr", "vit_tiny_patch16_224")
     quick = resolve_run(request(training=TrainConfig(), quick=True))
-    assert (quick.cfg.method.name, quick.cfg.backbone.name, quick.seconds) == ("simclr", "resnet10t", 600)
+    assert (quick.cfg.method.name, quick.cfg.backbone, quick.seconds) == ("simreg", resolve_small(16).value, 600)
 
 
 def test_what_is_named_is_taken(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,8 +86,6 @@ def test_what_is_named_is_taken(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_large_images_become_small_ones() -> None:
-    from limbeck.modalities.images.sizes import resolve_small
-
     assert resolve_small(256).value.image_size == 96
     assert "224 x 224" in resolve_small(256).reasons[-1]
     assert resolve_small(32).value.image_size == 32

@@ -10,8 +10,7 @@ from limbeck.data.store.store import Store
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.runs.config import read_config
 from limbeck.teachers.cache import FeatureCache
-from limbeck.teachers.config import TeacherConfig
-from limbeck.teachers.from_filters import PATCH_FILTERS
+from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
 from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import build_distillation_inputs, prepare_teacher
 from tests.helpers.distill import TRAINING, distill_digits, images

@@ -10,6 +10,7 @@ Sources, by the short names used below:
 * DINO: Caron et al., ICCV 2021, and facebookresearch/dino 7c446df `main_dino.py`.
 * EMP-SSL: Tong et al., arXiv 2304.03977, and tsb0601/EMP-SSL 8fc3758 `dataset/aug.py`.
 * ReSSL: Zheng et al., NeurIPS 2021, and KyleZheng1997/ReSSL `ressl.py`, `ressl_multi.py`; CGH uses its views.
+* MoBYv2AL: Caramalau et al., BMVC 2022, section 4.
 * MSVQ: Peng et al., KBS 2024, and pc-cp/MSVQ.
 
 Images of `SMALL` pixels or fewer get the small-image variant: no blur (SimCLR leaves it out on CIFAR-10, B.9) and,
@@ -121,6 +122,13 @@ def _msvq(size: int) -> tuple[View, ...]:
     return strong, *(replace(weak, flip=0.9),) * 3
 
 
+def _mobyv2al(size: int) -> tuple[View, ...]:
+    """MoBYv2AL: a strong view, and a weak one of a crop and a flip; its crop is a shift by up to an eighth there."""
+    jitter = (0.4, 0.4, 0.2, 0.1)
+    strong = View(size=size, scale=(0.2, 1.0), jitter=jitter, jitter_p=0.8, grayscale=0.2, blur=0.2, solarize=0.2)
+    return strong, View(size=size, scale=(0.75, 1.0), ratio=(1.0, 1.0))
+
+
 def _supervised(size: int) -> tuple[View, ...]:
     """Supervised training of ResNets (CoNe): one view, crop and flip."""
     return (View(size=size),)
@@ -148,6 +156,7 @@ _RECIPES = {
     "ressl": _ressl,
     "ressl-multicrop": _ressl_multicrop,
     "msvq": _msvq,
+    "mobyv2al": _mobyv2al,
     "supervised": _supervised,
 }
 PRESETS = tuple(_RECIPES)

@@ -1,8 +1,9 @@
 """Options of SimReg, with their defaults and what they are resolved to."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from limbeck.core.errors import UserError
 from limbeck.methods.config.base import DistillConfig, MethodCard, teacher_view
 
 if TYPE_CHECKING:
@@ -25,6 +26,26 @@ class SimRegConfig(DistillConfig):
     )
     views: str = "weak"
     """Preset of augmentations (docs/data.md), of which the first view is taken."""
+    head: Literal["mlp", "solved", "none"] = "mlp"
+    """Between student and teacher: trained layers; a linear map that ridge regression solves; or nothing, where the
+    similarities between the images of a batch are compared (CKA)."""
+    ridge: float = 0.01
+    """Ridge of a solved head, in mean variances of a feature."""
+    solve_steps: int = 20
+    """Optimizer steps between two solutions of a solved head; at first there are more."""
+    moment_decay: float = 0.95
+    """Decay of a solved head's running moments in each step."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for settings of a solved head that are out of range."""
+        if self.ridge <= 0:
+            raise UserError(f"ridge is {self.ridge:g}: it must be above 0, such as 0.01", code="out-of-range")
+        if self.solve_steps < 1:
+            raise UserError(f"solve_steps is {self.solve_steps}: it must be at least 1", code="out-of-range")
+        if not 0 <= self.moment_decay < 1:
+            raise UserError(
+                f"moment_decay is {self.moment_decay:g}: it must be at least 0 and below 1", code="out-of-range"
+            )
 
     def student_teacher_views(self, views: tuple["ViewSpec", ...]) -> tuple["ViewSpec", ...]:
         """Return one view, for student and teacher."""

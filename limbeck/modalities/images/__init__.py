@@ -65,7 +65,7 @@ class Images(Modality[BackboneConfig, "Store"]):
         return None if found is None else len(found)
 
     def small_encoder(self, data: "Store | None" = None) -> Resolved[BackboneConfig]:
-        """Return a ResNet-10 for images of at most 96 pixels."""
+        """Return a narrow ResNet of one block per stage for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size)
 
     def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> "LoadedStart":

@@ -1,9 +1,9 @@
-"""`--config FILE`: defaults of a command from a YAML or JSON file with the keys of a run's config.json."""
+"""Defaults of a run from a file or a recipe, with the keys of a run's config.json: `--config FILE`, `--recipe NAME`."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from limbeck.core.config import Json, convert, from_json, read_mapping, to_json
 from limbeck.core.errors import UserError, did_you_mean
@@ -13,28 +13,41 @@ T = TypeVar("T")
 
 
 class ConfigFile:
-    """The content of a configuration file; empty where `path` is None."""
+    """Sections of config.json that lie between the defaults and the flags.
 
-    def __init__(self, path: str | None, keys: Collection[str]) -> None:
-        """Read the file.
+    Args:
+        name: of the file or the recipe, for messages.
+        data: its content.
+    """
+
+    def __init__(self, name: str = "", data: Mapping[str, Json] | None = None) -> None:
+        self.name, self._data = name, dict(data or {})
+
+    @classmethod
+    def read(cls, path: str, keys: Collection[str]) -> Self:
+        """Return the content of a YAML or JSON file.
 
         Raises:
             UserError: it cannot be read, is no mapping, or has a key that is not among `keys`.
         """
-        self.path = path
-        self._data = {} if path is None else read_mapping(Path(path))
-        for key in self._data:
+        data = read_mapping(Path(path))
+        for key in data:
             if key not in keys:
                 raise UserError(f"'{path}' has an unknown key '{key}'{did_you_mean(key, keys)}", code="unknown-key")
+        return cls(path, data)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether there is a section or a value under `key`."""
+        return key in self._data
 
     def text(self, key: str) -> str | None:
         """Return the string under `key`, or None where it is absent or empty."""
         value = self._data.get(key)
         if value is not None and not isinstance(value, str):
-            raise UserError(f"'{self.path}': {key} is {value!r}, which is not a string", code="wrong-type")
+            raise UserError(f"'{self.name}': {key} is {value!r}, which is not a string", code="wrong-type")
         return value or None
 
-    def name(self, *keys: str) -> str | None:
+    def name_in(self, *keys: str) -> str | None:
         """Return the name in the section at `keys`, such as that of `method`, or of `host` in `method`."""
         section: Json = self._data
         for key in (*keys, "name"):
@@ -43,8 +56,13 @@ class ConfigFile:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return the strings under `key`; none where it is absent."""
-        found: tuple[str, ...] = convert(tuple[str, ...], self._data.get(key) or [], f"'{self.path}': {key}")
+        found: tuple[str, ...] = convert(tuple[str, ...], self._data.get(key) or [], f"'{self.name}': {key}")
         return found
+
+    def section(self, key: str, kind: type[T]) -> T | None:
+        """Return the configuration `kind` under `key`, with its defaults for what is left out; None without the key."""
+        section = self._data.get(key)
+        return None if section is None else from_json(kind, section, f"'{self.name}': {key}")
 
     def over(self, default: T, key: str, *, named: bool = False) -> T:
         """Return the configuration `default` with its values replaced by those of the section `key`.
@@ -55,13 +73,13 @@ class ConfigFile:
         if section is None:
             return default
         merged = self._merge(to_json(default), section, key if named else "")
-        return from_json(type(default), merged, f"'{self.path}': {key}")
+        return from_json(type(default), merged, f"'{self.name}': {key}")
 
     def _merge(self, base: Json, section: Json, named: str) -> Json:
         if not isinstance(base, dict) or not isinstance(section, dict):
             return section
         if named and section.get("name", base.get("name")) != base.get("name"):
-            logger.info("'%s': %s is about %s and does not apply", self.path, named, section["name"])
+            logger.info("'%s': %s is about %s and does not apply", self.name, named, section["name"])
             return base
         return base | {
             key: self._merge(base.get(key), value, f"{named}.{key}" if named else "") for key, value in section.items()

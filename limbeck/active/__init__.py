@@ -1,0 +1,1 @@
+"""Cycles of learning, choosing and labeling, with an oracle that knows the labels."""

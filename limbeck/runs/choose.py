@@ -1,0 +1,82 @@
+"""Complete a request by a recipe: the one that it names, or the one that suits the machine and the time."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from limbeck.core.config_file import ConfigFile
+from limbeck.core.resolved import Resolved
+from limbeck.methods import MethodConfig, method_config
+from limbeck.modalities import Modality
+from limbeck.models.config import BackboneConfig
+from limbeck.runs.defaults import default_method, default_optim
+from limbeck.runs.recipes import recipe_file
+from limbeck.runs.request import RunRequest
+from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
+from limbeck.train.config import TrainConfig
+from limbeck.train.length import parse_duration
+
+SOON = 3600.0
+"""Seconds within which the student of patch filters is the default on a CPU.
+
+After ten minutes of two cores it is ten points of k-NN ahead of SimCLR (BENCHMARKS.md); where SimCLR overtakes has not
+been measured, and a run of hours is left to it.
+"""
+FEW_IMAGES = 5000
+"""Up to so many images, weights that exist are the better start."""
+
+
+def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, Any]) -> Resolved[RunRequest]:
+    """Return a request that names neither method nor network with the recipe for a CPU and a short time, and why.
+
+    `why_small` is what `runs_small` returns. A request with epochs of its own is left to the default method.
+    """
+    named = (request.method, request.backbone, request.optim, request.start, request.teacher)
+    long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
+    if long or any(named) or not (why_small and modality.takes_teachers):
+        return Resolved(request, [])
+    reason = (
+        f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead "
+        f"of {default_method().name} after ten minutes (--method {default_method().name}; `limbeck recipes`)"
+    )
+    return Resolved(replace(request, **fill(vars(request), recipe_file("laptop"))), [reason])
+
+
+def few_images_advice(request: RunRequest, images: int) -> str | None:
+    """Return a sentence for a run that begins with random weights and has few images."""
+    if request.start or images > FEW_IMAGES or (request.teacher and request.teacher.name != PATCH_FILTERS):
+        return None
+    return (
+        f"{images:,} images are few to learn from alone: weights that exist are a better start "
+        "(`limbeck adapt SOURCE --from timm:NAME`, recipe small-set)"
+    )
+
+
+def usual_method(request: RunRequest) -> MethodConfig:
+    """Return the method of a request that names none: by whether there is a teacher, and which."""
+    return request.method or default_method(request.teacher.name if request.teacher else "")
+
+
+def fill(given: Mapping[str, Any], recipe: ConfigFile) -> dict[str, Any]:
+    """Return the configurations of a run, those of `given` that are None or absent from the settings of a recipe.
+
+    Args:
+        given: `method`, `backbone`, `optim`, `teacher`, `start` and `training`.
+        recipe: what `recipe_file` returns. What it says about a teacher is laid over a given one, too.
+    """
+    name, teacher = recipe.name_in("teacher"), given.get("teacher")
+    teacher = teacher or (TeacherConfig(name=name) if name else None)
+    backbone = given.get("backbone") or recipe.section("backbone", BackboneConfig)
+    usual = default_optim(backbone.name if backbone else "", teacher is not None, given.get("start") is not None)
+    return {
+        "teacher": recipe.over(teacher, "teacher", named=True) if teacher else None,
+        "method": given.get("method") or recipe.section("method", method_config(recipe.name_in("method") or "")),
+        "backbone": backbone,
+        "optim": given.get("optim") or recipe.over(usual, "optim"),
+        "training": given.get("training") or recipe.over(TrainConfig(), "training"),
+    }
+
+
+def seconds_of(time: str | float | None) -> float:
+    """Return the seconds of a time as a request has it; 0 without one."""
+    return parse_duration(time) if isinstance(time, str) else time or 0.0

@@ -1,0 +1,176 @@
+"""Recipes: settings of a whole run under a name, each with the command, the hardware, the time and what to expect.
+
+A recipe is the content of a configuration file, with the keys of config.json, so that every flag wins over it. The
+numbers in its docstring are those of BENCHMARKS.md; what has not been measured says so.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from limbeck.core.config import Json
+from limbeck.core.config_file import ConfigFile
+from limbeck.core.errors import UserError, did_you_mean
+from limbeck.teachers.config import PATCH_FILTERS
+
+Verb = Literal["pretrain", "distill", "adapt"]
+QUARTER: dict[str, Json] = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+"""ResNet-18 of a quarter of its width: 0.7 million parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run takes from its recipe; everything else is chosen as without one."""
+
+    verb: Verb
+    """The command that it is for."""
+    settings: Mapping[str, Json]
+    """Sections of config.json, also parts of them."""
+    time: str | None = None
+    """Within which the run ends, unless epochs or another time are given."""
+
+
+def laptop() -> Recipe:
+    """Follow features that need no training: the most accuracy within minutes of a CPU.
+
+    Command: limbeck distill photos/ --recipe laptop
+    Hardware: 2 cores of a CPU (Xeon with AMX), idle
+    Time: 10 minutes, of which 50,000 images of 32 pixels took 9
+    Expect: CIFAR-10 (JPEG 75), 20-NN among 50,000 images: 63.1 % plain and 65.4 % half-whitened; one seed, standard
+        error 0.5 (SimCLR after 8 minutes: 52.7 %)
+    """
+    views: dict[str, Json] = {"name": "simreg", "views": "mocov2"}
+    teacher: dict[str, Json] = {"name": PATCH_FILTERS}
+    return Recipe(verb="distill", settings={"teacher": teacher, "method": views, "optim": {"lr": 2e-3}}, time="10m")
+
+
+def contrast() -> Recipe:
+    """Train on the images alone, by contrast within the batch, with narrow heads and a small ResNet.
+
+    Command: limbeck pretrain photos/ --recipe contrast --epochs 5
+    Hardware: 2 cores of a CPU (Xeon with AMX), idle
+    Time: 8 minutes for 5 epochs of 50,000 images of 32 pixels
+    Expect: CIFAR-10 (JPEG 75), 20-NN among 50,000 images: 52.7 % (raw pixels 45.8 %, untrained 29.0 %); one seed,
+        standard error 0.5. More epochs on a CPU have not been measured.
+    """
+    heads: dict[str, Json] = {"hidden": 512, "projector_layers": 2, "dim": 128, "trailing_norm": False}
+    return Recipe(
+        verb="pretrain",
+        settings={
+            "method": {"name": "simclr", "views": "mocov2", **heads},
+            "backbone": {"name": "resnet18", "args": QUARTER},
+            "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.01},
+        },
+    )
+
+
+def small_set() -> Recipe:
+    """Adapt weights that exist to few images, 200 to 5,000, held to the weights loosely.
+
+    Command: limbeck adapt photos/ --from timm:tf_efficientnet_lite0 --recipe small-set
+    Hardware: 1 core of a busy CPU (Xeon with AMX)
+    Time: 1.5 minutes for 1,000 images of 64 pixels
+    Expect: 1,000 CIFAR-10 images (JPEG 75), 20-NN of 1,000 others: 4.8 ± 1.3 points above the weights (51.4 %), half-
+        whitened 3.2 ± 1.4; one seed. The held-out images were too few to show it, so encoder/ held the weights.
+    """
+    training: dict[str, Json] = {"epochs": 2.5, "batch_size": 64}
+    return Recipe(verb="adapt", settings={"method": {"name": "anchor"}, "optim": {"lr": 6e-4}, "training": training})
+
+
+def phone() -> Recipe:
+    """Distill a large network into one of 0.7 million parameters, and export it in 8 bits.
+
+    Command: limbeck distill photos/ --teacher timm:tf_efficientnet_lite0 --recipe phone --out runs/phone
+    Then: limbeck export runs/phone phone/ --format onnx --precision int8
+    Hardware: 1 core of a CPU (Xeon with AMX)
+    Time: 6 minutes for 4 epochs of 50,000 images of 32 pixels, and 10 to 14 minutes for the teacher's vectors
+    Expect: CIFAR-10 (JPEG 75), teacher EfficientNet-Lite0 at 144 pixels (77.6 %), 20-NN: 58.0 ± 0.9 %, and 6.6 ± 0.3 %
+        of the teacher's neighbors (chance 0.1 %); three seeds (alone, one seed: 46.8 %). In 8 bits: not measured.
+    """
+    return Recipe(
+        verb="distill",
+        settings={
+            "teacher": {"cached_views": 2},
+            "method": {"name": "simreg"},
+            "backbone": {"name": "resnet18", "args": QUARTER},
+            "optim": {"lr": 2e-3},
+            "training": {"epochs": 4},
+        },
+    )
+
+
+def cut_anywhere() -> Recipe:
+    """Train every layer of a ViT on the targets of the last one, so that the network can be cut at any depth.
+
+    Command: limbeck pretrain photos/ --recipe cut-anywhere
+    Hardware: 1 core of a CPU (Xeon with AMX)
+    Time: 10 minutes for 5 epochs of 50,000 images of 32 pixels, with a ViT 64 wide and 6 deep
+    Expect: CIFAR-10 (JPEG 75), 20-NN against the host alone at equal steps: +1.7 ± 0.7, +0.8 ± 0.4, +0.3 ± 0.1,
+        +0.6 ± 0.3, +0.5 ± 0.6 and +0.1 ± 0.5 points at layers 1 to 6; three seeds. Longer runs have not been measured.
+    """
+    host: dict[str, Json] = {"name": "mocov3", "hidden": 256, "dim": 128, "ema_momentum": 0.99}
+    return Recipe(
+        verb="pretrain",
+        settings={
+            "method": {"name": "sdssl", "hidden": 256, "host": host},
+            "backbone": {"name": "vit_tiny_patch16_224"},
+            "optim": {"lr": 1e-3, "weight_decay": 0.05},
+        },
+    )
+
+
+def cifar10_gpu() -> Recipe:
+    """Train a ResNet-18 on CIFAR-10 with one GPU, in minutes.
+
+    Command: limbeck pretrain cifar10/train.parquet --recipe cifar10-gpu
+    Hardware: 1 NVIDIA H200
+    Time: 4 minutes for 90 epochs of 50,000 images
+    Expect: CIFAR-10 (JPEG 75), 20-NN among 50,000 images: 78.4 %, linear 78.6 %; one seed, standard error 0.4
+    """
+    return Recipe(
+        verb="pretrain",
+        settings={
+            "method": {"name": "simclr", "views": "mocov2", "temperature": 0.2},
+            "backbone": {"name": "resnet18", "image_size": 32},
+            "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+            "training": {"epochs": 90, "batch_size": 512, "compile": True},
+        },
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    recipe.__name__.replace("_", "-"): recipe
+    for recipe in (laptop, contrast, small_set, phone, cut_anywhere, cifar10_gpu)
+}
+"""Every recipe by the name that `--recipe` takes."""
+
+
+def find_recipe(name: str, verb: Verb | None = None) -> Recipe:
+    """Return a recipe by its name; UserError with the nearest name, or if it is for another command than `verb`."""
+    if name not in RECIPES:
+        raise UserError(
+            f"there is no recipe '{name}'{did_you_mean(name, RECIPES)}; `limbeck recipes` lists them",
+            code="unknown-recipe",
+        )
+    recipe = RECIPES[name]()
+    if verb and recipe.verb != verb:
+        raise UserError(
+            f"the recipe '{name}' is for another command: {describe(name)['command']}", code="recipe-of-other-command"
+        )
+    return recipe
+
+
+def recipe_file(name: str, verb: Verb | None = None) -> ConfigFile:
+    """Return the settings of a recipe as those of a file; raises as `find_recipe`."""
+    return ConfigFile(f"recipe {name}", find_recipe(name, verb).settings)
+
+
+def describe(name: str) -> dict[str, str]:
+    """Return what the docstring of a recipe states: `summary`, `command`, `hardware`, `time`, `expect` ..."""
+    summary, _, fields = (inspect.getdoc(RECIPES[name]) or "").partition("\n\n")
+    found: dict[str, Any] = {"summary": summary}
+    for key, text in re.findall(r"^(\w+): (.*(?:\n +.*)*)", fields, re.M):
+        found[key.lower()] = re.sub(r"(?<=\w)- (?=\w)", "-", " ".join(text.split()))
+    return found
