@@ -1,7 +1,7 @@
 """The models that are evaluated: a backbone at its depths, or a teacher as a whole."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.core.devices import resolve_bf16
+from limbeck.core.types import Features
 from limbeck.data.augment.views import preset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData
-from limbeck.features.extract import extract, extract_matrix
+from limbeck.features.extract import FeatureFn, extract, extract_matrix
 from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.metrics.copies import gem
 from limbeck.models.backbone import Backbone
@@ -51,6 +52,10 @@ class EvaluatedModel(ABC):
 
     def feature_maps(self, data: EvalData, indices: NDArray[np.int64]) -> Bank:
         """Return the feature maps [B C H W] of some test images at every depth, where "feature_maps" is offered."""
+        raise NotImplementedError
+
+    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+        """Return the feature maps [N C h w] of all images of `store`, where "feature_maps" is offered."""
         raise NotImplementedError
 
     def descriptors(self, data: EvalData, store: Store) -> Bank:
@@ -98,18 +103,38 @@ class BackboneModel(EvaluatedModel):
         with eval_mode(self.backbone.to(data.device)):
             return self.backbone(images, self.depths, feature_maps=True).feature_maps
 
+    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+        """Run the backbone on unaugmented images up to a depth."""
+        with eval_mode(self.backbone.to(data.device)):
+            square = self.feature_maps(data, np.arange(1))[depth].shape[1:]
+        found = self._forward(
+            data,
+            store,
+            lambda images: {depth: self._run(data, images, (depth,)).feature_maps[depth].flatten(1)},
+            {depth: int(np.prod(square))},
+            f"maps at depth {depth}",
+        )
+        return found[depth].unflatten(1, square)
+
     def descriptors(self, data: EvalData, store: Store) -> Bank:
         """Return the pooled vector and the generalized mean of the map at every depth, joined: [N D + C]."""
-        backbone = self.backbone.to(data.device)
-        dims = {depth: backbone.tap_dims[depth] + backbone.map_dims[depth] for depth in self.depths}
 
         def features(images: Tensor) -> Bank:
-            bf16 = resolve_bf16(data.cfg.precision, data.device)
-            with torch.inference_mode(), torch.autocast(data.device.type, dtype=torch.bfloat16, enabled=bf16):
-                found = backbone(images, self.depths, feature_maps=True)
+            found = self._run(data, images, self.depths)
             return {d: torch.cat([found.taps[d], gem(found.feature_maps[d].float())], dim=1) for d in self.depths}
 
-        with eval_mode(backbone):
+        dims = {depth: self.backbone.tap_dims[depth] + self.backbone.map_dims[depth] for depth in self.depths}
+        return self._forward(data, store, features, dims, "copies")
+
+    def _run(self, data: EvalData, images: Tensor, depths: Sequence[int]) -> Features:
+        bf16 = resolve_bf16(data.cfg.precision, data.device)
+        with torch.inference_mode(), torch.autocast(data.device.type, dtype=torch.bfloat16, enabled=bf16):
+            found: Features = self.backbone(images, depths, feature_maps=True)
+        return found
+
+    def _forward(self, data: EvalData, store: Store, features: FeatureFn, dims: Mapping[int, int], text: str) -> Bank:
+        """Return what `features` makes of all images of a store."""
+        with eval_mode(self.backbone.to(data.device)):
             return extract_matrix(
                 features,
                 self._images(data, store),
@@ -117,7 +142,8 @@ class BackboneModel(EvaluatedModel):
                 dims,
                 device=data.device,
                 batch_size=data.cfg.batch_size,
-                show=data.description(f"{self.name}: copies"),
+                memory=int(data.cfg.memory_gib * 2**30),
+                show=data.description(f"{self.name}: {text}"),
             )
 
     def _images(self, data: EvalData, store: Store) -> ImageFn:
