@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from limbeck.classification.heads import HeadName, fit_head
 from limbeck.classification.space import Space
 from limbeck.data.samples import digits
-from limbeck.selection.config import SelectConfig, Strategy
-from limbeck.selection.select import NEEDS_LABELS, select_rows
+from limbeck.selection.config import NEEDS_LABELS, TRAINED, SelectConfig, Strategy
+from limbeck.selection.select import select_rows
 
 Labeled = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", help="features of train and test images, or 'digits'")
     parser.add_argument("--budgets", nargs="+", type=int, default=[10, 100])
-    parser.add_argument("--strategies", nargs="+", default=list(get_args(Strategy)))
+    parser.add_argument("--strategies", nargs="+", default=[s for s in get_args(Strategy) if s != TRAINED])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rounds", action="store_true")
     args = parser.parse_args()

@@ -158,7 +158,8 @@ def resume(run: Folder, *, stop_on_collapse: bool = True, teacher_module: nn.Mod
         run: folder of the run.
         stop_on_collapse: stop the run if its representations have collapsed (docs/health.md).
         teacher_module: the teacher of a distillation, if it is a module of your own.
-        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator`, `precision`.
+        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator`, `precision`,
+            `attention`, `memory_format`.
 
     Raises:
         UserError: the folder is not a run, or its data, its teacher or its configuration have changed.

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
+<<<<<<< HEAD
 from limbeck.cli import arguments, data, finetune, images, labels, outliers, overview, results, search, training
+=======
+from limbeck.cli import arguments, data, episodes, images, labels, outliers, overview, results, search, training
+>>>>>>> main
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -40,6 +44,7 @@ VERBS: dict[str, Command] = {
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "episodes": episodes.EPISODES,
     "runs": overview.RUNS,
     "report": results.REPORT,
     "export": results.EXPORT,

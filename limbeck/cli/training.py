@@ -73,6 +73,10 @@ class ResumeArgs:
     """Kind of device, if it is another one than before."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] | None = None
     """Precision, if it is another one than before; the numbers then differ by rounding."""
+    attention: Literal["auto", "fused", "plain"] | None = None
+    """Kernel of attention, likewise."""
+    memory_format: Literal["auto", "channels-last", "contiguous"] | None = None
+    """Order of activations in the memory, likewise."""
 
 
 def _methods(args: MethodsArgs) -> Output:
@@ -292,7 +296,8 @@ Examples:
 PLAN = Command(
     GROUP,
     """Measure what a training would cost: speed, memory, batch size, hours, disk.
-  Parts of a few steps are timed and no run is written. The options are those of
+  Parts of a few steps are timed and no run is written. On a CPU the fastest
+  kernels are found, as a run of five minutes or more does. The options are those of
   `limbeck pretrain`, and with --teacher those of `limbeck distill`.
 
 Examples:

@@ -1,6 +1,9 @@
 """What the machine can do: which device to compute on, and whether it computes in bf16."""
 
 import os
+import platform
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.errors import UserError
@@ -77,6 +80,25 @@ def resolve_precision(precision: Precision, device: "torch.device") -> Literal["
 def resolve_bf16(precision: Precision, device: "torch.device") -> bool:
     """Return whether to compute in bf16; "auto" means: if the hardware supports it."""
     return supports_bf16(device.type) if precision == "auto" else precision == "bf16"
+
+
+def describe_machine(device: "torch.device") -> str:
+    """Return what the speed of kernels depends on: the GPU, or the processor and the number of threads."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{_processor()}, {capability}, {torch.get_num_threads()} thread(s)"
+
+
+def _processor() -> str:
+    """Return the name of the processor, which Python knows on some systems only."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        if names := [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
 def _allocates(device: "torch.device") -> bool:

@@ -33,6 +33,7 @@ from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import check_new_run
+from limbeck.runs.kernels import with_kernels
 from limbeck.runs.labeled import LabeledSources, select
 from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import reopen_run, resolve_run
@@ -138,7 +139,7 @@ def plan(
     request = RunRequest(source=source, backbone=backbone, teacher=teacher, teacher_module=teacher_module, **settings)
     setup = resolve_run(request)
     trainable = build_method(setup, Path())
-    estimate = estimate_run(setup, trainable, try_batches=True)
+    setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable, try_batches=True))
     return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
 
 
@@ -156,8 +157,8 @@ def resume(
         stop_on_collapse: stop the run if its representations have collapsed, unless it was started without
             (docs/health.md).
         teacher_module: the teacher of a distillation, if it is a module of your own.
-        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator` and `precision`, to
-            continue on another machine.
+        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator`, `precision`,
+            `attention` and `memory_format`, to continue on another machine.
 
     Raises:
         UserError: the folder is not a run, or its data, its teacher or its configuration have changed.

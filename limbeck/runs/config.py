@@ -25,6 +25,8 @@ class Place(TypedDict, total=False):
     num_nodes: int | None
     accelerator: Literal["auto", "cpu", "cuda", "mps"] | None
     precision: Literal["auto", "bf16", "fp16", "fp32"] | None
+    attention: Literal["auto", "fused", "plain"] | None
+    memory_format: Literal["auto", "channels-last", "contiguous"] | None
 
 
 @dataclass(frozen=True, kw_only=True)

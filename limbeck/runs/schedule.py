@@ -35,6 +35,19 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
     return estimate.with_processes(processes, images=setup.num_images, steps=setup.total_steps)
 
 
+def steps_of(setup: RunSetup, estimate: CostEstimate) -> int:
+    """Return the optimizer steps of a run: those that fit into what is left of its time, if it has one.
+
+    Raises:
+        UserError: hardly a step fits.
+    """
+    if setup.seconds is None:
+        return setup.total_steps
+    spent = time.monotonic() - setup.began
+    steps = steps_within(setup.seconds, estimate.seconds / estimate.steps, spent=spent)
+    return steps if setup.most_epochs is None else min(steps, round(setup.most_epochs * _per_epoch(setup)))
+
+
 def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
     """Return the run with as many epochs as fit into what is left of its time; without a time, the run itself.
 
@@ -43,20 +56,20 @@ def fit_to_time(setup: RunSetup, estimate: CostEstimate) -> RunSetup:
     """
     if setup.seconds is None:
         return setup
-    training, seconds_per_step = setup.cfg.training, estimate.seconds / estimate.steps
-    per_epoch = setup.num_images // training.batch_size
-    steps = steps_within(setup.seconds, seconds_per_step, spent=time.monotonic() - setup.began)
-    if setup.most_epochs is not None:
-        steps = min(steps, round(setup.most_epochs * per_epoch))
-    training = replace(training, epochs=steps / per_epoch)
+    steps = steps_of(setup, estimate)
+    training = replace(setup.cfg.training, epochs=steps / _per_epoch(setup))
     if setup.start:
         training = with_start_warmup(training)
     logger.info(
         "time %s: %s steps of %s, which is %.4g epochs",
         format_duration(setup.seconds),
         f"{steps:,}",
-        format_duration(seconds_per_step),
+        format_duration(estimate.seconds / estimate.steps),
         training.num_epochs,
     )
     method = resolve_method(setup.requested_method, setup.data, setup.teacher, training).value
     return replace(setup, cfg=replace(setup.cfg, training=training, method=method))
+
+
+def _per_epoch(setup: RunSetup) -> int:
+    return setup.num_images // setup.cfg.training.batch_size

@@ -24,6 +24,7 @@ from limbeck.modalities import modality_of
 from limbeck.runs.classifier import save_classifier
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
+from limbeck.runs.kernels import with_kernels
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
@@ -96,7 +97,7 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
     trainable = build_method(setup, run)
     if setup.cfg.training.num_processes > 1:
         return setup, trainable
-    estimate = estimate_run(setup, trainable)
+    setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable))
     planned = fit_to_time(setup, estimate)
     if planned.cfg.method != setup.cfg.method:
         trainable = build_method(planned, run)

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 TRAINING_PLACE = (  # settings of where a run computes and how it is watched
-    *("precision", "accelerator", "devices", "num_nodes", "compile", "loggers", "log_every_steps"),
+    *("precision", "attention", "memory_format", "measured_on", "compile", "accelerator", "devices", "num_nodes"),
+    *("loggers", "log_every_steps"),
     *("eval_every_epochs", "health_every_steps", "checkpoint_every_minutes", "stop_on_collapse"),
 )
 DATA_PLACE = ("store", "exclude", "only")  # the content has a digest

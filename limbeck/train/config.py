@@ -1,7 +1,7 @@
 """Settings of a training run, apart from the method, the backbone and the optimizer."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from limbeck.core.errors import UserError
@@ -26,6 +26,13 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the augmentations and the method's own random numbers."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Precision of the networks; auto is bf16, on CUDA devices without it fp16 with loss scaling. Weights are fp32."""
+    attention: Literal["auto", "fused", "plain"] = "auto"
+    """Attention of ViTs: torch's fused kernel, or products and a softmax. auto is fused, unless a run of five minutes
+    on a CPU, or a longer one, finds the other to be faster. Memory format and precision are measured likewise."""
+    memory_format: Literal["auto", "channels-last", "contiguous"] = "auto"
+    """Order of activations and weights in memory; auto is channels-last, unless the other is found to be faster."""
+    measured_on: str = field(default="", metadata={"internal": True})
+    """Machine on which precision, attention and memory format were chosen by measurement; empty if they were not."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device to train on; auto is CUDA if there is any, else the CPU; mps is the GPU of a Mac."""
     devices: int = 1
@@ -52,9 +59,9 @@ class TrainConfig:
         """Raise UserError for a number that is out of range."""
         if self.epochs != "auto" and not 0 < self.epochs < math.inf:
             raise UserError(f"epochs is {self.epochs:g}: it must be above 0", code="out-of-range")
-        for field in ("batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"):
-            if getattr(self, field) < 1:
-                raise UserError(f"{field} is {getattr(self, field)}: it must be at least 1", code="out-of-range")
+        for name in ("batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1", code="out-of-range")
         if self.warmup_epochs is not None and not (
             0 <= self.warmup_epochs < (math.inf if self.epochs == "auto" else self.epochs)
         ):

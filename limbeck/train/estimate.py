@@ -44,6 +44,10 @@ class CostEstimate:
     """0 for images in memory."""
     run_bytes: int
     """Two checkpoints (the new one is complete before it replaces the old one) and the encoder."""
+    kernels: str = ""
+    """Precision, attention and memory format; empty where several processes choose them."""
+    kernel_gain: float = 1.0
+    """How many times as fast as the usual kernels they were measured to be."""
 
     def __str__(self) -> str:
         batch = f"{self.largest_batch:,} (tried)" if self.tried else f"about {self.largest_batch:,} (extrapolated)"

@@ -16,13 +16,16 @@ from torch.optim import Optimizer
 from limbeck.core.config import Json
 from limbeck.core.devices import choose_device, resolve_precision
 from limbeck.core.distributed import gather, sync_batchnorm
-from limbeck.core.errors import UserError
+from limbeck.core.errors import UserError, one_line
 from limbeck.core.types import Encoder
 from limbeck.train.config import TrainConfig
+from limbeck.train.kernels import Kernels, fused_attentions, set_attention, set_memory_format
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 
 def launch(cfg: TrainConfig) -> "Fabric":
@@ -111,14 +114,26 @@ def check_same_run(fabric: "Fabric", start: int, config: Json) -> None:
 
 
 def prepare(method: nn.Module, fabric: "Fabric", cfg: TrainConfig) -> None:
-    """Join BatchNorm over processes, move the weights to the device in channels-last order, compile the encoders."""
+    """Join BatchNorm over processes, move the weights to the device, choose kernels, compile the encoders."""
+    kernels = Kernels.of(cfg, fabric.device)
     sync_batchnorm(method, fabric.device)
-    method.to(fabric.device).to(memory_format=torch.channels_last)
+    set_memory_format(method.to(fabric.device), kernels.memory_format)
+    set_attention(fused_attentions(method), kernels.attention)
     if fabric.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # shapes never change within a run
-    if cfg.compile:
+    if cfg.compile and _compiles(fabric.device):
         for encoder in [module for module in method.modules() if isinstance(module, Encoder)]:
             encoder.compile()
+
+
+def _compiles(device: torch.device) -> bool:
+    """Return whether torch.compile works here, which needs a C++ compiler or Triton; warn if it does not."""
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # compilers and torch's own code raise any kind
+        logger.warning("torch.compile does not work here, and the run goes on without: %s", one_line(error))
+        return False
+    return True
 
 
 def connect(fabric: "Fabric", method: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
@@ -135,10 +150,16 @@ def describe(fabric: "Fabric") -> str:
     return f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
 
 
-def environment(fabric: "Fabric") -> dict[str, str]:
+def environment(fabric: "Fabric", cfg: TrainConfig) -> dict[str, str]:
     """Return what the last digits of a run's numbers depend on, besides its configuration."""
-    precision = str(fabric.strategy.precision.precision)
-    return {"precision": precision, "device": fabric.device.type, "torch": str(torch.__version__)}
+    precision, kernels = str(fabric.strategy.precision.precision), Kernels.of(cfg, fabric.device)
+    return {
+        "precision": precision,
+        "attention": kernels.attention,
+        "memory format": kernels.memory_format,
+        "device": fabric.device.type,
+        "torch": str(torch.__version__),
+    }
 
 
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:

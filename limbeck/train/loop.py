@@ -28,6 +28,7 @@ from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
 from limbeck.train.health.monitor import HealthMonitor
 from limbeck.train.health.read import HealthReader
 from limbeck.train.interrupt import Interrupted, StopRequest
+from limbeck.train.kernels import warn_of_other_machine
 from limbeck.train.launch import any_process, check_same_run, describe, environment
 from limbeck.train.loading import LoaderFactory
 from limbeck.train.nonfinite import locate_nonfinite
@@ -146,6 +147,7 @@ class _Loop:
         )
         resumed = f", from step {self.start:,}" if self.start else ""
         logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)
+        warn_of_other_machine(self.cfg, self.fabric.device)
         if self.cfg.health_every_steps:
             reader = HealthReader(self.method, self.runner.loader, self.fabric)
             warmup_steps = self.cfg.warmup_steps(self.runner.steps_per_epoch)
@@ -204,14 +206,14 @@ class _Loop:
 
     def _write_state(self, step: int) -> None:
         runner = self.runner
-        where = environment(self.fabric)
+        where = environment(self.fabric, self.cfg)
         save_checkpoint(self.run / CHECKPOINT, step, self.method, runner.optimizer, self.config, runner.scaler, where)
         if self.save_encoder and step < self.total_steps:
             self.save_encoder(f"step {step} of {self.total_steps}")
 
     def _load_checkpoint(self) -> int:
         """Restore the state of the checkpoint and return the number of steps taken before it."""
-        runner, where = self.runner, environment(self.fabric)
+        runner, where = self.runner, environment(self.fabric, self.cfg)
         return load_checkpoint(self.run / CHECKPOINT, self.method, runner.optimizer, self.config, runner.scaler, where)
 
     def _locate_nonfinite(self, step: int) -> None:

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
@@ -28,6 +28,7 @@ FIRST_IMAGES = 4  # timed first, except on a GPU, which is not busy with so few
 GROWTH = 4.5  # how many of the last steps the next batch may take: it is twice as large, and a first step warms up
 REPEATS = 3  # timed steps of a whole forward pass; of a part of one, a single step
 SLOW = 0.25  # of the budget: a first step of a larger batch that takes longer counts, although it warms up as well
+SIZE_ERRORS = (RuntimeError, AssertionError, ValueError)  # of a method that cannot compute its loss with so few images
 LEAST_SLOPE = 0.5  # of the time per image: two batches show what grows with them, and noise does not show less
 
 
@@ -70,6 +71,16 @@ class StepTimes(NamedTuple):
         ]
 
 
+class StepCopy(NamedTuple):
+    """A copy of a method, whose steps may be timed."""
+
+    runner: StepRunner
+    small_loader: Callable[[int], BatchLoader]
+    """Batches of so many images."""
+    memory: MemoryUse
+    """Before any step."""
+
+
 class Timing(NamedTuple):
     """What `time_steps` found out."""
 
@@ -99,6 +110,24 @@ def time_steps(
     Raises:
         UserError: the settings do not fit together.
     """
+    with copied_for_timing(method, store, views, cfg, optim, sampling, loader) as (runner, small_loader, memory):
+        steps = _time_batches(runner, small_loader, budget, clock)
+    whole = cfg.batch_size // cfg.accumulate_steps
+    step = steps[-1].scaled(whole, steps[-2] if len(steps) > 1 else None)
+    return Timing(step.times(cfg.accumulate_steps), steps[-1].images, runner, _memory(runner, memory, step))
+
+
+@contextmanager
+def copied_for_timing(
+    method: Method,
+    store: Dataset,
+    views: tuple[Any, ...],
+    cfg: TrainConfig,
+    optim: OptimConfig,
+    sampling: SamplingPlan = ALL_ROWS,
+    loader: LoaderFactory = Loader,
+) -> Iterator[StepCopy]:
+    """Yield a copy of `method` in one process; random numbers that are drawn in the block do not count afterwards."""
     shared = {id(value): value for value in vars(method).values() if isinstance(value, Teacher)}
     timed = copy.deepcopy(method, shared)  # a frozen teacher is not copied
     single = replace(cfg, devices=1, num_nodes=1, compile=False)
@@ -110,10 +139,7 @@ def time_steps(
             kind = {"rank": 0, "world_size": 1, "accumulate_steps": 1, "sampling": sampling}
             return loader(store, views, images, seed=cfg.seed, device=runner.fabric.device, **kind)  # type: ignore[arg-type]
 
-        steps = _time_batches(runner, small_loader, budget, clock)
-    whole = cfg.batch_size // cfg.accumulate_steps
-    step = steps[-1].scaled(whole, steps[-2] if len(steps) > 1 else None)
-    return Timing(step.times(cfg.accumulate_steps), steps[-1].images, runner, _memory(runner, memory, step))
+        yield StepCopy(runner, small_loader, memory)
 
 
 def _time_batches(
@@ -122,19 +148,19 @@ def _time_batches(
     """Return the times of steps with more and more images, up to a whole forward pass or the end of the budget."""
     found: list[StepTimes] = []
     whole, began = runner.cfg.batch_size // runner.cfg.accumulate_steps, clock()
-    for images in [whole] if runner.fabric.device.type == "cuda" else _sizes(whole):
+    for images in [whole] if runner.fabric.device.type == "cuda" else sizes_up_to(whole):
         if found and clock() - began + GROWTH * found[-1].seconds > budget:
             break
         try:
             slow = SLOW * budget if found else math.inf  # the very first step loads libraries: never counted
             found.append(_time(runner, small_loader(images), REPEATS if images == whole else 1, slow, clock))
-        except (RuntimeError, AssertionError, ValueError):
+        except SIZE_ERRORS:
             if images == whole:
                 raise
     return found
 
 
-def _sizes(whole: int) -> list[int]:
+def sizes_up_to(whole: int) -> list[int]:
     """Return the images of the forward passes to time, ascending; the last one is `whole`."""
     doubled = [FIRST_IMAGES << power for power in range(whole.bit_length())]
     return [*(size for size in doubled if size < whole), whole]
