@@ -12,11 +12,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-<<<<<<< HEAD
-from limbeck.cli import arguments, data, finetune, images, labels, outliers, overview, results, search, training
-=======
-from limbeck.cli import arguments, data, episodes, images, labels, outliers, overview, results, search, training
->>>>>>> main
+from limbeck.cli import (
+    arguments,
+    data,
+    episodes,
+    finetune,
+    images,
+    labels,
+    outliers,
+    overview,
+    results,
+    search,
+    training,
+)
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
