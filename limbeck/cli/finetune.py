@@ -20,6 +20,7 @@ START = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|EXPORT|t
 
 def finetune_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck finetune`."""
+    from limbeck.runs.finetune_recipe import FINETUNE_TRAINING
     from limbeck.train.config import OptimConfig, TrainConfig
 
     usual = _usual_optim(argv)
@@ -44,7 +45,7 @@ def finetune_arguments(argv: Sequence[str]) -> type[Any]:
         """Blocks or stages to keep; by default all."""
         label_smoothing: float = 0.0
         """Share of a label that is spread over all classes."""
-        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=TrainConfig)
+        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=lambda: FINETUNE_TRAINING)
         optim: OptimConfig = field(default_factory=lambda: usual)
         unchanged: ClassVar[OptimConfig] = usual
         """The optimizer without an option; the learning rate of the recipe then drops twice."""

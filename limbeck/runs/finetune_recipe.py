@@ -9,21 +9,20 @@ EPOCHS, LEAST_STEPS = 20, 500
 FEW_LABELS = 0.01
 """Share of the labels up to which a fine-tuning has SwAV's learning rates for 1 %, else those for 10 %."""
 
+FINETUNE_TRAINING = TrainConfig(warmup_epochs=0.0, eval_every_epochs=0, health_every_steps=0)
+"""Without a warm-up. Nothing is measured on the way: the k-NN accuracy would read labels outside the share, and the
+logits of a classifier have the rank of a collapse."""
+
 
 def finetune_training(training: TrainConfig, images: int) -> TrainConfig:
-    """Return the settings of a fine-tuning: 20 epochs, or as many as make 500 steps, without a warm-up.
-
-    The 500 steps are ours. Nothing is measured on the way: an accuracy would read labels outside the share, and the
-    logits of a classifier have the rank of a collapse.
-    """
+    """Return the settings with the epochs filled in: 20, or as many as make 500 steps, which is ours."""
     from limbeck.data.loader import fitting_batch
 
     batch = fitting_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
     epochs = training.epochs
     if epochs == "auto":
         epochs = float(max(EPOCHS, math.ceil(LEAST_STEPS / max(1, images // max(1, batch)))))
-    warmup = 0.0 if training.warmup_epochs is None else training.warmup_epochs
-    return replace(training, epochs=epochs, warmup_epochs=warmup, eval_every_epochs=0, health_every_steps=0)
+    return replace(training, epochs=epochs)
 
 
 def finetune_optim(share: float, epochs: float) -> OptimConfig:

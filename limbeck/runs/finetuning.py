@@ -1,12 +1,12 @@
 """Fine-tune trained weights on labeled images, and compare the result with frozen features on the same labels."""
 
-import logging
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.classification.saved import load_classifier, write_classifier
@@ -28,13 +28,11 @@ from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.models.start import is_file, start_form
 from limbeck.runs.api import resume, start_run
 from limbeck.runs.config import read_config
-from limbeck.runs.finetune_recipe import finetune_optim, finetune_training
+from limbeck.runs.finetune_recipe import FINETUNE_TRAINING, finetune_optim, finetune_training
 from limbeck.runs.labeled import LabeledSources
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
 from limbeck.train.config import OptimConfig, TrainConfig
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +87,14 @@ def finetune(
         UserError: as `limbeck.pretrain`; labels that are missing or do not match, or another run in `out`.
     """
     ensure_visible()
+    training = training or FINETUNE_TRAINING
+    _check_processes(training)
     form, network = _form(str(start)), load_encoder(start)
     train, test = LabeledSources(train=train_data, test=test_data, store_size=network.store_size).open()
     labels = match_labels(train, test)
     rows = method.train_rows(train.labels)
     rows = np.arange(len(train)) if rows is None else rows
-    training = finetune_training(training or TrainConfig(), len(rows))
+    training = finetune_training(training, len(rows))
     request = RunRequest(
         source=train_data if train.path is None else str(train.path),
         method=method,
@@ -104,8 +104,9 @@ def finetune(
         training=training,
     )
     run = _train(request, Path(out))
-    frozen = _frozen_accuracy(network, depth or network.last, train, test, rows, labels)
-    found = _measure(run, test, labels, frozen, len(rows), str(start))
+    embed = EmbedConfig(device=training.accelerator)
+    frozen = _frozen_accuracy(network, depth or network.last, train, test, rows, labels, embed)
+    found = _measure(run, test, labels, frozen, len(rows), str(start), embed)
     write_json(run / FINETUNING, to_json(found))
     return found
 
@@ -121,6 +122,16 @@ def _form(start: str) -> BackboneConfig:
     return start_form(start)
 
 
+def _check_processes(training: TrainConfig) -> None:
+    """Raise UserError for several processes, of which one would have to measure."""
+    if training.num_processes > 1:
+        raise UserError(
+            f"a fine-tuning runs in one process, not {training.num_processes}: take devices 1, or `limbeck pretrain "
+            "--method classifier --from START`",
+            code="one-process",
+        )
+
+
 def _train(request: RunRequest, run: Path) -> Path:
     """Start the run, or continue it if the folder has the same one."""
     if not (run / CONFIG).is_file():
@@ -133,10 +144,12 @@ def _train(request: RunRequest, run: Path) -> Path:
     return resume(run)
 
 
-def _measure(run: Path, test: Store, labels: Labels, frozen: float, rows: int, start: str) -> Finetuned:
+def _measure(
+    run: Path, test: Store, labels: Labels, frozen: float, rows: int, start: str, embed: EmbedConfig
+) -> Finetuned:
     """Return the accuracy of the trained classifier, and record it in its description."""
     classifier, network = load_classifier(run), load_encoder(run / ENCODER)
-    features = _features(network, network.last, test)
+    features = _features(network, network.last, test, embed)
     accuracy = (classifier.head(features).argmax(dim=1) == labels.test).double().mean().item()
     count = len(labels.test)
     stderr = standard_error(accuracy, count)
@@ -155,14 +168,22 @@ def _measure(run: Path, test: Store, labels: Labels, frozen: float, rows: int, s
 
 
 def _frozen_accuracy(
-    network: FrozenEncoder, depth: int, train: Store, test: Store, rows: np.ndarray, labels: Labels
+    network: FrozenEncoder,
+    depth: int,
+    train: Store,
+    test: Store,
+    rows: NDArray[np.int64],
+    labels: Labels,
+    embed: EmbedConfig,
 ) -> float:
     """Return the accuracy of a logistic regression on frozen features, as in the evaluation."""
     chosen = torch.from_numpy(rows)
-    features = {depth: _features(network, depth, train)[chosen]}
+    features = {depth: _features(network, depth, train, embed)[chosen]}
     heads = fit_heads(LogisticProbe(), features, labels.train[chosen], labels.classes, torch.device("cpu"))
-    return heads.accuracy({depth: _features(network, depth, test)}, labels.test, torch.ones(len(labels.test))).item()
+    return heads.accuracy(
+        {depth: _features(network, depth, test, embed)}, labels.test, torch.ones(len(labels.test))
+    ).item()
 
 
-def _features(network: FrozenEncoder, depth: int, store: Store) -> Tensor:
-    return torch.from_numpy(np.array(embed_source(store, network, depths=[depth], cfg=EmbedConfig()).features[depth]))
+def _features(network: FrozenEncoder, depth: int, store: Store, embed: EmbedConfig) -> Tensor:
+    return torch.from_numpy(np.array(embed_source(store, network, depths=[depth], cfg=embed).features[depth]))

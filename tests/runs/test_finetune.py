@@ -106,6 +106,8 @@ def test_mistakes_are_found_before_any_work(trained: Path, photos: Path, tmp_pat
         library.finetune("w.pth", train, test, tmp_path / "run")
     with raises("value-out-of-range", 2):
         library.finetune(trained, train, test, tmp_path / "run", labels=2)
+    with raises("one-process", 2):
+        library.finetune(trained, train, test, tmp_path / "run", training=library.TrainConfig(devices=2))
     with raises("depth-out-of-range", 9):
         library.finetune(trained, train, test, tmp_path / "run", depth=9)
     for digit in "45":
