@@ -105,7 +105,7 @@ METRIC = Metric(
         _column("copies_crops", "crops", "the same for crops that have lost 40 to 80 % of the area (`--copies`)"),
         _column("copies_whitened", "copies, whitened", "`copies_strong` of whitened features (`--copies`)"),
     ),
-    needs=frozenset({"labels", "descriptors"}),
+    needs=frozenset({"descriptors"}),
     untrained=True,
     compute=compute,
 )
