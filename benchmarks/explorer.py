@@ -58,6 +58,7 @@ def row(args: Any, images: int, folder: Path) -> str:
     start = time.process_time()
     cfg = ExploreConfig(sample=images, layout=args.layout)
     found = write_explorer(args.store, args.encoder, folder / f"{images}.html", cfg=cfg)
+    assert found is not None, "there is one process"
     seconds = time.process_time() - start
     times = [open_once(found.path) for _ in range(args.repeats)]
     paint, points, ready, fps, without = (median(column) for column in zip(*times, strict=True))

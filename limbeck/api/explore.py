@@ -17,8 +17,10 @@ def explore(
     encoder: str | PathLike[str],
     out: str | PathLike[str] = "explore.html",
     **options: Any,
-) -> Explorer:
+) -> Explorer | None:
     """Write one HTML file with a map of all images: `limbeck.explore("photos", "runs/a", seed=1)`.
+
+    With several processes (`devices`) the first one makes the page, and the others return None.
 
     Args:
         images: a folder, files, arrays [N H W 3] of uint8, a store, ...

@@ -81,6 +81,8 @@ def _explore(args: Any) -> Output:
     from limbeck.explorer.build import write_explorer
 
     found = write_explorer(args.source, args.encoder, args.out, cfg=args.page, embed=args.embed)
+    if found is None:  # another process makes the page
+        return Output({})
     logger.info(
         "%s images, %s, thumbnails of %d pixels, %s",
         f"{found.images:,}",

@@ -15,6 +15,7 @@ from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.html import PAGE_START
+from limbeck.core.rank import is_rank0
 from limbeck.core.text import format_bytes
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
@@ -22,7 +23,7 @@ from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.explorer.config import ExploreConfig
-from limbeck.explorer.groups import agreement, default_clusters, find_clusters, vote
+from limbeck.explorer.groups import agreement, default_clusters, find_clusters, held_out_predictions, vote
 from limbeck.explorer.layout import COMPONENTS, lay_out, principal_components
 from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths
 from limbeck.neighbors.graph import Graph, build_graph
@@ -60,8 +61,10 @@ def write_explorer(
     *,
     cfg: ExploreConfig | None = None,
     embed: EmbedConfig | None = None,
-) -> Explorer:
-    """Write one HTML file that shows all images of a source as a network sees them.
+) -> Explorer | None:
+    """Write one HTML file that shows all images of a source as a network sees them; return what it shows.
+
+    Several processes share the embeddings; the first alone makes the page, and the others return None.
 
     Args:
         source: what `embed_source` takes.
@@ -80,7 +83,10 @@ def write_explorer(
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
     store = open_images(source, network, embed)
     _check_count(len(store), cfg)
-    view = _view(embed_source(store, network, cfg=embed), cfg)
+    found = embed_source(store, network, cfg=embed)
+    if not is_rank0():
+        return None
+    view = _view(found, cfg)
     text = page(view)
     make_folder(path.absolute().parent)
     with atomic_write(path) as unfinished:
@@ -119,7 +125,8 @@ def _view(found: Embedded, cfg: ExploreConfig) -> View:
     k = min(NEIGHBORS, len(rows) - 1)
     depths = shown_depths(sorted(found.features), len(rows))
     graphs = {depth: _graph(found, depth, rows, k) for depth in depths}
-    unit = F.normalize(from_numpy(np.array(found.features[depths[-1]][rows]))).numpy()
+    features = np.array(found.features[depths[-1]][rows])
+    unit = F.normalize(from_numpy(features)).numpy()
     layout, last = lay_out(unit, cfg.layout, cfg.seed), graphs[depths[-1]]
     logger.info("map: %s", layout.name)
     count = min(cfg.clusters or default_clusters(len(rows), len(store.label_names)), len(rows))
@@ -135,6 +142,7 @@ def _view(found: Embedded, cfg: ExploreConfig) -> View:
         clusters=clusters,
         outliers=outlier_scores(last.cosines),
         predicted=vote(last, labels) if labeled else None,
+        probed=held_out_predictions(features, labels, cfg.seed) if labeled else None,
         agreement=lambda shown: [agreement(graph, labels, shown) for graph in graphs.values()] if labeled else [],
     )
 

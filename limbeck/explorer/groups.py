@@ -1,4 +1,4 @@
-"""What there is to see among the vectors: clusters with their typical images, outliers, and mistakes of a k-NN vote."""
+"""What there is to see among the vectors: clusters with their typical images, and mistakes of k-NN and of a probe."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limbeck.classification.folds import held_out_folds
+from limbeck.classification.heads import fit_head
+from limbeck.classification.space import Space
 from limbeck.metrics.knn import knn_votes
 from limbeck.neighbors.graph import Graph
 
@@ -72,6 +75,24 @@ def vote(graph: Graph, labels: Ints) -> Ints:
     )[:, :-1]
     predicted: Ints = votes.argmax(dim=1).numpy()
     return np.where((votes.sum(dim=1) > 0).numpy(), predicted, -1)
+
+
+def held_out_predictions(features: Array, labels: Ints, seed: int) -> Ints:
+    """Return the label [N] that a linear probe gives to every image, fitted to four fifths of the others; -1 for none.
+
+    The probe is ridge regression as in `limbeck classify`. Images without a label, and single ones of their class, are
+    not predicted; none is where there is nothing to fit.
+    """
+    labeled, predicted = np.flatnonzero(labels >= 0), np.full(len(labels), -1)
+    known, varied = labels[labeled], bool((features != features[:1]).any())
+    if len(np.unique(known)) < 2 or not varied:
+        return predicted
+    points = Space.fit(features, seed)(torch.from_numpy(features[labeled]))
+    for held_out in held_out_folds(known, seed):
+        rows = torch.from_numpy(np.flatnonzero(~held_out))
+        head = fit_head("ridge", points[rows], torch.from_numpy(known[~held_out]), int(known.max()) + 1)
+        predicted[labeled[held_out]] = head(points[torch.from_numpy(held_out)]).argmax(dim=1).numpy()
+    return predicted
 
 
 def agreement(graph: Graph, labels: Ints, k: int) -> float:

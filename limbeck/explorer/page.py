@@ -72,6 +72,8 @@ class View:
     outliers: NDArray[np.float32]
     predicted: NDArray[np.int64] | None
     """What the neighbors vote for; None without labels."""
+    probed: NDArray[np.int64] | None
+    """What a linear probe predicts that was not fitted to the image, -1 for nothing; None without labels."""
     agreement: Sequence[float]
     """Fraction of the neighbors shown that have the label of their image, by depth."""
     atlas: Atlas
@@ -137,6 +139,7 @@ def _first(view: View) -> dict[str, str]:
         "positions": _encode(np.round(view.layout.positions * 65535), "<u2"),
         "labels": _encode(labels if view.predicted is not None else [], "<i4"),
         "votes": _encode([] if view.predicted is None else view.predicted, "<i4"),
+        "probed": _encode([] if view.probed is None else view.probed, "<i4"),
         "clusters": _encode(view.clusters.of_image, "<u2"),
         "outliers": _encode(np.round(255 * ranks), "u1"),
         "shapes": _encode(np.round(128 + 32 * np.log2(sizes)).clip(0, 255), "u1"),

@@ -13,7 +13,7 @@ function decode(id) {
 }
 
 const positions = new Uint16Array(decode("positions").buffer);
-const labels = new Int32Array(decode("labels").buffer), votes = new Int32Array(decode("votes").buffer);
+const labels = new Int32Array(decode("labels").buffer), votes = new Int32Array(decode("votes").buffer), probed = new Int32Array(decode("probed").buffer);
 const clusters = new Uint16Array(decode("clusters").buffer);
 const outliers = decode("outliers"), shapes = decode("shapes");
 
@@ -41,7 +41,9 @@ const modes = {
   cluster: { title: "Color by cluster", of: (i) => clusters[i], names: about.clusters.map((_, i) => `Cluster ${i + 1}`) },
   unusual: { title: "Color by how unusual" },
   mistakes: { title: "Color by mistakes of k-NN", of: (i) => (labels[i] < 0 ? -1 : votes[i] === labels[i] ? 0 : 1),
-    names: ["as its neighbors", "unlike its neighbors"] },
+    names: ["as its neighbors", "unlike its neighbors"], marks: true },
+  probe: { title: "Color by mistakes of a linear probe", of: (i) => (labels[i] < 0 || probed[i] < 0 ? -1 : probed[i] === labels[i] ? 0 : 1),
+    names: ["as the probe says", "unlike the probe"], marks: true },
 };
 function styleOf(i) {
   if (state.color === "unusual") {
@@ -50,7 +52,7 @@ function styleOf(i) {
   }
   const value = modes[state.color].of(i);
   if (value < 0) return [palette.quiet, 0, 0.8];
-  if (state.color === "mistakes") return value ? [palette.bad, 2, 1.7] : [palette.quiet, 0, 0.75];
+  if (modes[state.color].marks) return value ? [palette.bad, 2, 1.7] : [palette.quiet, 0, 0.75];
   return [palette.series[value % 6], Math.floor(value / 6) % 4, 1];
 }
 function shown(i) {

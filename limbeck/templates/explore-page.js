@@ -67,6 +67,7 @@ function showImage() {
   const facts = make("div", { className: "facts" });
   if (labelOf(i)) facts.append(fact("label ", labelOf(i)));
   if (labeled && labels[i] >= 0 && votes[i] >= 0 && votes[i] !== labels[i]) facts.append(fact("its neighbors are ", about.labels[votes[i]], "wrong"));
+  if (labeled && labels[i] >= 0 && probed[i] >= 0 && probed[i] !== labels[i]) facts.append(fact("a linear probe says ", about.labels[probed[i]], "wrong"));
   facts.append(fact("cluster ", clusters[i] + 1), fact("more unusual than ", percent(outliers[i] / 255)));
   place.replaceChildren(
     make("div", { className: "chosen" }, photo(i, 128), make("div", {}, make("h2", { textContent: nameOf(i) }), facts)),
@@ -321,7 +322,7 @@ function showLegend() {
   const used = new Set();
   for (let i = 0; i < count; i++) used.add(modes[state.color].of(i));
   $("legend").replaceChildren(...names.map((name, value) => {
-    const [rgb, shape] = state.color === "mistakes" ? (value ? [palette.bad, 2] : [palette.quiet, 0]) : [palette.series[value % 6], Math.floor(value / 6) % 4];
+    const [rgb, shape] = modes[state.color].marks ? (value ? [palette.bad, 2] : [palette.quiet, 0]) : [palette.series[value % 6], Math.floor(value / 6) % 4];
     const swatch = make("i", { className: `shape-${shape}` });
     swatch.style.setProperty("--swatch", css(rgb));
     const button = make("button", { type: "button", title: "Show only these" }, swatch, name);
@@ -338,7 +339,7 @@ function setColor(mode) {
   repaint();
 }
 for (const [name, mode] of Object.entries(modes)) {
-  if (labeled || !["label", "mistakes"].includes(name)) $("color").append(make("option", { value: name, textContent: mode.title }));
+  if (labeled || !["label", "mistakes", "probe"].includes(name)) $("color").append(make("option", { value: name, textContent: mode.title }));
 }
 $("color").onchange = () => setColor($("color").value);
 $("lasso").onclick = () => setLasso(!state.drawing);

@@ -17,10 +17,11 @@ from PIL import Image
 import limbeck as library
 from limbeck.anomalies.distances import outlier_scores
 from limbeck.data.store.store import Store
+from limbeck.embeddings.encoders import BackboneEncoder
 from limbeck.explorer.atlas import make_atlas
 from limbeck.explorer.build import write_explorer
 from limbeck.explorer.config import ExploreConfig
-from limbeck.explorer.groups import agreement, default_clusters, find_clusters, vote
+from limbeck.explorer.groups import agreement, default_clusters, find_clusters, held_out_predictions, vote
 from limbeck.explorer.layout import lay_out
 from limbeck.explorer.page import BASE64, MOST, SHARE, page_bytes, shown_depths, shown_neighbors
 from limbeck.neighbors.graph import build_graph
@@ -173,6 +174,7 @@ def test_the_command_writes_what_the_numbers_say(limbeck: Run, trained: Path, ph
 def test_without_labels_nothing_is_said_of_them(trained: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "test" / "3", tmp_path / "photos")
     found = library.explore(tmp_path / "photos", trained, tmp_path / "page.html", clusters=50, batch_size=3)
+    assert found is not None
     assert found.agreement == ()
     assert found.images == 8
     page = read_page(tmp_path / "page.html")
@@ -193,6 +195,52 @@ def test_the_page_refuses_every_script_but_its_own(trained: Path, photos: Path, 
     assert next(rule for rule in rules if rule.startswith("script-src")).startswith("script-src 'sha256-")
     assert "http:" not in (shown := re.sub(r'<script type="text/plain".*?</script>', "", text, flags=re.S))
     assert "https:" not in shown
+
+
+def test_a_probe_predicts_images_that_it_was_not_fitted_to() -> None:
+    labels = LABELS.copy()
+    labels[10], labels[[3, 30]] = 2, -1
+    predicted = held_out_predictions(VECTORS, labels, 0)
+    assert predicted[[3, 30]].tolist() == [-1, -1]
+    assert predicted[10] == 0
+    rest = np.setdiff1d(np.arange(60), [3, 10, 30])
+    assert (predicted[rest] == LABELS[rest]).mean() > 0.9
+    for nothing in (
+        held_out_predictions(np.ones_like(VECTORS), labels, 0),
+        held_out_predictions(VECTORS, 0 * labels, 0),
+    ):
+        assert (nothing == -1).all()
+
+
+def test_a_killed_page_goes_on_with_its_embeddings(
+    limbeck: Run, trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The map is what is computed when it is killed; the page is that of a command that was not."""
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def command(name: str) -> tuple[str | Path, ...]:
+        return ("explore", photos / "test", "--with", trained, "--layout", "pca", "--out", tmp_path / name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("limbeck.explorer.build.lay_out", killed)
+        assert limbeck(*command("a.html"))[0] == 130
+    assert not (tmp_path / "a.html").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(BackboneEncoder, "features", lambda *args: pytest.fail("the pass began again"))
+        assert limbeck(*command("a.html"))[0] == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert limbeck(*command("b.html"))[0] == 0
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_the_first_of_several_processes_alone_makes_the_page(
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("limbeck.explorer.build._view", lambda *args: pytest.fail("a second page began"))
+    assert write_explorer(photos / "test", trained, tmp_path / "page.html") is None
 
 
 def test_mistakes_are_found_before_any_work(

@@ -122,7 +122,7 @@ def test_search_finds_names_and_html_in_them_stays_text(page: Path) -> None:
 def test_colors_legend_and_clusters_choose_what_is_shown(page: Path) -> None:
     with opened(page) as tab:
         modes = tab.locator("#color option").evaluate_all("(all) => all.map((option) => option.value)")
-        assert modes == ["label", "cluster", "unusual", "mistakes"]
+        assert modes == ["label", "cluster", "unusual", "mistakes", "probe"]
         shown = "() => Array.from({length: count}, (_, i) => i).filter((i) => shown(i)).length"
         assert tab.evaluate(shown) == 80
         tab.locator("#legend button").nth(3).click()
