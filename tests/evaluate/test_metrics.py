@@ -37,12 +37,12 @@ def test_a_metric_gives_the_columns_that_it_declares_at_every_depth(name: str) -
     given = inputs()
     assert metric.needs <= given.offers
     found = metric.compute(given)
-    if name == "latency":  # switched off
+    if name in ("latency", "segmentation"):  # switched off, and without masks
         assert found == {}
         return
     assert list(found) == [1, 2, 3]
     for values in found.values():
-        assert set(values) == {column.name for column in metric.columns}
+        assert set(values) == {column.name for column in metric.columns} - {"knn_top5", "linear_top5"}, "of 3 classes"
         assert all(value is None or type(value) in (int, float) for value in values.values())
 
 

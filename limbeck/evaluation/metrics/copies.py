@@ -31,7 +31,7 @@ class _Images(NamedTuple):
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Rank originals and distractors for every copy; the same images at every depth and for every network."""
     if not inputs.data.cfg.copies:
-        return {depth: dict.fromkeys(NAMES) for depth in inputs.depths}
+        return {}
     images = _images(inputs.data)
     stores = (images.database, images.strong, images.crops, images.whitening)
     banks = [inputs.model.descriptors(inputs.data, store) for store in stores]

@@ -18,7 +18,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Choose the threshold on one half of the test images, and measure on the other; needs the logistic probe."""
     data = inputs.data
     if data.linear_probe != "logistic" or len(inputs.depths) < 2:
-        return {depth: dict.fromkeys(NAMES) for depth in inputs.depths}
+        return {}
     assert data.labels is not None
     confidences, predicted = inputs.heads.predict(inputs.test_bank)
     labels, costs = data.labels.test.to(predicted.device), inputs.operations
@@ -34,7 +34,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 def _measure(confidences: Tensor, predicted: Tensor, labels: Tensor, chooses: Tensor, gflops: Tensor) -> Values:
     """Return the columns of a network that ends at the last of the rows."""
     if not chooses.any() or chooses.all():
-        return dict.fromkeys(NAMES)
+        return {}
     threshold = cheapest_threshold(confidences[:, chooses], predicted[:, chooses], labels[chooses], TOLERANCE)
     rest = ~chooses
     found = measure_exits(exit_by_confidence(confidences[:, rest], threshold), predicted[:, rest], labels[rest], gflops)

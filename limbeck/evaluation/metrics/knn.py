@@ -10,14 +10,12 @@ TOP = 5  # classes that may be right
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Vote with the nearest training images of every test image."""
     k, temperature, labels = inputs.data.k, inputs.data.cfg.temperature, inputs.data.labels
-    several = labels is not None and labels.classes > TOP
-    return {
-        depth: {
-            "knn": knn_accuracy(*inputs.labeled(depth), k, temperature),
-            "knn_top5": knn_top_accuracy(*inputs.labeled(depth), k, temperature, TOP) if several else None,
-        }
-        for depth in inputs.depths
-    }
+    found: dict[int, Values] = {}
+    for depth in inputs.depths:
+        found[depth] = {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)}
+        if labels is not None and labels.classes > TOP:
+            found[depth]["knn_top5"] = knn_top_accuracy(*inputs.labeled(depth), k, temperature, TOP)
+    return found
 
 
 METRIC = Metric(

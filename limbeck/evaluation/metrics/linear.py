@@ -22,17 +22,18 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     found = probe_accuracies(
         data.linear_probe, inputs.train_bank, inputs.test_bank, data.labels, data.cfg, data.device, text
     )
-    return {depth: {"linear": accuracy, "linear_top5": None} for depth, accuracy in found.items()}
+    return {depth: {"linear": accuracy} for depth, accuracy in found.items()}
 
 
 def _logistic(inputs: MetricInputs, labels: Labels) -> dict[int, Values]:
     """Return the accuracies of the heads that other metrics read as well, with top-5 for more than 5 classes."""
     images = labels.test
     shares = inputs.heads.accuracy(inputs.test_bank, images, torch.ones(len(images))).tolist()
-    several = labels.classes > TOP
-    top = inputs.heads.top_accuracy(inputs.test_bank, images, TOP).tolist() if several else [None] * len(shares)
-    rows = zip(inputs.depths, shares, top, strict=True)
-    return {depth: {"linear": share, "linear_top5": most} for depth, share, most in rows}
+    found: dict[int, Values] = {depth: {"linear": share} for depth, share in zip(inputs.depths, shares, strict=True)}
+    if labels.classes > TOP:
+        for depth, share in zip(inputs.depths, inputs.heads.top_accuracy(inputs.test_bank, images, TOP), strict=True):
+            found[depth]["linear_top5"] = share.item()
+    return found
 
 
 METRIC = Metric(

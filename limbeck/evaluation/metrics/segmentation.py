@@ -14,7 +14,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Fit a probe on the maps of every depth of the training images, and measure it on the test images."""
     data, masks = inputs.data, inputs.data.masks
     if masks is None:
-        return {depth: {"mean_iou": None} for depth in inputs.depths}
+        return {}
     probe, size = SegmentationProbe(seed=data.cfg.seed), inputs.model.image_size
     train, test = (_central(truth, size) for truth in (masks.train, masks.test))
     found: dict[int, Values] = {}
