@@ -54,12 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--with", dest="encoder", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--side", type=float, default=0.25)
+    parser.add_argument("--depths", nargs="+", type=int, help="for patches; by default all")
     args = parser.parse_args(argv)
     network = load_encoder(args.encoder, "fp32")
     images = np.asarray(open_store(args.photos, store_size=network.store_size).images)
     side = round(args.side * images.shape[1])
     print("| compared | depth | AUROC | place found |\n|---|---|---|---|")
-    kinds: list[tuple[Compare, int]] = [("images", network.last), *(("patches", depth) for depth in network.dims)]
+    kinds: list[tuple[Compare, int]] = [
+        ("images", network.last),
+        *(("patches", depth) for depth in args.depths or network.dims),
+    ]
     for compare, depth in kinds:
         areas, places = [], []
         for seed in range(args.seeds):
