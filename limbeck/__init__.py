@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
     from limbeck.api.exports import export_all, export_within
+    from limbeck.api.finetune import finetune
     from limbeck.api.functions import adapt, compare, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
@@ -54,6 +55,7 @@ __all__ = [
     "export",
     "export_all",
     "export_within",
+    "finetune",
     "index",
     "load",
     "load_preprocessing",
@@ -91,6 +93,7 @@ _HOMES = {
     "export": "limbeck.exports.write",
     "export_all": "limbeck.api.exports",
     "export_within": "limbeck.api.exports",
+    "finetune": "limbeck.api.finetune",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

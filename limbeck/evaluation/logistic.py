@@ -125,17 +125,28 @@ class LogisticHeads:
     ) -> Float[Tensor, " L"]:
         """Return for every depth the weighted share of rows whose largest logit is that of their label, float64."""
         labels, counted = labels.to(self.device, non_blocking=True), row_weights.to(self.device).double()
-        return (self.predict(features) == labels).double() @ counted / counted.sum()
+        return (self.predict(features)[1] == labels).double() @ counted / counted.sum()
 
-    def predict(self, features: Features) -> Int[Tensor, "L M"]:
-        """Return the class with the largest logit, for every depth and row."""
-        found = []
+    def predict(self, features: Features) -> tuple[Float[Tensor, "L M"], Int[Tensor, "L M"]]:
+        """Return the largest probability of every row at every depth, and its class."""
+        count, parts = len(next(iter(features.values()))), []
         with exact_products(self.device):
             columns = self._columns(self.weights)
-            for rows in self._blocks(len(features[self.depths[0]])):
+            for rows in self._blocks(count):
                 logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
-                found.append(logits.argmax(2))
-        return torch.cat(found, dim=1)
+                parts.append((logits.softmax(dim=2).amax(dim=2), logits.argmax(dim=2)))
+        confidences, classes = zip(*parts, strict=True)
+        return torch.cat(confidences, dim=1), torch.cat(classes, dim=1)
+
+    def top_accuracy(self, features: Features, labels: Int[Tensor, " M"], k: int) -> Float[Tensor, " L"]:
+        """Return for every depth the share of rows whose label has one of the `k` largest logits, float64."""
+        labels, parts = labels.to(self.device), []
+        with exact_products(self.device):
+            columns = self._columns(self.weights)
+            for rows in self._blocks(len(labels)):
+                logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
+                parts.append((logits.topk(k, dim=2).indices == labels[rows, None]).any(dim=2))
+        return torch.cat(parts, dim=1).double().mean(dim=1)
 
     def _columns(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return matrix [D classes] and bias [classes] of every depth for features as they are."""

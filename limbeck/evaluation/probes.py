@@ -15,7 +15,7 @@ from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
-from limbeck.evaluation.logistic import Features, LogisticProbe, fit_heads
+from limbeck.evaluation.logistic import Features
 
 Predictions = dict[int, Int[Tensor, " M"]]
 """Depth -> the class of every row."""
@@ -205,10 +205,7 @@ def probe_predictions(
     device: torch.device,
     description: str = "",
 ) -> Predictions:
-    """Return the classes that the linear probe `name` of every depth gives to the test images."""
-    if name == "logistic":
-        found = fit_heads(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
-        return dict(zip(found.depths, found.predict(test), strict=True))
+    """Return the classes that the authors' linear probe `name` of every depth gives to the test images."""
     if name == "lbfgs":
         depths = progress(list(train), description, unit="layers")
         return {depth: lbfgs_predictions(train[depth], labels.train, test[depth]) for depth in depths}
