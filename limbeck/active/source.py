@@ -200,6 +200,12 @@ def _check_budget(cfg: SelectConfig, cycles: CyclesConfig, known: Labels, held_o
     labeled = bool((known >= 0).any())
     choices = cycles.cycles - labeled
     unlabeled = int((known < 0).sum())
+    if not choices:
+        raise UserError(
+            "one cycle that begins with labels measures them and chooses nothing: ask for 2 cycles or more, or leave "
+            "--oracle out to choose once",
+            code="nothing-to-choose",
+        )
     if cfg.budget < 1 or choices * cfg.budget > unlabeled:
         raise UserError(
             f"{choices} choices of {cfg.budget:,} images are more than the {unlabeled:,} that are neither labeled nor "
