@@ -32,7 +32,14 @@ from limbeck.runs.api import pretrain
 from limbeck.train.config import OptimConfig, TrainConfig
 
 QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
-SIZES = {"hidden": 512, "dim": 128, "queue": 4096, "momentum": 0.99, "projector_layers": 2, "prototypes": 300}
+SIZES = {
+    "hidden": 512,
+    "dim": 128,
+    "queue_size": 4096,
+    "ema_momentum": 0.99,
+    "projector_layers": 2,
+    "num_prototypes": 300,
+}
 BATCH = 256
 
 

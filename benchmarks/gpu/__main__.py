@@ -21,14 +21,18 @@ ITEMS = [
     Item("methods-equal", checks.methods_equal, 1),
     Item("resident", checks.resident_is_streamed, 0.1),
     Item("resume", checks.runs_resume, 0.5),
+    Item("nccl", checks.one_process_group, 0.3),
     Item("compile", checks.compiled_is_eager, 1.5),
     Item("efficiency", speed.efficiency, 3),
     Item("views", speed.views, 0.5),
     Item("profile", speed.profile, 0.5),
     Item("minute", accuracy.minute, 2),
     Item("five-minutes", accuracy.five_minutes, 6),
+    Item("distillation", accuracy.distillation, 3),
+    Item("layers", accuracy.layers, 4),
     Item("family", accuracy.family, 5),
-    Item("graph", speed.graph, 2),
+    Item("graph", speed.graph, 3),
+    Item("fifteen-minutes", accuracy.fifteen_minutes, 16),
 ]
 
 

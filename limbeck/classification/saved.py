@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +26,8 @@ class About:
     """What classifier.json says."""
 
     version: int = VERSION
-    head: HeadName
+    head: HeadName | Literal["trained"]
+    """How it was fitted; trained: by gradient descent, with the network or alone."""
     label_names: tuple[str, ...]
     network: str
     """As it was named."""
@@ -56,7 +58,7 @@ class About:
     def quality(self) -> str:
         """Return the accuracy with its standard error, or why there is none."""
         if self.accuracy is None:
-            return "not measured, because every class has one image"
+            return "not measured yet" if self.head == "trained" else "not measured, because every class has one image"
         return f"{self.accuracy:.1%} +- {self.stderr:.1%} of {self.held_out:,} images that it was not fitted to"
 
 

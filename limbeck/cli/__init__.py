@@ -12,7 +12,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, episodes, images, labels, outliers, overview, results, search, training
+from limbeck.cli import (
+    arguments,
+    data,
+    episodes,
+    export,
+    finetune,
+    images,
+    labels,
+    outliers,
+    overview,
+    results,
+    search,
+    training,
+)
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -40,10 +53,11 @@ VERBS: dict[str, Command] = {
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "compare": results.COMPARE,
     "episodes": episodes.EPISODES,
     "runs": overview.RUNS,
     "report": results.REPORT,
-    "export": results.EXPORT,
+    "export": export.EXPORT,
     "explore": images.EXPLORE,
     "embed": images.EMBED,
     "index": search.INDEX,
@@ -53,6 +67,7 @@ VERBS: dict[str, Command] = {
     "select": labels.SELECT,
     "classify": labels.CLASSIFY,
     "predict": labels.PREDICT,
+    "finetune": finetune.FINETUNE,
 }
 VERBS["completion"] = completion_command(VERBS)
 

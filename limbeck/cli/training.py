@@ -74,9 +74,9 @@ class ResumeArgs:
     precision: Literal["auto", "bf16", "fp16", "fp32"] | None = None
     """Precision, if it is another one than before; the numbers then differ by rounding."""
     attention: Literal["auto", "fused", "plain"] | None = None
-    """Kernel of attention, likewise."""
+    """Kernel of attention, if it is another one than before; likewise."""
     memory_format: Literal["auto", "channels-last", "contiguous"] | None = None
-    """Order of activations in the memory, likewise."""
+    """Order of activations in memory, if it is another one than before; likewise."""
 
 
 def _methods(args: MethodsArgs) -> Output:

@@ -13,6 +13,7 @@ TEACHER = "teacher"  # folder: cached features of a teacher, if the images are i
 START = "start"  # folder: the weights that the run started from (--from), as an encoder
 ADAPTATION = "adaptation.json"  # of a run that is held to its start: which of the two is better, and why
 ADAPTED = "adapted"  # folder: the trained weights of such a run, if the start is the better one
+FINETUNING = "finetuning.json"  # of `limbeck finetune`: accuracy of the run and of frozen features
 ENCODER = "encoder"  # folder: the trained encoder (models/encoder_io)
 RESULT = "result.json"  # its evaluation
 

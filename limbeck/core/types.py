@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     partner_indices: Int[Tensor, " B"] | None = None  # int64, for each image a row of its bag, where there are bags
     view_epoch: int = 0  # the epoch that the teacher's augmentations are drawn for; cached views repeat
     masks: tuple[Bool[Tensor, "B P"], ...] = ()  # one per view, for methods that hide parts of their input
+    host_rows: tuple[NDArray[np.int64], ...] = ()  # [B] indices, and those of partners, to be read without a wait
 
 
 class Features(NamedTuple):

@@ -21,6 +21,7 @@ from PIL import Image
 from limbeck.core.text import printable
 from limbeck.data.check.issues import Issue, skip_reason
 from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, read_file
+from limbeck.data.first_paths import FirstPaths
 from limbeck.data.sources.base import ImageSource, Sample
 from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
@@ -68,7 +69,7 @@ class DecodedSample(NamedTuple):
 
 
 def decode_samples(
-    source: ImageSource, size: int, workers: int | None, first_paths: dict[str, str], skip: int = 0
+    source: ImageSource, size: int, workers: int | None, first_paths: FirstPaths, skip: int = 0
 ) -> Iterator[list[DecodedSample]]:
     """Yield the samples of a source in its order, in chunks, resized to `size` pixels.
 
@@ -76,7 +77,7 @@ def decode_samples(
         source: the samples.
         size: side of the decoded images.
         workers: threads; None: one per core.
-        first_paths: digest -> path of the first such file, by which duplicates are found; it grows.
+        first_paths: of the samples before, by which duplicates are found; it grows.
         skip: samples at the start that are not read.
     """
     chunks = batched(islice(source.samples(), skip, None), CHUNK)
@@ -173,16 +174,16 @@ def _stem(path: str) -> str:
     return os.path.splitext(path)[0]
 
 
-def _mark_duplicate(sample: DecodedSample, first_paths: dict[str, str]) -> DecodedSample:
+def _mark_duplicate(sample: DecodedSample, first_paths: FirstPaths) -> DecodedSample:
     first = remember(sample, first_paths)
     if first == sample.path:
         return sample
     return sample._replace(issues=(*sample.issues, Issue("duplicate", f"the same bytes as {printable(first)}")))
 
 
-def remember(sample: DecodedSample, first_paths: dict[str, str]) -> str:
+def remember(sample: DecodedSample, first_paths: FirstPaths) -> str:
     """Return the path of the first readable sample with these bytes, which may be this one."""
-    return first_paths.setdefault(sample.digest, sample.path) if sample.digest and sample.used(()) else sample.path
+    return first_paths.first(sample.digest, sample.path) if sample.digest and sample.used(()) else sample.path
 
 
 @contextmanager

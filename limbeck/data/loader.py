@@ -31,7 +31,8 @@ class RawBatch(NamedTuple):
     """A batch before augmentation: the images and, where there are bags, their partners."""
 
     epoch: int
-    indices: tuple[Tensor, ...]  # [B] int64
+    rows: tuple[NDArray[np.int64], ...]  # [B] of the store
+    indices: tuple[Tensor, ...]  # [B] int64, the same
     pixels: tuple[Tensor, ...]  # [B S S 3] uint8; empty when the store is on the device
 
 
@@ -81,7 +82,7 @@ class Loader:
         """Seconds that the caller has waited for pixels so far."""
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
         self._labels = None if labels is None else torch.from_numpy(np.array(labels))
-        self._widths, self._heights = (torch.from_numpy(np.array(side)) for side in (store.widths, store.heights))
+        self._widths, self._heights = np.array(store.widths), np.array(store.heights)
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
@@ -116,12 +117,12 @@ class Loader:
 
     def _read(self, indices: NDArray[np.int64], epoch: int) -> RawBatch:
         pin = self.device.type == "cuda"
-        images = [indices]
+        images: tuple[NDArray[np.int64], ...] = (indices,)
         if self.sampling.bags is not None:
-            images.append(draw_partners(self.sampling.bags, indices, self.seed, epoch))
+            images = (indices, draw_partners(self.sampling.bags, indices, self.seed, epoch))
         pixels = tuple(_gather(self.store.images, rows, pin) for rows in images) if self._resident is None else ()
         tensors = [torch.from_numpy(rows).contiguous() for rows in images]
-        return RawBatch(epoch, tuple(rows.pin_memory() if pin else rows for rows in tensors), pixels)
+        return RawBatch(epoch, images, tuple(rows.pin_memory() if pin else rows for rows in tensors), pixels)
 
     def _batch(self, raw: RawBatch, chosen: list[int]) -> Batch:
         """Compute the `chosen` views of a raw batch."""
@@ -133,12 +134,12 @@ class Loader:
         views = tuple(self._view(index, raw, pixels) for index in chosen)
         labels = None if self._labels is None else self._labels[raw.indices[0]].to(self.device, non_blocking=True)
         partners = indices[1] if len(indices) > 1 else None
-        return Batch(views, indices[0], labels, partners, self.schedule.view_epoch(raw.epoch))
+        return Batch(views, indices[0], labels, partners, self.schedule.view_epoch(raw.epoch), host_rows=raw.rows)
 
     def _view(self, index: int, raw: RawBatch, pixels: list[Tensor]) -> Tensor:
         spec = self.schedule.views[index]
         image = 0 if spec.image == "own" else 1
-        rows, draw = raw.indices[image], self.schedule.draw_index(index)
+        rows, draw = raw.rows[image], self.schedule.draw_index(index)
         seed, epoch = self.schedule.seed_and_epoch(index, raw.epoch)
         widths, heights = self._widths[rows], self._heights[rows]
         params = sample_params(spec.augmentation, draw, rows, widths, heights, self.store.size, seed, epoch)

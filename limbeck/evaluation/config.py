@@ -26,6 +26,12 @@ class EvaluateConfig:
     """Rows per step of the probe; by default 1024 for sgd, 1000 for adam."""
     whiten: bool = False
     """Measure the weighted k-NN on half-whitened features as well."""
+    copies: bool = False
+    """Measure copy detection on manipulated test images as well; that takes up to 5,000 more images per network."""
+    train_masks: str | None = None
+    """Folder with a mask for each training image, under its name with the ending .png, for segmentation."""
+    test_masks: str | None = None
+    """Folder with a mask for each test image."""
     references: bool = True
     """Measure raw pixels, patch filters and the untrained network as lines of reference."""
     alignment_images: int = 1000
@@ -54,6 +60,9 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name} is {value}; it must be more than 0", code="value-out-of-range")
+        if (self.train_masks is None) != (self.test_masks is None):
+            given = "train_masks" if self.train_masks else "test_masks"
+            raise UserError(f"{given} alone is of no use: give train_masks and test_masks", code="no-masks")
         if self.alignment_images < 2:
             raise UserError(
                 f"alignment_images is {self.alignment_images}; it must be at least 2", code="value-out-of-range"

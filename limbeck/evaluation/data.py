@@ -1,12 +1,15 @@
 """What all models of one evaluation have in common: images, labels, settings, device."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
+from limbeck.data.masks import MaskPair
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.labels import Labels, match_labels
@@ -45,7 +48,7 @@ class EvalData:
                 code="too-few-images",
             )
         labels = match_labels(train, test) if train.labeled or test.labeled else None
-        return cls(
+        found = cls(
             train=train,
             test=test,
             labels=labels,
@@ -54,6 +57,16 @@ class EvalData:
             cfg=cfg,
             device=choose_device(cfg.device),
         )
+        _ = found.masks  # what is wrong with them is found before any work
+        return found
+
+    @cached_property
+    def masks(self) -> MaskPair | None:
+        """The masks of the training and the test images; None where no folders are named."""
+        train, test = self.cfg.train_masks, self.cfg.test_masks
+        if train is None or test is None:
+            return None
+        return MaskPair.read((Path(train), self.train), (Path(test), self.test))
 
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""

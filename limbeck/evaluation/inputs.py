@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_heads
 from limbeck.evaluation.models import Bank, EvaluatedModel, Need
+from limbeck.evaluation.probes import Predictions, probe_predictions
+from limbeck.metrics.cost import count_operations
 
 
 class MetricInputs:
@@ -42,6 +45,19 @@ class MetricInputs:
         return self.model.features(self.data, self.data.train)
 
     @cached_property
+    def probe_predictions(self) -> Predictions:
+        """Classes that the linear probes give to the test images: depth -> [M]; none where there is no probe."""
+        data = self.data
+        if data.linear_probe is None or data.labels is None:
+            return {}
+        if data.linear_probe == "logistic":
+            return dict(zip(self.heads.depths, self.heads.predict(self.test_bank)[1], strict=True))
+        text = data.description(f"{self.model.name}: linear probe")
+        return probe_predictions(
+            data.linear_probe, self.train_bank, self.test_bank, data.labels, data.cfg, data.device, text
+        )
+
+    @cached_property
     def views(self) -> tuple[Bank, Bank]:
         """Features of two augmented views of a sample of the test images; needs "views"."""
         return self.model.views(self.data)
@@ -50,6 +66,20 @@ class MetricInputs:
     def networks(self) -> dict[int, nn.Module]:
         """The network cut at every depth, on the device."""
         return {depth: network.to(self.data.device) for depth, network in self.model.networks().items()}
+
+    @cached_property
+    def operations(self) -> dict[int, int]:
+        """Arithmetic operations of the network cut at every depth, for one image of the input size."""
+        return {depth: count_operations(network, self.image) for depth, network in self.networks.items()}
+
+    @cached_property
+    def heads(self) -> LogisticHeads:
+        """The logistic regressions of all depths on the training features; needs "labels"."""
+        labels, data = self.data.labels, self.data
+        assert labels is not None, "the metric does not declare that it needs labels"
+        text = data.description(f"{self.model.name}: linear probe")
+        probe = LogisticProbe(seed=data.cfg.seed)
+        return fit_heads(probe, self.train_bank, labels.train, labels.classes, data.device, text)
 
     @property
     def image(self) -> Tensor:

@@ -124,13 +124,29 @@ class LogisticHeads:
         self, features: Features, labels: Int[Tensor, " M"], row_weights: Float[Tensor, " M"]
     ) -> Float[Tensor, " L"]:
         """Return for every depth the weighted share of rows whose largest logit is that of their label, float64."""
-        labels, counted = labels.to(self.device), row_weights.to(self.device).double()
+        labels, counted = labels.to(self.device, non_blocking=True), row_weights.to(self.device).double()
+        return (self.predict(features)[1] == labels).double() @ counted / counted.sum()
+
+    def predict(self, features: Features) -> tuple[Float[Tensor, "L M"], Int[Tensor, "L M"]]:
+        """Return the largest probability of every row at every depth, and its class."""
+        count, parts = len(next(iter(features.values()))), []
         with exact_products(self.device):
-            columns, correct = self._columns(self.weights), counted.new_zeros(len(self.depths))
+            columns = self._columns(self.weights)
+            for rows in self._blocks(count):
+                logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
+                parts.append((logits.softmax(dim=2).amax(dim=2), logits.argmax(dim=2)))
+        confidences, classes = zip(*parts, strict=True)
+        return torch.cat(confidences, dim=1), torch.cat(classes, dim=1)
+
+    def top_accuracy(self, features: Features, labels: Int[Tensor, " M"], k: int) -> Float[Tensor, " L"]:
+        """Return for every depth the share of rows whose label has one of the `k` largest logits, float64."""
+        labels, parts = labels.to(self.device), []
+        with exact_products(self.device):
+            columns = self._columns(self.weights)
             for rows in self._blocks(len(labels)):
                 logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
-                correct += (logits.argmax(2) == labels[rows]).double() @ counted[rows]
-        return correct / counted.sum()
+                parts.append((logits.topk(k, dim=2).indices == labels[rows, None]).any(dim=2))
+        return torch.cat(parts, dim=1).double().mean(dim=1)
 
     def _columns(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return matrix [D classes] and bias [classes] of every depth for features as they are."""

@@ -1,20 +1,23 @@
 """The models that are evaluated: a backbone at its depths, or a teacher as a whole."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.core.devices import resolve_bf16
+from limbeck.core.types import Features
 from limbeck.data.augment.views import preset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData
-from limbeck.features.extract import extract
+from limbeck.features.extract import FeatureFn, extract, extract_matrix
 from limbeck.features.images import ImageFn, augmented_images, eval_images
+from limbeck.metrics.copies import gem
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
@@ -23,7 +26,7 @@ from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""
 
-Need = Literal["labels", "views", "feature_maps", "teacher"]
+Need = Literal["labels", "views", "feature_maps", "descriptors", "teacher"]
 """What a metric may need beyond the features of the test images."""
 
 
@@ -51,11 +54,19 @@ class EvaluatedModel(ABC):
         """Return the feature maps [B C H W] of some test images at every depth, where "feature_maps" is offered."""
         raise NotImplementedError
 
+    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+        """Return the feature maps [N C h w] of all images of `store`, where "feature_maps" is offered."""
+        raise NotImplementedError
+
+    def descriptors(self, data: EvalData, store: Store) -> Bank:
+        """Return features for copy detection of all images of `store`, where "descriptors" is offered."""
+        raise NotImplementedError
+
 
 class BackboneModel(EvaluatedModel):
     """A backbone at `depths`, by default all of its taps."""
 
-    offers = frozenset({"views", "feature_maps"})
+    offers = frozenset({"views", "feature_maps", "descriptors"})
 
     def __init__(
         self, name: str, backbone: Backbone, preprocessing: Preprocessing, depths: Sequence[int] | None = None
@@ -91,6 +102,49 @@ class BackboneModel(EvaluatedModel):
         images = self._images(data, data.test)(indices)
         with eval_mode(self.backbone.to(data.device)):
             return self.backbone(images, self.depths, feature_maps=True).feature_maps
+
+    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+        """Run the backbone on unaugmented images up to a depth."""
+        with eval_mode(self.backbone.to(data.device)):
+            square = self.feature_maps(data, np.arange(1))[depth].shape[1:]
+        found = self._forward(
+            data,
+            store,
+            lambda images: {depth: self._run(data, images, (depth,)).feature_maps[depth].flatten(1)},
+            {depth: int(np.prod(square))},
+            f"maps at depth {depth}",
+        )
+        return found[depth].unflatten(1, square)
+
+    def descriptors(self, data: EvalData, store: Store) -> Bank:
+        """Return the pooled vector and the generalized mean of the map at every depth, joined: [N D + C]."""
+
+        def features(images: Tensor) -> Bank:
+            found = self._run(data, images, self.depths)
+            return {d: torch.cat([found.taps[d], gem(found.feature_maps[d].float())], dim=1) for d in self.depths}
+
+        dims = {depth: self.backbone.tap_dims[depth] + self.backbone.map_dims[depth] for depth in self.depths}
+        return self._forward(data, store, features, dims, "copies")
+
+    def _run(self, data: EvalData, images: Tensor, depths: Sequence[int]) -> Features:
+        bf16 = resolve_bf16(data.cfg.precision, data.device)
+        with torch.inference_mode(), torch.autocast(data.device.type, dtype=torch.bfloat16, enabled=bf16):
+            found: Features = self.backbone(images, depths, feature_maps=True)
+        return found
+
+    def _forward(self, data: EvalData, store: Store, features: FeatureFn, dims: Mapping[int, int], text: str) -> Bank:
+        """Return what `features` makes of all images of a store."""
+        with eval_mode(self.backbone.to(data.device)):
+            return extract_matrix(
+                features,
+                self._images(data, store),
+                np.arange(len(store)),
+                dims,
+                device=data.device,
+                batch_size=data.cfg.batch_size,
+                memory=int(data.cfg.memory_gib * 2**30),
+                show=data.description(f"{self.name}: {text}"),
+            )
 
     def _images(self, data: EvalData, store: Store) -> ImageFn:
         how = self.preprocessing

@@ -45,6 +45,7 @@ class FixedModel(EvaluatedModel):
     """Features that need no training, as a model with one depth."""
 
     depths = (0,)
+    offers = frozenset({"descriptors"})
 
     def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
         self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
@@ -63,6 +64,10 @@ class FixedModel(EvaluatedModel):
                 memory=int(data.cfg.memory_gib * 2**30),
                 show=data.description(self.name),
             )
+
+    def descriptors(self, data: EvalData, store: Store) -> Bank:
+        """Return the same features."""
+        return self.features(data, store)
 
     def networks(self) -> dict[int, nn.Module]:
         """Return the network."""

@@ -28,11 +28,12 @@ class Anchor(Distiller):
     """
 
     cfg: AnchorConfig
+    center: Tensor
 
     def __init__(self, backbone: Encoder, cfg: AnchorConfig, teacher: Teacher) -> None:
         super().__init__(backbone, cfg, teacher)
         self.projector = mlp([teacher.dim, cfg.hidden, cfg.dim])
-        self.center = teacher.sample.mean(0)
+        self.register_buffer("center", teacher.sample.mean(0), persistent=False)
         self.train()
 
     def make_head(self, dim: int, teacher_dim: int) -> nn.Module:
@@ -57,7 +58,7 @@ class Anchor(Distiller):
         contrast = info_nce(
             projections, gather(projections), rows.roll(len(rows) // 2), self.cfg.temperature, exclude=rows
         )
-        center = self.center.to(features)
+        center = self.center.to(features.dtype)
         targets = torch.cat(teacher_output.vectors[:2])
         distance = cosine_distance(F.normalize(features, dim=1) - center, targets - center)
         terms = {"contrast": contrast.detach(), "distance": distance.detach()}

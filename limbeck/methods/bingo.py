@@ -85,7 +85,8 @@ def cutmix(
     There is one box for the batches of all processes; its size is drawn from Beta(alpha, alpha), its center uniformly.
     """
     height, width = first.shape[-2:]
-    drawn = torch.cat([Beta(alpha, alpha, validate_args=False).sample()[None], torch.rand(2)]).to(first.device)
+    drawn = torch.cat([Beta(alpha, alpha, validate_args=False).sample()[None], torch.rand(2)])
+    drawn = drawn.to(first.device, non_blocking=True)
     share, y, x = broadcast_from_rank0(drawn)
     inside = box(share, (y * height).long(), (x * width).long(), height, width)
     return torch.where(inside, second, first), 1 - inside.to(first.dtype).mean()

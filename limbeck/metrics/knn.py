@@ -45,6 +45,28 @@ def knn_correct(
     return torch.cat(predicted) == test_labels
 
 
+def knn_top_accuracy(
+    train: Float[Tensor, "N D"],
+    train_labels: Int[Tensor, " N"],
+    test: Float[Tensor, "M D"],
+    test_labels: Int[Tensor, " M"],
+    k: int = 20,
+    temperature: float = 0.07,
+    top: int = 5,
+) -> float:
+    """Return the share of the rows of `test` whose class has one of the `top` largest votes, as of `knn_correct`.
+
+    A class without a vote is never among them; the authors' sort lets it be.
+    """
+    classes = int(train_labels.max()) + 1
+    base, queries = F.normalize(train, dim=-1), F.normalize(test, dim=-1)
+    parts = []
+    for found in _search(queries, base, k):
+        best = knn_votes(found.scores, train_labels[found.positions], classes, temperature).topk(min(top, classes))
+        parts.append(best.indices.masked_fill(best.values == 0, -1))
+    return (torch.cat(parts) == test_labels[:, None]).any(dim=1).double().mean().item()
+
+
 def knn_votes(
     cosines: Float[Tensor, "M k"], labels: Int[Tensor, "M k"], classes: int, temperature: float
 ) -> Float[Tensor, "M classes"]:

@@ -57,8 +57,8 @@ def pretrain(
     Args:
         source: a folder, parquet files, a store, arrays, ... (`limbeck.data.sources`).
         out: folder of the run; it must not contain a run yet.
-        backbone: by default a ViT-Tiny, on a CPU a ResNet-10; sizes that are not given are chosen to fit the images.
-        **settings: `method` (by default SDSSL over BYOL, on a CPU SimCLR), `optim` (AdamW for ViTs, LARS for CNNs),
+        backbone: by default a ViT-Tiny, on a CPU a narrow ResNet; sizes that are not given are fitted to the images.
+        **settings: `method` (by default SimCLR, or see `runs.choose`), `optim` (AdamW for ViTs, LARS for CNNs),
             `training` (how long and on which devices), `time` (end within "30m") or `quick` (a first look in ten
             minutes), `start` (trained weights to start from), `store_size` (pixels of the stored images), `allow_bad`
             (fraction of the images that may be unreadable), `exclude` and `only` (patterns of names); see `RunRequest`.
@@ -85,7 +85,7 @@ def distill(
         out: folder of the run; it must not contain a run yet.
         teacher: a name or a folder, or all settings of a teacher (docs/distillation.md).
         teacher_module: the teacher itself, if it is a module of your own; `teacher` then has its image size, mean, std.
-        student: by default a ResNet-18, on a CPU a ResNet-10; sizes that are not given are chosen to fit the images.
+        student: by default a ResNet-18, on a CPU a narrow ResNet; sizes that are not given are fitted to the images.
         **settings: as in `pretrain`; `method` is by default SimReg, `optim` AdamW.
 
     Raises:

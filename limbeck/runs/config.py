@@ -75,6 +75,8 @@ def at_place(cfg: RunConfig, place: Place) -> RunConfig:
         if cfg.teacher is None:
             raise UserError(f"the run has no teacher: leave '{teacher}' out", code="no-teacher")
         cfg = replace(cfg, teacher=replace(cfg.teacher, name=str(teacher)))
+    if given.keys() & {"precision", "attention", "memory_format"}:
+        given["measured_on"] = ""  # these kernels are not what was measured
     return replace(cfg, training=replace(cfg.training, **given))
 
 

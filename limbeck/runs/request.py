@@ -21,9 +21,9 @@ class RunRequest:
     source: Source
     """A folder, parquet files, a store, arrays, ... (`limbeck.data.sources`)."""
     backbone: EncoderConfig | None = None
-    """By default a ViT-Tiny, as a student a ResNet-18, and on a CPU a ResNet-10 for images of up to 96 pixels."""
+    """By default a ViT-Tiny, as a student a ResNet-18, and on a CPU a narrow ResNet for images of up to 96 pixels."""
     method: MethodConfig | None = None
-    """By default SDSSL over BYOL, on a CPU SimCLR, and with a teacher SimReg."""
+    """By default SimCLR, with a teacher SimReg; a short run on a CPU takes a recipe (`runs.choose`)."""
     optim: OptimConfig | None = None
     """By default AdamW, and LARS for convolutional networks without a teacher."""
     training: TrainConfig = field(default_factory=TrainConfig)

@@ -72,7 +72,7 @@ class RunSetup:
     @property
     def num_images(self) -> int:
         """Rows to train on."""
-        return _num_images(self.data, self.teacher)
+        return _num_images(self.data, self.teacher, self.cfg.method)
 
     @property
     def total_steps(self) -> int:
@@ -103,7 +103,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
         logger.info(advice)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
-    training = resolve_training(request.training, _num_images(data, teacher), fixed=seconds is not None).log(logger)
+    images = _num_images(data, teacher, requested)
+    training = resolve_training(request.training, images, fixed=seconds is not None).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why, flag)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
@@ -160,7 +161,8 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
     loaded = resolve_teacher(cfg.teacher, teacher_module, data, start)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
-    check_batch(training.batch_size, _num_images(data, teacher), training.num_processes, training.accumulate_steps)
+    images = _num_images(data, teacher, cfg.method)
+    check_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
     return RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, requested_method=cfg.method)
 
 
@@ -211,7 +213,7 @@ def resolve_method(
     method: MethodConfig, data: Dataset, teacher: TeacherContext | None, training: TrainConfig
 ) -> Resolved[MethodConfig]:
     """Fill in what depends on the number of images, the batch and the features of the teacher."""
-    images = _num_images(data, teacher)
+    images = _num_images(data, teacher, method)
     check_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
     context = DataContext(
         num_images=images,
@@ -352,5 +354,6 @@ def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: s
     return sentences
 
 
-def _num_images(data: Dataset, teacher: TeacherContext | None) -> int:
-    return len(data) if teacher is None else len(teacher.train_indices)
+def _num_images(data: Dataset, teacher: TeacherContext | None, method: MethodConfig) -> int:
+    rows = method.train_rows(data.labels) if teacher is None else teacher.train_indices
+    return len(data) if rows is None else len(rows)

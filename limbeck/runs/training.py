@@ -17,9 +17,11 @@ from limbeck.core.rank import is_rank0
 from limbeck.core.run_folder import ADAPTATION, ADAPTED, ENCODER, STAGE, START
 from limbeck.core.types import Encoder
 from limbeck.core.unfinished import remove_abandoned
+from limbeck.data.sampling import SamplingPlan
 from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
+from limbeck.runs.classifier import save_classifier
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run
 from limbeck.runs.kernels import with_kernels
@@ -52,7 +54,6 @@ def train_run(
         else:
             setup, (method, views, sampling) = prepare_run(setup, run)
         cfg, config = setup.cfg, to_json(setup.cfg)
-        training = replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse)
         if is_rank0():
             if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
                 provenance: dict[str, Json] = {"run": config}
@@ -69,7 +70,7 @@ def train_run(
             method,
             setup.data,
             views,
-            training,
+            replace(cfg.training, stop_on_collapse=cfg.training.stop_on_collapse and stop_on_collapse),
             cfg.optim,
             run,
             config=config,
@@ -83,6 +84,7 @@ def train_run(
             _save_better(setup, run, method.encoder(), save_encoder)
         elif is_rank0():
             save_encoder(method.encoder())
+            save_classifier(method, setup, run)
             _log_fidelity(setup, eval_callback, method.encoder())
     return run
 
@@ -108,7 +110,8 @@ def build_method(setup: RunSetup, run: Path) -> Trainable:
     cfg, encoder, teacher = setup.cfg, _initial_encoder(setup), setup.teacher
     views = setup.modality.make_views(cfg.method, cfg.backbone)
     if teacher is None:
-        return cfg.method.prepare(encoder, views)
+        rows, trainable = cfg.method.train_rows(setup.data.labels), cfg.method.prepare(encoder, views)
+        return trainable if rows is None else trainable._replace(sampling=SamplingPlan(indices=rows))
     own = teacher.cfg.name not in (PATCH_FILTERS, START_TEACHER)  # neither of them is a network to be made smaller
     if own and is_rank0():
         _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)

@@ -45,7 +45,7 @@ class TeacherOutputs(Teacher):
     def _centered(self, unit: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         if self._center is None:
             return unit
-        self._center = self._center.to(unit.device)
+        self._center = self._center.to(unit.device, non_blocking=True)
         return unit - self._center
 
 
@@ -117,8 +117,11 @@ class CachedTeacher(TeacherOutputs):
         draw = WHOLE_IMAGE if view.crop_of is None else view.crop_of
         if self._resident is not None:
             return F.normalize(self._resident[batch.view_epoch][draw][rows].float(), dim=1)
-        vectors = torch.from_numpy(self._passes[batch.view_epoch][draw][rows.cpu().numpy()])
-        return F.normalize(vectors.to(rows.device).float(), dim=1)
+        host_rows = batch.host_rows[0 if view.image == "own" else 1]
+        vectors = torch.from_numpy(self._passes[batch.view_epoch][draw][host_rows])
+        if rows.device.type == "cuda":
+            vectors = vectors.pin_memory()
+        return F.normalize(vectors.to(rows.device, non_blocking=True).float(), dim=1)
 
     def _on_device(self, device: torch.device) -> list[dict[int, Tensor]] | None:
         total = sum(vectors.nbytes for passes in self._passes for vectors in passes.values())

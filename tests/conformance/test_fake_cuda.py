@@ -5,9 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.core.types import Batch
+from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment, eval_view
 from limbeck.data.augment.draw import sample_params
-from limbeck.data.augment.views import PRESETS, preset
+from limbeck.data.augment.views import PRESETS, View, preset
+from limbeck.data.sampling import SamplingPlan, ViewSpec
+from limbeck.data.store.store import Store
 from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics import lbfgs
@@ -15,8 +19,12 @@ from limbeck.metrics.knn import knn_votes
 from limbeck.metrics.representation import effective_rank, normalized_std, uniformity
 from limbeck.models.backbone import Backbone
 from limbeck.neighbors.search import top_k
+from limbeck.teachers.cache import Vectors
+from limbeck.teachers.load import load_teacher
+from limbeck.teachers.outputs import CachedTeacher, LiveTeacher
 from limbeck.train.health.read import _dead_fraction, _hash
-from tests.helpers.fake_cuda import CUDA, FakeCuda, Watch, autocast, devices, fake_cuda
+from tests.helpers.distill import CUSTOM, Quarters
+from tests.helpers.fake_cuda import CUDA, FakeCuda, Watch, autocast, backward, devices, fake_cuda
 from tests.helpers.tiny import STEP, batch_for, build, configs, tiny_vit
 
 CONFIGS = configs()
@@ -32,7 +40,7 @@ def moved(cuda: FakeCuda, method: Method) -> Method:
 
 
 def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int]:
-    """Run `forward` and `after_step` on the device; return all launches, and those of the backbones."""
+    """Run a step on the device; return the launches of `forward` and `after_step`, and of these those of backbones."""
     method, batch, inside, before = build(config, tiny_vit()), batch_for(config, count), 0, 0
     with fake_cuda() as cuda, autocast(dtype), Watch() as watch:
         method, batch = moved(cuda, method), cuda.move(batch)
@@ -50,11 +58,17 @@ def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int
             backbone.register_forward_pre_hook(enter)
             backbone.register_forward_hook(leave)
         loss = method(batch, STEP)
+        launches = watch.launches
+        if dtype is torch.bfloat16:  # fp16 has the same graph
+            gradients = backward(loss.total)
+            assert devices(list(gradients.values())) == {"cuda"}
+            assert set(gradients) == {parameter for parameter in method.parameters() if parameter.requires_grad}
+        launches -= watch.launches
         with torch.no_grad():
             method.after_step(loss, STEP)
-        assert devices(loss) == devices(method.state_dict()) == {"cuda"}
+        assert devices((loss, method.state_dict())) == {"cuda"}
         assert loss.total.dtype is torch.float32
-        return watch.launches, inside
+        return launches + watch.launches, inside
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
@@ -75,6 +89,43 @@ def test_views_are_made_on_the_device(name: str) -> None:
             made = augment(pixels, view, params, (0.5,) * 3, (0.2,) * 3)
             assert (made.device, made.shape) == (CUDA, (6, 3, view.size, view.size))
             assert eval_view(pixels, 32, (0.5,) * 3, (0.2,) * 3).device == CUDA
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_loader_does_not_wait_for_its_copies(resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    gather = loading._gather
+    monkeypatch.setattr(loading, "_fits", lambda images, device: False)
+    monkeypatch.setattr(loading, "_gather", lambda images, rows, pin: gather(images, rows, False))
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)  # which takes a driver
+    store, view = Store.from_arrays(np.zeros((12, 20, 20, 3), np.uint8), np.arange(12) % 2), preset("byol", 16)[0]
+    views = (ViewSpec(augmentation=view), ViewSpec(augmentation=view, image="partner"))
+    plan = SamplingPlan(bags=np.arange(12)[::-1, None].copy())
+    loader = loading.Loader(store, views, 6, seed=0, device=CUDA, sampling=plan)
+    raw = loader._read(np.arange(6), 0)
+    with fake_cuda() as cuda, Watch():
+        if resident:
+            loader._resident = cuda.move(torch.from_numpy(store.images))
+        batch = loader._batch(raw, [0, 1])
+        assert devices(batch) == {"cuda"}
+        assert batch.partner_indices is not None
+        assert [rows.tolist() for rows in batch.host_rows] == [list(range(6)), list(range(11, 5, -1))]
+
+
+def test_teachers_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live one, and cached features on the device and on the host."""
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    teacher, rows = load_teacher(CUSTOM, teacher_module=Quarters()), np.arange(6)
+    views = (ViewSpec(augmentation=View(size=16), network="teacher", crop_of=0),)
+    passes: list[dict[int, Vectors]] = [{0: np.ones((9, teacher.dim), np.float16)}]
+    live = LiveTeacher(teacher, views, torch.rand(8, teacher.dim), center=True, feature_map=True)
+    cached = CachedTeacher(teacher, views, torch.rand(8, teacher.dim), passes, center=True)
+    live._device = cached._device = CUDA
+    with fake_cuda() as cuda, Watch():
+        cuda.move_module(teacher.network)
+        batch = Batch(cuda.move((torch.rand(6, 3, 16, 16),)), cuda.move(torch.from_numpy(rows)), host_rows=(rows,))
+        on_host = cached(batch)
+        cached._resident = [{0: cuda.move(torch.from_numpy(passes[0][0]))}]
+        assert devices((live(batch), on_host, cached(batch))) == {"cuda"}
 
 
 def test_probes_neighbors_and_health_wait_once_at_the_end() -> None:
@@ -100,6 +151,14 @@ def test_probes_neighbors_and_health_wait_once_at_the_end() -> None:
         assert devices(results) == {"cuda"}
 
 
+def test_the_backward_pass_without_an_engine_is_torchs() -> None:
+    method, batch = build(CONFIGS["wmse"], tiny_vit()).double(), batch_for(CONFIGS["wmse"], dtype=torch.float64)
+    found = backward(method(batch, STEP).total)
+    method(batch, STEP).total.backward()
+    for parameter, gradient in found.items():
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
 def test_a_wait_and_a_mixture_of_devices_are_found() -> None:
     with fake_cuda() as cuda, Watch():
         values = cuda.move(torch.ones(3))
@@ -111,6 +170,8 @@ def test_a_wait_and_a_mixture_of_devices_are_found() -> None:
             values + torch.ones(3)
         with pytest.raises(AssertionError, match="waits"):
             values.cpu()
+        with pytest.raises(AssertionError, match="waits"):
+            torch.ones(3).to(CUDA)
 
 
 def test_the_hash_of_the_weights_is_that_of_whole_numbers() -> None:

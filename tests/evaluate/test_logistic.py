@@ -104,3 +104,16 @@ def test_columns_without_variance_and_classes_without_rows_do_no_harm() -> None:
     assert torch.isfinite(heads.weights).all()
     assert scores[2].item() == pytest.approx(labels.bincount().max().item() / 50)
     assert scores[0] > 0.6
+
+
+def test_probabilities_and_the_best_classes_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "BLOCK", 7 * 3 * CLASSES)
+    (features, labels), (test, test_labels) = overlapping(60, 1), overlapping(50, 2)
+    heads = fit_heads(EXACT, features, labels, CLASSES, CPU)
+    expected = logits(heads, test)
+    confidences, predicted = heads.predict(test)
+    torch.testing.assert_close(confidences, expected.softmax(2).amax(2))
+    assert torch.equal(predicted, expected.argmax(2))
+    ranks = (expected > expected.gather(2, test_labels.expand(3, -1)[..., None])).sum(2)
+    for k in (1, 2):
+        torch.testing.assert_close(heads.top_accuracy(test, test_labels, k), (ranks < k).double().mean(1))

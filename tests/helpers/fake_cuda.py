@@ -1,7 +1,7 @@
 """A CUDA device without a GPU: torch's fake tensors have a device, a shape and a type, and no values.
 
 What needs a value (`.item()`, a mask as an index, `if tensor`) raises, which on a GPU would wait for the device. What
-mixes devices raises, too. Gradients are left out: torch's backward pass asks the driver for its devices.
+mixes devices raises, too. torch's backward pass asks the driver for its devices, so `backward` walks the graph here.
 """
 
 from collections.abc import Iterator
@@ -30,6 +30,8 @@ class Watch(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         before, after = devices((args, kwargs)), devices(out)
         assert not ("cuda" in before and "cpu" in after), f"{func} waits for the device"
+        copied = "cpu" in before and "cuda" in after and func is torch.ops.aten._to_copy.default
+        assert not copied or (kwargs or {}).get("non_blocking"), "a copy to the device waits until it is done"
         computes = "cuda" in after or ("cuda" in before and func._schema.is_mutable)
         self.launches += computes and not func.is_view
         return out
@@ -62,7 +64,8 @@ class FakeCuda:
                 setattr(holder, name, self._tensor(value))
 
     def _tensor(self, tensor: Tensor) -> Tensor:
-        return (tensor if isinstance(tensor, FakeTensor) else self.mode.from_tensor(tensor)).to(CUDA)
+        fake = tensor if isinstance(tensor, FakeTensor) else self.mode.from_tensor(tensor)
+        return fake.to(CUDA, non_blocking=True)
 
 
 @contextmanager
@@ -84,3 +87,39 @@ def autocast(dtype: torch.dtype) -> Iterator[None]:
         torch.autocast_decrement_nesting()
         torch.clear_autocast_cache()
         torch.set_autocast_enabled("cuda", False)
+
+
+def backward(total: Tensor) -> dict[Tensor, Tensor]:
+    """Return the gradients of a scalar by parameter: torch's backward pass without its engine, node by node."""
+    received: dict[Any, dict[int, Tensor]] = {total.grad_fn: {0: torch.ones_like(total)}}
+    found: dict[Tensor, Tensor] = {}
+    for node in _from_the_loss_on(total.grad_fn):
+        given = received.pop(node, None)
+        if given is None:
+            continue
+        if hasattr(node, "variable"):
+            found[node.variable] = given[0]
+            continue
+        run = node if callable(node) else node.apply  # the second is a `torch.autograd.Function`
+        out = run(*(given.get(index) for index in range(len(node._input_metadata))))
+        for (target, index), gradient in zip(
+            node.next_functions, out if isinstance(out, tuple) else (out,), strict=False
+        ):
+            if target is not None and gradient is not None:
+                gradient = gradient.sum_to_size(target._input_metadata[index].shape)
+                slot = received.setdefault(target, {})
+                slot[index] = slot[index] + gradient if index in slot else gradient
+    return found
+
+
+def _from_the_loss_on(root: Any) -> list[Any]:
+    """Return the nodes of a graph, each one before those that receive its gradients."""
+    order, seen, stack = [], set(), [(root, False)]
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack += [(node, True), *((target, False) for target, _ in node.next_functions if target is not None)]
+    return order[::-1]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_votes
+from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_top_accuracy, knn_votes
 from limbeck.neighbors import search
 from limbeck.neighbors.search import BlockSize
 from tests.helpers.golden import Golden
@@ -79,3 +79,18 @@ def test_fewer_rows_than_neighbours_all_vote() -> None:
     train, labels = torch.eye(3), torch.tensor([0, 1, 1])
     assert euclidean_knn_accuracy(train, labels, train, torch.tensor([1, 1, 1]), k=5) == 1.0
     assert knn_accuracy(train, labels, train, labels, k=20) == 1.0
+
+
+def test_a_class_without_a_vote_is_not_among_the_five() -> None:
+    generator = torch.Generator().manual_seed(0)
+    train, test = torch.randn(60, 5, generator=generator), torch.randn(40, 5, generator=generator)
+    labels, truth = torch.arange(60) % 12, torch.arange(40) % 12
+    hits = 0
+    for row, label in zip(F.normalize(test), truth.tolist(), strict=True):
+        cosines = F.normalize(train) @ row
+        nearest = cosines.argsort(descending=True)[:7]
+        votes = {c: sum(float(((cosines[i] - 1) / 0.5).exp()) for i in nearest if labels[i] == c) for c in range(12)}
+        best = sorted((c for c in votes if votes[c]), key=lambda c: -votes[c])[:5]
+        hits += label in best
+    assert knn_top_accuracy(train, labels, test, truth, k=7, temperature=0.5) == pytest.approx(hits / 40)
+    assert knn_top_accuracy(train, labels, test, truth, k=1) == knn_accuracy(train, labels, test, truth, k=1)

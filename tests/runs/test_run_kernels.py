@@ -11,7 +11,7 @@ from limbeck.methods import method_config
 from limbeck.models.config import BackboneConfig
 from limbeck.runs import kernels as module
 from limbeck.runs import schedule
-from limbeck.runs.config import read_config
+from limbeck.runs.config import at_place, read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
 from limbeck.runs.training import prepare_run
@@ -83,6 +83,8 @@ def test_a_run_on_another_machine_keeps_its_kernels_and_says_so(
     for value in ("an Intel", "an ARM", "--memory-format auto"):
         assert value in caplog.text
     assert len(measured) == 1
+    usual = at_place(read_config(tmp_path / "run"), {"precision": "auto", "memory_format": "auto"}).training
+    assert (usual.memory_format, usual.attention, usual.measured_on) == ("auto", "fused", "")
 
 
 def test_nothing_is_measured_where_it_does_not_pay_or_all_is_given(

@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.data.augment.views import View
 
 Array = npt.NDArray[Any]
+Rows = Array | Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -42,7 +43,7 @@ class Params(NamedTuple):
 
 
 def sample_params(
-    view: View, view_index: int, rows: Tensor, widths: Tensor, heights: Tensor, store_size: int, seed: int, epoch: int
+    view: View, view_index: int, rows: Rows, widths: Rows, heights: Rows, store_size: int, seed: int, epoch: int
 ) -> Params:
     """Sample view number `view_index` of the store rows `rows` [B], with the distributions of torchvision's transforms.
 

@@ -17,6 +17,7 @@ from limbeck.data.check.stats import AcceptPolicy, ScanStats, describe_counts
 from limbeck.data.decode import UndecodableError, original_size
 from limbeck.data.decoded_sample import DecodedSample, decode_sample, decode_samples, quiet_pillow, remember
 from limbeck.data.fingerprint import what_changed
+from limbeck.data.first_paths import FirstPaths
 from limbeck.data.sources.base import SAMPLE_SIZE, ImageSource, Sample
 from limbeck.data.sources.labels import describe_labels
 from limbeck.data.store.layout import (
@@ -76,7 +77,7 @@ def scan_samples(
 def _resumed_and_decoded(
     source: ImageSource, size: int, workers: int | None, writer: StoreWriter | None
 ) -> Iterator[list[DecodedSample]]:
-    first_paths: dict[str, str] = {}
+    first_paths = FirstPaths()
     done = 0
     for chunk in writer.resume() if writer else ():
         for sample in chunk:

@@ -2,7 +2,7 @@
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals, significant
-from limbeck.metrics.cost import count_operations, count_parameters
+from limbeck.metrics.cost import count_parameters
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
@@ -10,7 +10,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     return {
         depth: {
             "parameters": count_parameters(network),
-            "gflops": count_operations(network, inputs.image) / 1e9,
+            "gflops": inputs.operations[depth] / 1e9,
             "width": inputs.test_bank[depth].shape[1],
         }
         for depth, network in inputs.networks.items()

@@ -2,13 +2,20 @@
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
-from limbeck.metrics.knn import knn_accuracy
+from limbeck.metrics.knn import knn_accuracy, knn_top_accuracy
+
+TOP = 5  # classes that may be right
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Vote with the nearest training images of every test image."""
-    k, temperature = inputs.data.k, inputs.data.cfg.temperature
-    return {depth: {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)} for depth in inputs.depths}
+    k, temperature, labels = inputs.data.k, inputs.data.cfg.temperature, inputs.data.labels
+    found: dict[int, Values] = {}
+    for depth in inputs.depths:
+        found[depth] = {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)}
+        if labels is not None and labels.classes > TOP:
+            found[depth]["knn_top5"] = knn_top_accuracy(*inputs.labeled(depth), k, temperature, TOP)
+    return found
 
 
 METRIC = Metric(
@@ -24,6 +31,18 @@ METRIC = Metric(
             accuracy=True,
             help="accuracy of a weighted vote of the k nearest training images by cosine; k is 20, or the number of "
             "images of the smallest class if that is less",
+        ),
+        Column(
+            name="knn_top5",
+            label="k-NN, top 5",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            priority=3,
+            help="share of the test images whose class has one of the five largest votes of these neighbors (a class "
+            "without a vote never counts); for more than five classes",
         ),
     ),
     needs=frozenset({"labels"}),

@@ -2,20 +2,22 @@
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
-from limbeck.evaluation.probes import probe_accuracies
+from limbeck.evaluation.probes import accuracies
+
+TOP = 5  # classes that may be right
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
-    """Fit the probes of all depths on the training images and score them on the test images."""
-    data = inputs.data
-    if data.linear_probe is None:
-        return {}
-    assert data.labels is not None
-    text = data.description(f"{inputs.model.name}: linear probe")
-    found = probe_accuracies(
-        data.linear_probe, inputs.train_bank, inputs.test_bank, data.labels, data.cfg, data.device, text
-    )
-    return {depth: {"linear": accuracy} for depth, accuracy in found.items()}
+    """Score the probes of all depths on the test images, those of the logistic probe also by their top 5."""
+    labels = inputs.data.labels
+    assert labels is not None
+    shares = accuracies(inputs.probe_predictions, labels.test)
+    found: dict[int, Values] = {depth: {"linear": share} for depth, share in shares.items()}
+    if inputs.data.linear_probe == "logistic" and labels.classes > TOP:
+        top = inputs.heads.top_accuracy(inputs.test_bank, labels.test, TOP).tolist()
+        for depth, share in zip(inputs.heads.depths, top, strict=True):
+            found[depth]["linear_top5"] = share
+    return found
 
 
 METRIC = Metric(
@@ -30,6 +32,18 @@ METRIC = Metric(
             better="higher",
             accuracy=True,
             help="accuracy of a linear classifier on the features",
+        ),
+        Column(
+            name="linear_top5",
+            label="linear, top 5",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            priority=3,
+            help="share of the test images whose class is among the five most probable ones of the logistic probe; "
+            "for more than five classes",
         ),
     ),
     needs=frozenset({"labels"}),

@@ -49,6 +49,10 @@ class Method(nn.Module, ABC):
         """Return the network to evaluate and export."""
         return self.backbone
 
+    def classifier_layer(self) -> nn.Linear | None:
+        """Return the trained classifier of the encoder's features, in the order of the labels; None without one."""
+        return None
+
     def target_encoder(self) -> Encoder | None:
         """Return the network that computes the targets, or None if the trained network does."""
         return None

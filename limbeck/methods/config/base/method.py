@@ -11,6 +11,8 @@ from limbeck.core.resolved import Resolved
 from limbeck.data.augment.views import PRESETS, preset
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from limbeck.core.types import DataContext, Encoder
@@ -82,6 +84,10 @@ class MethodConfig(NamedConfig):
             UserError: an option does not suit the data; the message names a value that does.
         """
         return self
+
+    def train_rows(self, labels: "NDArray[np.int64]") -> "NDArray[np.int64] | None":
+        """Return the rows to train on, ascending, of a store with these labels [N]; None: all."""
+        return None
 
     def check_depths(self, depths: tuple[int, ...]) -> None:
         """Raise UserError for a layer that an encoder of these depths does not have."""
