@@ -22,9 +22,9 @@ class OutlierConfig:
     """images: how far the vector of an image is from its nearest ones; patches: how far a place of its feature map is
     from the nearest place in a memory (PatchCore), with a heat map of the image."""
     k: int | None = None
-    """Nearest images that the distance is a mean over (of images); by default 10, or all if there are fewer."""
+    """Nearest images that the distance is a mean over (of images); by default 10, or all there are."""
     memory: int | None = None
-    """Places of feature maps that are remembered, spread by k-center (of patches); by default 2000, at most 20,000."""
+    """Places of feature maps in the memory, spread by k-center (of patches); by default 2,000."""
     seed: int = 0
     """Seed of the places among which the memory is chosen."""
 

@@ -33,7 +33,7 @@ def outlier_arguments(argv: Sequence[str]) -> type[Any]:
         normal: Annotated[str | None, tyro.conf.arg(metavar="SOURCE|None")] = None
         """Images that are known to be normal; by default each image is compared with the others of SOURCE."""
         out: str = "outliers.html"
-        """The result, a new file: .html for a page of the most unusual images, .csv for the scores of all."""
+        """The result: .html for a page of the most unusual images, .csv for the scores of all."""
         detector: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|None")] = None
         """New folder for network and memory as one ONNX file, which returns scores and heat maps (of patches)."""
         depth: int | None = None
