@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs
+.PHONY: demo test lint docs javascript
 
 demo: .venv/demo
 	$(BIN)/limbeck demo
@@ -22,6 +22,10 @@ docs: export NO_MKDOCS_2_WARNING = true
 docs: export DISABLE_MKDOCS_2_WARNING = true
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+# For the test of the JavaScript lines in the README of an export; without it, the test is skipped.
+javascript:
+	npm install --prefix build --no-audit --no-fund --ignore-scripts onnxruntime-web@1.22
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

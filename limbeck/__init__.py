@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
     from limbeck.api.explore import explore
-    from limbeck.api.functions import adapt, distill, evaluate, plan, pretrain, report, resume
+    from limbeck.api.exports import export_all, export_within
+    from limbeck.api.functions import adapt, compare, distill, evaluate, plan, pretrain, report, resume
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
@@ -44,12 +45,15 @@ __all__ = [
     "build_store",
     "check",
     "classify",
+    "compare",
     "distill",
     "embed",
     "episodes",
     "evaluate",
     "explore",
     "export",
+    "export_all",
+    "export_within",
     "index",
     "load",
     "load_preprocessing",
@@ -78,12 +82,15 @@ _HOMES = {
     "build_store": "limbeck.data.store.open",
     "check": "limbeck.data.check.scan",
     "classify": "limbeck.api.classify",
+    "compare": "limbeck.api.functions",
     "distill": "limbeck.api.functions",
     "embed": "limbeck.api.embed",
     "episodes": "limbeck.api.episodes",
     "evaluate": "limbeck.api.functions",
     "explore": "limbeck.api.explore",
     "export": "limbeck.exports.write",
+    "export_all": "limbeck.api.exports",
+    "export_within": "limbeck.api.exports",
     "index": "limbeck.api.search",
     "load": "limbeck.models.encoder_io",
     "load_preprocessing": "limbeck.models.encoder_io",

@@ -314,6 +314,7 @@ def test_the_lines_of_the_readme_compute_the_features(
     export(folder, tmp_path / "out", format=format, fold_preprocessing=fold)
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in page
+    assert all((f"## {name}" in page) == (format == "onnx") for name in ("OpenVINO", "JavaScript", "C++"))
     monkeypatch.chdir(tmp_path / "out")
     monkeypatch.syspath_prepend(tmp_path / "out")
     monkeypatch.delitem(sys.modules, "model", raising=False)

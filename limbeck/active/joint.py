@@ -154,6 +154,7 @@ class JointLearner:
             accelerator=accelerator,
             devices=processes,
             loggers=(),
+            log_every_steps=21,  # odd, so that rows are of batches of both kinds
             stop_on_collapse=False,
         )
 

@@ -26,7 +26,7 @@ class Learner(Protocol):
         """Choose the first images, when none has a label."""
 
     def fit(self, known: Labels, cycle: int) -> None:
-        """Learn anew from the images with a known label."""
+        """Learn from the images with a known label, and from nothing that was learnt before."""
 
     def predict(self, rows: Rows) -> Labels:
         """Return the classes that the learnt classifier gives to images."""

@@ -32,7 +32,13 @@ def read_oracle(oracle: str | PathLike[str], source: object, store: Store) -> Or
     Raises:
         UserError: an image has no label, all have the same one, or the list cannot be read.
     """
-    own = str(oracle) == str(source)
+    own = isinstance(source, str | PathLike) and Path(oracle).resolve() == Path(source).resolve()
+    if not own and Path(oracle).is_dir():
+        raise UserError(
+            f"the oracle '{oracle}' is a folder other than the images': give a list of path and label, or the images "
+            f"themselves, '{source}'",
+            code="oracle-is-folder",
+        )
     paths = read_paths(store)
     labels, names = (store.labels, store.label_names) if own else read_label_list(Path(oracle), paths)[:2]
     missing = np.flatnonzero(labels < 0)

@@ -142,7 +142,7 @@ def select_jointly(
     store = _open(source, _network(encoder, cfg, joint, embed), None, embed)
     listed = _listed(labeled, store)
     known = listed.labels
-    if len(listed.names) < LEAST_LABELED:
+    if len(listed.names) < 2:
         raise UserError(
             f"strategy {cfg.strategy} needs images of two classes with labels, and there "
             f"{'is one class' if listed.names else 'are no labels'}: give them with --labeled ROWS.csv, or all labels "
@@ -200,6 +200,12 @@ def _check_budget(cfg: SelectConfig, cycles: CyclesConfig, known: Labels, held_o
     labeled = bool((known >= 0).any())
     choices = cycles.cycles - labeled
     unlabeled = int((known < 0).sum())
+    if not choices:
+        raise UserError(
+            "one cycle that begins with labels measures them and chooses nothing: ask for 2 cycles or more, or leave "
+            "--oracle out to choose once",
+            code="nothing-to-choose",
+        )
     if cfg.budget < 1 or choices * cfg.budget > unlabeled:
         raise UserError(
             f"{choices} choices of {cfg.budget:,} images are more than the {unlabeled:,} that are neither labeled nor "

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from inspect import Parameter, signature
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from limbeck.api.run import Run
 from limbeck.core.config import EncoderConfig
 from limbeck.data.sources.open import Source
 from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.label_free import IMAGES
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods import MethodConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import api
+from limbeck.runs.compare import ComparisonWithoutLabels, compare_without_labels
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
@@ -192,6 +194,29 @@ def evaluate(
     direct = {name: options.pop(name) for name in _EVALUATED & {*options}}
     settings = with_options(cfg or EvaluateConfig(), options, known=_EVALUATED)
     return api.evaluate_run(Path(run), train, test, settings, teacher_module=teacher_module, **direct)
+
+
+def compare(
+    networks: Sequence[Folder],
+    images: Source | None = None,
+    *,
+    count: int = IMAGES,
+    device: str = "auto",
+    seed: int = 0,
+) -> ComparisonWithoutLabels:
+    """Compare runs, or any networks, without labels, on the same images and views.
+
+    Args:
+        networks: two or more runs, encoders, exports, folders or names ("timm:NAME").
+        images: images that none of them was trained on; by default those of the first run.
+        count: images to draw; each is seen as it is and in eight views.
+        device: where to compute.
+        seed: of the images and views.
+
+    Raises:
+        UserError: fewer than two networks or a dozen images, or a network that cannot be loaded.
+    """
+    return compare_without_labels([fspath(name) for name in networks], images, count=count, device=device, seed=seed)
 
 
 def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:

@@ -51,7 +51,7 @@ def search(
         folder: of the index.
         queries: an image file, a folder, a list of files, a store, ...
         k: images per query.
-        encoder: the network that made the index, if it has moved since.
+        encoder: the network that made the index, if it has moved since; or an export aligned with it.
         **options: fields of `limbeck.embeddings.config.EmbedConfig`.
 
     Raises:

@@ -8,6 +8,7 @@ from limbeck.active.config import CyclesConfig, JointConfig
 from limbeck.active.source import LabelingCycles, select_jointly, work_folder
 from limbeck.active.source import select_in_cycles as _select_in_cycles
 from limbeck.api.options import with_options
+from limbeck.core.errors import UserError
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
@@ -39,8 +40,8 @@ def select(
         strategy: typical, coverage, k-center, entropy, margin, moby or random (docs/few-labels.md).
         labeled: a CSV file with the columns path and label; labels of the source itself play no part.
         depth: number of blocks or stages to use; by default all.
-        out: also write the list to this CSV file, which must be new. The strategy moby trains in a folder of the same
-            name, and goes on there if it was stopped.
+        out: also write the list to this CSV file, which must be new. The strategy moby needs it: it trains in a folder
+            of the same name, and goes on there if it was stopped.
         joint: how the strategy moby trains.
         embedding: how to compute the features.
         **options: further fields of `limbeck.selection.config.SelectConfig`: `pool`, `seed`, `similarity_threshold`.
@@ -53,8 +54,12 @@ def select(
     if out is not None:
         check_list(Path(out))
     if cfg.strategy == TRAINED:
-        folder = work_folder(Path("selected.csv" if out is None else out))
-        settings = joint or JointConfig()
+        if out is None:
+            raise UserError(
+                f"strategy {strategy} trains in a folder next to its list: name the list, such as out='selected.csv'",
+                code="no-out",
+            )
+        settings, folder = joint or JointConfig(), work_folder(Path(out))
         found = select_jointly(images, encoder, cfg, settings, folder, labeled=labeled, embed=embedding)
     else:
         found = select_images(images, encoder, cfg, labeled=labeled, depth=depth, embed=embedding)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
 
-from limbeck.cli import arguments, data, episodes, images, labels, outliers, overview, results, search, training
+from limbeck.cli import arguments, data, episodes, export, images, labels, outliers, overview, results, search, training
 from limbeck.cli.arguments import has_flag
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
@@ -40,10 +40,11 @@ VERBS: dict[str, Command] = {
     "adapt": training.ADAPT,
     "resume": training.RESUME,
     "evaluate": results.EVALUATE,
+    "compare": results.COMPARE,
     "episodes": episodes.EPISODES,
     "runs": overview.RUNS,
     "report": results.REPORT,
-    "export": results.EXPORT,
+    "export": export.EXPORT,
     "explore": images.EXPLORE,
     "embed": images.EMBED,
     "index": search.INDEX,

@@ -71,11 +71,21 @@ def parse(command: type[Any], argv: Sequence[str], verb: str) -> Parsed:
         if not stop.code:
             print(printed.getvalue(), end="")
             raise
+        if refused := _refused(stop):
+            raise UsageError(_with_flags(str(refused), argv), code=refused.code) from refused
         lines = [line.strip(" \u2500\u2502\u256d\u256e\u2570\u256f") for line in printed.getvalue().splitlines()]
         raise UsageError(f"{' '.join(filter(None, lines[1:])):.300}", code="wrong-command-line") from stop
     except UserError as error:
         raise UsageError(_with_flags(str(error), argv), code=error.code) from error
     return Parsed(parsed.args, parsed.output)
+
+
+def _refused(stop: BaseException) -> UserError | None:
+    """Return the error of a configuration during which tyro stopped, if there was one: tyro prints it in a box."""
+    cause = stop.__context__
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__context__
+    return cause
 
 
 def _with_flags(message: str, argv: Sequence[str]) -> str:

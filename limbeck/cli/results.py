@@ -1,16 +1,15 @@
-"""Commands for trained networks: evaluate, export, report; and demo, which runs everything once."""
+"""Commands for trained networks: evaluate, report; and demo, which runs everything once."""
 
-import dataclasses
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from limbeck.cli.arguments import FLATTENED, Out, Run
+from limbeck.cli.arguments import FLATTENED
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import export_command, open_command, report_command
 from limbeck.core.config import to_json
@@ -19,34 +18,26 @@ from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
     from limbeck.evaluation.results import EvaluationResult
+    from limbeck.runs.compare import ComparisonWithoutLabels
 
 logger = logging.getLogger(__name__)
 MEASURE, USE = "Evaluate", "Use"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportArgs:
-    """Arguments of `limbeck export`."""
+class CompareArgs:
+    """Arguments of `limbeck compare`."""
 
-    run: Run
-    """Folder of a run or of an encoder."""
-    out: Out
-    """New folder for the export."""
-    depth: int | None = None
-    """Blocks or stages to keep; by default all."""
-    format: Literal["timm", "onnx", "torch"] = "timm"
-    """timm: a folder for timm.create_model("local-dir:..."); onnx: model.onnx; torch: a torch.export program."""
-    fold_preprocessing: bool = False
-    """Take uint8 pixels and normalize inside the network (onnx and torch)."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Of an ONNX file: fp16 halves it, int8 quarters it and is faster on most CPUs."""
+    networks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK NETWORK [NETWORK ...]")]
+    """Runs, encoders, exports, folders of timm or Hugging Face, timm:NAME."""
     images: str | None = None
-    """Images that calibrate int8 and prove the file; by default those of the run."""
-    keep: float | None = None
-    """Share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep, or no
-    file is written; by default 0.99 in fp16 and 0.97 in int8."""
-    mixed: bool = False
-    """Keep those layers of an int8 file in float32 that lose most, as many as --keep takes."""
+    """Images that none of them was trained on; by default those of the first run."""
+    count: int = 2000
+    """Images to draw; each is seen as it is and in eight views."""
+    device: str = "auto"
+    """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."""
+    seed: int = 0
+    """Seed of the images and views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +120,35 @@ def _evaluate(args: Any) -> Output:
     )
 
 
+def _compare(args: CompareArgs) -> Output:
+    from limbeck.runs.compare import compare_without_labels
+
+    found = compare_without_labels(args.networks, args.images, count=args.count, device=args.device, seed=args.seed)
+    runs = [Path(network.name) for network in found.networks if network.method]
+    following = [report_command(runs)] if runs else []
+    return Output(found.to_json(), [_measures(found), found.verdict], next_commands=following)
+
+
+def _measures(found: "ComparisonWithoutLabels") -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from limbeck.evaluation.render import short_name
+
+    title = f"{found.images:,} images without labels, the last layer"
+    columns = ("neighbors of\npatch filters %", "views that find\neach other %", "effective\nrank", "LiDAR", "decay")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for network in found.networks:
+        value = network.values
+        shares = [f"{100 * value[key]:.1f}" for key in ("filter_agreement", "view_retrieval")]
+        ranks = [f"{value[key]:.1f}" for key in ("effective_rank", "lidar")]
+        table.add_row(short_name(network.name), *shares, *ranks, f"{value['spectral_decay']:.2f}")
+    return table
+
+
 def _next(runs: Iterable[str]) -> list[str]:
     paths = [Path(run) for run in runs]
     return [report_command(paths), export_command(paths[0])] if paths else []
@@ -150,26 +170,6 @@ def _json(result: "EvaluationResult") -> dict[str, Any]:
     data = to_json(result)
     assert isinstance(data, dict)
     return data
-
-
-def _export(args: ExportArgs) -> Output:
-    from limbeck.exports import export
-
-    result = export(
-        args.run,
-        args.out,
-        args.depth,
-        args.format,
-        args.fold_preprocessing,
-        precision=args.precision,
-        images=args.images,
-        keep=args.keep,
-        mixed=args.mixed,
-    )
-    for sentence in result.sentences():
-        logger.info(sentence)
-    readme = f"cat {shlex.quote(str(result.path / 'README.md'))}  # the lines that use it"
-    return Output(dataclasses.asdict(result) | {"path": str(result.path)}, [str(result.path)], next_commands=[readme])
 
 
 def _report(args: ReportArgs) -> Output:
@@ -206,6 +206,20 @@ Examples:
     _evaluate,
     ("--train", "--test", "--beside", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),
 )
+COMPARE = Command(
+    MEASURE,
+    """Compare runs, or any networks, without labels.
+  The same images and eight views of each go through every network: how many
+  neighbors by patch filters are shared, how often the views of an image find
+  each other, effective rank, LiDAR and the decay of the spectrum. The verdict
+  says whether the best two can be told apart, and what that is worth.
+
+Examples:
+  limbeck compare runs/a runs/b --images photos/
+  limbeck compare runs/a timm:resnet18 --images photos/ --count 500""",
+    lambda argv: CompareArgs,
+    _compare,
+)
 REPORT = Command(
     MEASURE,
     """Show one run, or compare several, on one HTML page.
@@ -217,19 +231,6 @@ Examples:
   limbeck report runs/a runs/b --out report.html""",
     lambda argv: ReportArgs,
     _report,
-)
-EXPORT = Command(
-    USE,
-    """Write the trained network, cut at any depth, for timm, ONNX or PyTorch.
-  The file is read back and compared with the network before it appears: in fp32
-  to rounding, in fp16 or int8 by the nearest neighbors that it keeps.
-
-Examples:
-  limbeck export runs/a models/a
-  limbeck export runs/a phone/ --depth 3 --format onnx --fold-preprocessing
-  limbeck export runs/a phone/ --format onnx --precision int8""",
-    lambda argv: ExportArgs,
-    _export,
 )
 DEMO = Command(
     USE,

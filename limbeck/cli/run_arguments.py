@@ -13,6 +13,7 @@ from limbeck.core.errors import UserError
 from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.runs.recipes import Verb, find_recipe, recipe_file
 from limbeck.train.config import TrainConfig
+from limbeck.train.length import parse_duration
 
 if TYPE_CHECKING:
     from limbeck.core.config import EncoderConfig
@@ -59,6 +60,11 @@ class RunArgs:
     """Defaults, by field, that the run replaces by what fits the machine, since no name is given."""
     words: ClassVar[Sequence[str]] = ()
     """The words of the command line."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a time that is none."""
+        if self.time is not None:
+            parse_duration(self.time)
 
 
 def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:

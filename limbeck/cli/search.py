@@ -66,7 +66,7 @@ def search_arguments(argv: Sequence[str]) -> type[Any]:
         k: int = 10
         """Images to find for each query."""
         encoder: Encoder = None
-        """The network that made the index, if it has moved since; another one is refused."""
+        """The network that made the index, if it has moved since, or an export with --align; another one is refused."""
         embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
 
     return SearchArgs

@@ -57,9 +57,10 @@ def not_writable(path: Path, error: OSError) -> UserError:
 
 def not_readable(path: Path, error: OSError) -> UserError:
     """Return the UserError for a path that cannot be read, whatever its content."""
+    advice = {errno.ENOENT: "check the name", errno.EISDIR: "give a file"}
+    usual = "change its permissions, or see whether its disk is there"
     return UserError(
-        f"'{path}' cannot be read ({reason(error)}): change its permissions, or see whether its disk is there",
-        code="not-readable",
+        f"'{path}' cannot be read ({reason(error)}): {advice.get(error.errno or 0, usual)}", code="not-readable"
     )
 
 

@@ -36,6 +36,7 @@ class FrozenEncoder(ABC):
         image_size: side of the input, pixels.
         mean, std: of the channels, for pixels in [0, 1].
         store_size: side of the stored images that it was trained on, pixels; None where that is not known.
+        aligned_to: digest of the network that its vectors can be compared with, if that is another one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class FrozenEncoder(ABC):
     std: Triple
     interpolation: Interpolation = "bilinear"
     store_size: int | None = None
+    aligned_to: str = ""
 
     @abstractmethod
     def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:

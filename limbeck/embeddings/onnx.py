@@ -1,7 +1,7 @@
 """An ONNX export as a frozen encoder: whatever `limbeck export --format onnx` wrote, on the CPU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,14 @@ def is_onnx(path: Path) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Target:
+    """The network and the depth that the features of an aligned export can be compared with."""
+
+    digest: str
+    depth: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Description:
     """What the model.json of an export says of its input."""
 
@@ -36,10 +44,13 @@ class _Description:
     dim: int
     input: str
     preprocessing: Preprocessing
+    aligned_to: _Target | None = None
 
 
 class OnnxEncoder(FrozenEncoder):
-    """Runs an export with onnxruntime, as many threads as torch has; its only depth is the one it was cut at.
+    """Runs an export with onnxruntime, as many threads as torch has.
+
+    Its only depth is the one that it was cut at, or of an aligned one the depth that it is aligned with.
 
     Raises:
         UserError: onnxruntime is not installed, the file cannot be run, or there is no model.json that describes it.
@@ -50,7 +61,9 @@ class OnnxEncoder(FrozenEncoder):
         file = path if path.is_file() else path / MODEL
         about = _describe(file)
         how = about.preprocessing
-        self.name, self.dims = str(path), {about.depth: about.dim}
+        depth = about.aligned_to.depth if about.aligned_to else about.depth
+        self.name, self.dims = str(path), {depth: about.dim}
+        self.aligned_to = about.aligned_to.digest if about.aligned_to else ""
         self.image_size, self.store_size = how.image_size, how.store_size
         self._folded = about.input.startswith("uint8")
         self.mean, self.std = NO_NORMALIZATION if self._folded else (how.mean, how.std)
@@ -75,11 +88,12 @@ class OnnxEncoder(FrozenEncoder):
 def _describe(file: Path) -> _Description:
     description = file.with_name(DESCRIPTION)
     found = read_json(description, "export the network again") if description.is_file() else {}
-    needed = [field.name for field in fields(_Description)]
+    needed = [field.name for field in fields(_Description) if field.default is MISSING]
     if not isinstance(found, dict) or (missing := [key for key in needed if key not in found]):
         what = f"does not state '{missing[0]}' of '{file.name}'" if isinstance(found, dict) else "describes no network"
         raise UserError(f"'{description}' {what}: export the network again", code="damaged-export")
-    return from_json(_Description, {key: found[key] for key in needed}, str(description))
+    used = {field.name for field in fields(_Description)} & {*found}
+    return from_json(_Description, {key: found[key] for key in used}, str(description))
 
 
 def _digest(file: Path) -> str:

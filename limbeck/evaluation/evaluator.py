@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +25,9 @@ from limbeck.evaluation.verdict import verdict
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
+
+Confusions = tuple[tuple[int, int, int], ...]
+"""Label, predicted label, and how many test images have both."""
 
 
 def evaluate(
@@ -55,7 +59,7 @@ def evaluate(
     started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
     data = EvalData.of(train, test, cfg)
-    values = measure(MetricInputs(BackboneModel("network", backbone, preprocessing), data))
+    values, confusions = _measure(BackboneModel("network", backbone, preprocessing), data)
     if reference is not None:
         _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
     references = measure_references(data) if references is None else references
@@ -75,7 +79,7 @@ def evaluate(
         k=data.k if data.labels else None,
         references=tuple(references),
     )
-    return replace(result, verdict=verdict(result))
+    return replace(result, verdict=verdict(result), confusions=confusions)
 
 
 def override(preprocessing: Preprocessing, cfg: EvaluateConfig) -> Preprocessing:
@@ -99,6 +103,16 @@ def check_takes(backbone: Backbone, size: int) -> None:
             "leave --image-size out, or give a size that fits",
             code="image-size",
         ) from error
+
+
+def _measure(model: BackboneModel, data: EvalData) -> tuple[dict[int, Values], Confusions]:
+    """Return the values of every metric at every depth, and the mistakes of the linear probe at the last one."""
+    inputs = MetricInputs(model, data)
+    values = measure(inputs)
+    if data.labels is None or not inputs.probe_predictions:
+        return values, ()
+    pairs = zip(data.labels.test.tolist(), inputs.probe_predictions[inputs.depths[-1]].tolist(), strict=True)
+    return values, tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
 
 
 def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:

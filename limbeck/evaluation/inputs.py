@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.models import Bank, EvaluatedModel, Need
+from limbeck.evaluation.probes import Predictions, probe_predictions
 
 
 class MetricInputs:
@@ -40,6 +41,17 @@ class MetricInputs:
     def train_bank(self) -> Bank:
         """Features of all training images: depth -> [N D], on the device or memory-mapped."""
         return self.model.features(self.data, self.data.train)
+
+    @cached_property
+    def probe_predictions(self) -> Predictions:
+        """Classes that the linear probes give to the test images: depth -> [M]; none where there is no probe."""
+        data = self.data
+        if data.linear_probe is None or data.labels is None:
+            return {}
+        text = data.description(f"{self.model.name}: linear probe")
+        return probe_predictions(
+            data.linear_probe, self.train_bank, self.test_bank, data.labels, data.cfg, data.device, text
+        )
 
     @cached_property
     def views(self) -> tuple[Bank, Bank]:

@@ -125,12 +125,17 @@ class LogisticHeads:
     ) -> Float[Tensor, " L"]:
         """Return for every depth the weighted share of rows whose largest logit is that of their label, float64."""
         labels, counted = labels.to(self.device, non_blocking=True), row_weights.to(self.device).double()
+        return (self.predict(features) == labels).double() @ counted / counted.sum()
+
+    def predict(self, features: Features) -> Int[Tensor, "L M"]:
+        """Return the class with the largest logit, for every depth and row."""
+        found = []
         with exact_products(self.device):
-            columns, correct = self._columns(self.weights), counted.new_zeros(len(self.depths))
-            for rows in self._blocks(len(labels)):
+            columns = self._columns(self.weights)
+            for rows in self._blocks(len(features[self.depths[0]])):
                 logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
-                correct += (logits.argmax(2) == labels[rows]).double() @ counted[rows]
-        return correct / counted.sum()
+                found.append(logits.argmax(2))
+        return torch.cat(found, dim=1)
 
     def _columns(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return matrix [D classes] and bias [classes] of every depth for features as they are."""

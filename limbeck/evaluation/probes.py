@@ -17,6 +17,9 @@ from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
 from limbeck.evaluation.logistic import Features, LogisticProbe, fit_heads
 
+Predictions = dict[int, Int[Tensor, " M"]]
+"""Depth -> the class of every row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientProbe(ABC):
@@ -126,15 +129,17 @@ class JointHeads(nn.Module):
         logits = self(features)
         return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(self.depths)), reduction="sum") / len(labels)
 
-    @torch.inference_mode()
     def accuracy(self, features: Features, labels: Int[Tensor, " M"], batch_size: int) -> dict[int, float]:
         """Return the accuracy of the head of each depth."""
+        return accuracies(self.predict(features, batch_size), labels)
+
+    @torch.inference_mode()
+    def predict(self, features: Features, batch_size: int) -> Predictions:
+        """Return the class that the head of each depth gives to every row."""
         device = self.weights[0].device
-        correct = torch.zeros(len(self.depths), dtype=torch.int64, device=device)
-        for rows in torch.arange(len(labels)).split(batch_size):
-            logits = self(_rows(features, rows, device))
-            correct += (logits.argmax(dim=-1) == labels[rows].to(device)).sum(dim=-1)
-        return {depth: count / len(labels) for depth, count in zip(self.depths, correct.tolist(), strict=True)}
+        batches = torch.arange(len(features[self.depths[0]])).split(batch_size)
+        found = torch.cat([self(_rows(features, rows, device)).argmax(dim=-1) for rows in batches], dim=1)
+        return dict(zip(self.depths, found, strict=True))
 
 
 def fit(
@@ -174,24 +179,24 @@ def train_heads(
     return heads
 
 
-def lbfgs_accuracy(
-    train: Float[Tensor, "N D"],
-    train_labels: Int[Tensor, " N"],
-    test: Float[Tensor, "M D"],
-    test_labels: Int[Tensor, " M"],
-    max_iter: int = 1000,
-) -> float:
-    """Return the accuracy on `test` of a multinomial logistic regression fitted to `train`.
+def lbfgs_predictions(
+    train: Float[Tensor, "N D"], train_labels: Int[Tensor, " N"], test: Float[Tensor, "M D"], max_iter: int = 1000
+) -> Int[Tensor, " M"]:
+    """Return the classes that a multinomial logistic regression fitted to `train` gives to `test`.
 
     scikit-learn's L-BFGS with its defaults minimizes the sum of the cross-entropies + 0.5 |W|^2, without a penalty on
     the bias, on the features as they are. The "lbfgs" protocol of W-MSE's code (htdt/self-supervised).
     """
     classes = int(train_labels.max()) + 1
-    logits = fit_logistic(train.cpu(), train_labels, classes, max_iter=max_iter)(test.cpu())
-    return (logits.argmax(dim=1) == test_labels.cpu()).double().mean().item()
+    return fit_logistic(train.cpu(), train_labels, classes, max_iter=max_iter)(test.cpu()).argmax(dim=1)
 
 
-def probe_accuracies(
+def accuracies(predictions: Predictions, labels: Int[Tensor, " M"]) -> dict[int, float]:
+    """Return the share of the predictions of every depth that are the labels."""
+    return {depth: (found.cpu() == labels.cpu()).double().mean().item() for depth, found in predictions.items()}
+
+
+def probe_predictions(
     name: LinearProbe,
     train: Features,
     test: Features,
@@ -199,18 +204,17 @@ def probe_accuracies(
     cfg: EvaluateConfig,
     device: torch.device,
     description: str = "",
-) -> dict[int, float]:
-    """Return the accuracy of the linear probe `name` at every depth."""
+) -> Predictions:
+    """Return the classes that the linear probe `name` of every depth gives to the test images."""
     if name == "logistic":
         found = fit_heads(LogisticProbe(seed=cfg.seed), train, labels.train, labels.classes, device, description)
-        accuracies = found.accuracy(test, labels.test, torch.ones(len(labels.test)))
-        return dict(zip(found.depths, accuracies.tolist(), strict=True))
+        return dict(zip(found.depths, found.predict(test), strict=True))
     if name == "lbfgs":
         depths = progress(list(train), description, unit="layers")
-        return {d: lbfgs_accuracy(train[d], labels.train, test[d], labels.test) for d in depths}
+        return {depth: lbfgs_predictions(train[depth], labels.train, test[depth]) for depth in depths}
     probe = gradient_probe(name, cfg)
     heads = fit(probe, train, labels.train, labels.classes, device, description)
-    return heads.accuracy(test, labels.test, probe.batch_size)
+    return heads.predict(test, probe.batch_size)
 
 
 def gradient_probe(name: LinearProbe, cfg: EvaluateConfig) -> GradientProbe:

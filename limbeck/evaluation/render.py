@@ -30,7 +30,7 @@ def model_table(models: Sequence[ModelScores], width: int = WIDTH) -> Table:
     """Return a table with a row per model as a whole: its cost and its accuracies."""
     rows = [model.values for model in models]
     columns = [column for column in measured_columns(rows, "cost", "accuracy") if not _of_untrained(column)]
-    return _table("", "network", [_short(model.name) for model in models], columns, rows, width)
+    return _table("", "network", [short_name(model.name) for model in models], columns, rows, width)
 
 
 def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> Table:
@@ -42,7 +42,7 @@ def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> 
 def comparison_table(comparison: Comparison, width: int = WIDTH) -> Table:
     """Return a table with a row per model: cost, accuracy, and how much of the teacher's space is preserved."""
     rows = [model.values for model in comparison.models]
-    names = [_short(model.name) for model in comparison.models]
+    names = [short_name(model.name) for model in comparison.models]
     title = (
         f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test images: "
         f"{percent(comparison.chance)} agreement by chance"
@@ -90,7 +90,7 @@ def _notes(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str | N
     return "\n".join(notes) or None
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Return the end of a long name, such as a path, from the start of one of its parts."""
     if len(name) <= NAME:
         return name

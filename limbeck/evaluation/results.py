@@ -116,6 +116,19 @@ class EvaluationResult:
     """One sentence about what training has brought; empty without labels."""
     comparison: Comparison | None = None
     """A distilled network compared with its teacher."""
+    confusions: tuple[tuple[int, int, int], ...] = ()
+    """Of the linear probe at the last depth: label, predicted label (both positions in `classes`) and number of test
+    images, of all pairs that occur; empty without a probe."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a confusion of classes that there are none of, as in a damaged file."""
+        for label, predicted, images in self.confusions:
+            if not (0 <= label < len(self.classes) and 0 <= predicted < len(self.classes) and images > 0):
+                raise UserError(
+                    f"confusion {[label, predicted, images]} is of none of the {len(self.classes)} classes: evaluate "
+                    "again",
+                    code="not-a-result",
+                )
 
     def save(self, path: Path) -> None:
         """Write JSON to `path`, whole or not at all."""

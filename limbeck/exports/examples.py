@@ -17,7 +17,7 @@ from limbeck.exports.provenance import store_of
 from limbeck.features.images import eval_images
 from limbeck.models.encoder_io import Preprocessing
 
-CALIBRATION, PROOF = 128, 500  # images, at most
+CALIBRATION, PROOF, FITTING = 128, 500, 4096  # images, at most
 LEAST = 64  # images of both together
 BATCH = 16
 CPU = torch.device("cpu")
@@ -39,28 +39,45 @@ def open_examples(run: Path, source: Source | None, how: Preprocessing) -> Store
     return Store.open(path) if path is not None and is_store(path) else None
 
 
-def split_examples(store: Store, how: Preprocessing, fold: bool) -> Examples:
+def split_examples(store: Store, how: Preprocessing, fold: bool, proof: int = PROOF) -> Examples:
     """Return images for the calibration and others for the proof, spread evenly over the store.
 
     Args:
         store: the images.
         how: the preprocessing of the encoder.
         fold: whether the network takes uint8 [B H W 3], and not normalized float32 [B 3 H W].
+        proof: images for the proof, at most.
 
     Raises:
         UserError: there are too few images.
     """
+    calibration, proven = _rows(store, proof)
+    return Examples(_batches(store, calibration, how, fold), _batches(store, proven, how, fold))
+
+
+def fitting_rows(store: Store) -> np.ndarray:
+    """Return rows that are not those of the proof, spread evenly over the store.
+
+    Raises:
+        UserError: there are too few images.
+    """
+    rows = np.setdiff1d(np.arange(len(store)), _rows(store, PROOF)[1])
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), FITTING), dtype=np.int64)]
+
+
+def _rows(store: Store, proof: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows for the calibration and for the proof."""
     if len(store) < LEAST:
         raise UserError(
             f"'{store.path or 'the images'}' has {len(store)} images, and calibration and proof need at least {LEAST}: "
             "give more with --images",
             code="too-few-images",
         )
-    count = min(len(store), CALIBRATION + PROOF)
+    count = min(len(store), CALIBRATION + proof)
     rows = np.linspace(0, len(store) - 1, count, dtype=np.int64)
     is_calibration = np.zeros(count, dtype=bool)
     is_calibration[np.linspace(0, count - 1, min(CALIBRATION, count // 2), dtype=np.int64)] = True
-    return Examples(_batches(store, rows[is_calibration], how, fold), _batches(store, rows[~is_calibration], how, fold))
+    return rows[is_calibration], rows[~is_calibration]
 
 
 def _batches(store: Store, rows: np.ndarray, how: Preprocessing, fold: bool) -> list[ExampleBatch]:

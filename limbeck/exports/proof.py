@@ -62,13 +62,13 @@ def prove(found: Tensor, expected: Tensor, labels: Tensor, *, logits: bool = Fal
         neighbors=neighbor_agreement(*nearest),
         same_class=(found.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item() if logits else None,
         chance=NUM_NEIGHBORS / (len(found) - 1),
-        knn=_knn(found, labels),
-        fp32_knn=_knn(expected, labels),
+        knn=half_knn(found, labels),
+        fp32_knn=half_knn(expected, labels),
     )
 
 
-def _knn(features: Tensor, labels: Tensor) -> float | None:
-    """Return the accuracy of the odd rows in the even ones, or None where a label is missing."""
+def half_knn(features: Tensor, labels: Tensor) -> float | None:
+    """Return the 20-NN accuracy of the odd rows in the even ones, or None where a label is missing."""
     if (labels < 0).any() or len(labels.unique()) < 2:
         return None
     return knn_accuracy(features[::2], labels[::2], features[1::2], labels[1::2])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from limbeck.core.text import format_bytes
 from limbeck.exports.result import ExportResult
+from limbeck.exports.snippets import other_languages
 from limbeck.models.encoder_io import Preprocessing
 
 _TIMM = """import timm
@@ -82,15 +83,17 @@ def readme(
     """
     size = preprocessing.image_size
     code = _code(result.format, result.dim, preprocessing, fold=fold, standalone=standalone)
+    output = "features" if threshold is None else "logits"
+    others = other_languages(preprocessing, result.dim, output, fold=fold) if result.format == "onnx" else ""
     if threshold is not None:
-        return _of_classifier(result, name, size, code, threshold)
+        return _of_classifier(result, name, size, code, threshold) + others
     labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
     return (
         f"# {name}, {result.depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to "
         f"{result.dim} features. {format_bytes(result.file_bytes)}{_precision(result)}. Images are squeezed to a "
-        "square, whatever their aspect ratio.\n"
+        f"square, whatever their aspect ratio.{_projection(result)}\n"
         f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
-        "makes labels of them. Written by Limbeck.\n"
+        f"makes labels of them. Written by Limbeck.\n{others}"
     )
 
 
@@ -114,6 +117,22 @@ def _precision(result: ExportResult) -> str:
     shared = f"{proof.fidelity:.1%} {what} of {proof.images} images are those of fp32"
     rest = f", {len(result.float_layers)} layers in float32" if result.float_layers else ""
     return f", in {result.precision}{rest}: {shared}"
+
+
+def _projection(result: ExportResult) -> str:
+    """Return what the last layer makes of the features."""
+    if result.aligned_to is not None:
+        return (
+            f" The features are aligned with those of all {result.aligned_to.depth} blocks or stages: an index of those"
+            f" can be searched with them, and {result.recalls[result.dim]:.1%} of the 10 nearest images are found."
+        )
+    if result.rotation == "none":
+        return ""
+    counts = ", ".join(f"{count} ({recall:.1%})" for count, recall in result.recalls.items())
+    return (
+        " The features are in the order of their importance, so that the first ones can be used alone; in brackets the "
+        f"share of the 10 nearest images that so many find: {counts}."
+    )
 
 
 def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: bool) -> str:

@@ -1,5 +1,6 @@
 """What an export is, and how it compares with the network in memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,15 @@ from limbeck.exports.proof import Proof
 
 Format = Literal["timm", "onnx", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
+Rotation = Literal["none", "pca", "half-whitening"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The features that an aligned export computes: a digest and a depth, as an index of images records them."""
+
+    digest: str
+    depth: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +36,9 @@ class ExportResult:
     difference: float  # largest absolute difference of a feature: in fp32 over random batches, else over real images
     proof: Proof | None  # the comparison on real images, where there are some
     float_layers: tuple[str, ...]  # layers that are in float32 in an int8 file because they would lose most
+    recalls: Mapping[int, float]  # of aligned or rotated features, the recall@10 of the first so many of them
+    rotation: Rotation
+    aligned_to: Target | None  # the features that they can be compared with
     file_bytes: int
     latency_ms: float  # with one thread, the minimum of repeated calls
     latency_median_ms: float  # with one thread, their median
@@ -42,6 +55,12 @@ class ExportResult:
         ]
         if self.proof is not None:
             found.append(self.proof.sentence())
+        if self.aligned_to is not None:
+            recall = self.recalls[self.dim]
+            found.append(f"aligned with depth {self.aligned_to.depth}: {recall:.1%} of its 10 nearest images are found")
+        elif self.recalls:
+            counts = ", ".join(f"{count} {recall:.1%}" for count, recall in self.recalls.items())
+            found.append(f"of the 10 nearest images by all features, the first so many rotated ones find: {counts}")
         if self.float_layers:
             found.append(f"in float32: {', '.join(self.float_layers)}")
         if self.fp32_latency_ms is not None:

@@ -7,27 +7,26 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.classification.saved import LABELS
 from limbeck.core.config import to_json
-from limbeck.core.disk import check_writable
-from limbeck.core.errors import UserError, did_you_mean
+from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder
-from limbeck.core.packages import require
 from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
+from limbeck.exports.checks import check_request
 from limbeck.exports.examples import Examples, open_examples, split_examples
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
 from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
 from limbeck.exports.readme import readme
 from limbeck.exports.reduced import KEEP, Reduction, reduce
-from limbeck.exports.result import ExportResult, Format, Precision
+from limbeck.exports.result import ExportResult, Format, Precision, Rotation
 from limbeck.exports.smooth import smooth
 from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
@@ -49,6 +48,8 @@ class _Request:
     fold: bool
     examples: Examples | None
     reduction: Reduction
+    projection: Projection | None
+    rotation: Rotation
 
 
 def export(
@@ -62,61 +63,76 @@ def export(
     images: Source | None = None,
     keep: float | None = None,
     mixed: bool = False,
+    image_size: int | None = None,
+    align: bool = False,
+    rotate: Rotation = "none",
 ) -> ExportResult:
-    """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`.
+    """Write the encoder of `run` (as for `load`), cut at `depth`, to the new folder `out`; docs/files.md has the files.
 
-    Of a classifier it is the network with its head: the outputs are calibrated logits, in the order of labels.txt.
-
-    "timm" writes a folder for `timm.create_model`, with `model.py` where that cannot build the network; "onnx" writes
-    `model.onnx`; "torch" writes `model.pt2`, a `torch.export` program (its own reader uses pickle, so send the other
-    two to strangers). The latter two take any batch size, come with `model.json`, and with `fold_preprocessing` take
-    uint8 images [B H W 3] and normalize them inside. No file contains an absolute path of this machine.
-
-    An ONNX file may have a reduced precision. "fp16" halves it; norms stay in float32. "int8" quarters it: static QDQ
-    with weights per channel, activations clipped at a percentile over calibration images, and outliers moved from
-    activations into weights (SmoothQuant). Other images show how many of the 10 nearest neighbors survive; a file that
-    keeps fewer than `keep` is not written.
+    Of a classifier it is the network with its head: the outputs are calibrated logits, in the order of labels.txt. What
+    is written is read back and compared before it appears, and holds no path of this machine.
 
     Args:
         run: a run, an encoder, or a timm export of Limbeck.
         out: a folder, new or empty.
-        depth: blocks or stages to keep; by default all.
-        format: "timm", "onnx" or "torch".
-        fold_preprocessing: take uint8 pixels and normalize inside the network (onnx and torch).
-        precision: "fp32", "fp16" or "int8"; the latter two for onnx only.
-        images: unlabeled or labeled images for calibration and proof; by default those of the run. With
-            images, files in fp32 are compared on them as well.
-        keep: share of the neighbors, or of the classes of a classifier, that a reduced precision must keep; by default
-            0.99 in fp16 and 0.97 in int8.
-        mixed: keep as many layers in float32 as that takes, those first that lose most.
+        depth: blocks or stages; by default all.
+        format: "timm", "onnx" or "torch" (a program that PyTorch reads with pickle: send strangers another one).
+        fold_preprocessing: take uint8 images [B H W 3] and normalize inside the network (onnx and torch).
+        precision: of onnx, "fp32", "fp16" (norms stay in float32) or "int8" (static QDQ, with SmoothQuant).
+        images: for calibration, fits and proof, labeled or not; by default those of the run where they are needed.
+        keep: share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep.
+        mixed: leave as many layers in float32 as that takes, those first that lose most.
+        image_size: side of the input in pixels; by default that of the training. Positions are resampled.
+        align: map to the features of the whole network, so that its index of images can be searched (onnx, torch).
+        rotate: "pca" or "half-whitening": order the features, so that the first k are the best k (onnx, torch).
 
     Raises:
-        UserError: `out` is not empty, the format is unknown or lacks its packages, it cannot hold the network, there
-            are too few images, or too few neighbors are kept.
+        UserError: `out` is not empty, options contradict each other, packages are missing, the format cannot hold the
+            network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
-    _check_request(Path(out), format, fold_preprocessing, reduction, keep)
-    request = _prepare(Path(run), Path(out), depth, format, fold_preprocessing, reduction, images)
+    check_request(Path(out), format, fold_preprocessing, reduction, keep, align, rotate)
+    source = load_source(Path(run), depth, fold_preprocessing, image_size)
+    request = _prepare(source, Path(out), format, fold_preprocessing, reduction, images, align, rotate)
     with atomic_folder(request.out.absolute()) as folder, torch.no_grad():
         return _write(request, folder)
 
 
 def _prepare(
-    run: Path, out: Path, depth: int | None, format: Format, fold: bool, reduction: Reduction, images: Source | None
+    source: ExportSource,
+    out: Path,
+    format: Format,
+    fold: bool,
+    reduction: Reduction,
+    images: Source | None,
+    align: bool,
+    rotate: Rotation,
 ) -> _Request:
-    """Load the network, and open the images where they are needed."""
-    source = load_source(run, depth, fold)
-    how = source.preprocessing
-    store = open_examples(run, images, how) if images is not None or reduction.precision != "fp32" else None
-    if store is None and reduction.precision != "fp32":
+    """Open the images and fit the last layer, where they are needed."""
+    how, run, fitted = source.preprocessing, source.run, align or rotate != "none"
+    needed = fitted or reduction.precision != "fp32"
+    store = open_examples(run, images, how) if images is not None or needed else None
+    if store is None and needed:
         raise UserError(
-            f"'{run}' has no store of images to calibrate {reduction.precision} with and to prove it: give some with "
+            f"'{run}' has no store of images to calibrate or fit the export on, and to prove it: give some with "
             "--images",
             code="no-images",
         )
+    projection = fit_projection(source, store, align, rotate) if store is not None and fitted else None
+    if projection:
+        source = source.with_projection(projection.layer, fold)
     examples = None if store is None else split_examples(store, how, fold)
-    return _Request(source=source, out=out, format=format, fold=fold, examples=examples, reduction=reduction)
+    return _Request(
+        source=source,
+        out=out,
+        format=format,
+        fold=fold,
+        examples=examples,
+        reduction=reduction,
+        projection=projection,
+        rotation=rotate,
+    )
 
 
 def _write(request: _Request, folder: Path) -> ExportResult:
@@ -148,6 +164,9 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         difference=difference,
         proof=proof,
         float_layers=in_float,
+        recalls=_recalls(request, exported),
+        rotation=request.rotation,
+        aligned_to=request.projection.target if request.projection else None,
         file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
         latency_ms=times[0].min_ms,
         latency_median_ms=times[0].median_ms,
@@ -198,6 +217,13 @@ def _proof(request: _Request, exported: Network) -> Proof | None:
     return prove(features_of(exported, batches), expected, labels, logits=source.head is not None)
 
 
+def _recalls(request: _Request, exported: Network) -> dict[int, float]:
+    """Return the recall@10 of what a projection makes of the images of the proof, by the number of outputs."""
+    if request.projection is None or request.examples is None:
+        return {}
+    return request.projection.recalls(features_of(exported, request.examples.proof))
+
+
 def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:
     """Write the files for people and programs next to the network."""
     source, how = request.source, request.source.preprocessing
@@ -223,52 +249,6 @@ def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:
         threshold=source.classifier.about.threshold if source.classifier else None,
     )
     (folder / README).write_text(page, encoding="utf-8")
-
-
-def _check_request(out: Path, format: str, fold: bool, reduction: Reduction, keep: float | None) -> None:
-    if format not in get_args(Format):
-        raise UserError(
-            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose timm, onnx or torch",
-            code="unknown-format",
-        )
-    if fold and format == "timm":
-        raise UserError(
-            "a timm folder cannot hold the normalization; choose format onnx or torch to fold it in",
-            code="fold-needs-onnx-or-torch",
-        )
-    _check_reduction(format, reduction, keep)
-    if format == "onnx":
-        require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
-    check_writable(out.absolute().parent)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"'{out}' already exists and is not an empty folder; choose another or remove it", code="out-not-empty"
-        )
-
-
-def _check_reduction(format: str, reduction: Reduction, keep: float | None) -> None:
-    precision = reduction.precision
-    if precision not in get_args(Precision):
-        raise UserError(
-            f"unknown precision '{precision}'{did_you_mean(precision, get_args(Precision))}; choose fp32, fp16 or int8",
-            code="unknown-precision",
-        )
-    if precision != "fp32" and format != "onnx":
-        raise UserError(
-            f"precision {precision} is for ONNX files: choose format onnx, not {format}", code="precision-needs-onnx"
-        )
-    if not 0 <= reduction.keep <= 1:
-        raise UserError(f"--keep is a share of the neighbors, from 0 to 1, not {reduction.keep:g}", code="bad-keep")
-    if precision == "fp32" and keep is not None:
-        raise UserError(
-            f"fp32 keeps every neighbor, so that --keep {keep:g} has no use: give --precision, or leave it out",
-            code="keep-needs-precision",
-        )
-    if precision != "int8" and reduction.mixed:
-        raise UserError(
-            f"--mixed is for int8, where layers can stay in float32; the precision is {precision}",
-            code="mixed-needs-int8",
-        )
 
 
 def _difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:

@@ -99,7 +99,7 @@ def search_images(
         folder: of the index.
         queries: an image file, a folder, ...
         k: images per query.
-        encoder: the network that made the index, if it is no longer where it was.
+        encoder: the network that made the index, if it is no longer where it was; or an export aligned with it.
         embed: how to compute the features.
 
     Raises:
@@ -108,7 +108,7 @@ def search_images(
     if k < 1:
         raise UserError(f"k is {k}: it must be at least 1", code="value-out-of-range")
     index = ImageIndex(Path(folder))
-    network = _encoder(index, encoder, embed)
+    network = _encoder(index, encoder, embed, queries=True)
     store, names = _queries(queries, index.about.store_size)
     found = embed_source(store, network, depths=[index.about.depth], cfg=embed)
     hits = index.search(found.features[index.about.depth], k)
@@ -129,8 +129,10 @@ def _queries(source: Source | Store, size: int) -> tuple[Store, list[str]]:
         return replace(store, path=None, images=np.array(store.images)), read_paths(store)
 
 
-def _encoder(index: ImageIndex | None, named: str | PathLike[str] | None, embed: EmbedConfig | None) -> FrozenEncoder:
-    """Return the encoder, which for an index must be the one that made it."""
+def _encoder(
+    index: ImageIndex | None, named: str | PathLike[str] | None, embed: EmbedConfig | None, *, queries: bool = False
+) -> FrozenEncoder:
+    """Return the encoder, which for an index must be the one that made it; for queries also one aligned with it."""
     name = named if named is not None else index.about.encoder if index else ""
     try:
         network = load_encoder(name, (embed or EmbedConfig()).precision)
@@ -142,7 +144,9 @@ def _encoder(index: ImageIndex | None, named: str | PathLike[str] | None, embed:
             "with --with",
             code=error.code,
         ) from error
-    if index and network.digest != index.about.digest:
+    if index and queries and network.aligned_to == index.about.digest:
+        network.check_depths([index.about.depth])
+    elif index and network.digest != index.about.digest:
         raise UserError(
             f"the index '{index.folder}' was made by '{index.about.encoder}' ({index.about.digest[:12]}), and "
             f"'{network.name}' has other weights or another input size ({network.digest[:12]}): give that network, or "

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 50
 SECONDS = 3.0
-"""After `MIN_ROUNDS`, further rounds of timing start only within this time."""
+"""After `MIN_ROUNDS`, further rounds of timing start only within this time, unless another one is given."""
 
 
 class Latency(NamedTuple):
@@ -40,7 +40,11 @@ def count_operations(network: nn.Module, image: Num[Tensor, "1 ..."]) -> int:
 
 @torch.inference_mode()
 def latencies(
-    networks: Sequence[Callable[[Tensor], Any]], image: Num[Tensor, "1 ..."], *, threads: int = 1
+    networks: Sequence[Callable[[Tensor], Any]],
+    image: Num[Tensor, "1 ..."],
+    *,
+    threads: int = 1,
+    seconds: float = SECONDS,
 ) -> list[Latency]:
     """Time one call of each network (in eval mode) with `image`, on the image's device with `threads` CPU threads.
 
@@ -52,6 +56,6 @@ def latencies(
         for network in networks
     ]
     start, rounds = time.perf_counter(), list[list[float]]()
-    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() - start < SECONDS):
+    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() - start < seconds):
         rounds.append([1e3 * timer.timeit(1).mean for timer in timers])
     return [Latency(min(times), median(times)) for times in zip(*rounds, strict=True)]

@@ -153,16 +153,28 @@ def _from_limbeck(ref: NetworkRef) -> Pretrained:
     size: int | None = ref.image_size
     notes: tuple[str, ...] = ()
     if size is not None and size != preprocessing.image_size and timm_defaults(backbone.cfg.name).fixed_input_size:
-        backbone = _resized(backbone, size, ref.name)
+        backbone = resized(backbone, size, ref.name)
         notes = (_resampled(ref.name, preprocessing.image_size, size),)
     interpolation = as_interpolation(preprocessing.interpolation)
     stated = StatedPreprocessing(preprocessing.image_size, preprocessing.mean, preprocessing.std, interpolation)
     return Pretrained(backbone, stated, inherited_license(read_encoder_config(folder).get("provenance")), notes)
 
 
-def _resized(backbone: Backbone, size: int, name: str) -> Backbone:
-    """Return the backbone for images of another size; timm resamples its positions, in place."""
+def resized(backbone: Backbone, size: int, name: str) -> Backbone:
+    """Return a backbone of fixed input size for images of another one; timm resamples its positions, in place.
+
+    Raises:
+        UserError: the network called `name` cannot be resized, or `size` is no multiple of its patches.
+    """
     model = timm_network(backbone.model)
+    patch = model.patch_embed.patch_size[0] if hasattr(model, "patch_embed") else 1
+    if size < patch or size % patch:
+        near = " and ".join(str(number * patch) for number in (size // patch, size // patch + 1) if number)
+        raise UserError(
+            f"{size} pixels are no multiple of the {patch} pixels of a patch of '{name}': choose another image size, "
+            f"such as {near}",
+            code="image-size-not-a-multiple-of-patch-size",
+        )
     if not callable(getattr(model, "set_input_size", None)):
         own = backbone.cfg.image_size
         raise UserError(

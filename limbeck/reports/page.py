@@ -9,6 +9,7 @@ from limbeck.core.config import to_json
 from limbeck.core.html import render
 from limbeck.reports import charts, text
 from limbeck.reports.command import run_command
+from limbeck.reports.confusions import confusions
 from limbeck.reports.pictures import Gallery, gallery
 from limbeck.reports.runs import RunSummary
 from limbeck.reports.sections import sections
@@ -43,6 +44,7 @@ def page(runs: Sequence[RunSummary], *, images: bool = True) -> str:
         bars=bars(runs),
         references=[table for run in runs for table in reference_table(run)],
         gallery=gallery(runs) if images else Gallery(),
+        confusions=confusions(runs),
         sections=sections(runs),
         settings=settings(runs),
         version=version("limbeck"),

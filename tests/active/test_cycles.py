@@ -16,7 +16,7 @@ from limbeck.active.joint import JointLearner
 from limbeck.active.journal import Journal
 from limbeck.active.oracle import Labels, Oracle, hold_out
 from limbeck.active.source import LabelingCycles, work_folder
-from limbeck.api.select import select_in_cycles
+from limbeck.api.select import select, select_in_cycles
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
@@ -192,8 +192,9 @@ def test_held_out_images_have_no_known_label() -> None:
 def test_cycles_of_a_frozen_network_are_beside_random_choices(
     limbeck: Run, trained: Path, photos: Path, tmp_path: Path
 ) -> None:
+    same = f"{photos}/train/"  # the oracle is the source, however it is spelled
     status, printed, _ = limbeck(
-        *("select", photos / "train", "--with", trained, "--oracle", photos / "train", "--strategy", "margin"),
+        *("select", photos / "train", "--with", trained, "--oracle", same, "--strategy", "margin"),
         *("--budget", 15, "--cycles", 3, "--out", tmp_path / "a.csv", "--json"),
     )
     assert status == 0
@@ -228,11 +229,16 @@ def test_mistakes(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> 
     assert code("--with", trained, *own, "--budget", 100, "--cycles", 3) == "budget-out-of-range"
     assert code("--with", trained, *own, "--strategy", "moby") == "network-not-used"
     assert code("--with", trained, "--cycles", 3) == "cycles-without-oracle"
+    assert code("--with", trained, *own, "--labeled", tmp_path / "some.csv", "--budget", 2) == "nothing-to-choose"
+    assert code("--with", trained, "--oracle", tmp_path) == "oracle-is-folder"
+    assert code("--with", trained, "--oracle", tmp_path / "nowhere.csv") == "not-readable"
     assert code(*own) == "no-network"
     assert code("--strategy", "moby") == "strategy-needs-labels"
     assert code("--strategy", "moby", "--moby.backbone", "resnet19", *own) == "unknown-backbone"
     assert code("--with", trained, *own, "--held-out", 0.001, "--budget", 2) == "nothing-held-out"
     assert not (tmp_path / "a.csv").exists()
+    with raises("no-out", "moby"):
+        select(photos / "train", None, 2, "moby")
     with raises("strategy-trains", "moby"):
         select_rows(np.eye(4, dtype=np.float32), SelectConfig(budget=1, strategy="moby"))
     with raises("out-of-range", "held_out"):

@@ -90,10 +90,16 @@ SETTINGS: list[Mistake] = [
         "unknown-backbone",
         ["'resnet19'", "'resnet18'"],
     ),
-    ("pretrain {store} --out {tmp}/run --time soon", 1, "bad-time", ["'soon'", "30m"]),
-    ("pretrain {store} --out {tmp}/run --quick --time 0s", 1, "bad-time", ["'0s'"]),
+    ("pretrain {store} --out {tmp}/run --time soon", 2, "bad-time", ["'soon'", "30m"]),
+    ("pretrain {store} --out {tmp}/run --quick --time 0s", 2, "bad-time", ["'0s'"]),
     ("pretrain {store} --out {tmp}/run --time 30m --epochs 3", 1, "time-and-epochs", ["30 min 0 s", "(3)"]),
     ("pretrain {store} --out {tmp}/run --time 1m --devices 2", 1, "time-with-processes", ["2 processes"]),
+    (
+        "distill {store} --teacher x --out {tmp}/run --method.head solved --method.moment-decay 1.5",
+        2,
+        "out-of-range",
+        ["--method.moment-decay", "1.5"],
+    ),
     ("plan {store} --time 0.001s --batch-size 32 --method simclr", 1, "time-too-short", ["0.0 s"]),
     ("pretrain {store} --out {tmp}/run --epochs 0", 2, "out-of-range", ["epochs is 0"]),
     (

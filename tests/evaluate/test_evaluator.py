@@ -51,6 +51,9 @@ def test_every_layer_is_evaluated(build: Callable[[], Backbone]) -> None:
         assert negative
         assert values["alignment_ratio"] == pytest.approx(negative / positive)
         assert 1 <= (values["effective_rank"] or 0) <= backbone.tap_dims[layer.depth]
+    assert sum(count for _, _, count in result.confusions) == 30
+    right = sum(count for label, predicted, count in result.confusions if label == predicted)
+    assert result.layers[-1].values["linear"] == pytest.approx(right / 30)
     last = result.layers[-1].values
     assert last["distance_to_last"] == pytest.approx(last["positive_distance"])
 

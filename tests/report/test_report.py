@@ -140,6 +140,27 @@ def test_the_accuracy_stands_next_to_the_lines_of_reference(tmp_path: Path) -> N
     assert 'style="width:30.0%"' in both
 
 
+def test_mistakes_of_the_probe_are_a_matrix_of_few_classes_and_a_list_of_many(tmp_path: Path) -> None:
+    few = result(confusions=((0, 0, 30), (0, 1, 10), (1, 1, 20)), classes=("cat", "<dog>"))
+    text = (write_report([make_run(tmp_path / "few", judged=few)], tmp_path / "few.html")).read_text()
+    cells = re.findall(r'<td class="(right|wrong)" style="--share:([\d.]+)">(\d*)</td>', text)
+    assert cells == [
+        ("right", "0.750", "30"),
+        ("wrong", "0.250", "10"),
+        ("wrong", "0.000", ""),
+        ("right", "1.000", "20"),
+    ]
+    assert "<dog>" not in text
+    assert "83.3 % right" in text
+    names = tuple(f"class {number}" for number in range(30))
+    many = result(confusions=((0, 0, 5), (3, 4, 2), (3, 7, 6)), classes=names)
+    text = body(write_report([make_run(tmp_path / "many", judged=many)], tmp_path / "many.html"))
+    assert "confusions" not in text
+    assert text.index("class 7") < text.index("class 4")
+    with raises("not-a-result", "9"):
+        result(confusions=((0, 9, 1),))
+
+
 def test_fewer_than_three_readings_are_numbers_and_no_chart(tmp_path: Path) -> None:
     few = body(write_report([make_run(tmp_path / "few", metrics=METRICS)], tmp_path / "few.html"))
     assert "<svg" not in few

@@ -2,19 +2,13 @@
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
-from limbeck.evaluation.probes import probe_accuracies
+from limbeck.evaluation.probes import accuracies
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
     """Fit the probes of all depths on the training images and score them on the test images."""
-    data = inputs.data
-    if data.linear_probe is None:
-        return {}
-    assert data.labels is not None
-    text = data.description(f"{inputs.model.name}: linear probe")
-    found = probe_accuracies(
-        data.linear_probe, inputs.train_bank, inputs.test_bank, data.labels, data.cfg, data.device, text
-    )
+    assert inputs.data.labels is not None
+    found = accuracies(inputs.probe_predictions, inputs.data.labels.test)
     return {depth: {"linear": accuracy} for depth, accuracy in found.items()}
 
 

@@ -29,13 +29,15 @@ def agrees_by_chance(reading: HealthReading) -> bool:
     """Return whether a student preserves no more of the teacher's neighbors than chance and its error.
 
     Of N images, k / (N - 1) of k neighbors are shared by chance, with a standard error of sqrt(p (1 - p) / (N k)); k
-    is counted as 1, since the neighbors of an image are not independent.
+    is counted as 1, since the neighbors of an image are not independent. So few images that every agreement is within
+    this error show nothing.
     """
     if "neighbor_agreement_chance" not in reading:
         return False
     chance = reading["neighbor_agreement_chance"]
     images = NUM_NEIGHBORS / chance + 1
-    return not reading["neighbor_agreement"] > chance + CHANCE_ERRORS * math.sqrt(chance * (1 - chance) / images)
+    bound = chance + CHANCE_ERRORS * math.sqrt(chance * (1 - chance) / images)
+    return bound < 1 and not reading["neighbor_agreement"] > bound
 
 
 class HealthCheck(NamedTuple):

@@ -55,6 +55,11 @@ def test_each_check_has_its_threshold(name: str, sick: dict[str, float], well: d
     assert not issue.stops_run
 
 
+def test_too_few_images_show_nothing_about_a_teacher() -> None:
+    few = {"neighbor_agreement": 0.9, "neighbor_agreement_chance": 10 / 11}  # of 12 images
+    assert diagnose(readings(1, **few), 512, "eat fruit") == []
+
+
 def test_the_thresholds_are_those_of_the_documentation() -> None:
     page = (Path(__file__).parents[3] / "docs" / "health.md").read_text(encoding="utf-8")
     assert [check.name for check in HEALTH_CHECKS if check.name not in page] == []
