@@ -12,6 +12,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime from 1.32 se
 if TYPE_CHECKING:
     from limbeck.api.classify import classify, predict
     from limbeck.api.embed import embed
+    from limbeck.api.episodes import episodes
     from limbeck.api.explore import explore
     from limbeck.api.exports import export_all, export_within
     from limbeck.api.finetune import finetune
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from limbeck.api.outliers import outliers
     from limbeck.api.run import Run
     from limbeck.api.search import index, search
-    from limbeck.api.select import select
+    from limbeck.api.select import select, select_in_cycles
     from limbeck.core.errors import UserError
     from limbeck.data.check.scan import check
     from limbeck.data.store.open import build_store, open_store

@@ -1,5 +1,6 @@
 """What all commands share: help, version, output as JSON, exit statuses, and the file of an unexpected error."""
 
+import ast
 import errno
 import json
 import pkgutil
@@ -163,6 +164,9 @@ def test_public_names_are_there_before_they_are_imported() -> None:
     for name in limbeck.__all__:
         assert getattr(limbeck, name).__name__ == name
     assert set(limbeck._HOMES) == set(limbeck.__all__)
+    (for_types,) = (node for node in ast.parse(Path(limbeck.__file__).read_text()).body if isinstance(node, ast.If))
+    imported = {name.name for node in for_types.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert imported == set(limbeck.__all__)
     assert {name for name in dir(limbeck) if not name.startswith("_")} == set(limbeck.__all__)
     packages = {module.name for module in pkgutil.iter_modules(limbeck.__path__)}
     assert not packages & set(limbeck.__all__), "importing the package would hide the public name"
