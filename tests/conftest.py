@@ -14,6 +14,7 @@ from tests.helpers.golden import GOLDEN, Golden
 __all__ = ["limbeck", "photos", "trained"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)  # here as well, for fixtures of a module
 if not hasattr(sys.modules["__main__"], "__file__"):  # a worker of pytest-xdist, which stands for the script pytest
     sys.modules["__main__"].__file__ = pytest.__file__
 

@@ -56,7 +56,8 @@ def number(value: float, step: float) -> str:
     """Return a value with as many decimals as a grid of `step` needs."""
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > 4:
-        return f"{value:.0e}" if value else "0"
+        digits = math.floor(math.log10(abs(value)) + 1e-9) + decimals if value else 0
+        return f"{value:.{max(digits, 0)}e}" if value else "0"
     return f"{value:,.{decimals}f}"
 
 

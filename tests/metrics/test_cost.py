@@ -47,7 +47,6 @@ class FakeTimer:
 def test_networks_take_turns_and_a_busy_moment_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every third call of the first network, and the first of the second, is slowed down ten times."""
     monkeypatch.setattr(cost, "Timer", FakeTimer)
-    monkeypatch.setattr(cost, "SECONDS", 0.0)
     monkeypatch.setattr(FakeTimer, "turns", [])
 
     def first(call: Any) -> Any:
@@ -56,7 +55,7 @@ def test_networks_take_turns_and_a_busy_moment_does_not_show(monkeypatch: pytest
     def second(call: Any) -> Any:
         return 30.0 if call == 1 else 2.0 + call / 10
 
-    one, other = latencies([first, second], torch.rand(1, 3, 4, 4), threads=2)
+    one, other = latencies([first, second], torch.rand(1, 3, 4, 4), threads=2, seconds=0.0)
     assert FakeTimer.turns == [(first, 2), (second, 2)] * cost.MIN_ROUNDS
     assert one.min_ms == pytest.approx(1.0)
     assert other.min_ms == pytest.approx(2.2)
@@ -65,9 +64,8 @@ def test_networks_take_turns_and_a_busy_moment_does_not_show(monkeypatch: pytest
 
 def test_there_are_more_rounds_while_there_is_time_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "Timer", FakeTimer)
-    monkeypatch.setattr(cost, "SECONDS", float("inf"))
     monkeypatch.setattr(FakeTimer, "turns", [])
-    latencies([lambda call: 1.0], torch.rand(1, 3, 4, 4))
+    latencies([lambda call: 1.0], torch.rand(1, 3, 4, 4), seconds=float("inf"))
     assert len(FakeTimer.turns) == cost.MAX_ROUNDS
 
 

@@ -226,12 +226,14 @@ def test_positions_are_resampled_for_another_size(tmp_path: Path) -> None:
     model = timm_vit()
     save_timm(model, tmp_path / "timm")
     backbone = limbeck_run(tmp_path / "run")
-    for source, reference in ((tmp_path / "timm", model), (tmp_path / "run", backbone.model)):
+    whole = ("teacher-image-size", "40 or 48"), ("image-size-not-a-multiple-of-patch-size", "40 and 48")
+    sources = ((tmp_path / "timm", model), (tmp_path / "run", backbone.model))
+    for (source, reference), (code, sizes) in zip(sources, whole, strict=True):
         loaded = load_teacher(teacher(source, image_size=48))
         reference.set_input_size(48)
         expected = reference.forward_head(reference.forward_features(images(size=48)), pre_logits=True)
         torch.testing.assert_close(loaded.network(images(size=48)).vector, expected)
-        with raises("teacher-image-size", 44, "40 or 48"):
+        with raises(code, 44, sizes):
             load_teacher(teacher(source, image_size=44))
 
 
