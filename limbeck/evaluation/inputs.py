@@ -51,7 +51,7 @@ class MetricInputs:
         if data.linear_probe is None or data.labels is None:
             return {}
         if data.linear_probe == "logistic":
-            return dict(zip(self.heads.depths, self.heads.predict(self.test_bank)[1], strict=True))
+            return dict(zip(self.heads.depths, self.confidences[1], strict=True))
         text = data.description(f"{self.model.name}: linear probe")
         return probe_predictions(
             data.linear_probe, self.train_bank, self.test_bank, data.labels, data.cfg, data.device, text
@@ -80,6 +80,11 @@ class MetricInputs:
         text = data.description(f"{self.model.name}: linear probe")
         probe = LogisticProbe(seed=data.cfg.seed)
         return fit_heads(probe, self.train_bank, labels.train, labels.classes, data.device, text)
+
+    @cached_property
+    def confidences(self) -> tuple[Tensor, Tensor]:
+        """The largest probability of every test image by these regressions, and its class: twice [L M]."""
+        return self.heads.predict(self.test_bank)
 
     @property
     def image(self) -> Tensor:

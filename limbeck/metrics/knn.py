@@ -30,41 +30,33 @@ def knn_correct(
     k: int = 20,
     temperature: float = 0.07,
 ) -> Bool[Tensor, " M"]:
-    """Return for which rows of `test` a weighted vote of the `k` training rows with the largest cosine is right.
-
-    A neighbor's vote weighs exp(cosine / temperature). The protocol of Wu et al. 2018 (instance discrimination, section
-    3.4), with k and temperature of DINO and of SDSSL's release. Labels count from 0; with fewer than `k` training rows,
-    all of them vote.
-    """
-    classes = int(train_labels.max()) + 1
-    base, queries = F.normalize(train, dim=-1), F.normalize(test, dim=-1)
-    predicted = [
-        knn_votes(found.scores, train_labels[found.positions], classes, temperature).argmax(dim=-1)
-        for found in _search(queries, base, k)
-    ]
-    return torch.cat(predicted) == test_labels
+    """Return for which rows of `test` the class of `knn_classes` with the largest vote is right."""
+    return knn_classes(train, train_labels, test, k, temperature)[:, 0] == test_labels
 
 
-def knn_top_accuracy(
+def knn_classes(
     train: Float[Tensor, "N D"],
     train_labels: Int[Tensor, " N"],
     test: Float[Tensor, "M D"],
-    test_labels: Int[Tensor, " M"],
     k: int = 20,
     temperature: float = 0.07,
-    top: int = 5,
-) -> float:
-    """Return the share of the rows of `test` whose class has one of the `top` largest votes, as of `knn_correct`.
+    top: int = 1,
+) -> Int[Tensor, "M top"]:
+    """Return the `top` classes with the largest votes of the `k` training rows with the largest cosine, best first.
 
-    A class without a vote is never among them; the authors' sort lets it be.
+    A neighbor's vote weighs exp(cosine / temperature). The protocol of Wu et al. 2018 (instance discrimination, section
+    3.4), with k and temperature of DINO and of SDSSL's release. Labels count from 0; with fewer than `k` training rows,
+    all of them vote. After the first, -1 stands for a class without a vote; the authors' sort lets it be among them.
     """
     classes = int(train_labels.max()) + 1
     base, queries = F.normalize(train, dim=-1), F.normalize(test, dim=-1)
     parts = []
     for found in _search(queries, base, k):
-        best = knn_votes(found.scores, train_labels[found.positions], classes, temperature).topk(min(top, classes))
-        parts.append(best.indices.masked_fill(best.values == 0, -1))
-    return (torch.cat(parts) == test_labels[:, None]).any(dim=1).double().mean().item()
+        votes = knn_votes(found.scores, train_labels[found.positions], classes, temperature)
+        first = votes.argmax(dim=-1, keepdim=True)  # of equal votes the smallest label
+        others = votes.scatter(1, first, -1.0).topk(min(top, classes) - 1)
+        parts.append(torch.cat([first, others.indices.masked_fill(others.values <= 0, -1)], dim=1))
+    return torch.cat(parts)
 
 
 def knn_votes(

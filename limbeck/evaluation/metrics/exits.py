@@ -20,7 +20,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
     if data.linear_probe != "logistic" or len(inputs.depths) < 2:
         return {}
     assert data.labels is not None
-    confidences, predicted = inputs.heads.predict(inputs.test_bank)
+    confidences, predicted = inputs.confidences
     labels, costs = data.labels.test.to(predicted.device), inputs.operations
     chooses = torch.from_numpy(hash_uniforms(data.cfg.seed, 0, 1, np.arange(len(labels)), 1)[:, 0] < 0.5)
     chooses = chooses.to(predicted.device)

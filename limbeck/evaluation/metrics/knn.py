@@ -2,19 +2,22 @@
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
-from limbeck.metrics.knn import knn_accuracy, knn_top_accuracy
+from limbeck.metrics.knn import knn_classes
 
 TOP = 5  # classes that may be right
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
-    """Vote with the nearest training images of every test image."""
+    """Vote with the nearest training images of every test image, once for both columns."""
     k, temperature, labels = inputs.data.k, inputs.data.cfg.temperature, inputs.data.labels
+    assert labels is not None
     found: dict[int, Values] = {}
     for depth in inputs.depths:
-        found[depth] = {"knn": knn_accuracy(*inputs.labeled(depth), k, temperature)}
-        if labels is not None and labels.classes > TOP:
-            found[depth]["knn_top5"] = knn_top_accuracy(*inputs.labeled(depth), k, temperature, TOP)
+        train, train_labels, test, test_labels = inputs.labeled(depth)
+        right = knn_classes(train, train_labels, test, k, temperature, TOP) == test_labels[:, None]
+        found[depth] = {"knn": right[:, 0].double().mean().item()}
+        if labels.classes > TOP:
+            found[depth]["knn_top5"] = right.any(dim=1).double().mean().item()
     return found
 
 
