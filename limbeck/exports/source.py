@@ -78,11 +78,15 @@ def _assemble(backbone: Backbone, last: nn.Linear | None, how: Preprocessing, fo
 
 def _at_size(backbone: Backbone, size: int, run: Path) -> Backbone:
     """Return the backbone for images of another size, tried on one."""
+    if size < 1:
+        raise UserError(
+            f"images of {size} pixels are none: choose an --image-size of 1 or more", code="image-size-too-small"
+        )
     if timm_defaults(backbone.cfg.name).fixed_input_size:
         backbone = resized(backbone, size, str(run))
     try:
         with torch.no_grad():
-            backbone(torch.zeros(1, 3, max(size, 0), max(size, 0)))
+            backbone(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"'{backbone.cfg.name}' takes no images of {size} pixels ({one_line(error):.160}): choose a larger image "

@@ -43,7 +43,7 @@ class ClassifierConfig(SupervisedConfig):
         """Raise UserError for a share that is none."""
         if not 0 < self.label_share <= 1:
             raise UserError(
-                f"label_share is {self.label_share:g}: it is a share of the labels, above 0 and at most 1",
+                f"the share of labels is {self.label_share:g}: it must be above 0 and at most 1, such as 0.1",
                 code="value-out-of-range",
             )
         if not 0 <= self.label_smoothing < 1:
