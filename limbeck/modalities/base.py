@@ -35,6 +35,8 @@ class Modality(ABC, Generic[Config, Data]):
     """
 
     name: ClassVar[str]
+    nouns: ClassVar[tuple[str, str]]
+    """What one row of the data is called, and several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
 
@@ -86,6 +88,10 @@ class Modality(ABC, Generic[Config, Data]):
         from limbeck.data.sources.selection import Selection
 
         return Selection()
+
+    def usual_steps(self, data: Data) -> int | None:
+        """Return the optimizer steps of a run that names no epochs; None: by the number of rows."""
+        return None
 
     @abstractmethod
     def reopen(self, path: str) -> Data:
