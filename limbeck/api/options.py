@@ -21,7 +21,6 @@ from limbeck.runs.defaults import default_method, default_optim, default_student
 from limbeck.runs.recipes import Verb, find_recipe, recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.teachers.config import TeacherConfig
-from limbeck.train.config import TrainConfig
 
 T = TypeVar("T")
 SECTIONS = ("method", "optim", "teacher", "start", "backbone")

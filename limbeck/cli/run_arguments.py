@@ -101,9 +101,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = free
         words: ClassVar[Sequence[str]] = argv
-        training: Annotated[TrainConfig, FLATTENED] = field(
-            default_factory=lambda: given.over(length, "training")
-        )
+        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=lambda: given.over(length, "training"))
         method_name: MethodName = chosen.name
         """Training method; `limbeck methods` lists them."""
         method: MethodConfig = field(default_factory=lambda: chosen)

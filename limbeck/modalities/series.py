@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.modalities.base import Modality
-from limbeck.series.config import SeriesConfig, depth_for, fit_to_series
+from limbeck.series.config import SeriesConfig, fit_to_series
 from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from limbeck.core.types import Encoder
     from limbeck.data.sources.selection import Selection
+    from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
     from limbeck.series.data import SeriesData
     from limbeck.series.network import DilatedEncoder
@@ -65,6 +70,13 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         data = open_series(source)
         return Resolved(data, [data.summary(), *data.remarks()])
 
+    def check(self, source: Any) -> list[str]:
+        """Return a summary of the series, their classes, and what may be a mistake."""
+        from limbeck.series.sources import open_series
+
+        data = open_series(source)
+        return [data.summary(), *data.classes(), *data.remarks()]
+
     def reopen(self, path: str) -> "SeriesData":
         """Read the series again."""
         from limbeck.series.sources import open_series
@@ -96,6 +108,18 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     def describe_views(self, method: "MethodConfig") -> str:
         """Name the preset."""
         return f", views '{_preset(method)}'"
+
+    def evaluate(
+        self, run: "Path", untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+    ) -> "EvaluationResult":
+        """Measure every layer of the encoder of a run on labeled series, next to the untrained one."""
+        from limbeck.series.encoder_io import load_encoder
+        from limbeck.series.evaluation import evaluate_series
+        from limbeck.series.network import DilatedEncoder
+        from limbeck.series.sources import open_series
+
+        assert isinstance(untrained, DilatedEncoder), "the encoder of a run on series is what `build_encoder` built"
+        return evaluate_series(load_encoder(run), untrained, open_series(train), open_series(test), cfg)
 
 
 def _with_views(method: "MethodConfig") -> Any:

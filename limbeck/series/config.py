@@ -50,13 +50,17 @@ def receptive_field(depth: int) -> int:
 
 
 def depth_for(steps: int) -> int:
-    """Return the fewest blocks that see series of so many steps as a whole, between 4 and 11."""
-    return next((d for d in range(FEWEST_BLOCKS, MOST_BLOCKS) if receptive_field(d) >= steps), MOST_BLOCKS)
+    """Return the fewest blocks that see series of so many steps as a whole, between 4 and 11 where they fit."""
+    enough = next((d for d in range(FEWEST_BLOCKS, MOST_BLOCKS) if receptive_field(d) >= steps), MOST_BLOCKS)
+    return min(enough, most_blocks(steps))
 
 
-def fit_to_series(
-    cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Sequence[float]
-) -> Resolved[SeriesConfig]:
+def most_blocks(steps: int) -> int:
+    """Return the most blocks whose dilation, 1, 2, 4 ..., is below the number of steps."""
+    return (steps - 1).bit_length()
+
+
+def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Sequence[float]) -> Resolved[SeriesConfig]:
     """Return the configuration for series of `steps` steps with these means and deviations of the channels.
 
     Raises:
@@ -70,10 +74,10 @@ def fit_to_series(
             code="series-too-short",
         )
     depth = cfg.depth or depth_for(steps)
-    most = (steps - 1).bit_length()
+    most = most_blocks(steps)
     if depth > most:
         raise UserError(
-            f"block {depth} of the network compares steps {2 ** (depth - 1)} apart, and the longest series has {steps}: "
+            f"block {depth} of the network joins steps {2 ** (depth - 1)} apart, and no series has more than {steps}: "
             f"choose at most {most} blocks (--backbone.depth {most})",
             code="series-too-short",
         )

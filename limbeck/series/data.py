@@ -109,6 +109,13 @@ class SeriesData:
         classes = f", {plural(len(self.label_names), 'class', 'classes')}" if self.labeled else ", without labels"
         return f"{len(self):,} series of {steps} and {plural(self.channels, 'channel')}{classes}"
 
+    def classes(self) -> list[str]:
+        """Return a sentence with the number of series of every class; none without labels."""
+        if not self.labeled:
+            return []
+        counts = np.bincount(self.labels, minlength=len(self.label_names))
+        return ["classes: " + first_names([f"{n} ({c:,})" for n, c in zip(self.label_names, counts, strict=True)], 20)]
+
     def remarks(self) -> list[str]:
         """Return a sentence for everything that may be a mistake: missing values, constant series, copies."""
         inside = np.arange(self.steps) < self.lengths[:, None]
@@ -121,7 +128,7 @@ class SeriesData:
         return [f"{_series(mask.sum(), text)}: {self._listed(mask)}" for text, mask in rows.items() if mask.any()]
 
     def _copies(self) -> Bool[np.ndarray, " N"]:
-        flat = np.nan_to_num(self.values.reshape(len(self), -1), nan=np.float32(np.finfo(np.float32).max))
+        flat = np.nan_to_num(self.values.reshape(len(self), -1), nan=float(np.finfo(np.float32).max))
         return ~np.isin(np.arange(len(self)), np.unique(flat, axis=0, return_index=True)[1])
 
     def _listed(self, rows: Bool[np.ndarray, " N"]) -> str:
@@ -134,10 +141,11 @@ class SeriesData:
                 f"series {self.names[row]}{where} has infinite values: replace them, or leave them empty",
                 code="series-not-finite",
             )
-        if (empty := ~self.present.any(axis=1)).any():
+        empty = np.asarray(~self.present.any(axis=1))
+        if empty.any():
             raise UserError(
-                f"{_series(empty.sum(), 'has no step with all of its values')}{where} ({self._listed(empty)}): leave it "
-                "out, or leave out the channel that is missing",
+                f"{_series(empty.sum(), 'has no step with all of its values')}{where} ({self._listed(empty)}): leave "
+                "them out, or leave out the channel that is missing",
                 code="series-all-missing",
             )
         if self.constant.all():

@@ -44,7 +44,7 @@ class SeriesLoader:
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
         self.world_size, self.accumulate_steps, self.wait_seconds = world_size, accumulate_steps, 0.0
         mean, std = store.normalization()
-        self._how = Normalization(mean=np.float32(mean), std=np.float32(std))
+        self._how = Normalization(mean=np.array(mean, np.float32), std=np.array(std, np.float32))
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
         self._labels = None if labels is None else torch.from_numpy(np.array(labels))
 

@@ -7,7 +7,6 @@ dropout here, so that two processes compute what one does, and steps that are mi
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from dataclasses import replace
 from typing import Self
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from limbeck.core.errors import UserError
 from limbeck.core.types import BlockOutput, Features, TokenEncoder
 from limbeck.series.config import KERNEL, SeriesConfig
 
@@ -86,6 +86,15 @@ class DilatedEncoder(TokenEncoder):
         }
         maps = {tap: outputs[tap].transpose(1, 2) for tap in taps} if feature_maps else {}
         return Features(pooled[self.taps[-1]], {tap: pooled[tap] for tap in taps}, maps)
+
+    def check_channels(self, channels: int) -> None:
+        """Raise UserError for series of other channels than those of the network."""
+        if channels != self.cfg.channels:
+            raise UserError(
+                f"the series have {channels} channels and the network {self.cfg.channels}: give series of the channels "
+                "that it was trained on",
+                code="channels-differ",
+            )
 
     def cut(self, depth: int) -> Self:
         """Return a copy of the blocks 1..`depth`."""

@@ -57,16 +57,13 @@ def _read_ts(path: Path) -> SeriesData:
             continue
         if header.get("timestamps") == "true":
             raise UserError(f"'{path}' has time stamps: write its values at equal intervals", code="bad-series-file")
-        *channels, label = line.split(":") if "targetlabel" in header or _has_classes(header) else [*line.split(":"), ""]
+        if header.get("targetlabel", "false") != "false":
+            raise _no_classes(path, line.rpartition(":")[2])
+        channels = line.split(":")
+        if header.get("classlabel", "false").startswith("true"):
+            labels.append(channels.pop().strip())
         rows.append([_numbers(channel.split(","), path, number) for channel in channels])
-        labels.append(label.strip())
-    if header.get("targetlabel", "false") != "false":
-        raise _no_classes(path, labels[0] if labels else "")
-    return _assemble(rows, labels if _has_classes(header) else None, path, [f"on line {n}" for n in range(len(rows))])
-
-
-def _has_classes(header: dict[str, str]) -> bool:
-    return header.get("classlabel", "false").split(" ")[0] == "true"
+    return _assemble(rows, labels or None, path, ())
 
 
 def _read_tsv(path: Path) -> SeriesData:
@@ -81,7 +78,7 @@ def _read_tsv(path: Path) -> SeriesData:
 def _read_npz(path: Path) -> SeriesData:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            values, labels = arrays[ARRAY], arrays[LABELS] if LABELS in arrays else None
+            values, labels = arrays[ARRAY], arrays[LABELS] if LABELS in arrays.files else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"'{path}' cannot be read as series ({one_line(error)}): save an array '{ARRAY}' [N T C] of numbers",
@@ -91,7 +88,7 @@ def _read_npz(path: Path) -> SeriesData:
         return SeriesData(values, path=path)
     if labels.ndim != 1 or labels.dtype.kind not in "iufbUS":
         raise _no_classes(path, f"an array {labels.dtype} of shape {labels.shape}")
-    return SeriesData(values, *_classes([str(x) for x in labels.tolist()], path), path=path)
+    return SeriesData(values, *_classes([str(label) for label in labels.tolist()], path), path)
 
 
 def _read_folder(folder: Path) -> SeriesData:
@@ -166,10 +163,10 @@ def _assemble(rows: Sequence[Row], labels: list[str] | None, path: Path, names: 
             )
     values = np.full((len(rows), max(len(c) for row in rows for c in row), len(rows[0])), np.nan, np.float32)
     for number, row in enumerate(rows):
-        for channel, numbers in enumerate(row):
-            values[number, : len(numbers), channel] = numbers
-    found = (None, ()) if labels is None else _classes(labels, path)
-    return SeriesData(values, *found, path=path, names=names)
+        for channel, cells in enumerate(row):
+            values[number, : len(cells), channel] = cells
+    numbers, classes = (None, []) if labels is None else _classes(labels, path)
+    return SeriesData(values, numbers, classes, path, names)
 
 
 def _classes(labels: Sequence[str], path: Path) -> tuple[NDArray[np.int64], list[str]]:

@@ -74,8 +74,8 @@ class MaskedConfig(MethodConfig):
         """Raise UserError for an encoder with too few blocks below its output block."""
         if self.target_blocks >= depths[-1]:
             raise UserError(
-                f"target_blocks is {self.target_blocks} and the network has {depths[-1]} blocks, of which the last is no "
-                f"target: choose at most {depths[-1] - 1}, or a deeper network",
+                f"target_blocks is {self.target_blocks} and the network has {depths[-1]} blocks, of which the last is "
+                f"no target: choose at most {depths[-1] - 1}, or a deeper network",
                 code="depth-out-of-range",
             )
 
