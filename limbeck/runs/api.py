@@ -214,8 +214,9 @@ def evaluate_run(
     encoder, how = load(folder), load_preprocessing(folder)
     check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
-    left_out = select(config, exclude, only)
-    sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
+    sources = LabeledSources(
+        train=train_data, test=test_data, device=cfg.device, left_out=select(config, exclude, only)
+    )
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))

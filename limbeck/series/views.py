@@ -73,6 +73,7 @@ def draw_view(
         found = found + view.jitter * how.std * noise.reshape(values.shape)
     if view.channel_drop and channels > 1:
         found = np.where(_dropped(view.channel_drop, u[:, _COUNT:])[:, None, :], how.mean, found)
+    found = np.where(np.isnan(values), np.nan, found)
     present = ~np.isnan(values).any(axis=2)
     inside = _window(view.crop, u, present) & ~_masked_piece(view.time_mask, u, steps)
     leaves_some = (inside & present).sum(axis=1) >= np.minimum(FEWEST, present.sum(axis=1))

@@ -20,8 +20,10 @@ def waves(count: int, seed: int = 0, steps: int = STEPS) -> SeriesData:
     """Return series of two classes of sine waves, of any phase, with noise; every fourth one has missing steps."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
-    frequency, phase = np.where(labels, 0.9, 0.4)[:, None, None], rng.uniform(0, 6, (count, 1, CHANNELS))
-    values = np.sin(frequency * np.arange(steps)[:, None] + phase) + 0.2 * rng.standard_normal((count, steps, CHANNELS))
+    frequency, phase = np.where(labels, 1.2, 0.3)[:, None, None], rng.uniform(0, 6, (count, 1, CHANNELS))
+    values = np.sin(frequency * np.arange(steps)[:, None] + phase) + 0.05 * rng.standard_normal(
+        (count, steps, CHANNELS)
+    )
     values[::4, -3:] = np.nan
     values[2::4, 5, 0] = np.nan
     return SeriesData(values, labels, ["slow", "fast"])
