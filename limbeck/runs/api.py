@@ -193,8 +193,7 @@ def evaluate_run(
         test_data: labeled images to score.
         cfg: settings of the evaluation.
         others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
-        references: lines of reference that have been measured already; None: measure them, and `others`. The start of
-            the run is measured in any case.
+        references: lines of reference that are measured already; None: measure them and `others`. The start always is.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
         exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the run.
@@ -214,9 +213,8 @@ def evaluate_run(
     encoder, how = load(folder), load_preprocessing(folder)
     check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
-    sources = LabeledSources(
-        train=train_data, test=test_data, device=cfg.device, left_out=select(config, exclude, only)
-    )
+    left_out = select(config, exclude, only)
+    sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))

@@ -114,10 +114,10 @@ def test_values_that_are_no_series_are_refused(values: np.ndarray, code: str, va
 
 
 def test_remarks_name_the_series() -> None:
-    data = SeriesData([[1, 2, 3], [4, 4, 4], [1, 2, 3], [1, NAN, 2]], [0, 0, 1, 1], ["a", "b"], names=list("wxyz"))
+    rows = np.array([[1, 2, 3], [4, 4, 4], [1, 2, 3], [1, NAN, 2]])
+    data = SeriesData(rows, [0, 0, 1, 1], ["a", "b"], names=list("wxyz"))
     found = data.remarks()
     assert [text.rpartition(": ")[2] for text in found] == ["z", "x", "y"]
     assert "2 classes" in data.summary()
     assert data.classes() == ["classes: a (2), b (2)"]
-    mean, std = data.normalization()
-    assert (mean, std) == ([pytest.approx(np.nanmean(data.values))], [pytest.approx(np.nanstd(data.values))])
+    assert data.normalization() == pytest.approx(([np.nanmean(rows)], [np.nanstd(rows)]))
