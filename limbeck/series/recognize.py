@@ -12,6 +12,8 @@ FIRST = 20  # entries of a folder that are read
 
 def is_series(source: object) -> bool:
     """Return whether a source is one of series: .ts, .tsv, .npz with `series`, a folder of .csv files, `SeriesData`."""
+    if source is None:
+        return False
     if not isinstance(source, str | Path):
         from limbeck.series.data import SeriesData
 
