@@ -120,4 +120,4 @@ def test_remarks_name_the_series() -> None:
     assert [text.rpartition(": ")[2] for text in found] == ["z", "x", "y"]
     assert "2 classes" in data.summary()
     assert data.classes() == ["classes: a (2), b (2)"]
-    assert data.normalization() == pytest.approx(([np.nanmean(rows)], [np.nanstd(rows)]))
+    assert np.allclose(data.normalization(), [[np.nanmean(rows)], [np.nanstd(rows)]])
