@@ -26,10 +26,12 @@ def _reproducible() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _shortest_estimates() -> Iterator[None]:
-    """Time the smallest batch alone before a run, where no test is about its estimate."""
+def _shortest_timing() -> Iterator[None]:
+    """Estimate a run from its smallest batch, and a latency from one call: no test needs them to be exact."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("limbeck.runs.schedule.BUDGET", 0.0)
+        patch.setattr("limbeck.metrics.cost.MIN_ROUNDS", 1)
+        patch.setattr("limbeck.metrics.cost.MAX_ROUNDS", 1)
         yield
 
 
