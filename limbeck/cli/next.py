@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import RESULT
+from limbeck.series.recognize import holds_series_encoder
 
 
 def export_command(run: Path) -> str:
@@ -14,7 +15,8 @@ def export_command(run: Path) -> str:
     depth = _cheapest_depth(run)
     name = f"{run.resolve().name}-{depth}" if depth else run.resolve().name
     out = _free_path(Path("models", name))
-    return shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else [])])
+    how = ["--format", "onnx"] if holds_series_encoder(run) else []  # timm has no networks for series
+    return shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else []), *how])
 
 
 def report_command(runs: Iterable[Path]) -> str:

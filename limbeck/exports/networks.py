@@ -1,7 +1,7 @@
 """The network that is exported: with its preprocessing inside, or as it is; and the three formats it is written in."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,15 @@ def write_timm(
     return model
 
 
-def write_torch(model: nn.Module, images: Tensor, folder: Path) -> Network:
-    """Write model.pt2, and return the network that is read from it."""
+def free_axes(names: Sequence[str]) -> dict[int, Any]:
+    """Return the first axes of an input under these names, as axes of any size."""
+    return {axis: torch.export.Dim(name) for axis, name in enumerate(names)}
+
+
+def write_torch(model: nn.Module, images: Tensor, folder: Path, free: Sequence[str] = ("batch",)) -> Network:
+    """Write model.pt2, whose first axes `free` may have any size, and return the network that is read from it."""
     path = folder / "model.pt2"
-    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(model, (images,), dynamic_shapes=(free_axes(free),))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
     content = io.BytesIO()  # on a full disk torch would end the process by itself

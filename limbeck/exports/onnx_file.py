@@ -11,13 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
-from limbeck.exports.networks import Network
+from limbeck.exports.networks import Network, free_axes
 
 LAYERS = ("Conv", "MatMul", "Gemm")  # with weights: what is quantized
 
 
-def write_onnx(model: nn.Module, images: Tensor, path: Path, outputs: Sequence[str] = ("features",)) -> dict[str, str]:
-    """Write a network that takes any batch size; return the module of every node that has weights."""
+def write_onnx(
+    model: nn.Module,
+    images: Tensor,
+    path: Path,
+    outputs: Sequence[str] = ("features",),
+    free: Sequence[str] = ("batch",),
+    name: str = "images",
+) -> dict[str, str]:
+    """Write a network with an input `name` whose first axes, as many as `free` has names, may have any size.
+
+    Returns:
+        The module of every node that has weights.
+    """
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
         with quiet():
@@ -26,9 +37,9 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path, outputs: Sequence[s
                 (images,),
                 dynamo=True,
                 verbose=False,
-                input_names=["images"],
+                input_names=[name],
                 output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(free_axes(free),),
             )
     except torch.onnx.OnnxExporterError as error:
         raise UserError(
@@ -61,7 +72,8 @@ def _module_of(node: Any) -> str:
 def open_onnx(path: Path, threads: int = 1) -> Network:
     """Return the network of a file, on the CPU with so many threads."""
     session = open_session(path, threads)
-    return lambda batch: torch.from_numpy(session.run(None, {"images": batch.numpy()})[0])
+    name = session.get_inputs()[0].name
+    return lambda batch: torch.from_numpy(session.run(None, {name: batch.numpy()})[0])
 
 
 def open_session(model: Path | bytes, threads: int) -> Any:

@@ -36,10 +36,10 @@ class Proof:
         """What a reduced precision has to keep: the classes of a classifier, else the neighbors."""
         return self.neighbors if self.same_class is None else self.same_class
 
-    def sentence(self) -> str:
-        """Return the comparison in one sentence."""
+    def sentence(self, noun: str = "images") -> str:
+        """Return the comparison in one sentence; `noun` is what the rows are called."""
         if self.same_class is not None:
-            return f"on {self.images} real images: {self.same_class:.1%} get the same class"
+            return f"on {self.images} real {noun}: {self.same_class:.1%} get the same class"
         labels = (
             ""
             if self.knn is None
@@ -47,7 +47,7 @@ class Proof:
             f"{self.linear:.1%} (fp32 {self.fp32_linear:.1%})"
         )
         return (
-            f"on {self.images} real images: {self.neighbors:.1%} of the 10 nearest neighbors kept (chance "
+            f"on {self.images} real {noun}: {self.neighbors:.1%} of the 10 nearest neighbors kept (chance "
             f"{self.chance:.1%}), mean cosine {self.cosine:.4f}{labels}"
         )
 

@@ -46,16 +46,17 @@ class ExportResult:
     torch_latency_ms: float  # of the network in memory with one thread, the minimum
     fp32_latency_ms: float | None  # of the same file in fp32 with one thread, the minimum, if this one is in another
     openvino_latency_ms: float | None  # of an ONNX file in OpenVINO with one thread, the minimum, where it is installed
+    nouns: tuple[str, str] = ("image", "images")  # what one row of the data is called, and several
 
     def sentences(self) -> list[str]:
         """Return what was written, how it compares and, of a reduced precision, whether it pays."""
         found = [
             f"depth {self.depth}, {self.dim} features, {format_bytes(self.file_bytes)}; largest difference from "
-            f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per image on one thread of this CPU (PyTorch "
+            f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per {self.nouns[0]} on one thread of this CPU (PyTorch "
             f"{self.torch_latency_ms:.2f} ms{self._openvino()}), {self.latency_all_threads_ms:.2f} ms on all"
         ]
         if self.proof is not None:
-            found.append(self.proof.sentence())
+            found.append(self.proof.sentence(self.nouns[1]))
         if self.aligned_to is not None:
             recall = self.recalls[self.dim]
             found.append(f"aligned with depth {self.aligned_to.depth}: {recall:.1%} of its 10 nearest images are found")

@@ -28,11 +28,13 @@ from limbeck.exports.provenance import label_names, provenance, without_absolute
 from limbeck.exports.readme import readme
 from limbeck.exports.reduced import KEEP, Reduction, reduce
 from limbeck.exports.result import ExportResult, Format, Precision, Rotation
+from limbeck.exports.series import export_series
 from limbeck.exports.smooth import smooth
 from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import Latency, latencies
 from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
+from limbeck.series.recognize import holds_series_encoder
 
 README = "README.md"
 TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
@@ -74,7 +76,7 @@ def export(
     is written is read back and compared before it appears, and holds no path of this machine.
 
     Args:
-        run: a run, an encoder, or a timm export of Limbeck.
+        run: a run, an encoder, or a timm export of Limbeck; of series see `export_series`.
         out: a folder, new or empty.
         depth: blocks or stages; by default all.
         format: "timm", "onnx" or "torch" (a program that PyTorch reads with pickle: send strangers another one).
@@ -92,6 +94,9 @@ def export(
             network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
+    if holds_series_encoder(run):
+        others = (fold_preprocessing, precision != "fp32", keep is not None, mixed, image_size is not None, align)
+        return export_series(Path(run), Path(out), depth, format, images, for_images=any(others) or rotate != "none")
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
     check_request(Path(out), format, fold_preprocessing, reduction, keep, align, rotate)
     source = load_source(Path(run), depth, fold_preprocessing, image_size)

@@ -12,18 +12,9 @@ from limbeck.core.files import read_json
 from limbeck.models.encoder_io import encoder_folder, training_stage
 from limbeck.series.config import SeriesConfig
 from limbeck.series.network import DilatedEncoder
+from limbeck.series.recognize import holds_series_encoder
 
 logger = logging.getLogger(__name__)
-
-
-def holds_series_encoder(path: str | PathLike[str]) -> bool:
-    """Return whether there is an encoder of series at `path`: a run, or its encoder."""
-    try:
-        found = read_json(encoder_folder(path) / "config.json")
-    except UserError:
-        return False
-    about = found.get("limbeck") if isinstance(found, dict) else None
-    return isinstance(about, dict) and about.get("modality") == "series"
 
 
 def load_encoder(path: str | PathLike[str], depth: int | None = None) -> DilatedEncoder:

@@ -3,7 +3,11 @@
 import zipfile
 from contextlib import suppress
 from itertools import islice
+from os import PathLike
 from pathlib import Path
+
+from limbeck.core.files import read_json
+from limbeck.core.run_folder import ENCODER
 
 ARRAY = "series"
 """Name of the array of values in a .npz file."""
@@ -26,6 +30,16 @@ def is_series(source: object) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return f"{ARRAY}.npy" in archive.namelist()
         return path.is_dir() and _holds_csv(path)
+    return False
+
+
+def holds_series_encoder(path: str | PathLike[str]) -> bool:
+    """Return whether there is an encoder of series at `path`: a run, or its encoder."""
+    for folder in (Path(path) / ENCODER, Path(path)):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            found = read_json(folder / "config.json")
+            about = found.get("limbeck") if isinstance(found, dict) else None
+            return isinstance(about, dict) and about.get("modality") == "series"
     return False
 
 

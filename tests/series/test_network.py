@@ -9,8 +9,9 @@ from torch import Tensor
 
 from limbeck.modalities.series import MODALITY
 from limbeck.series.config import SeriesConfig, depth_for, fit_to_series, receptive_field
-from limbeck.series.encoder_io import holds_series_encoder, load_encoder
+from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
+from limbeck.series.recognize import holds_series_encoder
 from tests.helpers.errors import raises
 from tests.helpers.golden import Golden, assert_allclose
 from tests.helpers.tiny_series import tiny_encoder, waves

@@ -8,10 +8,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 import limbeck as package
 from limbeck.cli import main
 from limbeck.evaluation.results import EvaluationResult
+from limbeck.exports.onnx_file import open_onnx
+from limbeck.series.encoder_io import load_encoder
 from tests.helpers.commands import Run
 from tests.helpers.tiny_series import waves
 
@@ -133,6 +136,30 @@ def test_check_counts_and_the_report_shows(limbeck: Run, run: Path, data: Data, 
     assert "raw series" in page
 
 
+def test_an_export_takes_series_of_any_length_and_is_proved(limbeck: Run, run: Path, tmp_path: Path) -> None:
+    code, out, err = limbeck("export", run, tmp_path / "phone", "--format", "onnx", "--depth", "2", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["depth"], found["dim"], found["proof"]["images"]) == (2, 6, 48)
+    assert found["proof"]["neighbors"] == 1
+    network, series = open_onnx(tmp_path / "phone" / "model.onnx"), torch.from_numpy(waves(7, 3, steps=31).values)
+    expected = load_encoder(run, 2)(series).final.detach()
+    torch.testing.assert_close(network(series), expected)
+    assert "[B T 2]" in (tmp_path / "phone" / "README.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "phone" / "model.json").read_text()
+    other = tmp_path / "other.npz"
+    np.savez(other, series=waves(20).values[:, :, :1])
+    for words, code_of_error in (
+        (["--format", "timm"], "no-timm"),
+        (["--format", "onnx", "--precision", "int8"], "flag-without-use"),
+        (["--format", "onnx", "--images", other], "channels-differ"),
+        (["--format", "torch", "--depth", "5"], "depth-out-of-range"),
+    ):
+        code, out, _ = limbeck("export", run, tmp_path / "none", *words, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (1, code_of_error)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "value"),
     [
@@ -142,6 +169,8 @@ def test_check_counts_and_the_report_shows(limbeck: Run, run: Path, data: Data, 
         (["pretrain", "DATA", "--method", "cgh"], "hypercolumn"),
         (["pretrain", "DATA", "--method.mask-span", "20"], "20"),
         (["distill", "DATA", "--teacher", "timm:resnet18"], "timm:resnet18"),
+        (["embed", "OUT", "--with", "RUN", "--out", "a.npy"], "series"),
+        (["export", "RUN", "OUT", "--all"], "series"),
         (["evaluate", "RUN", "--train", "DATA", "--test", "DATA", "--beside", "timm:resnet18"], "timm:resnet18"),
     ],
 )
