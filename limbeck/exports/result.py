@@ -52,8 +52,8 @@ class ExportResult:
         """Return what was written, how it compares and, of a reduced precision, whether it pays."""
         found = [
             f"depth {self.depth}, {self.dim} features, {format_bytes(self.file_bytes)}; largest difference from "
-            f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per {self.nouns[0]} on one thread of this CPU (PyTorch "
-            f"{self.torch_latency_ms:.2f} ms{self._openvino()}), {self.latency_all_threads_ms:.2f} ms on all"
+            f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per {self.nouns[0]} on one thread of this CPU "
+            f"(PyTorch {self.torch_latency_ms:.2f} ms{self._openvino()}), {self.latency_all_threads_ms:.2f} ms on all"
         ]
         if self.proof is not None:
             found.append(self.proof.sentence(self.nouns[1]))
