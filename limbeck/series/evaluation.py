@@ -85,7 +85,7 @@ def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
     """Return the accuracies of raw series and, if aeon is there, of random convolutions; none without labels."""
     if data.labels is None or not data.cfg.references:
         return ()
-    steps = as_series(data.train).steps
+    steps = max(as_series(store).steps for store in (data.train, data.test))
     train, test = (_rows(as_series(store), steps) for store in (data.train, data.test))
     found = [_scores(RAW, steps, "one_nn", _nearest(train, data.labels.train, test), data.labels.test)]
     if find_spec("aeon") is None:
@@ -97,8 +97,8 @@ def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
 
 
 def _rows(series: SeriesData, steps: int) -> Float32[np.ndarray, "N T C"]:
-    """Return the values at the first `steps` steps, 0 where they are missing."""
-    values = np.nan_to_num(series.values[:, :steps])
+    """Return the values, 0 where they are missing and up to `steps` steps."""
+    values = np.nan_to_num(series.values)
     return np.pad(values, ((0, 0), (0, steps - values.shape[1]), (0, 0)))
 
 
