@@ -93,7 +93,7 @@ class Modality(ABC, Generic[Config, Data]):
 
     def check(self, source: Any) -> list[str]:
         """Return sentences on what a source holds and what in it may be a mistake; images have `limbeck.check`."""
-        raise NotImplementedError
+        raise UserError(f"'{source}' holds {self.nouns[1]}, which cannot be checked", code="not-images")
 
     def usual_steps(self, data: Data) -> int | None:
         """Return the optimizer steps of a run that names no epochs; None: by the number of rows."""
