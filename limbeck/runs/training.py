@@ -49,6 +49,7 @@ def train_run(
         if not resume:
             check_new_run(run)
         remove_abandoned(run)
+        complete = setup.modality.completion(setup.cfg.backbone, setup.data) if is_rank0() else None
         if resume:
             method, views, sampling = build_method(setup, run)
         else:
@@ -82,10 +83,10 @@ def train_run(
         )
         if is_rank0() and setup.adapts:
             _save_better(setup, run, method.encoder(), save_encoder)
-        elif is_rank0():
-            save_encoder(method.encoder())
+        elif complete:
+            save_encoder(encoder := complete(method.encoder()))
             save_classifier(method, setup, run)
-            _log_fidelity(setup, eval_callback, method.encoder())
+            _log_fidelity(setup, eval_callback, encoder)
     return run
 
 
