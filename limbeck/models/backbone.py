@@ -72,7 +72,8 @@ class Backbone(Encoder):
         With `share` the weights are not copied: the cut and this network use the same memory.
 
         A ViT keeps its final norm; any other network loses what follows the stage (head norm, last convolution), unless
-        `depth` is its whole depth. Joined features are those of the whole depth alone. Parameters require a gradient where those of this network do.
+        `depth` is its whole depth, and so does every network what is joined with its features. Parameters require a
+        gradient where those of this network do.
         """
         self._check([depth])
         shared = {id(tensor): tensor for tensor in self.model.state_dict(keep_vars=True).values()} if share else {}

@@ -50,10 +50,8 @@ def train_run(
             check_new_run(run)
         remove_abandoned(run)
         complete = setup.modality.completion(setup.cfg.backbone, setup.data) if is_rank0() else None
-        if resume:
-            method, views, sampling = build_method(setup, run)
-        else:
-            setup, (method, views, sampling) = prepare_run(setup, run)
+        setup, trainable = (setup, build_method(setup, run)) if resume else prepare_run(setup, run)
+        method, views, sampling = trainable
         cfg, config = setup.cfg, to_json(setup.cfg)
         if is_rank0():
             if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
