@@ -28,7 +28,7 @@ QUARTER = {"channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
 
 def raw_pixels(train: Store, test: Store) -> float:
     """20-NN accuracy of the pixels themselves, centred and scaled to [0, 1]."""
-    bank, queries = (torch.from_numpy(s.images.reshape(len(s), -1) / np.float32(255)) for s in (train, test))
+    bank, queries = (torch.from_numpy(s.images[:].reshape(len(s), -1) / np.float32(255)) for s in (train, test))
     center = bank.mean(dim=0)
     labels, truth = (torch.from_numpy(s.labels) for s in (train, test))
     return knn_accuracy(bank - center, labels, queries - center, truth)

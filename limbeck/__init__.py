@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from limbeck.data.store.store import Store
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.exports.write import export
+    from limbeck.hub.push import push
     from limbeck.models.config import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.teachers.config import TeacherConfig
@@ -65,6 +66,7 @@ __all__ = [
     "plan",
     "predict",
     "pretrain",
+    "push",
     "report",
     "resume",
     "search",
@@ -103,6 +105,7 @@ _HOMES = {
     "plan": "limbeck.api.functions",
     "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
+    "push": "limbeck.hub.push",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -23,6 +23,16 @@ if not hasattr(sys.modules["__main__"], "__file__"):  # a worker of pytest-xdist
 def _reproducible() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shortest_timing() -> Iterator[None]:
+    """Estimate a run from its smallest batch, and a latency from one call: no test needs them to be exact."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limbeck.runs.schedule.BUDGET", 0.0)
+        patch.setattr("limbeck.metrics.cost.MIN_ROUNDS", 1)
+        patch.setattr("limbeck.metrics.cost.MAX_ROUNDS", 1)
+        yield
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.cli.arguments import Out, Source
 from limbeck.cli.command import Command, Output
@@ -60,8 +60,16 @@ class StoreArgs:
     """Folder of the new store."""
     store_size: int | None = None
     """Side of the stored images in pixels; by default their own where that is small (up to 128), else 256."""
+    keep: Literal["raw", "jpeg", "webp"] = "raw"
+    """Store pixels, or encoded images, which take about a tenth of the room and are decoded while training."""
+    quality: int | None = None
+    """Of encoded images, 1 to 100; by default 90, and small images (up to 64 pixels) lose nothing."""
     workers: int | None = None
-    """Decoding threads; by default one per core."""
+    """Decoding threads, or workers of the runner; by default one per core."""
+    runner: Literal["local", "slurm", "ray"] | None = None
+    """Who encodes: processes of this machine, jobs of SLURM, tasks of Ray; by default threads of this process."""
+    runner_args: dict[str, Any] = field(default_factory=dict)
+    """For slurm the parameters of submitit, for ray the arguments of ray.init, as JSON."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
     leave_out: tuple[OptionalIssue, ...] = ()
@@ -164,6 +172,7 @@ def _store(args: StoreArgs) -> Output:
         "store": str(store.path),
         "images": len(store),
         "size": store.size,
+        "keep": args.keep,
         "labels": list(store.label_names),
         "skipped": store.skipped,
         "digest": store.digest,
@@ -192,13 +201,15 @@ Examples:
 STORE = Command(
     GROUP,
     """Decode images once into a store, for fast training.
-  A store is a folder with the images as one memory-mapped array, their labels,
-  and a list of the files that were skipped.
+  A store is a folder with the images as one memory-mapped array, or encoded in
+  shards (--keep), their labels, and a list of the files that were skipped.
 
 Examples:
   limbeck store photos/ stores/photos
   limbeck store photos/ stores/photos --store-size 256 --leave-out duplicate tiny
+  limbeck store photos/ stores/photos --keep jpeg --runner local --workers 16
   limbeck store photos/ stores/photos --exclude '*_mask.png' thumbnails""",
     lambda argv: StoreArgs,
     _store,
+    ("--store-size", "--keep", "--workers", "--runner", "--allow-bad", "--leave-out", "--exclude", "--only"),
 )

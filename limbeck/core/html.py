@@ -1,8 +1,9 @@
-"""HTML pages from Jinja2 templates: one environment, one base template, one palette.
+"""Pages from Jinja2 templates: one environment and, for HTML, one base template and one palette.
 
 The templates are in `limbeck/templates`. A page extends `base.html`, which holds the document's shell, the style that
 all pages share and the palette as CSS variables, for light and dark screens. A value that is put into a page is escaped
-unless it is `Markup`, and the page's own policy forbids scripts and everything from elsewhere.
+unless it is `Markup` (or the template is Markdown), and the page's own policy forbids scripts and everything from
+elsewhere.
 """
 
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ def render(template: str, **values: Any) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("limbeck"),
-        autoescape=True,
+        autoescape=lambda name: not (name or "").endswith(".md"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,6 +1,7 @@
 """Locks between processes, which the operating system releases when a process ends in any way."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ LOCK = ".lock"
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Create `folder` and hold its lock.
+    """Create `folder` and hold its lock; where the block is refused before it writes, no new folder stays behind.
 
     Raises:
         UserError: another process holds the lock, or the folder is not writable.
     """
+    created = not folder.exists()
     make_folder(folder)
     try:
         lock = FileLock(folder / LOCK).acquire(blocking=False)
@@ -32,7 +34,19 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise not_writable(folder, error) from error
     with lock:
-        yield
+        try:
+            yield
+        except UserError:
+            if created:
+                _remove_empty(folder)
+            raise
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock."""
+    if os.listdir(folder) == [LOCK]:
+        (folder / LOCK).unlink()
+        folder.rmdir()
 
 
 @contextmanager

@@ -7,11 +7,10 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from limbeck.core.text import printable
 from limbeck.data.check.issues import Issue, skip_reason
 from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, read_file
 from limbeck.data.first_paths import FirstPaths
-from limbeck.data.sources.base import ImageSource, Sample
+from limbeck.data.sources.base import Sample
 from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
 
@@ -47,6 +46,7 @@ class DecodedSample(NamedTuple):
     height: int = 0
     digest: str = ""  # of the file; "" where there was nothing to read
     pixels: Pixels | None = None  # [S S 3]
+    encoded: bytes = b""  # the pixels as they are stored, where they are encoded
 
     def used(self, leave_out: Collection[str]) -> bool:
         """Return whether the sample goes into a store from which the issues `leave_out` are left out."""
@@ -69,30 +69,34 @@ class DecodedSample(NamedTuple):
 
 
 def decode_samples(
-    source: ImageSource, size: int, workers: int | None, first_paths: FirstPaths, skip: int = 0
+    samples: Iterator[Sample],
+    size: int,
+    workers: int | None,
+    *,
+    previous: str = "",
+    encode: Callable[[Pixels], bytes] | None = None,
 ) -> Iterator[list[DecodedSample]]:
-    """Yield the samples of a source in its order, in chunks, resized to `size` pixels.
+    """Yield samples in their order, in chunks, resized to `size` pixels; duplicates are not marked.
 
     Args:
-        source: the samples.
+        samples: consecutive samples of a source.
         size: side of the decoded images.
         workers: threads; None: one per core.
-        first_paths: of the samples before, by which duplicates are found; it grows.
-        skip: samples at the start that are not read.
+        previous: path of the sample before the first one.
+        encode: makes `DecodedSample.encoded`.
     """
-    chunks = batched(islice(source.samples(), skip, None), CHUNK)
-    previous = ""
-    for decoded in ordered_map(partial(_decode_chunk, size=size), chunks, workers or os.cpu_count() or 1):
+    decode = partial(_decode_chunk, size=size, encode=encode)
+    for decoded in ordered_map(decode, batched(samples, CHUNK), workers or os.cpu_count() or 1):
         paths = [previous, *(sample.path for sample in decoded)]
-        yield [
-            _mark_duplicate(mark_mask(sample, before), first_paths)
-            for sample, before in zip(decoded, paths, strict=False)
-        ]
+        yield [mark_mask(sample, before) for sample, before in zip(decoded, paths, strict=False)]
         previous = paths[-1]
 
 
-def _decode_chunk(samples: list[Sample], size: int) -> list[DecodedSample]:
-    return [decode_sample(sample, size) for sample in samples]
+def _decode_chunk(samples: list[Sample], size: int, encode: Callable[[Pixels], bytes] | None) -> list[DecodedSample]:
+    decoded = [decode_sample(sample, size) for sample in samples]
+    if encode is None:
+        return decoded
+    return [s if s.pixels is None else s._replace(encoded=encode(s.pixels)) for s in decoded]
 
 
 def decode_sample(sample: Sample, size: int) -> DecodedSample:
@@ -174,7 +178,8 @@ def _stem(path: str) -> str:
     return os.path.splitext(path)[0]
 
 
-def _mark_duplicate(sample: DecodedSample, first_paths: FirstPaths) -> DecodedSample:
+def mark_duplicate(sample: DecodedSample, first_paths: FirstPaths) -> DecodedSample:
+    """Add an issue to a sample with the bytes of an earlier one; `first_paths` are of those before, and grow."""
     first = remember(sample, first_paths)
     if first == sample.path:
         return sample

@@ -1,7 +1,8 @@
 """Batches of views in a seeded order. A batch follows from the seed and its step, so that a run resumes anywhere.
 
-One thread reads uint8 pixels ahead; views are computed by the caller, on the compute device. On CUDA, pixels travel
-through pinned memory, and a store that takes less than a quarter of the free device memory is kept there.
+One thread reads uint8 pixels ahead, which several threads decode where images are stored encoded; views are computed by
+the caller, on the compute device. On CUDA, pixels travel through pinned memory, and a store that takes less than a
+quarter of the free device memory is kept there.
 """
 
 import time
@@ -21,6 +22,7 @@ from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
 from limbeck.data.augment.draw import sample_params
 from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, ViewSpec, draw_partners, epoch_order
+from limbeck.data.store.encoded import Images, read_rows
 from limbeck.data.store.store import Store
 
 T = TypeVar("T")
@@ -186,18 +188,18 @@ def fitting_batch(batch_size: int, count: int, world_size: int, accumulate_steps
     return largest - largest % (world_size * accumulate_steps)
 
 
-def _gather(images: NDArray[np.uint8], rows: NDArray[np.int64], pin: bool) -> Tensor:
-    """Copy rows of the memory map into a tensor [B S S 3], uint8, in pinned memory if asked for."""
+def _gather(images: Images, rows: NDArray[np.int64], pin: bool) -> Tensor:
+    """Copy images of a store into a tensor [B S S 3], uint8, in pinned memory if asked for."""
     out = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, pin_memory=pin)
-    np.take(images, rows, axis=0, out=out.numpy(), mode="clip")  # "raise" would go through a second buffer
+    read_rows(images, rows, out.numpy())
     return out
 
 
-def _fits(images: NDArray[np.uint8], device: torch.device) -> bool:
+def _fits(images: Images, device: torch.device) -> bool:
     return device.type == "cuda" and images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def _on_device(images: NDArray[np.uint8], device: torch.device, block: int = 4096) -> Tensor:
+def _on_device(images: Images, device: torch.device, block: int = 4096) -> Tensor:
     out = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), block):
         out[start : start + block] = torch.from_numpy(np.array(images[start : start + block])).to(device)

@@ -1,6 +1,9 @@
 """Files for ONNX Runtime: written from a network, and read again."""
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,16 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path, outputs: Sequence[s
     """Write a network that takes any batch size; return the module of every node that has weights."""
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
-        program = torch.onnx.export(
-            model,
-            (images,),
-            dynamo=True,
-            verbose=False,
-            input_names=["images"],
-            output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+        with quiet():
+            program = torch.onnx.export(
+                model,
+                (images,),
+                dynamo=True,
+                verbose=False,
+                input_names=["images"],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
     except torch.onnx.OnnxExporterError as error:
         raise UserError(
             f"this network cannot be written as ONNX ({error}); choose format torch", code="not-exportable"
@@ -68,3 +72,22 @@ def open_session(model: Path | bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress what the tools of ONNX and its Runtime print through the root logger and as warnings.
+
+    A logger without a handler would get one from the first message, and print those of Limbeck a second time.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    root.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)

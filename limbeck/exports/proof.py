@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.classification.heads import fit_head
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, nearest_images, neighbor_agreement
 from limbeck.metrics.knn import knn_accuracy
 
@@ -27,6 +28,8 @@ class Proof:
     chance: float  # `neighbors` of unrelated features
     knn: float | None  # 20-NN accuracy of one half of the images in the other; None without labels
     fp32_knn: float | None  # the same of the network in memory
+    linear: float | None  # accuracy of a ridge regression, fitted to one half of the images, in the other
+    fp32_linear: float | None  # the same of the network in memory
 
     @property
     def fidelity(self) -> float:
@@ -37,7 +40,12 @@ class Proof:
         """Return the comparison in one sentence."""
         if self.same_class is not None:
             return f"on {self.images} real images: {self.same_class:.1%} get the same class"
-        labels = "" if self.knn is None else f", 20-NN accuracy {self.knn:.1%} (fp32 {self.fp32_knn:.1%})"
+        labels = (
+            ""
+            if self.knn is None
+            else f", accuracy by 20-NN {self.knn:.1%} (fp32 {self.fp32_knn:.1%}) and by a linear probe "
+            f"{self.linear:.1%} (fp32 {self.fp32_linear:.1%})"
+        )
         return (
             f"on {self.images} real images: {self.neighbors:.1%} of the 10 nearest neighbors kept (chance "
             f"{self.chance:.1%}), mean cosine {self.cosine:.4f}{labels}"
@@ -64,11 +72,27 @@ def prove(found: Tensor, expected: Tensor, labels: Tensor, *, logits: bool = Fal
         chance=NUM_NEIGHBORS / (len(found) - 1),
         knn=half_knn(found, labels),
         fp32_knn=half_knn(expected, labels),
+        linear=half_linear(found, labels),
+        fp32_linear=half_linear(expected, labels),
     )
 
 
 def half_knn(features: Tensor, labels: Tensor) -> float | None:
     """Return the 20-NN accuracy of the odd rows in the even ones, or None where a label is missing."""
-    if (labels < 0).any() or len(labels.unique()) < 2:
+    if not _have_classes(labels):
         return None
     return knn_accuracy(features[::2], labels[::2], features[1::2], labels[1::2])
+
+
+def half_linear(features: Tensor, labels: Tensor) -> float | None:
+    """Return the accuracy in the odd rows of a ridge regression on the even ones, or None where a label is missing."""
+    if not _have_classes(labels):
+        return None
+    classes = int(labels.max()) + 1
+    head = fit_head("ridge", features[::2], labels[::2], classes)
+    return (head(features[1::2]).argmax(dim=1) == labels[1::2]).double().mean().item()
+
+
+def _have_classes(labels: Tensor) -> bool:
+    """Return whether every row has a label, and there are two of them among the even rows."""
+    return bool((labels >= 0).all()) and len(labels[::2].unique()) > 1

@@ -1,16 +1,13 @@
 """Reduce the precision of an ONNX file: float16, or 8 bits with the ranges that activations have on images."""
 
-import logging
 import os
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from limbeck.exports.onnx_file import LAYERS, open_session
+from limbeck.exports.onnx_file import LAYERS, open_session, quiet
 from limbeck.exports.proof import ExampleBatch
 
 BETWEEN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool")  # of a CNN, so that it stays in 8 bits
@@ -138,22 +135,3 @@ class _OneImage:
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Return the image once, then None."""
         return next(self._feeds, None)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress what the tools of ONNX Runtime print through the root logger and as warnings.
-
-    A logger without a handler would get one from the first message, and print those of Limbeck a second time.
-    """
-    root, handler = logging.getLogger(), logging.NullHandler()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    root.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)

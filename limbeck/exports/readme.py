@@ -12,11 +12,13 @@ _TIMM = """import timm
 import torch
 from PIL import Image
 
-model = timm.create_model("local-dir:.", pretrained=True).eval()  # "." is this folder
+model = timm.create_model("{source}", pretrained=True).eval(){comment}
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 image = Image.open("photo.jpg").convert("RGB")
 with torch.no_grad():
-    features = model(transform(image)[None])  # [1 {dim}]
+    {output} = model(transform(image)[None])  # [1 {dim}]
+"""
+_NAMES = """print(model.pretrained_cfg["label_names"][logits.argmax()])
 """
 _STANDALONE = """import json
 from pathlib import Path
@@ -97,6 +99,20 @@ def readme(
     )
 
 
+def timm_code(dim: int, source: str, *, classifier: bool, comment: str = "") -> str:
+    """Return the lines that load a network with timm and use it.
+
+    Args:
+        dim: number of outputs.
+        source: the network, as timm names it: local-dir:FOLDER or hf-hub:OWNER/NAME.
+        classifier: whether the outputs are logits, and the name of the class is to be printed.
+        comment: on the line that loads the network.
+    """
+    output = "logits" if classifier else "features"
+    lines = _TIMM.format(source=source, dim=dim, output=output, comment=comment and f"  # {comment}")
+    return lines + (_NAMES if classifier else "")
+
+
 def _of_classifier(result: ExportResult, name: str, size: int, code: str, threshold: float) -> str:
     lines = code.replace("features", "logits") + _CLASS.format(threshold=threshold)
     return (
@@ -137,7 +153,8 @@ def _projection(result: ExportResult) -> str:
 
 def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: bool) -> str:
     if format == "timm":
-        return (_STANDALONE if standalone else _TIMM).format(dim=dim)
+        here = timm_code(dim, "local-dir:.", classifier=False, comment='"." is this folder')
+        return _STANDALONE.format(dim=dim) if standalone else here
     side = int(how.image_size / how.crop_pct)
     left = (side - how.image_size) // 2
     values = {

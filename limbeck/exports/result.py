@@ -45,13 +45,14 @@ class ExportResult:
     latency_all_threads_ms: float  # with all threads, the minimum
     torch_latency_ms: float  # of the network in memory with one thread, the minimum
     fp32_latency_ms: float | None  # of the same file in fp32 with one thread, the minimum, if this one is in another
+    openvino_latency_ms: float | None  # of an ONNX file in OpenVINO with one thread, the minimum, where it is installed
 
     def sentences(self) -> list[str]:
         """Return what was written, how it compares and, of a reduced precision, whether it pays."""
         found = [
             f"depth {self.depth}, {self.dim} features, {format_bytes(self.file_bytes)}; largest difference from "
             f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per image on one thread of this CPU (PyTorch "
-            f"{self.torch_latency_ms:.2f} ms), {self.latency_all_threads_ms:.2f} ms on all"
+            f"{self.torch_latency_ms:.2f} ms{self._openvino()}), {self.latency_all_threads_ms:.2f} ms on all"
         ]
         if self.proof is not None:
             found.append(self.proof.sentence())
@@ -68,3 +69,6 @@ class ExportResult:
             pays = "" if faster > 1 else ": this precision saves space here, and no time"
             found.append(f"{faster:.2f} times as fast as fp32 ({self.fp32_latency_ms:.2f} ms){pays}")
         return found
+
+    def _openvino(self) -> str:
+        return "" if self.openvino_latency_ms is None else f", OpenVINO {self.openvino_latency_ms:.2f} ms"

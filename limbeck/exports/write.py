@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from limbeck.exports.checks import check_request
 from limbeck.exports.examples import Examples, open_examples, split_examples
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.openvino import open_openvino
 from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
 from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
@@ -30,7 +31,7 @@ from limbeck.exports.result import ExportResult, Format, Precision, Rotation
 from limbeck.exports.smooth import smooth
 from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
-from limbeck.metrics.cost import latencies
+from limbeck.metrics.cost import Latency, latencies
 from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
 
 README = "README.md"
@@ -152,7 +153,7 @@ def _write(request: _Request, folder: Path) -> ExportResult:
             )
             difference = proof.largest_difference
         bar.advance()
-        times = latencies([exported, network, *([] if exported is full else [full])], batches[0])
+        times = _times(request, {"file": exported, "torch": network, "fp32": full}, path, batches[0])
         every = latencies([_with_all_threads(request, exported, path)], batches[0], threads=os.cpu_count() or 1)
         bar.advance()
     result = ExportResult(
@@ -168,11 +169,12 @@ def _write(request: _Request, folder: Path) -> ExportResult:
         rotation=request.rotation,
         aligned_to=request.projection.target if request.projection else None,
         file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
-        latency_ms=times[0].min_ms,
-        latency_median_ms=times[0].median_ms,
+        latency_ms=times["file"].min_ms,
+        latency_median_ms=times["file"].median_ms,
         latency_all_threads_ms=every[0].min_ms,
-        torch_latency_ms=times[1].min_ms,
-        fp32_latency_ms=None if exported is full else times[2].min_ms,
+        torch_latency_ms=times["torch"].min_ms,
+        fp32_latency_ms=None if precision == "fp32" else times["fp32"].min_ms,
+        openvino_latency_ms=times["openvino"].min_ms if "openvino" in times else None,
     )
     _write_pages(request, result, folder)
     return result
@@ -199,6 +201,14 @@ def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Networ
         smooth(network, request.examples.calibration)
     layers = write_onnx(network, images, folder / "model.onnx", (source.output,))
     return open_onnx(folder / "model.onnx"), layers
+
+
+def _times(request: _Request, networks: Mapping[str, Network], path: Path, image: Tensor) -> dict[str, Latency]:
+    """Return the latencies of networks by name, and of an ONNX file in OpenVINO where that is installed."""
+    timed = {name: network for name, network in networks.items() if name != "fp32" or network is not networks["file"]}
+    if request.format == "onnx" and (compiled := open_openvino(path)) is not None:
+        timed["openvino"] = compiled
+    return dict(zip(timed, latencies([*timed.values()], image), strict=True))
 
 
 def _with_all_threads(request: _Request, exported: Network, path: Path) -> Network:

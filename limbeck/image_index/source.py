@@ -126,7 +126,7 @@ def _queries(source: Source | Store, size: int) -> tuple[Store, list[str]]:
             raise UserError(f"'{source}' cannot be read as an image: {error}", code="not-an-image") from error
     with TemporaryDirectory(prefix="limbeck-") as place:
         store = build_store(source, Path(place) / "queries", store_size=size)
-        return replace(store, path=None, images=np.array(store.images)), read_paths(store)
+        return replace(store, path=None, images=np.array(store.images[:])), read_paths(store)
 
 
 def _encoder(

@@ -2,9 +2,9 @@
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from limbeck.core.files import atomic_write, read_json, write_json
 from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.models.backbone import Backbone, build_backbone, create_model, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
+from limbeck.models.hub import hub_encoder, is_on_hub
 from limbeck.models.surgery import feature_table, timm_defaults, timm_network
 from limbeck.models.weights import without_classifier
 
@@ -129,13 +130,15 @@ def _write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
         path.write_bytes(save(on_cpu, metadata={"format": "pt"}))  # save_file hides why a disk refused it
 
 
-def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
+def load(path: str | os.PathLike[str], depth: int | None = None) -> Backbone:
     """Load the backbone of a run folder, an encoder folder or a timm export, cut at `depth` if given.
 
-    Of a run that has not ended, it is the encoder of its last checkpoint, which a warning says.
+    Of a run that has not ended, it is the encoder of its last checkpoint, which a warning says. "hf-hub:OWNER/NAME" is
+    what `limbeck push` has sent to the Hugging Face hub.
 
     Raises:
-        UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have.
+        UserError: nothing to load at `path`, weights that do not fit, a depth that the network does not have, or a hub
+            that has no such network or cannot be reached.
     """
     folder = encoder_folder(path)
     if stage := training_stage(folder):
@@ -156,14 +159,19 @@ def load(path: str | PathLike[str], depth: int | None = None) -> Backbone:
     return backbone if depth is None else backbone.cut(depth)
 
 
-def load_preprocessing(path: str | PathLike[str]) -> Preprocessing:
+def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
     """Load the preprocessing of the encoder at `path` (as for `load`)."""
     folder = encoder_folder(path)
     return from_json(Preprocessing, read_encoder_config(folder)["preprocessing"], f"{folder}/config.json")
 
 
-def encoder_folder(path: str | PathLike[str]) -> Path:
-    """Return the folder of an encoder: RUN/encoder of a run, or `path` itself; UserError where there is none."""
+def encoder_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder of an encoder: RUN/encoder of a run, or `path` itself; UserError where there is none.
+
+    Of a name on the hub it is the folder in the cache of `huggingface_hub` that its files were downloaded to.
+    """
+    if is_on_hub(path):
+        return hub_encoder(os.fspath(path))
     inner = Path(path) / ENCODER
     folder = inner if inner.is_dir() else Path(path)
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():

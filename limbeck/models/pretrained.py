@@ -16,12 +16,12 @@ from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, build_network, check_name, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
+from limbeck.models.hub import HUB, hub_config, is_on_hub, unreachable
 from limbeck.models.layouts import fit_names
 from limbeck.models.licenses import inherited_license, license_in_card
 from limbeck.models.surgery import timm_defaults, timm_network
 from limbeck.models.weights import LOADING_ERRORS, SUFFIXES, mismatch, read_weights, without_classifier
 
-HUB = "hf-hub:"
 TIMM = "timm:"
 LENIENT = ("dla", "inception_v3", "mobilenetv5")  # timm modules that load what fits and leave the rest random
 PATCHES = "patch_embed.proj.weight"
@@ -66,8 +66,8 @@ def load_pretrained(ref: NetworkRef) -> Pretrained:
         UserError: nothing has that name, weights are missing or damaged, do not fit, or cannot be downloaded, or the
             size or the depth does not fit.
     """
-    if ref.name.startswith(HUB):
-        return _from_hub(ref)
+    if is_on_hub(ref.name):
+        return _from_limbeck(ref) if "limbeck" in hub_config(ref.name) else _from_hub(ref)
     folder = Path(ref.name)
     if not folder.is_dir():
         return _from_timm_name(ref)
@@ -97,15 +97,13 @@ def load_from_file(file: Path, form: BackboneConfig, depth: int | None = None) -
 
 def network_form(name: str) -> BackboneConfig:
     """Return the configuration of the network `name`, without its weights; see `NetworkRef`."""
-    if name.startswith(HUB):
-        return _form(*_hub_config(name), None)
-    if not Path(name).is_dir():
+    if not is_on_hub(name) and not Path(name).is_dir():
         return stock_form(timm_name(name))
-    config = folder_config(Path(name))
+    config = hub_config(name) if is_on_hub(name) else folder_config(Path(name))
     if "limbeck" in config:
         folder = encoder_folder(name)
         return from_json(BackboneConfig, read_encoder_config(folder)["backbone"], f"{folder}/config.json")
-    return _form(*_timm_config(Path(name), config), None)
+    return _form(*_timm_config(name, config), None)
 
 
 def stock_form(name: str, size: int | None = None, args: Mapping[str, Any] | None = None) -> BackboneConfig:
@@ -147,7 +145,7 @@ def is_transformers(config: Mapping[str, Any]) -> bool:
 
 
 def _from_limbeck(ref: NetworkRef) -> Pretrained:
-    """Return the encoder of a run, an encoder folder, or an export for timm."""
+    """Return the encoder of a run, an encoder folder, or an export for timm, here or on the hub."""
     folder = encoder_folder(ref.name)
     backbone, preprocessing = load(folder, ref.depth), load_preprocessing(folder)
     size: int | None = ref.image_size
@@ -157,7 +155,8 @@ def _from_limbeck(ref: NetworkRef) -> Pretrained:
         notes = (_resampled(ref.name, preprocessing.image_size, size),)
     interpolation = as_interpolation(preprocessing.interpolation)
     stated = StatedPreprocessing(preprocessing.image_size, preprocessing.mean, preprocessing.std, interpolation)
-    return Pretrained(backbone, stated, inherited_license(read_encoder_config(folder).get("provenance")), notes)
+    license = inherited_license(read_encoder_config(folder).get("provenance")) or license_in_card(folder)
+    return Pretrained(backbone, stated, license, notes)
 
 
 def resized(backbone: Backbone, size: int, name: str) -> Backbone:
@@ -227,17 +226,17 @@ def _from_timm_folder(ref: NetworkRef, config: dict[str, Any]) -> Pretrained:
     return _described(ref, found, read_weights(preferred[0]), license_in_card(folder))
 
 
-def _timm_config(folder: Path, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, dict[str, Any]]:
+def _timm_config(name: str | Path, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, dict[str, Any]]:
     """Return (timm's record of the weights, architecture, arguments) from a config.json in timm's format."""
     if is_transformers(config):
         raise UserError(
-            f"'{folder}' is a model of transformers, which can be a teacher only: name one in timm's format",
+            f"'{name}' is a model of transformers, which can be a teacher only: name one in timm's format",
             code="not-a-network",
         )
     known, args = config.get("pretrained_cfg", config), config.get("model_args", {})
     if not isinstance(known, dict) or not isinstance(args, dict):
         raise UserError(
-            f"'{folder}/config.json' is not as timm writes it: pretrained_cfg and model_args must be objects",
+            f"'{name}/config.json' is not as timm writes it: pretrained_cfg and model_args must be objects",
             code="not-a-network",
         )
     return known, str(config["architecture"]), args
@@ -245,26 +244,12 @@ def _timm_config(folder: Path, config: Mapping[str, Any]) -> tuple[Mapping[str, 
 
 def _from_hub(ref: NetworkRef) -> Pretrained:
     """Return the model of a repository in timm's format on the Hugging Face hub."""
-    found = _hub_config(ref.name)
+    found = _timm_config(ref.name, hub_config(ref.name))
     try:
         weights = timm.models.load_state_dict_from_hf(ref.name.removeprefix(HUB), weights_only=True)
     except LOADING_ERRORS as error:
-        raise _unreachable(ref.name, error) from error
+        raise unreachable(ref.name, error) from error
     return _described(ref, found, weights, "")
-
-
-def _hub_config(name: str) -> tuple[Mapping[str, Any], str, dict[str, Any]]:
-    try:
-        found: tuple[Mapping[str, Any], str, dict[str, Any]] = timm.models.load_model_config_from_hf(
-            name.removeprefix(HUB)
-        )
-    except LOADING_ERRORS as error:
-        raise _unreachable(name, error) from error
-    return found
-
-
-def _unreachable(name: str, error: BaseException) -> UserError:
-    return UserError(f"'{name}' cannot be read from the hub: {one_line(error)}", code="hub-unreachable")
 
 
 def _described(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError, one_line
 from limbeck.data.store.store import Store
-from limbeck.models.pretrained import HUB, StatedPreprocessing, Triple, folder_config, is_transformers
+from limbeck.models.hub import is_on_hub
+from limbeck.models.pretrained import StatedPreprocessing, Triple, folder_config, is_transformers
 from limbeck.models.start import LoadedStart
 from limbeck.models.weights import digest
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
@@ -97,7 +98,7 @@ def _checked_digest(cfg: TeacherConfig, source: TeacherSource, image_size: int) 
 
 
 def _has_weights(name: str) -> bool:
-    return name.startswith(HUB) or Path(name).is_dir()
+    return is_on_hub(name) or Path(name).is_dir()
 
 
 def _find(cfg: TeacherConfig, store: Store | None, start: LoadedStart | None) -> TeacherSource:
@@ -106,7 +107,7 @@ def _find(cfg: TeacherConfig, store: Store | None, start: LoadedStart | None) ->
     if cfg.name == START_TEACHER:
         return from_start(start)
     folder = Path(cfg.name)
-    config = folder_config(folder) if folder.is_dir() and not cfg.name.startswith(HUB) else None
+    config = folder_config(folder) if folder.is_dir() and not is_on_hub(cfg.name) else None
     if config is None or not is_transformers(config):
         return from_pretrained(cfg)
     if cfg.depth is not None:

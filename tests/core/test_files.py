@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from limbeck.core import files
+from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, read_json, replaced_folder, write_json
 from limbeck.core.locks import exclusive_lock, wait_for_lock
 from limbeck.data.store.open import build_store
@@ -79,7 +80,7 @@ def test_a_store_without_room_is_a_sentence_and_goes_on_when_there_is_some(tmp_p
     with raises("disk-full", "store"), room(4000):
         build_store(images, tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    assert np.array_equal(build_store(images, tmp_path / "store").images, images)
+    assert np.array_equal(build_store(images, tmp_path / "store").images[:], images)
 
 
 def test_a_row_that_the_disk_tore_is_dropped_when_the_run_goes_on(tmp_path: Path) -> None:
@@ -120,6 +121,17 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with exclusive_lock(tmp_path / "run"):
         pass
+
+
+def test_what_is_refused_leaves_no_folder_but_one_that_was_there_or_has_files(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new", "written"):
+        with raises("no", name), exclusive_lock(tmp_path / name):
+            if name == "written":
+                (tmp_path / name / "file").touch()
+            raise UserError(name, code="no")
+    assert sorted(os.listdir(tmp_path)) == ["old", "written"]
+    assert sorted(os.listdir(tmp_path / "written")) == [".lock", "file"]
 
 
 def test_what_waits_for_a_lock_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,10 @@ def test_fp16_halves_a_file_of_a_run_and_proves_it_on_its_images(limbeck: Run, t
     assert code == 0, err
     result = json.loads(out)
     assert result["proof"]["neighbors"] > 0.97
-    assert result["proof"]["knn"] == pytest.approx(result["proof"]["fp32_knn"], abs=0.05)
+    for accuracy in ("knn", "linear"):
+        assert result["proof"][accuracy] == pytest.approx(result["proof"][f"fp32_{accuracy}"], abs=0.05)
+    assert (result["openvino_latency_ms"] is None) == (find_spec("openvino") is None)
+    assert result["openvino_latency_ms"] is None or result["openvino_latency_ms"] > 0
     weights = sum(value.numel() for value in load(trained).state_dict().values())
     assert 2 * weights < (tmp_path / "out" / "model.onnx").stat().st_size < 3 * weights
 

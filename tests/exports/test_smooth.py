@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.exports.proof import ExampleBatch, prove
+from limbeck.exports.proof import ExampleBatch, half_linear, prove
 from limbeck.exports.sensitivity import round_to_8_bits, sensitivities
 from limbeck.exports.smooth import STRENGTH, smooth
 from limbeck.models.backbone import build_backbone
@@ -128,6 +128,15 @@ def test_a_proof_of_equal_and_of_unrelated_features() -> None:
     assert prove(other, features, labels).neighbors < 2.5 * same.chance
     assert prove(features, features, labels - 1).knn is None
     assert "100.0%" in same.sentence()
+
+
+def test_the_linear_probe_of_a_proof_is_fitted_to_one_half_and_scored_on_the_other() -> None:
+    labels = torch.arange(40) // 2 % 4
+    features = torch.eye(4)[labels] + 0.05 * torch.randn(40, 4)
+    features[1] = features[3].clone()  # of another class than its label
+    assert half_linear(features, labels) == pytest.approx(19 / 20)
+    assert half_linear(features, torch.where(torch.arange(40) == 0, -1, labels)) is None
+    assert half_linear(features, torch.zeros(40, dtype=torch.int64)) is None
 
 
 def test_what_a_classifier_keeps_are_its_classes() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.exports.networks import FoldedPreprocessing
 from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.openvino import open_openvino
 from limbeck.exports.snippets import other_languages
 from limbeck.models.encoder_io import Preprocessing
 
@@ -84,6 +86,20 @@ def test_openvino_computes_the_same(written: Written, monkeypatch: pytest.Monkey
     monkeypatch.chdir(written.folder)
     exec(code(written.sections, "python"), names)
     torch.testing.assert_close(torch.from_numpy(names["features"]), written.features, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+def test_openvino_is_timed_where_it_takes_the_file(
+    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled = open_openvino(written.folder / "model.onnx")
+    assert compiled is not None
+    torch.testing.assert_close(compiled(written.pixels), written.features, rtol=1e-4, atol=1e-4)
+    model = onnx.load(str(written.folder / "model.onnx"))
+    model.graph.node[0].op_type = "Bewilder"
+    onnx.save(model, str(tmp_path / "strange.onnx"))
+    assert open_openvino(tmp_path / "strange.onnx") is None
+    assert "Bewilder" in caplog.text
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "-")

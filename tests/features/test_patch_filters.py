@@ -49,7 +49,7 @@ def test_convolutions_equal_loops_over_patches(side: int) -> None:
     found = features(network, store)
     places = side - 5
     c, w, k = center.double().numpy(), whitening.double().numpy(), centroids.double().numpy()
-    for image, row in zip(store.images, found, strict=True):
+    for image, row in zip(store.images[:], found, strict=True):
         pixels = image.astype(np.float64).transpose(2, 0, 1)
         codes = np.array(
             [[code(pixels[:, y : y + 6, x : x + 6].ravel(), c, w, k) for x in range(places)] for y in range(places)]

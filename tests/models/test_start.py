@@ -148,15 +148,10 @@ def test_what_changes_the_training_alone_is_allowed(tmp_path: Path) -> None:
     ],
 )
 def test_a_start_that_is_not_there_is_one_sentence(
-    name: str, given: BackboneConfig | None, code: str, value: str, monkeypatch: pytest.MonkeyPatch
+    name: str, given: BackboneConfig | None, code: str, value: str
 ) -> None:
-    monkeypatch.setattr(timm.models, "load_model_config_from_hf", _offline)
     with raises(code, value):
         start(name, given)
-
-
-def _offline(identity: str) -> Any:
-    raise OSError(f"no network to {identity}")
 
 
 def test_folders_and_files_that_are_no_networks(tmp_path: Path) -> None:

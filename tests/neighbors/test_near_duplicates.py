@@ -138,7 +138,7 @@ def test_the_command(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Of files without a store, of files with one, and of a store: the same, with paths."""
     monkeypatch.setenv("HOME", str(tmp_path))
     store, against = planted()
-    photos, others = save(tmp_path / "photos", store.images), save(tmp_path / "others", against.images)
+    photos, others = save(tmp_path / "photos", store.images[:]), save(tmp_path / "others", against.images[:])
     tables = []
     commands: list[list[Any]] = [[photos], [photos, "--build-store", tmp_path / "store"], [tmp_path / "store"]]
     for number, words in enumerate(commands):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
@@ -19,6 +19,7 @@ from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.load import load_teacher
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, images, limbeck_run, save_timm, timm_resnet, timm_vit
+from tests.helpers.hub import put_on_hub
 
 
 def teacher(name: str | Path = "custom", **settings: Any) -> TeacherConfig:
@@ -155,16 +156,9 @@ def test_a_file_that_would_run_code_or_holds_more_than_tensors_is_refused(tmp_pa
         (teacher("hf-hub:nobody/nothing"), "hub-unreachable", "nobody/nothing"),
     ],
 )
-def test_a_teacher_that_does_not_exist_is_refused(
-    cfg: TeacherConfig, code: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timm.models, "load_model_config_from_hf", _offline)
+def test_a_teacher_that_does_not_exist_is_refused(cfg: TeacherConfig, code: str, value: str) -> None:
     with raises(code, value):
         load_teacher(cfg)
-
-
-def _offline(identity: str) -> Any:
-    raise OSError(f"no network to {identity}")
 
 
 def test_folders_without_a_teacher_are_refused(tmp_path: Path) -> None:
@@ -197,13 +191,9 @@ def test_names_of_timm_start_with_timms_weights(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_repository_of_the_hub_is_a_timm_folder_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_timm(timm_vit(), tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    found = (config["pretrained_cfg"], config["architecture"], config["model_args"])
-    weights = load_file(tmp_path / "model.safetensors")
-    monkeypatch.setattr(timm.models, "load_model_config_from_hf", lambda identity: found)
-    monkeypatch.setattr(timm.models, "load_state_dict_from_hf", lambda identity, weights_only: weights)
-    here, there = load_teacher(teacher(tmp_path)), load_teacher(teacher("hf-hub:a/b"))
+    folder = save_timm(timm_vit(), tmp_path / "here")
+    put_on_hub(folder, "a/b", tmp_path / "hub", monkeypatch)
+    here, there = load_teacher(teacher(folder)), load_teacher(teacher("hf-hub:a/b"))
     assert here.digest == there.digest
     assert torch.equal(here.network(images()).vector, there.network(images()).vector)
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -15,11 +16,19 @@ from limbeck.core.text import plural
 from limbeck.data.check.issues import OPTIONAL_ISSUES
 from limbeck.data.check.stats import AcceptPolicy, ScanStats, describe_counts
 from limbeck.data.decode import UndecodableError, original_size
-from limbeck.data.decoded_sample import DecodedSample, decode_sample, decode_samples, quiet_pillow, remember
+from limbeck.data.decoded_sample import (
+    DecodedSample,
+    decode_sample,
+    decode_samples,
+    mark_duplicate,
+    quiet_pillow,
+    remember,
+)
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.first_paths import FirstPaths
 from limbeck.data.sources.base import SAMPLE_SIZE, ImageSource, Sample
 from limbeck.data.sources.labels import describe_labels
+from limbeck.data.store.encoded_writer import EncodedStoreWriter, Encoding
 from limbeck.data.store.layout import (
     SKIPPED,
     ContentDigest,
@@ -30,15 +39,31 @@ from limbeck.data.store.layout import (
     read_source_files,
 )
 from limbeck.data.store.replace import check_replaceable
+from limbeck.data.store.tables import Placed
 from limbeck.data.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
 
-def write_store(source: ImageSource, out: Path, size: int, workers: int | None, policy: AcceptPolicy) -> None:
+def write_store(
+    source: ImageSource,
+    out: Path,
+    size: int,
+    workers: int | None,
+    policy: AcceptPolicy,
+    encoding: Encoding | None = None,
+) -> None:
     """Decode all samples into a store folder at `out` and log, in one line, what became of them.
 
-    Rows have the order of the source, whatever `workers` is. An interrupted build of the same source is continued.
+    Rows have the order of the source, whoever works on it. An interrupted build of the same source is continued.
+
+    Args:
+        source: the images.
+        out: the folder.
+        size: side of the stored images.
+        workers: decoding threads; None: one per core.
+        policy: which images are used.
+        encoding: how images are encoded, and who does it; None: the pixels are stored.
 
     Raises:
         UserError: no image can be used, more are unreadable than `policy` accepts, or `out` is something else than a
@@ -47,16 +72,45 @@ def write_store(source: ImageSource, out: Path, size: int, workers: int | None, 
     check_replaceable(out)
     _check_outside(out, source)
     report_changes(out, source)
-    stats, digest = ScanStats(policy), ContentDigest()
-    with quiet_pillow(), StoreWriter(out, source, size, policy.leave_out) as writer:
+    stats = ScanStats(policy)
+    with quiet_pillow():
+        if encoding:
+            _write_encoded(source, out, size, workers, stats, encoding)
+        else:
+            _write_raw(source, out, size, workers, stats)
+    logger.info(build_summary(stats, out, size, encoding))
+    if stats.found["unreadable_part"]:
+        logger.warning("'%s' was stored without %s", source.name, stats.describe_left_out()[0])
+
+
+def _write_raw(source: ImageSource, out: Path, size: int, workers: int | None, stats: ScanStats) -> None:
+    digest = ContentDigest()
+    with StoreWriter(out, source, size, stats.policy.leave_out) as writer:
         for chunk in scan_samples(source, size, workers, stats, writer):
-            add_to_digest(digest, chunk, policy)
+            add_to_digest(digest, chunk, stats.policy)
         add_left_out(stats, source)
         stats.raise_if_unacceptable(source.name)
         writer.finish(make_manifest(source, size, stats, digest))
-    logger.info(build_summary(stats, out, size))
-    if stats.found["unreadable_part"]:
-        logger.warning("'%s' was stored without %s", source.name, stats.describe_left_out()[0])
+
+
+def _write_encoded(
+    source: ImageSource, out: Path, size: int, workers: int | None, stats: ScanStats, encoding: Encoding
+) -> None:
+    with EncodedStoreWriter(out, source, size, workers, stats.policy.leave_out, encoding) as writer:
+        writer.write_shards()
+        writer.write_tables(_counted(writer.samples(), stats))
+        add_left_out(stats, source)
+        stats.raise_if_unacceptable(source.name)
+        digest = ContentDigest()
+        digest.update_shards(writer.folder, writer.shards)
+        manifest = make_manifest(source, size, stats, digest)
+        writer.finish(replace(manifest, keep=encoding.keep, quality=encoding.codec.quality, shards=writer.shards))
+
+
+def _counted(samples: Iterator[Placed], stats: ScanStats) -> Iterator[Placed]:
+    for placed in samples:
+        stats.add(placed[0])
+        yield placed
 
 
 def scan_samples(
@@ -84,7 +138,8 @@ def _resumed_and_decoded(
             remember(sample, first_paths)
         done += len(chunk)
         yield chunk
-    for chunk in decode_samples(source, size, workers, first_paths, skip=done):
+    for decoded in decode_samples(islice(source.samples(), done, None), size, workers):
+        chunk = [mark_duplicate(sample, first_paths) for sample in decoded]
         if writer:
             writer.append(chunk)
         yield chunk
@@ -173,9 +228,10 @@ def short_sides(samples: Iterable[Sample]) -> Iterator[int]:
             yield min(original_size(sample.content))
 
 
-def build_summary(stats: ScanStats, out: Path, size: int) -> str:
+def build_summary(stats: ScanStats, out: Path, size: int, encoding: Encoding | None = None) -> str:
     """Return one line that accounts for every file."""
-    parts = [f"{plural(stats.used, 'image')} stored at {size} x {size} in {out}"]
+    how = f" as {encoding.codec.describe()}" if encoding else ""
+    parts = [f"{plural(stats.used, 'image')} stored at {size} x {size}{how} in {out}"]
     if skipped := stats.describe_skipped():
         parts.append(f"{skipped}, listed in {out / SKIPPED}")
     parts += stats.describe_left_out()

@@ -1,12 +1,14 @@
 """The files of a store folder: their names, the manifest, and the digest of the content."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from json import dumps
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +27,27 @@ MAX_CLASSES = 1_000_000  # unnamed labels get one class each, up to the highest:
 LARGEST_LABEL = 2**62  # stands for all larger labels, which are an error
 IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json", "skipped.csv"
 SOURCE_FILES = "source.parquet"
+STORE_FILES = frozenset({IMAGES, INDEX, MANIFEST, SKIPPED, SOURCE_FILES})
+SHARD_NAME = re.compile(r"images-\d{5,}\.bin")
+Keep = Literal["raw", "jpeg", "webp"]
+"""How the images of a store are kept: pixels in one array, or encoded images in shards."""
 INDEX_SCHEMA = pa.schema(
     {"row": pa.int64(), "path": pa.string(), "label": pa.int64(), "width": pa.int32(), "height": pa.int32()}
 )
+PLACE_SCHEMA = pa.schema({"shard": pa.int32(), "offset": pa.int64(), "bytes": pa.int32()})
+"""Further columns of the index of encoded images: where each of them is."""
+DIGESTED = ("label", "width", "height", "shard", "offset", "bytes")
+"""Columns of the index that the digest of encoded images covers."""
 SOURCE_SCHEMA = pa.schema({"path": pa.string(), "bytes": pa.int64(), "modified": pa.int64()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A file of encoded images, back to back; `digest` is a blake2b of its bytes."""
+
+    name: str
+    bytes: int
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +67,36 @@ class Manifest:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     fingerprint: str | None
+    keep: Keep = "raw"
+    quality: int | None = None
+    """Of lossy images; None: the pixels are exactly those of the decoded and resized source."""
+    shards: tuple[Shard, ...] = ()
+    """Of encoded images, in the order of the rows."""
+
+
+def index_schema(keep: Keep) -> pa.Schema:
+    """Return the columns of the index of a store."""
+    return INDEX_SCHEMA if keep == "raw" else pa.schema([*INDEX_SCHEMA, *PLACE_SCHEMA])
+
+
+def shard_name(number: int) -> str:
+    """Return the name of the file with the encoded images of a shard."""
+    return f"images-{number:05d}.bin"
+
+
+def is_store_file(name: str) -> bool:
+    """Return whether a file of this name belongs to a store."""
+    return name in STORE_FILES or SHARD_NAME.fullmatch(name) is not None
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether a folder has a file with the images of a store, whatever its content."""
+    return any(os.path.isfile(folder / name) for name in (IMAGES, shard_name(0)))
 
 
 def is_store(folder: Path) -> bool:
     """Return whether `folder` has the files of a store, whatever their content."""
-    return os.path.isfile(folder / MANIFEST) and os.path.isfile(folder / IMAGES)
+    return os.path.isfile(folder / MANIFEST) and holds_images(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -108,7 +152,18 @@ class ContentDigest:
     def update(self, images: Pixels, labels: ArrayLike, widths: ArrayLike, heights: ArrayLike) -> None:
         """Add rows [n S S 3] in store order; the digest does not depend on how rows are grouped into calls."""
         self._pixels.update(np.ascontiguousarray(images).data)
-        self._rows.update(np.stack(np.broadcast_arrays(labels, widths, heights), axis=1).astype("<i8").tobytes())
+        self.update_rows(labels, widths, heights)
+
+    def update_shards(self, folder: Path, shards: Iterable[Shard]) -> None:
+        """Add encoded images by the digests of their shards, and what the index of the store has of them."""
+        for shard in shards:
+            self._pixels.update(bytes.fromhex(shard.digest))
+        for batch in pq.ParquetFile(folder / INDEX).iter_batches(columns=list(DIGESTED)):
+            self.update_rows(*(column.to_numpy() for column in batch.columns))
+
+    def update_rows(self, *columns: ArrayLike) -> None:
+        """Add integers of the same number of rows, [n] each."""
+        self._rows.update(np.stack(np.broadcast_arrays(*columns), axis=1).astype("<i8").tobytes())
 
     def hexdigest(self, label_names: Sequence[str]) -> str:
         """Return the digest of everything that was added so far."""

@@ -2,14 +2,16 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from limbeck.core.disk import check_writable, make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.logs import ensure_visible
+from limbeck.core.runners.run import RunnerConfig, RunnerName
 from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
 from limbeck.data.check.stats import AcceptPolicy
 from limbeck.data.fingerprint import fingerprint
@@ -17,7 +19,8 @@ from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
 from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.build import check_arguments, choose_size, write_store
-from limbeck.data.store.layout import is_store, read_manifest
+from limbeck.data.store.encoded_writer import check_encoding, choose_encoding
+from limbeck.data.store.layout import Keep, is_store, read_manifest
 from limbeck.data.store.replace import restore, restore_if_lost, store_path
 from limbeck.data.store.store import Store
 
@@ -30,7 +33,11 @@ def build_store(
     out: str | Path,
     *,
     store_size: int | None = None,
+    keep: Keep = "raw",
+    quality: int | None = None,
     workers: int | None = None,
+    runner: RunnerName | None = None,
+    runner_args: Mapping[str, Any] | None = None,
     allow_bad: float = ALLOW_BAD,
     leave_out: Sequence[OptionalIssue] = (),
     exclude: Sequence[str] = (),
@@ -46,7 +53,10 @@ def build_store(
         out: the folder.
         store_size: side in pixels to which images are resized; None: the median short side if that is at most 128,
             else 256.
-        workers: decoding threads; None: one per core.
+        keep: "raw" stores pixels; "jpeg" and "webp" store encoded images, about a tenth of that.
+        quality: of encoded images, 1 to 100; None: 90, and small images (up to 64 pixels) lose nothing.
+        workers: decoding threads, or workers of the runner; None: one per core.
+        runner, runner_args: who encodes, see docs/scale.md; None: threads of this process.
         allow_bad: share of the images that may be unreadable.
         leave_out: issues (see `limbeck.check`) whose images are skipped, too.
         exclude: patterns such as `*_mask.png` or `masks`; images that match one are left out. A pattern without a slash
@@ -59,10 +69,12 @@ def build_store(
     ensure_visible()
     policy, folder = AcceptPolicy(leave_out=tuple(leave_out), allow_bad=allow_bad), store_path(out)
     check_arguments(folder, store_size, workers)
+    how = RunnerConfig(runner=runner, workers=workers or os.cpu_count() or 1, args=runner_args or {})
+    check_encoding(keep, quality, how)
     images = open_source(source, Selection.by(exclude, only))
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
-        write_store(images, folder, size, workers, policy)
+        write_store(images, folder, size, workers, policy, choose_encoding(keep, size, quality, source, how))
     store = Store.open(folder)
     logger.info(store.describe_labels())
     return store

@@ -1,6 +1,8 @@
 """Replace a store by a new one: only what is a store by its content, and in one step, whatever ends the process."""
 
 import os
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pyarrow.parquet as pq
 from limbeck.core.disk import exchange, fsync, fsync_tree, write_errors_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
-from limbeck.core.locks import wait_for_lock
+from limbeck.core.locks import LOCK, wait_for_lock
 from limbeck.core.unfinished import remove_abandoned
-from limbeck.data.store.layout import IMAGES, INDEX, INDEX_SCHEMA, MANIFEST, SKIPPED, SOURCE_FILES
+from limbeck.data.store.layout import INDEX, INDEX_SCHEMA, MANIFEST, holds_images, is_store_file
 
-STORE_FILES = frozenset({IMAGES, INDEX, MANIFEST, SKIPPED, SOURCE_FILES})
 MANIFEST_KEYS = frozenset({"version", "images", "digest", "fingerprint"})  # of every version
 NEW, OLD = "store", "store.old"  # in the hidden folder of a build
+BUILD, JOURNAL = "build.json", "journal.jsonl"  # what is built there, and what is done
+SHARD_LINES = re.compile(r"images-\d{5,}\.jsonl")  # the samples of a shard that is complete
 
 
 def store_path(out: str | Path) -> Path:
@@ -39,7 +42,7 @@ def check_replaceable(out: Path) -> None:
         return
     if not is_ours(out):
         raise UserError(f"'{out}' exists and is not a store: choose another path, or remove it", code="not-a-store")
-    names = [entry.name for entry in os.scandir(out) if entry.name not in STORE_FILES or not entry.is_file()]
+    names = [entry.name for entry in os.scandir(out) if not (is_store_file(entry.name) and entry.is_file())]
     if names:
         raise UserError(
             f"the store '{out}' holds other files, such as '{min(names)}', which would be lost: move them, or choose "
@@ -50,14 +53,14 @@ def check_replaceable(out: Path) -> None:
 
 def is_ours(folder: Path) -> bool:
     """Return whether a folder is a store by the content of its manifest, or of its index where that is damaged."""
-    if not (folder / IMAGES).is_file():
+    if not holds_images(folder):
         return False
     with suppress(UserError):
         manifest = read_json(folder / MANIFEST)
         if isinstance(manifest, dict) and manifest.keys() >= MANIFEST_KEYS:
             return True
     with suppress(OSError, pa.ArrowException):
-        return bool(pq.read_schema(folder / INDEX).names == INDEX_SCHEMA.names)
+        return bool(pq.read_schema(folder / INDEX).names[: len(INDEX_SCHEMA)] == INDEX_SCHEMA.names)
     return False
 
 
@@ -77,6 +80,18 @@ def replace_store(out: Path) -> None:
             os.replace(new, out)
 
 
+def appear(out: Path) -> None:
+    """Let a build that is complete appear; a kill on the way leaves nothing that could be taken for one to continue."""
+    check_replaceable(out)
+    (partial_folder(out) / BUILD).unlink()
+    try:
+        replace_store(out)
+    except (OSError, UserError):
+        restore(out)
+        raise
+    fsync(out.parent)
+
+
 def restore(out: Path) -> None:
     """Give a store its name back if its replacement broke off; the caller holds the lock of `out`."""
     old = partial_folder(out) / OLD
@@ -92,18 +107,19 @@ def restore_if_lost(out: Path) -> None:
             restore(out)
 
 
-def remove_partial(out: Path, *names: str) -> None:
-    """Remove the files `names`, stores and nothing else from the hidden folder of `out`, and then the folder."""
+def remove_partial(out: Path) -> None:
+    """Remove the files of a build, stores and nothing else from the hidden folder of `out`, and then the folder."""
     partial = partial_folder(out)
     for store in (partial / NEW, partial / OLD):
-        _remove(store, STORE_FILES)
-    _remove(partial, names)
+        _remove(store, is_store_file)
+    _remove(partial, lambda name: name in (BUILD, JOURNAL, LOCK) or SHARD_LINES.fullmatch(name) is not None)
 
 
-def _remove(folder: Path, names: frozenset[str] | tuple[str, ...]) -> None:
-    """Remove these files of a folder and then, if nothing else is in it, the folder."""
+def _remove(folder: Path, is_ours: Callable[[str], bool]) -> None:
+    """Remove the files of a folder that are ours by their names and then, if nothing else is in it, the folder."""
     remove_abandoned(folder)
     with suppress(OSError):
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
+        for entry in list(os.scandir(folder)):
+            if entry.is_file(follow_symlinks=False) and is_ours(entry.name):
+                os.unlink(entry.path)
         folder.rmdir()

@@ -1,7 +1,8 @@
-"""A store: N images of one size in one memory map, with their labels and original sizes."""
+"""A store: N images of one size, mapped into memory or encoded in shards, with their labels and original sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +15,19 @@ from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.progress import progress
 from limbeck.core.text import first_names, plural
+from limbeck.data.store.encoded import EncodedImages, Images, codec_of
 from limbeck.data.store.layout import (
     IMAGES,
     INDEX,
-    INDEX_SCHEMA,
+    MANIFEST,
+    PLACE_SCHEMA,
+    SHARD_NAME,
     SKIPPED,
     ContentDigest,
     Manifest,
     Pixels,
+    Shard,
+    index_schema,
     label_array,
     name_labels,
     read_manifest,
@@ -32,7 +38,7 @@ from limbeck.data.store.layout import (
 class Store:
     """N images, read-only, in memory or in a folder that `build_store` wrote."""
 
-    images: Pixels  # [N S S 3], a memory map when opened from a folder
+    images: Images  # [N S S 3], a memory map or encoded images when opened from a folder
     labels: NDArray[np.int64]  # [N], -1 where there is none
     widths: NDArray[np.int32]  # [N], pixels of the upright original
     heights: NDArray[np.int32]
@@ -75,9 +81,10 @@ class Store:
         """Open a store folder; UserError if it is not a store, has another version, or contradicts its manifest."""
         folder = Path(path)
         manifest = read_manifest(folder)
-        images, index = read_images(folder, manifest), read_index(folder, manifest)
+        pixels = read_images(folder, manifest) if manifest.keep == "raw" else None
+        index = read_index(folder, manifest)
         return cls(
-            images=images,
+            images=read_shards(folder, manifest, index) if pixels is None else pixels,
             labels=index["label"],
             widths=index["width"],
             heights=index["height"],
@@ -126,13 +133,19 @@ class Store:
         )
 
     def verify(self) -> None:
-        """Read every pixel and compare with the digest of the manifest; UserError where they differ."""
+        """Read everything and compare with the digest of the manifest; UserError where they differ."""
         digest = ContentDigest()
+        if self.path and isinstance(self.images, EncodedImages):
+            verify_shards(self.path, digest)
+        else:
+            self._add_pixels(digest)
+        if digest.hexdigest(self.label_names) != self.digest:
+            raise damaged(self.path or Path("memory"), f"its content does not have the digest {self.digest}")
+
+    def _add_pixels(self, digest: ContentDigest) -> None:
         for start in progress(range(0, len(self), 1024), "reading the store", unit="blocks"):
             rows = slice(start, start + 1024)
             digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
-        if digest.hexdigest(self.label_names) != self.digest:
-            raise damaged(self.path or Path("memory"), f"its content does not have the digest {self.digest}")
 
 
 def check_images(images: Pixels) -> None:
@@ -165,6 +178,45 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     return images
 
 
+def read_shards(folder: Path, manifest: Manifest, index: Mapping[str, NDArray[Any]]) -> EncodedImages:
+    """Open the shards of a store; UserError if one is missing, cut short, listed twice, or contradicts the index."""
+    names = [shard.name for shard in manifest.shards]
+    for shard in manifest.shards:
+        if not SHARD_NAME.fullmatch(shard.name) or names.count(shard.name) > 1:
+            raise damaged(folder, f"{MANIFEST} lists the shard '{shard.name}' twice, or it is none")
+        check_shard(folder, shard)
+    places = [index[name] for name in PLACE_SCHEMA.names]
+    number, offset, length = places
+    sizes = np.array([shard.bytes for shard in manifest.shards], np.int64)
+    inside = (number >= 0) & (number < len(sizes)) & (offset >= 0) & (length > 0)
+    if not inside.all() or bool((offset + length > sizes[number]).any()):
+        raise damaged(folder, f"{INDEX} has an image that is in no shard")
+    codec = codec_of(manifest.keep, manifest.quality)
+    return EncodedImages([folder / name for name in names], places, manifest.size, codec)
+
+
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Raise UserError unless a shard is there in its whole length."""
+    try:
+        found = (folder / shard.name).stat().st_size
+    except FileNotFoundError as error:
+        raise damaged(folder, f"its shard '{shard.name}' is missing") from error
+    except OSError as error:
+        raise not_readable(folder / shard.name, error) from error
+    if found != shard.bytes:
+        raise damaged(folder, f"its shard '{shard.name}' has {found:,} bytes instead of {shard.bytes:,}")
+
+
+def verify_shards(folder: Path, digest: ContentDigest) -> None:
+    """Read every shard of a store and add it to a digest; UserError for one that has changed."""
+    manifest = read_manifest(folder)
+    for shard in progress(manifest.shards, "reading the store", unit="shards"):
+        with (folder / shard.name).open("rb") as file:
+            if file_digest(file, lambda: blake2b(digest_size=16)).hexdigest() != shard.digest:
+                raise damaged(folder, f"its shard '{shard.name}' has changed since it was built")
+    digest.update_shards(folder, manifest.shards)
+
+
 def read_paths(store: Store) -> list[str]:
     """Return the path of every image as its source has it; of images in memory their numbers."""
     if store.path is None:
@@ -176,18 +228,20 @@ def read_paths(store: Store) -> list[str]:
 def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Return the columns of the index; UserError where they do not fit the manifest."""
     try:
-        table = pq.read_table(folder / INDEX, columns=["label", "width", "height"], partitioning=None)
+        schema = index_schema(manifest.keep)
+        columns = [name for name in schema.names if name not in ("row", "path")]
+        table = pq.read_table(folder / INDEX, columns=columns, partitioning=None)
     except (OSError, ValueError, pa.ArrowException) as error:
         if is_refusal(error):
             raise not_readable(folder / INDEX, error) from error
         raise damaged(folder, f"{INDEX}: {one_line(error)}") from error
     if len(table) != manifest.images:
         raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
-    if table.schema.types != [INDEX_SCHEMA.field(name).type for name in table.column_names]:
+    if table.column_names != columns or table.schema.types != [schema.field(name).type for name in columns]:
         raise damaged(folder, f"{INDEX} has columns of {', '.join(map(str, table.schema.types))}")
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    lowest = {name: min(column.min(initial=1), 1) for name, column in columns.items()}
-    in_range = lowest["label"] >= -1 and columns["label"].max(initial=-1) < len(manifest.label_names)
-    if any(table[name].null_count for name in columns) or lowest["width"] < 1 or lowest["height"] < 1 or not in_range:
+    index = {name: table[name].to_numpy() for name in table.column_names}
+    lowest = {name: min(index[name].min(initial=1), 1) for name in ("label", "width", "height")}
+    in_range = lowest["label"] >= -1 and index["label"].max(initial=-1) < len(manifest.label_names)
+    if any(table[name].null_count for name in index) or lowest["width"] < 1 or lowest["height"] < 1 or not in_range:
         raise damaged(folder, f"{INDEX} has a label without a name, or an image without pixels")
-    return columns
+    return index

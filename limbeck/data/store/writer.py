@@ -9,7 +9,6 @@ While the store grows, a hidden folder `.NAME.partial` next to it holds
 Whatever the moment of a kill, the lines of the journal whose pixels are there are a prefix of the source.
 """
 
-import csv
 import logging
 import os
 import time
@@ -19,40 +18,26 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from limbeck.core.config import to_json
-from limbeck.core.disk import fsync, make_folder, write_errors_as_user_error
+from limbeck.core.disk import make_folder, write_errors_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import write_json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
-from limbeck.core.text import csv_cell, plural
-from limbeck.data.check.issues import skip_reason
+from limbeck.core.text import plural
 from limbeck.data.decoded_sample import CHUNK, DecodedSample
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import ImageSource
-from limbeck.data.store.layout import (
-    IMAGES,
-    INDEX,
-    INDEX_SCHEMA,
-    MANIFEST,
-    SKIPPED,
-    VERSION,
-    Manifest,
-    read_source_files,
-    write_source_files,
-)
-from limbeck.data.store.replace import NEW, check_replaceable, partial_folder, remove_partial, replace_store, restore
+from limbeck.data.store.layout import IMAGES, MANIFEST, VERSION, Manifest, read_source_files, write_source_files
+from limbeck.data.store.replace import BUILD, JOURNAL, NEW, appear, partial_folder, remove_partial, restore
+from limbeck.data.store.tables import write_tables
 
 logger = logging.getLogger(__name__)
 
-BUILD, JOURNAL = "build.json", "journal.jsonl"
 COMMIT_SECONDS = 2.0  # work that a kill may cost; a commit waits for the disk, about 10 ms
-BATCH = 10_000  # rows of the index that are written at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +85,7 @@ class StoreWriter:
             with suppress(OSError, UserError):  # of a full disk, which has been raised already
                 self._commit()
         if self._finished or self._settings.fingerprint is None or not self._images.rows:
-            remove_partial(self.out, BUILD, JOURNAL)
+            remove_partial(self.out)
         else:
             done = plural(self._images.rows, "decoded image")
             logger.info("%s saved: the same command continues from there", done)
@@ -129,22 +114,17 @@ class StoreWriter:
     def finish(self, manifest: Manifest) -> None:
         """Complete the files and let the folder appear under its name; an older store there is replaced."""
         self._commit()
-        self._write_index()
+        self._write_tables()
         write_json(self._store / MANIFEST, to_json(manifest))
         self._appear()
 
     def _appear(self) -> None:
-        """Let the folder appear; a kill on the way leaves nothing that could be taken for a build to continue."""
-        check_replaceable(self.out)
-        (self._partial / BUILD).unlink()
         self._finished = True
         try:
-            replace_store(self.out)
+            appear(self.out)
         except (OSError, UserError):
-            restore(self.out)
             self._finished = False
             raise
-        fsync(self.out.parent)
 
     def _can_resume(self) -> bool:
         if self._settings.fingerprint is None or not (self._store / IMAGES).is_file():
@@ -158,7 +138,7 @@ class StoreWriter:
         if self._partial.is_dir():
             changes = what_changed(read_source_files(self._store), self._source.files()) or "other settings"
             logger.warning("an interrupted build of '%s' does not match (%s): starting over", self.out, changes)
-        remove_partial(self.out, BUILD, JOURNAL)
+        remove_partial(self.out)
         make_folder(self._store)
         (self._partial / JOURNAL).touch()
         write_source_files(self._store, self._source.files())
@@ -194,33 +174,6 @@ class StoreWriter:
         self._lines.clear()
         self._committed = time.monotonic()
 
-    def _write_index(self) -> None:
-        """Write index.parquet and skipped.csv from the journal."""
-        samples, row = self._journal_samples(), 0
-        with (
-            pq.ParquetWriter(self._store / INDEX, INDEX_SCHEMA) as index,
-            (self._store / SKIPPED).open("w", newline="", encoding="utf-8") as skipped,
-        ):
-            table = csv.writer(skipped)
-            table.writerow(["path", "issue", "detail"])
-            while some := list(islice(samples, BATCH)):
-                used = [sample for sample in some if sample.used(self._leave_out)]
-                index.write_batch(index_batch(used, row))
-                row += len(used)
-                reasons = ((sample.path, skip_reason(sample.issues, self._leave_out)) for sample in some)
-                rows = ((csv_cell(path), reason.name, csv_cell(reason.detail)) for path, reason in reasons if reason)
-                table.writerows(rows)
-            listed = (item for item in self._source.left_out if item.issue.name != "not_an_image")
-            table.writerows((csv_cell(path), issue.name, csv_cell(issue.detail)) for path, issue in listed)
-
-
-def index_batch(samples: Sequence[DecodedSample], start: int) -> pa.RecordBatch:
-    """Return rows of the index, numbered from `start`."""
-    columns: list[Sequence[Any]] = [
-        range(start, start + len(samples)),
-        [sample.path for sample in samples],
-        [max(sample.label, -1) for sample in samples],
-        [sample.width for sample in samples],
-        [sample.height for sample in samples],
-    ]
-    return pa.record_batch([list(column) for column in columns], schema=INDEX_SCHEMA)
+    def _write_tables(self) -> None:
+        samples = ((sample, None) for sample in self._journal_samples())
+        write_tables(self._store, samples, self._leave_out, self._source.left_out, "raw")

@@ -71,7 +71,7 @@ def test_a_new_kind_of_source_is_one_file(tmp_path: Path) -> None:
     assert folder.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert file.images[:, 0, 0, 0].tolist() == [1, 11, 21]
     assert pq.read_table(tmp_path / "folder" / "index.parquet")["path"][3].as_py() == "1.zip/0.png"
-    assert np.unique(color.images).tolist() == [1, 2, 3]
+    assert np.unique(color.images[:]).tolist() == [1, 2, 3]
 
 
 def test_every_kind_declares_what_it_opens() -> None:

@@ -75,7 +75,7 @@ def test_the_digest_covers_all_that_training_sees() -> None:
 def test_arrays_of_any_shape_become_square_and_rgb(shape: tuple[int, ...]) -> None:
     store = Store.from_arrays(np.full(shape, 255, np.uint8))
     assert store.images.shape == (3, 8, 8, 3)
-    assert (store.images == 255).all()
+    assert (store.images[:] == 255).all()
     assert (store.heights[0], store.widths[0]) == shape[1:3]
     assert not store.labeled
 

@@ -1,0 +1,64 @@
+"""Networks on the Hugging Face hub: what their config.json holds, and the files of an encoder of Limbeck's."""
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download, snapshot_download
+
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import read_json
+
+HUB = "hf-hub:"
+"""What the name of a network on the hub begins with, as in timm: hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION."""
+FILES = ("config.json", "*.safetensors", "README.md")
+"""What is downloaded of an encoder: nothing that can be executed."""
+
+
+def is_on_hub(name: str | PathLike[str]) -> bool:
+    """Return whether a name is one of the hub's."""
+    return fspath(name).startswith(HUB)
+
+
+def hub_config(name: str) -> dict[str, Any]:
+    """Return the config.json of a network on the hub, from the cache of `huggingface_hub` where it is there.
+
+    Raises:
+        UserError: the hub has no such network, or cannot be reached.
+    """
+    repository, revision = _split(name)
+    try:
+        config = read_json(Path(hf_hub_download(repository, "config.json", revision=revision)))
+    except (OSError, ValueError) as error:  # the hub's errors, those of the network, and names that it refuses
+        raise unreachable(name, error) from error
+    if not isinstance(config, dict):
+        raise UserError(f"'{name}' is not a network: its config.json holds no object", code="not-a-network")
+    return config
+
+
+def hub_encoder(name: str) -> Path:
+    """Return the folder, in the cache of `huggingface_hub`, with the encoder of a network of Limbeck's on the hub.
+
+    Raises:
+        UserError: as `hub_config`; or the network was not written by Limbeck.
+    """
+    if "limbeck" not in hub_config(name):
+        raise UserError(
+            f"'{name}' was not written by Limbeck; load it with timm, or start a run from it with --from",
+            code="not-a-limbeck-encoder",
+        )
+    repository, revision = _split(name)
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*FILES]))
+    except (OSError, ValueError) as error:
+        raise unreachable(name, error) from error
+
+
+def unreachable(name: str, error: BaseException) -> UserError:
+    """Return the error for a network that the hub does not provide."""
+    return UserError(f"'{name}' cannot be read from the hub: {one_line(error)}", code="hub-unreachable")
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    return repository, revision or None
