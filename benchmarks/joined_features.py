@@ -45,7 +45,7 @@ def main() -> None:
     )
     bank = appended(backbone, backbone.joined, how, train, len(train))
     queries = appended(backbone, backbone.joined, how, test, args.queries)
-    labels, expected = torch.from_numpy(train.labels[:]), torch.from_numpy(test.labels[: len(queries)])
+    labels, expected = torch.tensor(train.labels), torch.tensor(test.labels[: len(queries)])
     for name, (ours, theirs) in variants(backbone.joined, bank, queries).items():
         plain, half = (
             100 * knn_accuracy(a, labels, b, expected) for a, b in ((ours, theirs), half_whitened(ours, theirs))
