@@ -32,6 +32,7 @@ from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.teachers.warnings import NetworkCost, student_cost_warning
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
+from limbeck.train.launch import launch
 from limbeck.train.loop import train
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ def train_run(
         if not resume:
             check_new_run(run)
         remove_abandoned(run)
+        if setup.cfg.training.num_processes > 1:
+            launch(setup.cfg.training)  # now, so that all processes ask the teacher
         if resume:
             method, views, sampling = build_method(setup, run)
         else:
