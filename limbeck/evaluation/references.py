@@ -14,10 +14,10 @@ from torch import nn
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
+from limbeck.core.types import Dataset
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.open import cache_folder
-from limbeck.data.store.store import Store
-from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure_whole
 from limbeck.evaluation.metric import Group
@@ -50,13 +50,13 @@ class FixedModel(EvaluatedModel):
     def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
         self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
 
-    def features(self, data: EvalData, store: Store) -> Bank:
+    def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images in float32."""
         network, how = self.network.to(data.device), self.network.preprocessing
         with torch.inference_mode():
             return extract_matrix(
                 lambda batch: {0: network(batch)},
-                eval_images(store, how.image_size, how.mean, how.std, data.device),
+                eval_images(as_store(store), how.image_size, how.mean, how.std, data.device),
                 np.arange(len(store)),
                 {0: network.dim},
                 device=data.device,
@@ -65,7 +65,7 @@ class FixedModel(EvaluatedModel):
                 show=data.description(self.name),
             )
 
-    def descriptors(self, data: EvalData, store: Store) -> Bank:
+    def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return the same features."""
         return self.features(data, store)
 
@@ -125,8 +125,8 @@ def _key(data: EvalData) -> str:
 
 def fixed_models(data: EvalData) -> Iterator[FixedModel]:
     """Yield what needs no training, fitted to the training images, one at a time."""
-    yield FixedModel(PIXELS, CenteredPixels.fit(data.train))
-    yield FixedModel(FILTERS, patch_filters(data.train, description=data.description(f"{FILTERS}: k-means")))
+    yield FixedModel(PIXELS, CenteredPixels.fit(as_store(data.train)))
+    yield FixedModel(FILTERS, patch_filters(as_store(data.train), description=data.description(f"{FILTERS}: k-means")))
 
 
 def load_whole(name: str) -> TeacherModel:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from limbeck.core.types import Dataset, Encoder
     from limbeck.data.sources.selection import Selection
     from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
     from limbeck.models.start import LoadedStart
@@ -35,6 +37,8 @@ class Modality(ABC, Generic[Config, Data]):
     """
 
     name: ClassVar[str]
+    nouns: ClassVar[tuple[str, str]]
+    """What one row of the data is called, and several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
 
@@ -87,6 +91,14 @@ class Modality(ABC, Generic[Config, Data]):
 
         return Selection()
 
+    def check(self, source: Any) -> list[str]:
+        """Return sentences on what a source holds and what in it may be a mistake; images have `limbeck.check`."""
+        raise NotImplementedError
+
+    def usual_steps(self, data: Data) -> int | None:
+        """Return the optimizer steps of a run that names no epochs; None: by the number of rows."""
+        return None
+
     @abstractmethod
     def reopen(self, path: str) -> Data:
         """Return the data of an earlier run from their `path`."""
@@ -120,6 +132,20 @@ class Modality(ABC, Generic[Config, Data]):
     ) -> "Adaptation":
         """Compare an encoder with the one that it was adapted from; only kinds of data with teachers are asked."""
         raise NotImplementedError
+
+    def evaluate(
+        self, run: Path, untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+    ) -> "EvaluationResult":
+        """Measure every layer of the encoder of a run, next to the untrained one; images have `runs.api.evaluate_run`.
+
+        Args:
+            run: folder of the run.
+            untrained: its network at the random initialization.
+            train: source of labeled data to fit on.
+            test: source of labeled data to score.
+            cfg: settings of the evaluation.
+        """
+        raise UserError(f"'{run}' has an encoder of {self.name}, which cannot be evaluated", code="not-images")
 
     def save_encoder(
         self, encoder: "Encoder", folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]

@@ -52,9 +52,9 @@ def few_images_advice(request: RunRequest, images: int) -> str | None:
     )
 
 
-def usual_method(request: RunRequest) -> MethodConfig:
-    """Return the method of a request that names none: by whether there is a teacher, and which."""
-    return request.method or default_method(request.teacher.name if request.teacher else "")
+def usual_method(request: RunRequest, modality: str = "images") -> MethodConfig:
+    """Return the method of a request that names none: by the data, and by whether there is a teacher, and which."""
+    return request.method or default_method(request.teacher.name if request.teacher else "", modality)
 
 
 def fill(given: Mapping[str, Any], recipe: ConfigFile) -> dict[str, Any]:

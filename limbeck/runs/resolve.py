@@ -89,8 +89,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     began, (request, seconds, most_epochs) = time.monotonic(), _with_length(request)
     modality, why = _modality(request), runs_small(request.training.accelerator, request.quick)
     flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
-    requested = usual_method(request)
+    requested = usual_method(request, modality.name)
     _check_teacher(requested, request.teacher, modality)
+    requested.check_modality(modality.name)
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
@@ -104,7 +105,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     images = _num_images(data, teacher, requested)
-    training = resolve_training(request.training, images, fixed=seconds is not None).log(logger)
+    training = resolve_training(
+        request.training, images, fixed=seconds is not None, steps=modality.usual_steps(data), nouns=modality.nouns
+    ).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why, flag)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
@@ -131,7 +134,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
 def chosen_method(request: RunRequest) -> MethodConfig:
     """Return the method that a run will have, before anything is opened; the name of its folder has it."""
     why = runs_small(request.training.accelerator, request.quick)
-    return usual_method(choose_recipe(request, why, _modality(request)).value)
+    modality = _modality(request)
+    return usual_method(choose_recipe(request, why, modality).value, modality.name)
 
 
 def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place | None = None) -> RunSetup:
@@ -191,21 +195,34 @@ def _reload_start(cfg: RunConfig, run: Path, modality: Modality[Any, Any]) -> Lo
     return modality.load_start(source, cfg.backbone)._replace(cfg=cfg.start)
 
 
-def resolve_training(training: TrainConfig, images: int, *, fixed: bool = False) -> Resolved[TrainConfig]:
-    """Choose the batch for a set that is smaller than one, and the epochs; without a word if the time is `fixed`."""
+def resolve_training(
+    training: TrainConfig,
+    images: int,
+    *,
+    fixed: bool = False,
+    steps: int | None = None,
+    nouns: tuple[str, str] = ("image", "images"),
+) -> Resolved[TrainConfig]:
+    """Choose the batch for a set that is smaller than one, and the epochs; without a word if the time is `fixed`.
+
+    `steps` is how many a run has without epochs; None: as many as suit the number of images. `nouns` are what one image
+    is called, and several.
+    """
     batch = fitting_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
     reasons = []
     if 0 < batch < training.batch_size:
-        reasons.append(f"batch size {batch} instead of {training.batch_size}, since there are {images:,} images")
+        reasons.append(f"batch size {batch} instead of {training.batch_size}, since there are {images:,} {nouns[1]}")
     found = replace(training, batch_size=batch or training.batch_size)
     device = choose_device(training.accelerator).type
+    if steps is not None and training.epochs == "auto":
+        found = replace(found, epochs=float(-(-steps // max(images // found.batch_size, 1))))
     found = found.with_epochs(images, device)
     if training.epochs == "auto" and not fixed:
-        steps = found.total_steps(max(images // found.batch_size, 1))
-        chosen = f"{plural(found.num_epochs, 'epoch')}, {plural(steps, 'step')}, for {plural(images, 'image')}"
+        total = found.total_steps(max(images // found.batch_size, 1))
+        chosen = f"{plural(found.num_epochs, 'epoch')}, {plural(total, 'step')}, for {plural(images, *nouns)}"
         usual = f"{found.num_epochs / CPU_SHARE:g}"
         fewer = f", a tenth of what a GPU would take; more give better features (--epochs {usual}, or --time 8h)"
-        reasons.append(chosen + (fewer if device == "cpu" else ""))
+        reasons.append(chosen + (fewer if device == "cpu" and steps is None else " (--epochs)" if steps else ""))
     return Resolved(found, reasons)
 
 
@@ -238,7 +255,8 @@ def describe(setup: RunSetup) -> str:
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
     start = f", starting from {cfg.start.name}" if cfg.start else ""
     return (
-        f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images{setup.modality.describe_views(cfg.method)}: "
+        f"{cfg.method.name}{over}{teacher} on {plural(setup.num_images, *setup.modality.nouns)}"
+        f"{setup.modality.describe_views(cfg.method)}: "
         f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
         f"weight decay {cfg.optim.weight_decay:g}{start}"
     )

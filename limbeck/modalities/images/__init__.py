@@ -30,6 +30,7 @@ class Images(Modality[BackboneConfig, "Store"]):
     """Images as `limbeck.data` reads them; any timm model is an encoder. What a method needs is imported in it."""
 
     name = "images"
+    nouns = ("image", "images")
     takes_teachers = True
 
     @property
