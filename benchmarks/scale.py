@@ -1,6 +1,6 @@
 """How time and memory of stores, loaders and near-duplicates grow with the number of images.
 
-    python -m benchmarks.scale --images 10000 100000 --work build/scale
+    python -m benchmarks.scale --images 5000 20000 --work build/scale
 
 Every measurement is a process of its own; times are of all its threads, on the processor. Images are 32 x 32, noise at
 four scales, so that they compress about as photographs of that size do.
@@ -8,7 +8,6 @@ four scales, so that they compress about as photographs of that size do.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -76,7 +75,7 @@ PARTS: dict[str, tuple[Callable[[Path, int, str], None], str]] = {
 def main() -> None:
     """Measure every part at every size, and print a line of JSON for each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[5000, 20_000])
     parser.add_argument("--work", type=Path, default=Path("build/scale"))
     parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     args = parser.parse_args()
@@ -91,6 +90,12 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "benchmarks.scale", *words], check=True)
 
 
+def peak_memory() -> int:
+    """Return the most memory in bytes that this process has had (Linux), pages of mapped files included."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
 def measure(part: str, count: int, work: Path) -> None:
     """Do one part and print its seconds of processor time, after imports, and the peak memory of the process."""
     torch.set_num_threads(1)
@@ -99,10 +104,10 @@ def measure(part: str, count: int, work: Path) -> None:
 
     before = time.process_time()
     function(work, count, keep)
-    seconds, peak = time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = time.process_time() - before
     folder = work / f"{keep}-{count}"
     size = sum(path.stat().st_size for path in folder.iterdir())
-    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "peak_mib": peak // 1024, "bytes": size}
+    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "peak_mib": peak_memory() >> 20, "bytes": size}
     print(json.dumps(found), flush=True)
 
 

@@ -45,6 +45,8 @@ class BlockArrays:
             path = self._file(name)
             if path.exists():
                 continue
+            for mark in self.folder.glob("*.done"):  # of files that have gone, such as to their place
+                mark.unlink()
             with atomic_write(path) as unfinished:
                 whole = (self.rows, *shape)
                 np.lib.format.open_memmap(unfinished, mode="w+", dtype=self.dtype, shape=whole)

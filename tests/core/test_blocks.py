@@ -56,6 +56,16 @@ def test_processes_share_the_blocks_and_take_over_what_is_given_up(tmp_path: Pat
     assert list(arrays[1].claimed()) == []
 
 
+def test_marks_of_a_file_that_has_gone_do_not_count(tmp_path: Path) -> None:
+    """A kill between the renaming of a finished file and the removal of the folder leaves marks behind."""
+    arrays = BlockArrays(tmp_path / "pass", 4, {"vector": (3,)}, 2)
+    arrays.create()
+    arrays.write(slice(0, 2), values(slice(0, 2)))
+    (tmp_path / "pass" / "vector.npy").rename(tmp_path / "vector.npy")
+    arrays.create()
+    assert arrays.missing() == [slice(0, 2), slice(2, 4)]
+
+
 def test_rows_without_their_mark_are_written_again(tmp_path: Path) -> None:
     arrays = BlockArrays(tmp_path / "pass", 4, {"vector": (3,)}, 2)
     arrays.create()
