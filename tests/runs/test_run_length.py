@@ -65,9 +65,9 @@ def test_what_names_a_part_or_is_long_trains_on_the_images_alone(named: dict[str
 
 
 def test_a_time_is_chosen_for_one_process_alone() -> None:
-    for devices, time in ((1, "10m"), (2, None)):
+    for devices, chosen in ((1, "10m"), (2, None)):
         training = TrainConfig(accelerator="cpu", devices=devices)
-        assert choose_recipe(request(training=training), "on a CPU", MODALITY).value.time == time
+        assert choose_recipe(request(training=training), "on a CPU", MODALITY).value.time == chosen
 
 
 def test_few_images_are_advised_to_start_from_weights(caplog: pytest.LogCaptureFixture) -> None:
