@@ -35,14 +35,15 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
     if long or any(named) or not (why_small and modality.takes_teachers):
         return Resolved(request, [])
-    time, usual = request.time or laptop().time, default_method().name
+    own = laptop().time if request.training.num_processes == 1 else None  # of several a time cannot be planned
+    time, usual = request.time or own, default_method().name
     reason = (
         f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead "
         f"of {usual} after ten minutes (--method {usual}; `limbeck recipes`)"
     )
-    more = f"it ends within {time}, since later minutes add little (--time 1h, or epochs)"
+    more = f"it ends within {time}, since later minutes add little (--time 1h)"
     filled = replace(request, time=time, **fill(vars(request), recipe_file("laptop")))
-    return Resolved(filled, [reason] if request.time or request.quick else [reason, more])
+    return Resolved(filled, [reason] if request.time or request.quick or not time else [reason, more])
 
 
 def few_images_advice(request: RunRequest, images: int) -> str | None:

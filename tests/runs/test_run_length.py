@@ -9,10 +9,11 @@ import pytest
 
 import limbeck
 from limbeck.methods import method_config
+from limbeck.modalities.images import MODALITY
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import schedule
-from limbeck.runs.choose import FEW_IMAGES, few_images_advice
+from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
@@ -61,6 +62,12 @@ def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -
 def test_what_names_a_part_or_is_long_trains_on_the_images_alone(named: dict[str, Any]) -> None:
     setup = resolve_run(request(**named))
     assert (setup.cfg.method.name, setup.cfg.teacher) == ("simclr", None)
+
+
+def test_a_time_is_chosen_for_one_process_alone() -> None:
+    for devices, chosen in ((1, "10m"), (2, None)):
+        training = TrainConfig(accelerator="cpu", devices=devices)
+        assert choose_recipe(request(training=training), "on a CPU", MODALITY).value.time == chosen
 
 
 def test_few_images_are_advised_to_start_from_weights(caplog: pytest.LogCaptureFixture) -> None:
