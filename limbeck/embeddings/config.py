@@ -1,7 +1,7 @@
 """Settings of the embeddings of a source."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import ALLOW_BAD
@@ -18,7 +18,13 @@ class EmbedConfig:
     device: str = "auto"
     """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."""
     devices: int = 1
-    """Processes, each with its own device."""
+    """Processes of this machine, each with its own device."""
+    runner: Literal["slurm", "ray"] | None = None
+    """Let jobs of SLURM or tasks of Ray compute the embeddings; all of them must see the store and the cache."""
+    workers: int = 1
+    """Jobs or tasks of the runner that run at the same time."""
+    runner_args: dict[str, Any] = field(default_factory=dict)
+    """For slurm the parameters of submitit, for ray the arguments of ray.init, as JSON."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
     exclude: tuple[str, ...] = ()
@@ -28,6 +34,6 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a number that is out of range."""
-        for name in ("batch_size", "devices"):
+        for name in ("batch_size", "devices", "workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1", code="out-of-range")

@@ -20,12 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.core.blocks import BlockArrays
+from limbeck.core.config import to_json
 from limbeck.core.devices import choose_device, local_device, resolve_bf16
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_folder
 from limbeck.core.logs import ensure_visible
 from limbeck.core.progress import progress
+from limbeck.core.runners.run import RunnerConfig, ShardWork, check_runner, run_shards
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.open import Source
 from limbeck.data.store.layout import is_store
@@ -33,6 +35,7 @@ from limbeck.data.store.open import cache_folder, open_store
 from limbeck.data.store.store import Store, read_paths
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.shards import BLOCKS, EmbedSpec, embed_shard
 from limbeck.train.config import TrainConfig
 from limbeck.train.launch import check_launch, launch
 
@@ -97,7 +100,7 @@ def embed_source(
     """
     ensure_visible()
     cfg = cfg or EmbedConfig()
-    _check_processes(source, cfg.devices)
+    _check_processes(source, cfg)
     fabric = _launch(cfg)
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, cfg.precision)
     wanted = sorted(network.dims) if depths is None else sorted(set(depths))
@@ -105,7 +108,7 @@ def embed_source(
     store = open_images(source, network, cfg)
     device = local_device(cfg.device) if fabric else choose_device(cfg.device)
     network.to(device)
-    run = _Pass(store, network, device, cfg)
+    run = Pass(store, network, device, cfg)
     shapes = run.shapes(wanted, maps)
     with _folder(run, fabric) as folder, peer_failure_as_user_error("another process has ended: repeat the command"):
         run.complete(folder, shapes, fabric)
@@ -121,13 +124,13 @@ def embed_source(
     )
 
 
-class _Pass:
-    """One pass of a network over the images of a store."""
+class Pass:
+    """One pass of a network over the images of a store, in this process, in several, or by the workers of a runner."""
 
     def __init__(self, store: Store, network: FrozenEncoder, device: torch.device, cfg: EmbedConfig) -> None:
         self.store, self.network, self.device, self.batch_size = store, network, device, cfg.batch_size
         self.precision = "bf16" if resolve_bf16(cfg.precision, device) else "fp32"
-        self.images = network.images(store, device)
+        self.images, self._cfg = network.images(store, device), cfg
 
     @property
     def key(self) -> str:
@@ -161,17 +164,46 @@ class _Pass:
         if _is_first(fabric):
             arrays.create()
         _wait(fabric)
+        if self._cfg.runner:
+            self._run_shards(arrays)
         blocks = arrays.missing()
         _wait(fabric)
         own = blocks[fabric.global_rank :: fabric.world_size] if fabric else blocks
         for rows in progress(own, self.network.name, unit="images", size=lambda rows: rows.stop - rows.start):
-            arrays.write(rows, self._compute(rows, missing))
+            arrays.write(rows, self.compute(rows, missing))
         _wait(fabric)
         if _is_first(fabric):
             arrays.move_to(folder)
         _wait(fabric)
 
-    def _compute(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    def _run_shards(self, arrays: BlockArrays) -> None:
+        """Let the workers of a runner fill the arrays."""
+        images, cfg = arrays.block * BLOCKS, self._cfg
+        spec = EmbedSpec(
+            store=str(self.store.path),
+            store_digest=self.store.digest,
+            encoder=self.network.name,
+            encoder_digest=self.network.digest,
+            shapes={name: list(shape) for name, shape in arrays.shapes.items()},
+            rows=arrays.rows,
+            block=arrays.block,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            device=cfg.device,
+            folder=str(arrays.folder.absolute()),
+        )
+        work = ShardWork(
+            task="limbeck.embeddings.shards:embed_shard",
+            spec=to_json(spec),
+            here=lambda shard, advance: embed_shard(to_json(spec), shard),
+            size=lambda shard: min(images, arrays.rows - shard * images),
+            journal=arrays.folder / "journal.jsonl",
+            description=self.network.name,
+        )
+        shards = sorted({rows.start // images for rows in arrays.missing()})
+        run_shards(work, shards, RunnerConfig(runner=cfg.runner, workers=cfg.workers, args=cfg.runner_args))
+
+    def compute(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
         """Return the values of the rows of one block, by name."""
         values = {name: np.empty((rows.stop - rows.start, *shape), np.float32) for name, shape in shapes.items()}
         depths = sorted({int(name.partition("-")[2]) for name in shapes})
@@ -208,13 +240,14 @@ def _wait(fabric: "Fabric | None") -> None:
         fabric.barrier()
 
 
-def _check_processes(source: Source | Store, processes: int) -> None:
+def _check_processes(source: Source | Store, cfg: EmbedConfig) -> None:
     """Raise UserError for images in memory and several processes, each of which would have its own."""
+    check_runner(RunnerConfig(runner=cfg.runner, workers=cfg.workers))
     in_memory = source.path is None if isinstance(source, Store) else isinstance(source, np.ndarray)
-    if in_memory and processes > 1:
+    if in_memory and (cfg.devices > 1 or cfg.runner):
         raise UserError(
-            f"images in memory cannot be divided among {processes} processes: give a store or a folder, or take "
-            "devices=1",
+            f"images in memory cannot be divided among {max(cfg.devices, cfg.workers)} processes: give a store or a "
+            "folder, or take devices=1 and no runner",
             code="images-in-memory",
         )
 
@@ -237,7 +270,7 @@ def open_images(source: Source | Store, network: FrozenEncoder, cfg: EmbedConfig
 
 
 @contextmanager
-def _folder(run: _Pass, fabric: "Fabric | None") -> Iterator[Path]:
+def _folder(run: Pass, fabric: "Fabric | None") -> Iterator[Path]:
     """Yield the folder of the arrays, locked; of images in memory a temporary one."""
     if run.store.path is None:
         with tempfile.TemporaryDirectory(prefix="limbeck-") as place:

@@ -16,7 +16,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
 from limbeck.core.text import format_duration
-from limbeck.neighbors.ivf import PROBES, IvfSearch, num_lists
+from limbeck.neighbors.ivf import IvfSearch, num_lists
 from limbeck.neighbors.search import BLOCK_SIZES, ExactSearch, query_blocks
 from limbeck.neighbors.storage import GraphSettings, GraphStorage, SearchMethod, read_settings
 from limbeck.neighbors.vectors import FeatureMatrix, UnitVectors
@@ -31,6 +31,8 @@ class Graph(NamedTuple):
     neighbors: NDArray[np.int32]  # [n K], indices of their neighbors, best first; -1 where none is left
     cosines: NDArray[np.float32]  # [n K], -inf where none is left
     search: SearchMethod
+    recall: float = 1.0
+    """Share of the nearest neighbors that an approximate search finds, measured on 1,000 rows."""
 
 
 def build_graph(
@@ -44,6 +46,7 @@ def build_graph(
     folder: str | Path | None = None,
     digest: str = "",
     budget: float = 600.0,
+    min_recall: float = 0.95,
     description: str = "",
 ) -> Graph:
     """Find the `k` rows with the largest cosine to each row, itself excluded; of equal cosines the smaller index first.
@@ -58,10 +61,10 @@ def build_graph(
         search: "exact", "ivf" (FAISS, approximate), or "auto", which estimates how long an exact search would take.
         max_similarity: neighbors with a larger cosine (copies, frames of one film) are replaced by the next best.
         device: where products are computed; FAISS runs on the CPU.
-        folder: where finished blocks are written, so that an interrupted call continues from them. Of several processes
-            one computes and the others wait for it.
+        folder: of finished blocks, from which an interrupted call continues. Of several processes one computes.
         digest: identifies the features in `folder`; required with it.
         budget: seconds for which "auto" accepts an exact search.
+        min_recall: share of the neighbors of 1,000 rows that "ivf" must find; it searches more lists until it does.
         description: text of a progress bar; no bar if empty.
 
     Raises:
@@ -74,7 +77,7 @@ def build_graph(
             f"{k} neighbors per row were requested for {len(vectors):,} rows; choose 1 to {len(vectors) - 1:,}",
             code="too-many-neighbors",
         )
-    builder = _GraphBuilder(vectors, k, max_similarity, description)
+    builder = _GraphBuilder(vectors, k, max_similarity, min_recall, description)
     if folder is None:
         return builder.build(builder.choose(search, budget), None)
     assert digest, "a folder outlives the call and needs a digest that identifies its features"
@@ -87,8 +90,11 @@ def build_graph(
 class _GraphBuilder:
     """One search for the neighbors of all rows, with or without a folder."""
 
-    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None, description: str) -> None:
+    def __init__(
+        self, vectors: UnitVectors, k: int, max_similarity: float | None, min_recall: float, description: str
+    ) -> None:
         self.vectors, self.k, self.max_similarity, self.description = vectors, k, max_similarity, description
+        self.min_recall = min_recall
 
     def settings(self, method: SearchMethod, digest: str) -> GraphSettings:
         """Return everything that determines the graph."""
@@ -120,22 +126,41 @@ class _GraphBuilder:
         if not installed:
             logger.info("%s; FAISS would be faster (pip install 'limbeck[faiss]') but is not installed: exact", cost)
             return "exact"
-        logger.info("%s, so FAISS searches %d of %d lists per query", cost, PROBES, num_lists(rows))
+        logger.info("%s, so it is approximate, with FAISS", cost)
         return "ivf"
 
     def build(self, method: SearchMethod, storage: GraphStorage | None) -> Graph:
         """Return the graph; rows that `storage` already holds are not searched again."""
         blocks: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
-        done = storage.done if storage else 0
-        if done < len(self.vectors):
-            kind = IvfSearch if method == "ivf" else ExactSearch
-            search = kind(self.vectors, self.k, self.max_similarity)
+        found = 1.0 if method == "exact" else self._stored_recall(storage)
+        if found is None or not storage or storage.done < len(self.vectors):
+            search: ExactSearch | IvfSearch = ExactSearch(self.vectors, self.k, self.max_similarity)
+            if method == "ivf":
+                search = IvfSearch(self.vectors, self.k, self.max_similarity)
+                found = self._tune(search, storage)
+            done = storage.done if storage else 0
             for query_idx in progress(query_blocks(self.vectors, done), self.description, unit="rows", size=len):
                 positions, cosines = search.find(query_idx)
                 block = self._to_indices(positions), cosines.cpu().numpy()
                 storage.write(*block) if storage else blocks.append(block)
         neighbors, cosines_ = storage.read() if storage else map(np.concatenate, zip(*blocks, strict=True))
-        return Graph(self.vectors.indices, neighbors, cosines_, method)
+        return Graph(self.vectors.indices, neighbors, cosines_, method, 1.0 if found is None else found)
+
+    def _stored_recall(self, storage: GraphStorage | None) -> float | None:
+        """Return the recall of a stored graph, None where it was not measured or is less than what is asked."""
+        found = storage.read_recall() if storage else None
+        return found if found is not None and found >= self.min_recall else None
+
+    def _tune(self, search: IvfSearch, storage: GraphStorage | None) -> float:
+        """Choose how many lists are searched, and record how many of the neighbors that finds."""
+        found, lists = search.tune(self.min_recall), num_lists(len(self.vectors))
+        logger.info(
+            "FAISS finds %.1f %% of the %d nearest of %d rows in %d of %d lists",
+            *(100 * found.share, self.k, found.rows, found.probes, lists),
+        )
+        if storage:
+            storage.write_recall(found)
+        return found.share
 
     def _to_indices(self, positions: Tensor) -> NDArray[np.int32]:
         found = positions.cpu().numpy()

@@ -1,7 +1,7 @@
 """Approximate neighbors: a FAISS inverted-file index proposes candidates, which are ranked in float64."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from limbeck.neighbors.search import ExactSearch, TopK
 from limbeck.neighbors.vectors import BLOCK, UnitVectors
 
-PROBES = 64  # lists searched per query
+PROBES = 64  # lists searched per query, or more where that finds too few neighbors
+RECALL_ROWS = 1000  # that are searched exactly as well
 TRAINING_ROWS_PER_LIST = 64
 MIN_ROWS_PER_LIST = 39  # FAISS warns below
 
@@ -35,6 +36,27 @@ def build_lists(vectors: UnitVectors) -> Any:
     return index
 
 
+class Recall(NamedTuple):
+    """How many of the nearest neighbors an approximate search finds."""
+
+    share: float
+    rows: int
+    """Rows that were searched exactly as well."""
+    probes: int
+    """Lists that are searched per query."""
+
+
+def recall(found: Tensor, exact: Tensor) -> float:
+    """Return the share of the exact neighbors that were found, or others of the same cosine in their place.
+
+    Args:
+        found: cosines [B k] of a search, best first, -inf where there is no neighbor.
+        exact: the same of an exact one.
+    """
+    last = exact.masked_fill(exact == -torch.inf, torch.inf).amin(dim=1, keepdim=True)
+    return int((found >= last).sum()) / max(1, int((exact > -torch.inf).sum()))
+
+
 class IvfSearch:
     """Like `ExactSearch` of a set within itself, but only among the `PROBES` lists nearest to each query.
 
@@ -46,6 +68,20 @@ class IvfSearch:
     def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None) -> None:
         self.vectors, self.exact = vectors, ExactSearch(vectors, k, max_similarity)
         self.index = build_lists(vectors)
+
+    def tune(self, least: float) -> Recall:
+        """Search twice as many lists, again and again, until at least a share `least` of the neighbors is found.
+
+        It is measured on `RECALL_ROWS` rows, evenly spaced, which are searched exactly as well.
+        """
+        rows = torch.linspace(0, len(self.vectors) - 1, min(RECALL_ROWS, len(self.vectors)), dtype=torch.float64)
+        rows = rows.long().to(self.vectors.device)
+        exact, lists = self.exact.find(rows).scores, int(self.index.nlist)
+        while True:
+            found = recall(self.find(rows).scores, exact)
+            if found >= least or self.index.nprobe >= lists:
+                return Recall(found, len(rows), min(int(self.index.nprobe), lists))
+            self.index.nprobe *= 2
 
     def find(self, query_idx: Tensor) -> TopK:
         """Return the neighbors of the rows at positions `query_idx` [B]."""

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, write_json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
+from limbeck.neighbors.ivf import Recall
 
-ARRAY, MANIFEST = "graph.npy", "graph.json"
+ARRAY, MANIFEST, RECALL = "graph.npy", "graph.json", "recall.json"
 PAIR = np.dtype([("neighbor", "<i4"), ("cosine", "<f4")])
 SearchMethod = Literal["exact", "ivf"]
 
@@ -42,7 +44,7 @@ class GraphStorage:
                 f"'{folder}' holds another graph ({_difference(stored, settings)}); choose another folder or delete it",
                 code="other-graph",
             )
-        self._settings = settings
+        self._settings, self._recall = settings, folder / RECALL
         self._array = ResumableArray(folder / ARRAY, (settings.k,), PAIR, to_json(settings))
 
     @property
@@ -56,6 +58,18 @@ class GraphStorage:
         block["neighbor"], block["cosine"] = neighbors, cosines
         self._array.append(block)
         self._array.commit()
+
+    def write_recall(self, found: Recall) -> None:
+        """Record what an approximate search finds; rows that were found by another one are searched again."""
+        if self.read_recall() != found.share:
+            self._array.truncate(0)
+        write_json(self._recall, found._asdict())
+
+    def read_recall(self) -> float | None:
+        """Return the share of the neighbors that the search finds; None where it was not measured."""
+        found = read_json(self._recall) if self._recall.is_file() else {}
+        share = found.get("share") if isinstance(found, dict) else None
+        return share if isinstance(share, float) else None
 
     def read(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return both arrays of a finished graph.

@@ -5,6 +5,7 @@ A run folder holds config.json, log.txt, metrics.csv, checkpoint.ckpt, health.js
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,7 @@ def plan(
     request = RunRequest(source=source, backbone=backbone, teacher=teacher, teacher_module=teacher_module, **settings)
     setup = resolve_run(request)
     trainable = build_method(setup, Path())
+    setup = replace(setup, began=time.monotonic())  # a run finds the store and the features of its teacher prepared
     setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable, try_batches=True))
     return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
 

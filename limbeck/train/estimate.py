@@ -17,7 +17,7 @@ from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loading import LoaderFactory
-from limbeck.train.memory import MemoryUse, fixed_bytes, peak_memory, tensor_bytes
+from limbeck.train.memory import MemoryUse, fits_in_memory, fixed_bytes, peak_memory, tensor_bytes
 from limbeck.train.step import StepRunner
 from limbeck.train.timing import BUDGET, time_steps
 
@@ -123,7 +123,7 @@ def estimate_cost(
         larger = replace(cfg, batch_size=batch_size, compile=False)
         tried = StepRunner(runner.method, store, views, larger, optim, sampling, loader)
         with closing(tried.loader.batches(0, 1)) as batches:
-            return fits_on_gpu(lambda: tried.accumulate_gradients(batches, StepInfo(0, tried.total_steps)))
+            return fits_in_memory(lambda: tried.accumulate_gradients(batches, StepInfo(0, tried.total_steps)))
 
     return replace(estimate, largest_batch=largest_that_fits(fits, cfg.batch_size, runner.loader.count), tried=True)
 
@@ -156,17 +156,6 @@ def largest_that_fits(fits: Callable[[int], bool], batch_size: int, maximum: int
     while 2 * batch_size <= maximum and fits(2 * batch_size):
         batch_size *= 2
     return batch_size
-
-
-def fits_on_gpu(step: Callable[[], object]) -> bool:
-    """Return whether a step runs without exhausting the GPU's memory, which is free again afterwards."""
-    try:
-        step()
-    except torch.cuda.OutOfMemoryError:
-        return False
-    finally:
-        torch.cuda.empty_cache()
-    return True
 
 
 def _two_binary_digits(count: int) -> int:

@@ -49,7 +49,12 @@ def steps_within(seconds: float, seconds_per_step: float, spent: float = 0.0) ->
     steps = int((USABLE * seconds - spent) / seconds_per_step)
     if steps < FEWEST_STEPS:
         needed = (FEWEST_STEPS * seconds_per_step + spent) / USABLE
-        preparing = f"{format_duration(spent)} have passed before the first step, " if spent > seconds_per_step else ""
+        preparing = (
+            f"{format_duration(spent)} have passed before the first step (most of what took them is kept, and the same "
+            "command finds it), "
+            if spent > seconds_per_step
+            else ""
+        )
         raise UserError(
             f"{format_duration(seconds)} is too short: {preparing}a step takes {format_duration(seconds_per_step)}, "
             f"and a run has at least {FEWEST_STEPS}; give {math.ceil(needed)}s or more, smaller images or a smaller "

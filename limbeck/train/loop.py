@@ -39,6 +39,8 @@ from limbeck.train.step import StepResult, StepRunner
 
 logger = logging.getLogger(__name__)
 
+LEAST_SCALE = 1.0  # of the loss in fp16, which starts at 65,536 and is halved by every overflow
+
 
 def train(
     method: Method,
@@ -111,6 +113,7 @@ class _Loop:
         self.log: RunLog | None = None
         self.health: HealthMonitor | None = None
         self.saved_at = time.monotonic()
+        self.warned = False
 
     def run_steps(self) -> None:
         """Take the steps that remain."""
@@ -164,9 +167,12 @@ class _Loop:
     def _log_row(self, step: int, result: StepResult, due: Due) -> None:
         """Write a row of the log. Only here does the loop wait for the device and for the other processes."""
         values = self.runner.mean_values(result)
-        scaled = self.runner.scaler is not None  # then gradients may overflow: the step is skipped, the scale lowered
-        if not math.isfinite(values["loss"] + (0.0 if scaled else values["grad_norm"])):
+        scaler = self.runner.scaler  # with one, gradients may overflow: the step is skipped, the scale halved
+        if not math.isfinite(values["loss"] + (0.0 if scaler else values["grad_norm"])):
             self._locate_nonfinite(step)
+        if scaler:
+            values["loss_scale"] = scaler.get_scale()
+            self._warn_of_overflow(step, values["loss_scale"])
         if not self.log:
             return
         speed = self.log.speed(step, self.runner.loader.wait_seconds)
@@ -174,6 +180,17 @@ class _Loop:
         health = self.health.read(step, {**values, **scores}) if due.health and self.health else {}
         epoch = step / self.runner.steps_per_epoch
         self.log.record(step, {"epoch": epoch, "lr": result.lr, **values, **speed, **scores, **health})
+
+    def _warn_of_overflow(self, step: int, scale: float) -> None:
+        """Say once that steps are skipped again and again."""
+        if scale < LEAST_SCALE and not self.warned:
+            self.warned = True
+            logger.warning(
+                "gradients overflow in fp16 again and again: after step %d the loss is scaled by %g, and each overflow "
+                "skips a step; --precision bf16 or fp32 in a new run has no overflow",
+                step,
+                scale,
+            )
 
     def _evaluate(self) -> dict[str, float]:
         return evaluate_encoder(self.eval_callback, self.method.encoder()) if self.eval_callback else {}

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -65,6 +65,17 @@ def count_activations(module: nn.Module) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield sizes
+
+
+def fits_in_memory(step: Callable[[], object]) -> bool:
+    """Return whether a step runs without exhausting the memory of its GPU, which is free again afterwards."""
+    try:
+        step()
+    except torch.cuda.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.empty_cache()
+    return True
 
 
 def fixed_bytes(method: nn.Module, optimizer: Optimizer) -> int:

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from limbeck.core.devices import choose_device
+from limbeck.core.errors import UserError
 from limbeck.core.text import format_duration
 from limbeck.core.types import Batch, Dataset, StepInfo
 from limbeck.data.loader import Loader
@@ -20,7 +21,7 @@ from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method, Teacher
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.loading import BatchLoader, LoaderFactory
-from limbeck.train.memory import MemoryUse, count_activations, fixed_bytes, peak_memory
+from limbeck.train.memory import MemoryUse, count_activations, fits_in_memory, fixed_bytes, peak_memory
 from limbeck.train.step import StepRunner
 
 BUDGET = 6.0  # seconds after which no larger batch is timed
@@ -108,10 +109,12 @@ def time_steps(
     have passed or the batch is whole. A method that cannot compute its loss with so few images is timed with more.
 
     Raises:
-        UserError: the settings do not fit together.
+        UserError: the settings do not fit together, or a step needs more memory than there is.
     """
     with copied_for_timing(method, store, views, cfg, optim, sampling, loader) as (runner, small_loader, memory):
         steps = _time_batches(runner, small_loader, budget, clock)
+        if steps is None:
+            raise _batch_too_large(runner, small_loader, clock)
     whole = cfg.batch_size // cfg.accumulate_steps
     step = steps[-1].scaled(whole, steps[-2] if len(steps) > 1 else None)
     return Timing(step.times(cfg.accumulate_steps), steps[-1].images, runner, _memory(runner, memory, step))
@@ -144,8 +147,11 @@ def copied_for_timing(
 
 def _time_batches(
     runner: StepRunner, small_loader: Callable[[int], BatchLoader], budget: float, clock: Callable[[], float]
-) -> list[StepTimes]:
-    """Return the times of steps with more and more images, up to a whole forward pass or the end of the budget."""
+) -> list[StepTimes] | None:
+    """Return the times of steps with more and more images, up to a whole forward pass or the end of the budget.
+
+    None where there was too little memory: an error would hold on to the memory of the step that met it.
+    """
     found: list[StepTimes] = []
     whole, began = runner.cfg.batch_size // runner.cfg.accumulate_steps, clock()
     for images in [whole] if runner.fabric.device.type == "cuda" else sizes_up_to(whole):
@@ -154,10 +160,37 @@ def _time_batches(
         try:
             slow = SLOW * budget if found else math.inf  # the very first step loads libraries: never counted
             found.append(_time(runner, small_loader(images), REPEATS if images == whole else 1, slow, clock))
+        except torch.cuda.OutOfMemoryError:
+            return None
         except SIZE_ERRORS:
             if images == whole:
                 raise
     return found
+
+
+def _batch_too_large(
+    runner: StepRunner, small_loader: Callable[[int], BatchLoader], clock: Callable[[], float]
+) -> UserError:
+    """Return the error for a step that needs too much memory, with the largest part of its images that was tried."""
+
+    def fits(images: int) -> bool:
+        runner.optimizer.zero_grad()
+        with closing(small_loader(images).batches(0, 1)) as batches, suppress(*SIZE_ERRORS):
+            return fits_in_memory(lambda: _step(runner, batches, clock))
+        return False
+
+    cfg, device = runner.cfg, runner.fabric.device
+    whole = cfg.batch_size // cfg.accumulate_steps
+    found = next((parts for parts in range(2, whole + 1) if whole % parts == 0 and fits(whole // parts)), None)
+    way = "choose a smaller network or image size"
+    if found:
+        way = (
+            f"{whole // found} fit: give --batch-size {cfg.batch_size // found}, or keep the batch with "
+            f"--accumulate-steps {cfg.accumulate_steps * found}"
+        )
+    return UserError(
+        f"a step with {whole} images at once needs more memory than {device} has; {way}", code="out-of-memory"
+    )
 
 
 def sizes_up_to(whole: int) -> list[int]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import torch
 
 import limbeck as library
 from limbeck import cli
+from limbeck.core.runners import run
+from limbeck.core.runners.worker import perform
 from limbeck.data.store.open import open_store
+from limbeck.embeddings import shards, source
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
 from limbeck.embeddings.files import read_about
@@ -141,6 +145,33 @@ def test_two_processes_write_the_file_of_one(limbeck: Run, trained: Path, photos
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert pq.read_table(tmp_path / "one.parquet").equals(pq.read_table(tmp_path / "two.parquet"))
+
+
+def test_workers_of_a_runner_compute_what_one_process_does(
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders and outcomes are JSON, as for any runner; here this process does them in the reversed order."""
+
+    def engine(orders: Iterator[str]) -> Iterator[tuple[str, str]]:
+        yield from ((order, perform(order)) for order in list(orders)[::-1])
+
+    monkeypatch.setattr(run, "engine_of", lambda cfg: engine)
+    monkeypatch.setattr(source, "check_runner", lambda cfg: None)
+    monkeypatch.setattr(source, "BLOCK", 8)
+    for module in (source, shards):
+        monkeypatch.setattr(module, "BLOCKS", 3)
+    store = library.build_store(photos / "test", tmp_path / "store")
+    one = embed_source(store, trained, cfg=EmbedConfig(batch_size=8))
+    assert one.folder
+    shutil.rmtree(one.folder)
+    other = EmbedConfig(batch_size=8, runner="ray", workers=2)
+    found = embed_source(store, trained, cfg=other)
+    for depth, vectors in one.features.items():
+        np.testing.assert_array_equal(found.features[depth], vectors)
+    changed = load_encoder(trained)
+    changed.digest = "of other weights"
+    with raises("source-differs", "shard", trained):
+        embed_source(store, changed, cfg=other)
 
 
 def test_files_hold_paths_labels_vectors_and_their_encoder(

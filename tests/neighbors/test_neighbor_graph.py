@@ -1,6 +1,7 @@
 """The graph against brute force in float64 and against the authors' bags; whatever blocks, memory and interruptions."""
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from limbeck.core import resumable
 from limbeck.core.resumable import ResumableArray
 from limbeck.neighbors import graph as module
+from limbeck.neighbors import ivf as ivf_module
 from limbeck.neighbors import search
 from limbeck.neighbors.graph import Graph, build_graph
 from limbeck.neighbors.search import BlockSize, ExactSearch, TopK, nearest, top_k
@@ -152,9 +154,32 @@ def test_ivf_finds_nearly_all(max_similarity: float | None) -> None:
     )
     recall = (exact.neighbors[:, :, None] == ivf.neighbors[:, None, :]).any(axis=2).mean()
     assert recall > 0.98
+    assert ivf.recall > 0.98
     assert (ivf.neighbors != ivf.indices[:, None]).all()
     assert (ivf.neighbors >= 0).all()
     assert max_similarity is None or ivf.cosines.max() <= max_similarity
+
+
+def test_an_approximate_search_finds_what_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One list of about 100 finds too little of vectors without clusters; recall counts copies as each other."""
+    caplog.set_level("INFO", logger="limbeck")
+    monkeypatch.setattr(ivf_module, "PROBES", 1)
+    features = np.random.default_rng(0).standard_normal((4000, 16)).astype(np.float32)
+    exact = build_graph(features, 10)
+    given: dict[str, Any] = {"search": "ivf", "folder": tmp_path / "graph", "digest": "abc"}
+    low = build_graph(features, 10, min_recall=0.0, **given)
+    high = build_graph(features, 10, **given)
+    for graph in (low, high):
+        found = (exact.neighbors[:, :, None] == graph.neighbors[:, None, :]).any(axis=2)
+        rows = np.linspace(0, 3999, 1000).astype(int)
+        assert graph.recall == pytest.approx(found[rows].mean(), abs=1e-9)
+    assert low.recall < 0.7
+    assert high.recall >= 0.95
+    assert build_graph(features, 10, **given).recall == high.recall
+    assert json.loads((tmp_path / "graph" / "recall.json").read_text())["share"] == high.recall
+    assert sum("nearest of 1000 rows" in message for message in caplog.messages) == 2
 
 
 def test_auto_searches_exactly_while_there_is_time(
@@ -168,7 +193,8 @@ def test_auto_searches_exactly_while_there_is_time(
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert build_graph(features, 3, budget=0).search == "exact"
     reasons = [record.getMessage() for record in caplog.records]
-    assert [("64 of 10 lists" in reason, "limbeck[faiss]" in reason) for reason in reasons] == [
+    assert [("10 of 10 lists" in reason, "limbeck[faiss]" in reason) for reason in reasons] == [
+        (False, False),
         (False, False),
         (True, False),
         (False, True),

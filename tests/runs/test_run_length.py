@@ -1,5 +1,6 @@
 """What a run takes where nothing is named: fitted to the machine, to the images, and to a time."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from limbeck.runs import schedule
 from limbeck.runs.choose import FEW_IMAGES, few_images_advice
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
-from limbeck.runs.resolve import resolve_run
+from limbeck.runs.resolve import RunSetup, resolve_run
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
@@ -135,6 +136,16 @@ def test_a_plan_for_a_time_counts_the_steps_that_fit(monkeypatch: pytest.MonkeyP
     assert limbeck.plan(images(), backbone=BACKBONE, method=SIMCLR, training=TRAINING).steps == 5 * TRAINING.epochs
 
 
+def test_a_plan_does_not_count_what_a_run_would_find_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated(monkeypatch, seconds_per_step=2.0)
+
+    def resolved_long_ago(wanted: RunRequest) -> RunSetup:
+        return replace(resolve_run(wanted), began=time.monotonic() - 3600)
+
+    monkeypatch.setattr("limbeck.runs.api.resolve_run", resolved_long_ago)
+    assert limbeck.plan(images(), backbone=BACKBONE, method=SIMCLR, training=AUTO, time=100).steps == 47
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -154,4 +165,4 @@ def test_too_short_a_time_leaves_no_run(tmp_path: Path, monkeypatch: pytest.Monk
     estimated(monkeypatch, seconds_per_step=2.0)
     with raises("time-too-short", "43s"):
         limbeck.pretrain(images(), tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=AUTO, time=1)
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()

@@ -12,7 +12,8 @@ from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.train import estimate, memory, timing
 from limbeck.train.config import OptimConfig, TrainConfig
-from limbeck.train.estimate import CostEstimate, CostEstimator, estimate_cost, fits_on_gpu, largest_that_fits
+from limbeck.train.estimate import CostEstimate, CostEstimator, estimate_cost, largest_that_fits
+from limbeck.train.memory import fits_in_memory
 from limbeck.train.step import StepRunner
 from tests.helpers.toy import VIEWS, fit, noise, toy
 
@@ -118,7 +119,7 @@ def test_running_out_of_memory_is_handled_and_other_errors_are_raised() -> None:
     def full() -> None:
         raise torch.cuda.OutOfMemoryError("full")
 
-    assert fits_on_gpu(lambda: None)
-    assert not fits_on_gpu(full)
+    assert fits_in_memory(lambda: None)
+    assert not fits_in_memory(full)
     with pytest.raises(ZeroDivisionError):
-        fits_on_gpu(lambda: 1 // 0)
+        fits_in_memory(lambda: 1 // 0)

@@ -93,6 +93,18 @@ def test_a_scaled_gradient_that_overflows_skips_a_step_and_not_the_run(tmp_path:
     assert rows(tmp_path)[-1]["step"] == "10"
 
 
+def test_gradients_that_always_overflow_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Cliff(Toy):
+        def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
+            loss = super().forward(batch, step_info)
+            return loss._replace(total=loss.total * 1e38)
+
+    fit(tmp_path, toy(kind=Cliff), precision="fp16", log_every_steps=1, epochs=4)
+    scales = [float(row["loss_scale"]) for row in rows(tmp_path)]
+    assert scales == [65536.0 / 2**step for step in range(1, 21)]  # every step is skipped
+    assert [record.args for record in caplog.records if "overflow" in record.msg] == [(17, 0.5)]
+
+
 def test_a_run_killed_between_checkpoints_repeats_its_steps_once_in_the_log(tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", toy(), log_every_steps=1, checkpoint_every_minutes=0)
 

@@ -11,6 +11,7 @@ from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.memory import count_activations
 from limbeck.train.timing import StepTimes, Timing, time_steps
+from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CFG = TrainConfig(epochs=3, batch_size=32, precision="fp32", accelerator="cpu")
@@ -42,6 +43,24 @@ def test_the_very_first_step_which_loads_libraries_does_not_count() -> None:
     readings = chain([0.0, 0.0, 20.0, 40.0, 40.0, 40.0], (40.0 + 0.1 * reading for reading in count(1)))
     found = time_steps(toy(), noise(), VIEWS, CFG, OptimConfig(), budget=60, clock=readings.__next__)
     assert found.step.forward < 1
+
+
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [(12, ["32 images", "--batch-size 8", "--accumulate-steps 4"]), (0, ["32 images", "smaller network"])],
+)
+def test_a_batch_that_is_too_large_for_the_memory(
+    monkeypatch: pytest.MonkeyPatch, room: int, message: list[str]
+) -> None:
+    def forward(self: Toy, batch: Batch, info: StepInfo) -> LossOutput:
+        if len(batch.indices) > room:
+            raise torch.cuda.OutOfMemoryError
+        return whole(self, batch, info)
+
+    whole = Toy.forward
+    monkeypatch.setattr(Toy, "forward", forward)
+    with raises("out-of-memory", *message):
+        timed(toy(), 0.1)
 
 
 def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:
