@@ -36,8 +36,7 @@ class ExportArgs:
     depth: int | None = None
     """Blocks or stages to keep; by default all."""
     format: Literal["timm", "onnx", "torch", "executorch"] = "timm"
-    """timm: a folder for timm.create_model("local-dir:..."); onnx: model.onnx; torch: a torch.export program;
-    executorch: model.pte, for phones."""
+    """timm, ONNX, torch.export or ExecuTorch (phones)."""
     fold_preprocessing: bool = False
     """Take uint8 pixels and normalize inside the network (all but timm)."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
@@ -140,7 +139,7 @@ def _check_only(args: ExportArgs, *names: str, why: str) -> None:
 
 EXPORT = Command(
     USE,
-    """Write the trained network, cut at any depth, for timm, ONNX or PyTorch.
+    """Write the trained network, cut at any depth, for timm, ONNX, PyTorch or phones.
   The file is read back and compared with the network before it appears: in fp32
   to rounding, in fp16 or int8 by the nearest neighbors that it keeps. --all
   measures every depth, image size and precision; --latency and --size choose.
