@@ -26,8 +26,8 @@ def check_request(
     """
     if format not in get_args(Format):
         raise UserError(
-            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose "
-            "timm, onnx, torch or executorch",
+            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose timm, onnx, torch or "
+            "executorch",
             code="unknown-format",
         )
     if fold and format == "timm":
