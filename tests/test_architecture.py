@@ -22,7 +22,7 @@ MAX_MEDIAN_FILE, MAX_MEDIAN_FUNCTION = 100, 8
 
 # Who may name a method: the methods, and those who choose a default or show one off.
 MAY_NAME = {"methods", "active", "reports", "demo.py", "cli"}
-MAY_NAME |= {"runs/defaults.py", "runs/recipes.py", "runs/resolve.py", "selection/config.py"}
+MAY_NAME |= {"runs/defaults.py", "runs/recipes.py", "runs/resolve.py", "selection/config.py", "series/transformer.py"}
 # What timm calls the last layer of a network is no method here.
 TIMM_KEYS = {"classifier"}
 # Presets of views have the names of the papers that they are from.

@@ -1,5 +1,6 @@
 """Commands for images: check, store."""
 
+import dataclasses
 import logging
 import shlex
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from limbeck.cli.arguments import Out, Source
 from limbeck.cli.command import Command, Output
 from limbeck.core.errors import UserError
 from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
+from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
     from limbeck.data.check.scan import Check
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from limbeck.neighbors.near_duplicate_report import NearDuplicates
 
 logger = logging.getLogger(__name__)
-GROUP = "Look at data"
+GROUP, IMAGES = "Look at data", "images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class CheckArgs:
     """Arguments of `limbeck check`."""
 
     source: Source
-    """What `limbeck store` takes, or a store."""
+    """What `limbeck store` takes, or a store; or series (docs/series.md)."""
     out: str = "check"
     """Folder for check.csv and check.html."""
     build_store: str | None = None
@@ -82,8 +84,26 @@ class StoreArgs:
 
 def _check(args: CheckArgs) -> Output:
     from limbeck.data.store.layout import is_store
+    from limbeck.modalities import find_modality
 
-    return _check_store(args) if is_store(Path(args.source)) else _check_files(args)
+    if (modality := find_modality(args.source)).name == IMAGES:
+        return _check_store(args) if is_store(Path(args.source)) else _check_files(args)
+    _check_for_images(args, modality.name)
+    sentences = modality.check(args.source)
+    source = shlex.quote(args.source)
+    data = {"source": args.source, "modality": modality.name, "summary": sentences}
+    return Output(data, sentences, next_commands=[f"limbeck pretrain {source}"])
+
+
+def _check_for_images(args: CheckArgs, kind: str) -> None:
+    """Raise UserError for a flag that only images have."""
+    usual = CheckArgs(source=args.source)
+    given = [f.name for f in dataclasses.fields(args) if getattr(args, f.name) != getattr(usual, f.name)]
+    if given:
+        raise UserError(
+            f"--{given[0].replace('_', '-')} is for images, and '{args.source}' holds {kind}: leave it out",
+            code="flag-without-use",
+        )
 
 
 def _check_store(args: CheckArgs) -> Output:
@@ -167,6 +187,11 @@ def _near_duplicate_data(args: CheckArgs, found: "NearDuplicates") -> dict[str, 
 def _store(args: StoreArgs) -> Output:
     from limbeck.data.store.open import build_store
 
+    if is_series(args.source):
+        raise UserError(
+            f"'{args.source}' holds series, which need no store: give it to `limbeck pretrain` as it is",
+            code="series-need-no-store",
+        )
     store = build_store(**vars(args))
     data = {
         "store": str(store.path),

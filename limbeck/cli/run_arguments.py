@@ -18,6 +18,7 @@ from limbeck.train.length import parse_duration
 if TYPE_CHECKING:
     from limbeck.core.config import EncoderConfig
     from limbeck.methods import MethodConfig
+    from limbeck.modalities import Modality
     from limbeck.models.config import StartConfig
     from limbeck.train.config import OptimConfig
 
@@ -79,13 +80,14 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of plan and pretrain for the method, host and network that `argv` or its file names."""
     from limbeck.methods import MethodConfig, method_config
     from limbeck.models.config import StartConfig
-    from limbeck.runs.defaults import default_method, default_optim
+    from limbeck.runs.defaults import default_method, default_optim, default_training
     from limbeck.train.config import OptimConfig
 
     given = _settings(argv, "pretrain")
     if given.name_in("teacher"):
         raise UserError(f"'{given.name}' configures a distillation: use `limbeck distill`", code="is-distillation")
-    usual = default_method()
+    data = _modality(argv, given, "--backbone").name
+    usual, length = default_method(modality=data), default_training(data)
     chosen = _method(argv, given, usual.name, method_config)
     host: Any = getattr(chosen, "host", None)
     weights = _start(argv, given)
@@ -99,9 +101,7 @@ def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = free
         words: ClassVar[Sequence[str]] = argv
-        training: Annotated[TrainConfig, FLATTENED] = field(
-            default_factory=lambda: given.over(TrainConfig(), "training")
-        )
+        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=lambda: given.over(length, "training"))
         method_name: MethodName = chosen.name
         """Training method; `limbeck methods` lists them."""
         method: MethodConfig = field(default_factory=lambda: chosen)
@@ -255,11 +255,17 @@ def _runs_small(argv: Sequence[str], file: ConfigFile) -> bool:
 
 def _default_encoder(argv: Sequence[str], file: ConfigFile, small: bool) -> "EncoderConfig":
     """Return the configuration of the network of a run that names none; what the images decide is left open."""
-    from limbeck.modalities import find_modality
-
-    modality = find_modality(_early_source(argv, file))
+    modality = _modality(argv, file)
     encoder: EncoderConfig = modality.small_encoder().value if small else modality.default_encoder()
     return encoder
+
+
+def _modality(argv: Sequence[str], file: ConfigFile, flag: str = "") -> "Modality[Any, Any]":
+    """Return the modality of the network that `flag` or the file names, if one does, or else of the source."""
+    from limbeck.modalities import find_modality
+
+    name = (peek(argv, flag) if flag else None) or (file.name_in("backbone") if flag else None)
+    return find_modality(encoder=name) if name else find_modality(_early_source(argv, file))
 
 
 def _unnamed(

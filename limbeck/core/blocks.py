@@ -1,20 +1,25 @@
 """Arrays on the disk that several processes fill block by block, in any order, and continue after a kill."""
 
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
+from numpy.typing import DTypeLike, NDArray
 
 from limbeck.core.disk import fsync, make_folder, reserve, write_errors_as_user_error
 from limbeck.core.files import atomic_write
+from limbeck.core.locks import LOCK
 
 Shape = tuple[int, ...]
+SECONDS = 0.2  # between two looks at blocks that other processes compute
 
 
 class BlockArrays:
-    """Float32 arrays of the same number of rows, as files NAME.npy of one folder.
+    """Arrays of the same number of rows, as files NAME.npy of one folder.
 
     A block counts once its rows are synced to the disk and, after that, a file with its number is there. Whatever ends
     the processes, others go on with the blocks that are missing, whatever their number.
@@ -24,10 +29,14 @@ class BlockArrays:
         rows: number of rows of every array.
         shapes: shape of a row, by name.
         block: rows of a block; the last one may be smaller.
+        dtype: type of the values.
     """
 
-    def __init__(self, folder: Path, rows: int, shapes: Mapping[str, Shape], block: int) -> None:
+    def __init__(
+        self, folder: Path, rows: int, shapes: Mapping[str, Shape], block: int, dtype: DTypeLike = np.float32
+    ) -> None:
         self.folder, self.rows, self.shapes, self.block = folder, rows, shapes, block
+        self.dtype = np.dtype(dtype)
 
     def create(self) -> None:
         """Make the files that are not there yet, in their whole size; UserError where the disk has no room."""
@@ -38,7 +47,7 @@ class BlockArrays:
                 continue
             with atomic_write(path) as unfinished:
                 whole = (self.rows, *shape)
-                np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=whole)
+                np.lib.format.open_memmap(unfinished, mode="w+", dtype=self.dtype, shape=whole)
                 with unfinished.open("r+b") as file:
                     reserve(file, unfinished.stat().st_size)
 
@@ -47,13 +56,42 @@ class BlockArrays:
         starts = range(0, self.rows, self.block)
         return [slice(s, min(s + self.block, self.rows)) for s in starts if not self._mark(s).exists()]
 
-    def write(self, rows: slice, values: Mapping[str, NDArray[np.float32]]) -> None:
+    def claimed(self) -> Generator[slice, None, None]:
+        """Yield the rows of the blocks that are missing and that no other process computes, to be written at once.
+
+        Ends when every block counts. A block that a process was killed over goes to another one. Blocks are claimed
+        under the lock of the folder around, which whoever calls `move_to` holds as well.
+        """
+        while True:
+            with FileLock(self.folder.parent / LOCK):
+                missing = self.missing() if self.folder.is_dir() else []
+                claim = next((found for found in map(self._claim, missing) if found), None)
+            if not missing:
+                return
+            if claim is None:
+                time.sleep(SECONDS)
+                continue
+            rows, lock = claim
+            try:
+                yield rows
+            finally:
+                lock.release()
+
+    def _claim(self, rows: slice) -> tuple[slice, FileLock] | None:
+        lock = FileLock(self.folder / f"{rows.start}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return rows, lock
+
+    def write(self, rows: slice, values: Mapping[str, NDArray[Any]]) -> None:
         """Store the rows of one block, for every name."""
         for name, shape in self.shapes.items():
-            path, found = self._file(name), np.ascontiguousarray(values[name], np.float32)
+            path, found = self._file(name), np.ascontiguousarray(values[name], self.dtype)
             assert found.shape == (rows.stop - rows.start, *shape), f"{name}: {found.shape}"
             with write_errors_as_user_error(path), path.open("r+b") as file:
-                header = path.stat().st_size - 4 * self.rows * int(np.prod(shape))
+                header = path.stat().st_size - self.dtype.itemsize * self.rows * int(np.prod(shape))
                 file.seek(header + rows.start * found[0].nbytes)
                 file.write(found.data)
             fsync(path)

@@ -40,6 +40,11 @@ class Bar:
         self._bar.advance(self._task, steps)
         self._lines.done += steps
 
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return self._lines.done
+
     def describe(self, description: str) -> None:
         """Replace the text in front of the bar."""
         self._bar.update(self._task, description=description)

@@ -77,6 +77,32 @@ class Encoder(nn.Module, ABC):
             """Run `forward` with its hooks."""
 
 
+class BlockOutput(NamedTuple):
+    """Result of a residual block."""
+
+    branch: Float[Tensor, "B P D"]  # before the residual sum
+    output: Float[Tensor, "B P D"]
+
+
+class TokenEncoder(Encoder):
+    """An encoder of positions, some of which a method can hide: what masked prediction needs."""
+
+    token_dim: int
+    """Width of the tokens that the blocks get."""
+
+    @abstractmethod
+    def present(self, x: Tensor) -> Bool[Tensor, "B P"]:
+        """Return which positions of the inputs have values."""
+
+    @abstractmethod
+    def tokens(self, x: Tensor) -> Float[Tensor, "B P D"]:
+        """Map inputs to tokens; those of positions without values are 0."""
+
+    @abstractmethod
+    def encode_tokens(self, tokens: Float[Tensor, "B P D"]) -> tuple[BlockOutput, ...]:
+        """Run the blocks 1..depth on tokens."""
+
+
 class Dataset(Protocol):
     """What training needs of the data besides its batches; `data.store.Store` is the one for images."""
 

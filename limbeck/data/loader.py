@@ -21,7 +21,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
 from limbeck.data.augment.draw import sample_params
-from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, ViewSpec, draw_partners, epoch_order
+from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, StepRows, ViewSpec, draw_partners
 from limbeck.data.store.encoded import Images, read_rows
 from limbeck.data.store.store import Store
 
@@ -70,16 +70,13 @@ class Loader:
         accumulate_steps: int = 1,
         sampling: SamplingPlan = ALL_ROWS,
     ) -> None:
-        every = np.arange(len(store)) if sampling.indices is None else sampling.indices
-        self.groups = sampling.groups or (every,)
-        smallest = min(map(len, self.groups))
-        self.count = len(self.groups) * smallest
-        """Images that an epoch visits."""
-        check_batch(batch_size, smallest, world_size, accumulate_steps)
+        self.indices = StepRows(len(store), sampling, batch_size, seed=seed, rank=rank, world_size=world_size)
+        """The rows of the store that this process gets in an optimizer step, [batch_size / world_size]."""
+        self.count, self.steps_per_epoch = self.indices.count, self.indices.steps_per_epoch
+        check_batch(batch_size, self.indices.smallest, world_size, accumulate_steps)
         self.store, self.batch_size, self.seed, self.device = store, batch_size, seed, device
         self.rank, self.world_size, self.accumulate_steps, self.sampling = rank, world_size, accumulate_steps, sampling
         self.schedule = DrawSchedule(views, seed, sampling.view_period)
-        self.steps_per_epoch = len(self.groups) * (smallest // batch_size)
         self.wait_seconds = 0.0
         """Seconds that the caller has waited for pixels so far."""
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
@@ -103,14 +100,6 @@ class Loader:
         views = enumerate(self.schedule.views)
         chosen = [i for i, view in views if teacher_views or view.network == "student"]
         return self._batch(self._read(indices, 0), chosen)
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Return the rows of the store that this process gets in an optimizer step, [batch_size / world_size]."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        turn, group = divmod(within, len(self.groups))
-        rows = self.groups[group]
-        order = epoch_order(len(rows), self.batch_size, self.seed, epoch)
-        return rows[order[turn * self.batch_size : (turn + 1) * self.batch_size][self.rank :: self.world_size]]
 
     def _read_steps(self, start: int, stop: int) -> Iterator[RawBatch]:
         for step in range(start, stop):

@@ -98,6 +98,42 @@ class DrawSchedule:
         return [i for i, view in enumerate(self.views) if view.network == "student" or not self.view_period]
 
 
+class StepRows:
+    """The rows that a process gets in every optimizer step, for data of any kind.
+
+    Args:
+        rows: of the data, N.
+        plan: which of them an epoch visits, and which come together.
+        batch_size: rows per optimizer step, over all processes.
+        seed: of the order.
+        rank, world_size: this process and the number of processes; of the rows of a step it takes `rank::world_size`.
+
+    Attributes:
+        count: rows that an epoch visits.
+        smallest: rows of the smallest group.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    def __init__(
+        self, rows: int, plan: SamplingPlan, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        every = np.arange(rows) if plan.indices is None else plan.indices
+        self.groups = plan.groups or (every,)
+        self.smallest = min(map(len, self.groups))
+        self.count = len(self.groups) * self.smallest
+        self.steps_per_epoch = len(self.groups) * (self.smallest // batch_size)
+        self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """Return the rows that this process gets in an optimizer step, [batch_size / world_size]."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        turn, group = divmod(within, len(self.groups))
+        rows = self.groups[group]
+        order = epoch_order(len(rows), self._batch_size, self._seed, epoch)
+        first = turn * self._batch_size
+        return rows[order[first : first + self._batch_size][self._rank :: self._world_size]]
+
+
 @lru_cache(maxsize=2)
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order in which an epoch visits `count` images in whole batches, int64 [count // B * B].

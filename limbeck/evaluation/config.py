@@ -16,8 +16,9 @@ class EvaluateConfig:
     """Neighbors of the weighted k-NN; no more than the smallest class has training images."""
     temperature: float = 0.07
     """Temperature of the weighted k-NN: a neighbor's vote weighs exp(cosine / temperature)."""
-    linear: Literal["logistic", "sgd", "adam", "lbfgs", "none"] = "logistic"
-    """Linear probe: logistic regression of whitened features, sgd (SDSSL's protocol), adam or lbfgs (W-MSE's), none."""
+    linear: Literal["logistic", "sgd", "adam", "lbfgs", "one-vs-rest", "none"] = "logistic"
+    """Linear probe: logistic regression of whitened features, sgd (SDSSL's protocol), adam or lbfgs (W-MSE's),
+    one-vs-rest (TS2Vec's), none."""
     linear_epochs: int | None = None
     """Passes of the probe over the training features; by default 100 for sgd, 500 for adam."""
     linear_lr: float | None = None

@@ -9,21 +9,22 @@ import torch
 
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
+from limbeck.core.types import Dataset
 from limbeck.data.masks import MaskPair
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.labels import Labels, match_labels
 
-LinearProbe = Literal["logistic", "sgd", "adam", "lbfgs"]
+LinearProbe = Literal["logistic", "sgd", "adam", "lbfgs", "one-vs-rest"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvalData:
     """Training and test images with their labels, and how to compute on them."""
 
-    train: Store
+    train: Dataset
     """The images that k-NN and probes are fitted on."""
-    test: Store
+    test: Dataset
     """The images that everything is measured on."""
     labels: Labels | None
     linear_probe: LinearProbe | None
@@ -34,7 +35,7 @@ class EvalData:
     device: torch.device
 
     @classmethod
-    def of(cls, train: Store, test: Store, cfg: EvaluateConfig) -> "EvalData":
+    def of(cls, train: Dataset, test: Dataset, cfg: EvaluateConfig) -> "EvalData":
         """Match the labels of the two stores and resolve the probe and the device.
 
         Raises:
@@ -66,11 +67,17 @@ class EvalData:
         train, test = self.cfg.train_masks, self.cfg.test_masks
         if train is None or test is None:
             return None
-        return MaskPair.read((Path(train), self.train), (Path(test), self.test))
+        return MaskPair.read((Path(train), as_store(self.train)), (Path(test), as_store(self.test)))
 
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""
         return text if self.cfg.progress else ""
+
+
+def as_store(data: Dataset) -> Store:
+    """Return the data of an evaluation of images, which are a store."""
+    assert isinstance(data, Store), "only the models of images read pixels"
+    return data
 
 
 def _num_neighbors(k: int, labels: Labels | None) -> int:

@@ -5,12 +5,13 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.types import Dataset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
@@ -18,7 +19,7 @@ from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure
 from limbeck.evaluation.metric import UNTRAINED, Values
 from limbeck.evaluation.metrics import all_columns
-from limbeck.evaluation.models import BackboneModel
+from limbeck.evaluation.models import BackboneModel, EvaluatedModel
 from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
 from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.evaluation.verdict import verdict
@@ -56,28 +57,50 @@ def evaluate(
         UserError: labels that do not match, or are in one store only; fewer than two test images; an unknown device; an
             image size that the network cannot take.
     """
-    started, preprocessing = time.perf_counter(), override(preprocessing, cfg)
+    preprocessing = override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
-    data = EvalData.of(train, test, cfg)
-    values, confusions = _measure(BackboneModel("network", backbone, preprocessing), data)
-    if reference is not None:
-        _add_untrained(values, MetricInputs(BackboneModel(UNTRAINED_NETWORK, reference, preprocessing), data))
-    references = measure_references(data) if references is None else references
-    if reference is not None and data.labels and cfg.references:
-        references = (_untrained(values[backbone.taps[-1]], preprocessing.image_size), *references)
+    data, model = EvalData.of(train, test, cfg), BackboneModel("network", backbone, preprocessing)
+    untrained = None if reference is None else BackboneModel(UNTRAINED_NETWORK, reference, preprocessing)
+    return evaluate_models(model, untrained, data, measure_references if references is None else references)
+
+
+def evaluate_models(
+    model: EvaluatedModel,
+    untrained: EvaluatedModel | None,
+    data: EvalData,
+    references: Sequence[ModelScores] | Callable[[EvalData], Sequence[ModelScores]],
+    nouns: tuple[str, str] = ("image", "images"),
+) -> EvaluationResult:
+    """Compute every metric at every depth of a model of data of any kind.
+
+    Args:
+        model: the network.
+        untrained: the same network at its random initialization, if that is measured as well.
+        data: training and test data, labels and settings.
+        references: lines of reference, or what measures them after the models.
+        nouns: what one row of the data is called, and several.
+    """
+    started = time.perf_counter()
+    values, confusions = _measure(model, data)
+    if untrained is not None:
+        _add_untrained(values, MetricInputs(untrained, data))
+    found = references(data) if callable(references) else references
+    if untrained is not None and data.labels and data.cfg.references:
+        found = (_untrained(values[model.depths[-1]], model.image_size), *found)
     result = EvaluationResult(
-        layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in backbone.taps),
-        config=cfg,
+        layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in model.depths),
+        config=data.cfg,
         linear_probe=data.linear_probe,
-        classes=tuple(train.label_names) if data.labels else (),
-        train=_image_set(train),
-        test=_image_set(test),
+        classes=tuple(data.train.label_names) if data.labels else (),
+        train=_image_set(data.train),
+        test=_image_set(data.test),
         seconds=time.perf_counter() - started,
         hardware=_hardware(data.device),
         command=shlex.join(sys.argv),
-        image_size=preprocessing.image_size,
+        image_size=model.image_size,
+        nouns=nouns,
         k=data.k if data.labels else None,
-        references=tuple(references),
+        references=tuple(found),
     )
     return replace(result, verdict=verdict(result), confusions=confusions)
 
@@ -105,7 +128,7 @@ def check_takes(backbone: Backbone, size: int) -> None:
         ) from error
 
 
-def _measure(model: BackboneModel, data: EvalData) -> tuple[dict[int, Values], Confusions]:
+def _measure(model: EvaluatedModel, data: EvalData) -> tuple[dict[int, Values], Confusions]:
     """Return the values of every metric at every depth, and the mistakes of the linear probe at the last one."""
     inputs = MetricInputs(model, data)
     values = measure(inputs)
@@ -128,7 +151,7 @@ def _untrained(last: Values, image_size: int) -> ModelScores:
     return ModelScores(name=UNTRAINED_NETWORK, image_size=image_size, values=costs | untrained)
 
 
-def _image_set(store: Store) -> ImageSet:
+def _image_set(store: Dataset) -> ImageSet:
     return ImageSet(path=str(store.path) if store.path else None, images=len(store), digest=store.digest)
 
 

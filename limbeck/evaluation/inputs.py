@@ -3,7 +3,6 @@
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -88,8 +87,8 @@ class MetricInputs:
 
     @property
     def image(self) -> Tensor:
-        """One random image [1 3 H W] of the model's input size, on the device."""
-        return torch.rand(1, 3, self.model.image_size, self.model.image_size, device=self.data.device)
+        """One random input of the model's size, on the device: of images [1 3 H W]."""
+        return self.model.example(self.data.device)
 
     def feature_maps(self, indices: NDArray[np.int64]) -> Bank:
         """Return the feature maps of the test images at `indices`: depth -> [B C H W]; needs "feature_maps"."""

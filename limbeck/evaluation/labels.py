@@ -8,9 +8,9 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names
+from limbeck.core.types import Dataset
 from limbeck.data.sources.labels import class_name
 from limbeck.data.store.known_labels import labels_in_use
-from limbeck.data.store.store import Store
 
 NAMES_SHOWN = 10
 
@@ -23,7 +23,7 @@ class Labels(NamedTuple):
     classes: int
 
 
-def match_labels(train: Store, test: Store) -> Labels:
+def match_labels(train: Dataset, test: Dataset) -> Labels:
     """Return labels as indices into `train.label_names`; the stores may list the names in another order.
 
     Only labels of images count: a class without images may be in either list. Names are compared in composed Unicode,
@@ -74,5 +74,5 @@ def _listing(names: list[str]) -> str:
     return first_names([f"'{name}'" for name in names], NAMES_SHOWN)
 
 
-def _where(store: Store) -> str:
+def _where(store: Dataset) -> str:
     return f" in {store.path}" if store.path else ""

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.core.devices import resolve_bf16
-from limbeck.core.types import Features
+from limbeck.core.types import Dataset, Features
 from limbeck.data.augment.views import preset
-from limbeck.data.store.store import Store
-from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.data import EvalData, as_store
 from limbeck.features.extract import FeatureFn, extract, extract_matrix
 from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.metrics.copies import gem
@@ -26,7 +25,7 @@ from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""
 
-Need = Literal["labels", "views", "feature_maps", "descriptors", "teacher"]
+Need = Literal["labels", "views", "feature_maps", "descriptors", "teacher", "series"]
 """What a metric may need beyond the features of the test images."""
 
 
@@ -35,16 +34,20 @@ class EvaluatedModel(ABC):
 
     name: str
     depths: tuple[int, ...]
-    image_size: int  # side of the input, pixels
+    image_size: int  # side of the input, pixels; of series their steps
     offers: frozenset[Need] = frozenset()
 
     @abstractmethod
-    def features(self, data: EvalData, store: Store) -> Bank:
+    def features(self, data: EvalData, store: Dataset) -> Bank:
         """Return the features of all images of `store` at every depth."""
 
     @abstractmethod
     def networks(self) -> dict[int, nn.Module]:
         """Return the network cut at every depth, in eval mode: [B 3 H W] -> [B D]."""
+
+    def example(self, device: torch.device) -> Tensor:
+        """Return one random input of the model's size: an image [1 3 H W]."""
+        return torch.rand(1, 3, self.image_size, self.image_size, device=device)
 
     def views(self, data: EvalData) -> tuple[Bank, Bank]:
         """Return the features of two augmented views of the same test images, where "views" is offered."""
@@ -54,11 +57,11 @@ class EvaluatedModel(ABC):
         """Return the feature maps [B C H W] of some test images at every depth, where "feature_maps" is offered."""
         raise NotImplementedError
 
-    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+    def maps(self, data: EvalData, store: Dataset, depth: int) -> Tensor:
         """Return the feature maps [N C h w] of all images of `store`, where "feature_maps" is offered."""
         raise NotImplementedError
 
-    def descriptors(self, data: EvalData, store: Store) -> Bank:
+    def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return features for copy detection of all images of `store`, where "descriptors" is offered."""
         raise NotImplementedError
 
@@ -75,7 +78,7 @@ class BackboneModel(EvaluatedModel):
         self.depths = backbone.taps if depths is None else tuple(depths)
         self.image_size = preprocessing.image_size
 
-    def features(self, data: EvalData, store: Store) -> Bank:
+    def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images in one pass."""
         role = "test" if store is data.test else "train"
         return self._extract(data, self._images(data, store), np.arange(len(store)), f"{role} images")
@@ -91,7 +94,10 @@ class BackboneModel(EvaluatedModel):
         view = replace(preset("byol", self.image_size)[1], mean=self.preprocessing.mean, std=self.preprocessing.std)
         first, second = (
             self._extract(
-                data, augmented_images(data.test, view, number, data.device, data.cfg.seed), indices, "two views"
+                data,
+                augmented_images(as_store(data.test), view, number, data.device, data.cfg.seed),
+                indices,
+                "two views",
             )
             for number in (0, 1)
         )
@@ -103,7 +109,7 @@ class BackboneModel(EvaluatedModel):
         with eval_mode(self.backbone.to(data.device)):
             return self.backbone(images, self.depths, feature_maps=True).feature_maps
 
-    def maps(self, data: EvalData, store: Store, depth: int) -> Tensor:
+    def maps(self, data: EvalData, store: Dataset, depth: int) -> Tensor:
         """Run the backbone on unaugmented images up to a depth."""
         with eval_mode(self.backbone.to(data.device)):
             square = self.feature_maps(data, np.arange(1))[depth].shape[1:]
@@ -116,7 +122,7 @@ class BackboneModel(EvaluatedModel):
         )
         return found[depth].unflatten(1, square)
 
-    def descriptors(self, data: EvalData, store: Store) -> Bank:
+    def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return the pooled vector and the generalized mean of the map at every depth, joined: [N D + C]."""
 
         def features(images: Tensor) -> Bank:
@@ -132,7 +138,7 @@ class BackboneModel(EvaluatedModel):
             found: Features = self.backbone(images, depths, feature_maps=True)
         return found
 
-    def _forward(self, data: EvalData, store: Store, features: FeatureFn, dims: Mapping[int, int], text: str) -> Bank:
+    def _forward(self, data: EvalData, store: Dataset, features: FeatureFn, dims: Mapping[int, int], text: str) -> Bank:
         """Return what `features` makes of all images of a store."""
         with eval_mode(self.backbone.to(data.device)):
             return extract_matrix(
@@ -146,10 +152,10 @@ class BackboneModel(EvaluatedModel):
                 show=data.description(f"{self.name}: {text}"),
             )
 
-    def _images(self, data: EvalData, store: Store) -> ImageFn:
+    def _images(self, data: EvalData, store: Dataset) -> ImageFn:
         how = self.preprocessing
         interpolation: Literal["bilinear", "bicubic"] = "bicubic" if how.interpolation == "bicubic" else "bilinear"
-        return eval_images(store, how.image_size, how.mean, how.std, data.device, interpolation)
+        return eval_images(as_store(store), how.image_size, how.mean, how.std, data.device, interpolation)
 
     def _extract(self, data: EvalData, images: ImageFn, indices: NDArray[np.int64], text: str) -> Bank:
         return extract(
@@ -173,11 +179,11 @@ class TeacherModel(EvaluatedModel):
     def __init__(self, teacher: LoadedTeacher, name: str = "teacher") -> None:
         self.name, self.teacher, self.image_size = name, teacher, teacher.image_size
 
-    def features(self, data: EvalData, store: Store) -> Bank:
+    def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images."""
         found = teacher_features(
             self.teacher,
-            store,
+            as_store(store),
             np.arange(len(store)),
             device=data.device,
             batch_size=data.cfg.batch_size,

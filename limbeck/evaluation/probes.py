@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limbeck.classification.logistic import fit_logistic
+from limbeck.classification.series_protocols import one_vs_rest
 from limbeck.core.progress import progress
 from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
@@ -206,9 +207,10 @@ def probe_predictions(
     description: str = "",
 ) -> Predictions:
     """Return the classes that the authors' linear probe `name` of every depth gives to the test images."""
-    if name == "lbfgs":
+    if name in ("lbfgs", "one-vs-rest"):
+        predict = lbfgs_predictions if name == "lbfgs" else one_vs_rest
         depths = progress(list(train), description, unit="layers")
-        return {depth: lbfgs_predictions(train[depth], labels.train, test[depth]) for depth in depths}
+        return {depth: predict(train[depth], labels.train, test[depth]) for depth in depths}
     probe = gradient_probe(name, cfg)
     heads = fit(probe, train, labels.train, labels.classes, device, description)
     return heads.predict(test, probe.batch_size)

@@ -14,10 +14,10 @@ from torch import nn
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
+from limbeck.core.types import Dataset
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.open import cache_folder
-from limbeck.data.store.store import Store
-from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure_whole
 from limbeck.evaluation.metric import Group
@@ -27,8 +27,9 @@ from limbeck.evaluation.results import VERSION, ModelScores
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import eval_images
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
-from limbeck.features.patch_filters import PatchFilters, PatchFiltersConfig, patch_filters
+from limbeck.features.patch_filters import PatchFilters, patch_filters
 from limbeck.features.pixels import CenteredPixels
+from limbeck.models.patch_filters import PatchFiltersConfig
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.load import load_teacher
 
@@ -50,13 +51,13 @@ class FixedModel(EvaluatedModel):
     def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
         self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
 
-    def features(self, data: EvalData, store: Store) -> Bank:
+    def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images in float32."""
         network, how = self.network.to(data.device), self.network.preprocessing
         with torch.inference_mode():
             return extract_matrix(
                 lambda batch: {0: network(batch)},
-                eval_images(store, how.image_size, how.mean, how.std, data.device),
+                eval_images(as_store(store), how.image_size, how.mean, how.std, data.device),
                 np.arange(len(store)),
                 {0: network.dim},
                 device=data.device,
@@ -65,7 +66,7 @@ class FixedModel(EvaluatedModel):
                 show=data.description(self.name),
             )
 
-    def descriptors(self, data: EvalData, store: Store) -> Bank:
+    def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return the same features."""
         return self.features(data, store)
 
@@ -125,8 +126,8 @@ def _key(data: EvalData) -> str:
 
 def fixed_models(data: EvalData) -> Iterator[FixedModel]:
     """Yield what needs no training, fitted to the training images, one at a time."""
-    yield FixedModel(PIXELS, CenteredPixels.fit(data.train))
-    yield FixedModel(FILTERS, patch_filters(data.train, description=data.description(f"{FILTERS}: k-means")))
+    yield FixedModel(PIXELS, CenteredPixels.fit(as_store(data.train)))
+    yield FixedModel(FILTERS, patch_filters(as_store(data.train), description=data.description(f"{FILTERS}: k-means")))
 
 
 def load_whole(name: str) -> TeacherModel:

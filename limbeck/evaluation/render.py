@@ -104,8 +104,8 @@ def _of_untrained(column: Column) -> bool:
 
 def _title(result: EvaluationResult) -> str:
     if not result.classes:
-        return f"{plural(result.test.images, 'image')} without labels"
+        return f"{plural(result.test.images, *result.nouns)} without labels"
     probe = f", linear by {result.linear_probe}" if result.linear_probe else ""
-    images = f"{result.train.images:,} + {plural(result.test.images, 'image')}"
+    images = f"{result.train.images:,} + {plural(result.test.images, *result.nouns)}"
     neighbors = f", k = {result.k}" if result.k != result.config.k else ""
     return f"{images}, {plural(len(result.classes), 'class', 'classes')}{probe}{neighbors}"

@@ -43,7 +43,7 @@ class ModelScores:
 
     name: str
     image_size: int
-    """Side of its input, pixels."""
+    """Side of its input, pixels; of series their steps."""
     values: Values
     """Column of a metric -> value, as for `LayerResult`; a teacher has no fidelity to itself."""
 
@@ -107,7 +107,9 @@ class EvaluationResult:
     command: str
     """The command line of the process."""
     image_size: int
-    """Side of the network's input, pixels."""
+    """Side of the network's input, pixels; of series their steps."""
+    nouns: tuple[str, str] = ("image", "images")
+    """What one row of the data is called, and several."""
     k: int | None = None
     """Neighbors of the weighted k-NN, which may be fewer than in `config`; None without labels."""
     references: tuple[ModelScores, ...] = ()

@@ -26,8 +26,18 @@ class Standing(NamedTuple):
         return ", ".join(f"{word} {_list(names)}" for word, names in groups if names)
 
 
-def cheapest_cut(result: EvaluationResult, column: str = "knn") -> LayerResult | None:
-    """Return the lowest layer with an accuracy within one standard error of the best layer's; None without labels."""
+def main_column(result: EvaluationResult) -> str:
+    """Return the column of the accuracy that a result is summed up by: k-NN, and of series the linear probe."""
+    last = result.layers[-1].values
+    return "linear" if "one_nn" in last and "linear" in last else "knn"
+
+
+def cheapest_cut(result: EvaluationResult, column: str = "") -> LayerResult | None:
+    """Return the lowest layer with an accuracy within one standard error of the best layer's; None without labels.
+
+    The accuracy is that of `column`, by default of `main_column`.
+    """
+    column = column or main_column(result)
     scored = [(value, layer) for layer in result.layers if (value := layer.values.get(column)) is not None]
     if not scored:
         return None
@@ -41,7 +51,7 @@ def verdict(result: EvaluationResult) -> str:
 
     The accuracies are on the same images, so their errors are positively correlated and the verdict is cautious.
     """
-    found = _sentence(result, "knn")
+    found = _sentence(result, main_column(result))
     whitened = _sentence(result, "knn_whitened")
     return f"{found}; half-whitened: {whitened}" if whitened else found
 
@@ -53,8 +63,9 @@ def _sentence(result: EvaluationResult, column: str) -> str:
     accuracy, images = cut.values[column], result.test.images
     assert accuracy is not None
     depth = result.layers[-1].depth
+    kind = "k-NN" if column.startswith("knn") else column
     where = f"layer {cut.depth} of {depth}" if depth > 1 else "the network"
-    own = f"{where} has {100 * accuracy:.1f} ± {100 * standard_error(accuracy, images):.1f} % k-NN accuracy"
+    own = f"{where} has {100 * accuracy:.1f} ± {100 * standard_error(accuracy, images):.1f} % {kind} accuracy"
     values = [(model.name, model.values.get(column)) for model in result.references]
     others = [(name, value) for name, value in values if value is not None]
     standing = stand(accuracy, others, images)

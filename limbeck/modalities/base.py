@@ -14,9 +14,13 @@ from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from limbeck.core.types import Dataset, Encoder
     from limbeck.data.sources.selection import Selection
     from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
     from limbeck.models.start import LoadedStart
@@ -35,6 +39,8 @@ class Modality(ABC, Generic[Config, Data]):
     """
 
     name: ClassVar[str]
+    nouns: ClassVar[tuple[str, str]]
+    """What one row of the data is called, and several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
 
@@ -66,10 +72,10 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the number of labels in a source, 0 unless all have one; None where only reading it would tell."""
         return None
 
-    def small_encoder(self, data: Data | None = None) -> Resolved[Config]:
+    def small_encoder(self, data: Data | None = None, *, joined: bool = False) -> Resolved[Config]:
         """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
 
-        Without `data` only its name counts.
+        Without `data` only its name counts. With `joined`, features that need no training are a part of its own.
         """
         return Resolved(self.default_encoder(), [])
 
@@ -87,6 +93,14 @@ class Modality(ABC, Generic[Config, Data]):
 
         return Selection()
 
+    def check(self, source: Any) -> list[str]:
+        """Return sentences on what a source holds and what in it may be a mistake; images have `limbeck.check`."""
+        raise UserError(f"'{source}' holds {self.nouns[1]}, which cannot be checked", code="not-images")
+
+    def usual_steps(self, data: Data) -> int | None:
+        """Return the optimizer steps of a run that names no epochs; None: by the number of rows."""
+        return None
+
     @abstractmethod
     def reopen(self, path: str) -> Data:
         """Return the data of an earlier run from their `path`."""
@@ -102,6 +116,10 @@ class Modality(ABC, Generic[Config, Data]):
     @abstractmethod
     def build_encoder(self, cfg: Config) -> "Encoder":
         """Return the encoder with random weights from torch's global generator."""
+
+    def completion(self, cfg: Config, data: Data) -> "Callable[[Encoder], Encoder]":
+        """Return what turns the trained encoder into that of the run; what it needs is fitted before the training."""
+        return lambda encoder: encoder
 
     @abstractmethod
     def make_views(self, method: "MethodConfig", cfg: Config) -> tuple[Any, ...]:
@@ -120,6 +138,20 @@ class Modality(ABC, Generic[Config, Data]):
     ) -> "Adaptation":
         """Compare an encoder with the one that it was adapted from; only kinds of data with teachers are asked."""
         raise NotImplementedError
+
+    def evaluate(
+        self, run: Path, untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+    ) -> "EvaluationResult":
+        """Measure every layer of the encoder of a run, next to the untrained one; images have `runs.api.evaluate_run`.
+
+        Args:
+            run: folder of the run.
+            untrained: its network at the random initialization.
+            train: source of labeled data to fit on.
+            test: source of labeled data to score.
+            cfg: settings of the evaluation.
+        """
+        raise UserError(f"'{run}' has an encoder of {self.name}, which cannot be evaluated", code="not-images")
 
     def save_encoder(
         self, encoder: "Encoder", folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]

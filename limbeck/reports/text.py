@@ -61,7 +61,7 @@ def evaluation(run: RunSummary) -> str:
     if not run.result:
         return ""
     result = run.result
-    images = f"{result.train.images:,} + {plural(result.test.images, 'image')}"
+    images = f"{result.train.images:,} + {plural(result.test.images, *result.nouns)}"
     where = ", ".join(f"{name} {value}" for name, value in result.hardware.items() if value)
     return f"Evaluated in {format_duration(result.seconds)} on {images} ({where})."
 

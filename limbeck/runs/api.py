@@ -28,6 +28,7 @@ from limbeck.evaluation.evaluator import check_takes, evaluate, override
 from limbeck.evaluation.models import EvaluatedModel
 from limbeck.evaluation.references import START_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
+from limbeck.modalities import modality_of
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
@@ -194,8 +195,7 @@ def evaluate_run(
         test_data: labeled images to score.
         cfg: settings of the evaluation.
         others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
-        references: lines of reference that have been measured already; None: measure them, and `others`. The start of
-            the run is measured in any case.
+        references: lines of reference that are measured already; None: measure them and `others`. The start always is.
         teacher_module: the teacher, with which a distilled encoder is compared, if it is a module of your own.
         allow_bad: fraction of the images of either source that may be unreadable.
         exclude, only: patterns of images that are left out, as in `limbeck.build_store`; None: those of the run.
@@ -207,10 +207,11 @@ def evaluate_run(
     folder, cfg = Path(run), cfg or EvaluateConfig()
     check_writable(folder)  # before hours of work
     config = read_config(folder)
+    if not isinstance(config.backbone, BackboneConfig):
+        return _evaluate_other_data(folder, config, train_data, test_data, cfg, others)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
     untrained, size = fresh_encoder(config), Store.open(config.store).size if config.store else None
-    if not isinstance(untrained, Backbone):
-        raise UserError(f"'{folder}' has an encoder of other data than images", code="not-images")
+    assert isinstance(untrained, Backbone), "the encoder of a run on images is what its modality built"
     encoder, how = load(folder), load_preprocessing(folder)
     check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
@@ -222,6 +223,22 @@ def evaluate_run(
     found = (*_measure_around(data, models, comparison), *(references or ()))
     result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=found)
     (result := replace(result, comparison=comparison)).save(folder / RESULT)
+    return result
+
+
+def _evaluate_other_data(
+    run: Path, config: RunConfig, train: Source, test: Source, cfg: EvaluateConfig, others: Sequence[str]
+) -> EvaluationResult:
+    """Evaluate a run on data that are no images; UserError for other networks, which are for images."""
+    modality = modality_of(config.backbone)
+    if others:
+        raise UserError(
+            f"'{others[0]}' is measured on images and '{run}' on {modality.name}: leave --beside out, and evaluate "
+            "runs one by one",
+            code="not-images",
+        )
+    result = modality.evaluate(run, fresh_encoder(config), train, test, cfg)
+    result.save(run / RESULT)
     return result
 
 

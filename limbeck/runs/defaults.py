@@ -5,8 +5,10 @@ from dataclasses import replace
 from limbeck.core.devices import has_cuda
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
+from limbeck.modalities import find_modality
 from limbeck.models.config import BackboneConfig
 from limbeck.teachers.config import START_TEACHER
 from limbeck.train.config import OptimConfig, TrainConfig
@@ -27,7 +29,10 @@ USUAL_NETWORKS = {"vit_tiny_patch16_224": False, STUDENT: True}
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
-
+SERIES = "series"
+SERIES_OPTIM = OptimConfig(lr=0.032, weight_decay=0.01)
+"""For series: TS2Vec's 1e-3 at a batch of 8 (yuezhihan/ts2vec b0088e1)."""
+SERIES_BATCH = 8
 
 ADAPT_TIME = "20m"
 """How long an adaptation may take that has neither a time nor epochs of its own."""
@@ -37,11 +42,18 @@ ADAPT_BATCH = 64
 """Images per step: few images get more steps."""
 
 
-def default_method(teacher: str = "") -> MethodConfig:
-    """Return SimCLR; with a teacher of that name SimReg, or Anchor if it is the start."""
+def default_method(teacher: str = "", modality: str = "images") -> MethodConfig:
+    """Return SimCLR, and for series masked self-distillation; with a teacher SimReg, or Anchor if it is the start."""
+    if modality == SERIES:
+        return MaskedConfig()
     if teacher == START_TEACHER:
         return AnchorConfig()
     return SimRegConfig() if teacher else SimCLRConfig()
+
+
+def default_training(modality: str) -> TrainConfig:
+    """Return how a run trains that says nothing about it: series in batches of 8."""
+    return TrainConfig(batch_size=SERIES_BATCH) if modality == SERIES else TrainConfig()
 
 
 def runs_small(accelerator: str, quick: bool) -> str:
@@ -62,6 +74,8 @@ def default_student() -> BackboneConfig:
 
 def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = False) -> OptimConfig:
     """Return the optimizer for a network: AdamW as in SDSSL and MoCo v3, or LARS as in SimCLR for timm's CNNs."""
+    if find_modality(encoder=backbone).name == SERIES:
+        return SERIES_OPTIM
     if has_start:
         return START_DISTILL_OPTIM if has_teacher else START_OPTIM
     if has_teacher:

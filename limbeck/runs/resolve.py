@@ -19,6 +19,7 @@ from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
+from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
 from limbeck.runs.choose import choose_recipe, few_images_advice, seconds_of, usual_method
@@ -89,8 +90,10 @@ def resolve_run(request: RunRequest) -> RunSetup:
     began, (request, seconds, most_epochs) = time.monotonic(), _with_length(request)
     modality, why = _modality(request), runs_small(request.training.accelerator, request.quick)
     flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
-    requested = usual_method(request)
+    requested = usual_method(request, modality.name)
     _check_teacher(requested, request.teacher, modality)
+    requested.check_modality(modality.name)
+    _check_filters(request, requested)
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
@@ -104,7 +107,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     images = _num_images(data, teacher, requested)
-    training = resolve_training(request.training, images, fixed=seconds is not None).log(logger)
+    training = resolve_training(
+        request.training, images, fixed=seconds is not None, steps=modality.usual_steps(data), nouns=modality.nouns
+    ).log(logger)
     backbone = start.backbone if start else _resolve_encoder(request, modality, data, why, flag)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
@@ -131,7 +136,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
 def chosen_method(request: RunRequest) -> MethodConfig:
     """Return the method that a run will have, before anything is opened; the name of its folder has it."""
     why = runs_small(request.training.accelerator, request.quick)
-    return usual_method(choose_recipe(request, why, _modality(request)).value)
+    modality = _modality(request)
+    return usual_method(choose_recipe(request, why, modality).value, modality.name)
 
 
 def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place | None = None) -> RunSetup:
@@ -191,21 +197,34 @@ def _reload_start(cfg: RunConfig, run: Path, modality: Modality[Any, Any]) -> Lo
     return modality.load_start(source, cfg.backbone)._replace(cfg=cfg.start)
 
 
-def resolve_training(training: TrainConfig, images: int, *, fixed: bool = False) -> Resolved[TrainConfig]:
-    """Choose the batch for a set that is smaller than one, and the epochs; without a word if the time is `fixed`."""
+def resolve_training(
+    training: TrainConfig,
+    images: int,
+    *,
+    fixed: bool = False,
+    steps: int | None = None,
+    nouns: tuple[str, str] = ("image", "images"),
+) -> Resolved[TrainConfig]:
+    """Choose the batch for a set that is smaller than one, and the epochs; without a word if the time is `fixed`.
+
+    `steps` is how many a run has without epochs; None: as many as suit the number of images. `nouns` are what one image
+    is called, and several.
+    """
     batch = fitting_batch(training.batch_size, images, training.num_processes, training.accumulate_steps)
     reasons = []
     if 0 < batch < training.batch_size:
-        reasons.append(f"batch size {batch} instead of {training.batch_size}, since there are {images:,} images")
+        reasons.append(f"batch size {batch} instead of {training.batch_size}, since there are {images:,} {nouns[1]}")
     found = replace(training, batch_size=batch or training.batch_size)
     device = choose_device(training.accelerator).type
+    if steps is not None and training.epochs == "auto":
+        found = replace(found, epochs=float(-(-steps // max(images // found.batch_size, 1))))
     found = found.with_epochs(images, device)
     if training.epochs == "auto" and not fixed:
-        steps = found.total_steps(max(images // found.batch_size, 1))
-        chosen = f"{plural(found.num_epochs, 'epoch')}, {plural(steps, 'step')}, for {plural(images, 'image')}"
+        total = found.total_steps(max(images // found.batch_size, 1))
+        chosen = f"{plural(found.num_epochs, 'epoch')}, {plural(total, 'step')}, for {plural(images, *nouns)}"
         usual = f"{found.num_epochs / CPU_SHARE:g}"
         fewer = f", a tenth of what a GPU would take; more give better features (--epochs {usual}, or --time 8h)"
-        reasons.append(chosen + (fewer if device == "cpu" else ""))
+        reasons.append(chosen + (fewer if device == "cpu" and steps is None else " (--epochs)" if steps else ""))
     return Resolved(found, reasons)
 
 
@@ -238,7 +257,8 @@ def describe(setup: RunSetup) -> str:
     teacher = f" from {cfg.teacher.name}" if cfg.teacher else ""
     start = f", starting from {cfg.start.name}" if cfg.start else ""
     return (
-        f"{cfg.method.name}{over}{teacher} on {setup.num_images:,} images{setup.modality.describe_views(cfg.method)}: "
+        f"{cfg.method.name}{over}{teacher} on {plural(setup.num_images, *setup.modality.nouns)}"
+        f"{setup.modality.describe_views(cfg.method)}: "
         f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
         f"weight decay {cfg.optim.weight_decay:g}{start}"
     )
@@ -308,7 +328,8 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        value, reasons = modality.small_encoder(data)
+        follows_filters = request.teacher is not None and request.teacher.name == PATCH_FILTERS
+        value, reasons = modality.small_encoder(data, joined=follows_filters)
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return default_student() if request.teacher else modality.default_encoder()
 
@@ -339,6 +360,17 @@ def _check_early(
         classes = modality.known_classes(request.source, selection)
         if classes is not None:
             method.check_classes(classes)
+
+
+def _check_filters(request: RunRequest, method: MethodConfig) -> None:
+    """Raise UserError for patch filters that no network at the end of the run could be joined with."""
+    adapts = request.teacher is not None and request.teacher.name == START_TEACHER
+    if getattr(request.backbone, "patch_filters", 0) and (adapts or method.name == ClassifierConfig.name):
+        raise UserError(
+            f"patch filters have no effect on {'an adaptation' if adapts else 'a classifier'}, whose network is its "
+            "own: leave patch_filters out",
+            code="no-effect",
+        )
 
 
 def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:

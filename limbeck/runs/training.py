@@ -31,7 +31,9 @@ from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
 from limbeck.teachers.warnings import NetworkCost, student_cost_warning
+from limbeck.train.config import TrainConfig
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
+from limbeck.train.launch import launch
 from limbeck.train.loop import train
 
 logger = logging.getLogger(__name__)
@@ -42,22 +44,21 @@ def train_run(
 ) -> Path:
     """Train a run and write its encoder, also next to every checkpoint; return its folder.
 
-    With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, continue even if the
-    representations have collapsed, in spite of the configuration. `begin_log` is called once the folder is ours.
+    With `resume`, continue from the checkpoint in the folder. Without `stop_on_collapse`, a collapse does not end the
+    run, whatever its configuration says. `begin_log` is called once the folder is ours.
     """
     with _exclusive(run):
         if not resume:
             check_new_run(run)
         remove_abandoned(run)
-        if resume:
-            method, views, sampling = build_method(setup, run)
-        else:
-            setup, (method, views, sampling) = prepare_run(setup, run)
+        _start_processes(setup.cfg.training)
+        complete = setup.modality.completion(setup.cfg.backbone, setup.data) if is_rank0() else None
+        setup, trainable = (setup, build_method(setup, run)) if resume else prepare_run(setup, run)
+        method, views, sampling = trainable
         cfg, config = setup.cfg, to_json(setup.cfg)
         if is_rank0():
             if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
-                provenance: dict[str, Json] = {"run": config}
-                setup.modality.save_encoder(method.encoder(), run / START, setup.data, cfg.backbone, provenance)
+                setup.modality.save_encoder(method.encoder(), run / START, setup.data, cfg.backbone, {"run": config})
             write_config(run, cfg)
         begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
@@ -82,11 +83,17 @@ def train_run(
         )
         if is_rank0() and setup.adapts:
             _save_better(setup, run, method.encoder(), save_encoder)
-        elif is_rank0():
-            save_encoder(method.encoder())
+        elif complete:
+            save_encoder(encoder := complete(method.encoder()))
             save_classifier(method, setup, run)
-            _log_fidelity(setup, eval_callback, method.encoder())
+            _log_fidelity(setup, eval_callback, encoder)
     return run
+
+
+def _start_processes(cfg: TrainConfig) -> None:
+    """Start the other processes of a run, before the teacher is asked: they divide its work."""
+    if cfg.num_processes > 1:
+        launch(cfg)
 
 
 def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +20,12 @@ import torch.nn.functional as F
 from jaxtyping import Float16
 from numpy.typing import NDArray
 
+from limbeck.core.blocks import BlockArrays
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
 from limbeck.core.locks import wait_for_folder
-from limbeck.core.progress import progress
+from limbeck.core.progress import progress_bar
 from limbeck.core.resumable import ResumableArray
 from limbeck.core.text import format_bytes, format_duration
 from limbeck.data.augment.views import View
@@ -34,7 +36,7 @@ from limbeck.teachers.frozen import LoadedTeacher
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-BLOCK = 4096  # rows between two commits
+BLOCK = 4096  # rows of a block: what a process computes at a time, and what a killed one costs
 BATCH = 256
 TIMED = 64  # images, timed to estimate a whole pass
 REMEDY = "delete the folder of the cache, and it is made again"
@@ -112,28 +114,44 @@ class FeatureCache:
                 )
 
     def _pass(self, views: dict[str, Any], images: ImageFn) -> Vectors:
-        """Return the features of one pass, after computing those that are missing; other processes wait."""
+        """Return the features of one pass, after computing those that are missing, in all processes that need it."""
         teacher = self.teacher
         settings = {**views, "image_size": teacher.image_size, "mean": teacher.mean, "std": teacher.std}
         name = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        with wait_for_folder(self.folder):
-            array = ResumableArray(self.folder / f"{name}.npy", (teacher.dim,), np.float16, to_json(settings))
-            if array.rows < len(self.store):
-                self._compute(array, images)
-        return array.read()
 
-    def _compute(self, array: ResumableArray, images: ImageFn) -> None:
-        if not array.rows:
-            self._check_space()
-        self._log_cost(images, len(self.store) - array.rows)
-        starts = range(array.rows, len(self.store), BLOCK)
-        blocks = [(start, min(start + BLOCK, len(self.store))) for start in starts]
-        for start, stop in progress(blocks, "teacher features", unit="images", size=lambda block: block[1] - block[0]):
-            for first in range(start, stop, BATCH):
-                rows = np.arange(first, min(first + BATCH, stop))
-                vectors = F.normalize(self.network(images(rows)).vector, dim=1)
-                array.append(vectors.cpu().numpy().astype(np.float16))
-            array.commit()
+        def stored() -> ResumableArray:
+            return ResumableArray(self.folder / f"{name}.npy", (teacher.dim,), np.float16, to_json(settings))
+
+        part = BlockArrays(self.folder / f"pass-{name}", len(self.store), {name: (teacher.dim,)}, BLOCK, np.float16)
+        with wait_for_folder(self.folder):
+            if stored().rows == len(self.store):
+                return stored().read()
+            if not part.folder.is_dir():
+                self._check_space()
+            part.create()
+        self._compute(part, images)
+        with wait_for_folder(self.folder):
+            if part.folder.is_dir():
+                write_json(stored().manifest, {"settings": to_json(settings), "rows": len(self.store)})
+                part.move_to(self.folder)
+        return stored().read()
+
+    def _compute(self, part: BlockArrays, images: ImageFn) -> None:
+        """Compute blocks of a pass until all are there, those of other processes included."""
+        blocks = part.missing()
+        count = sum(rows.stop - rows.start for rows in blocks)
+        self._log_cost(images, count)
+        (name,) = part.shapes
+        with progress_bar(count, "teacher features", unit="images") as bar:
+            for rows in part.claimed():
+                part.write(rows, {name: np.concatenate(list(self._vectors(rows, images)))})
+                bar.advance(count - bar.done - sum(left.stop - left.start for left in part.missing()))
+
+    def _vectors(self, rows: slice, images: ImageFn) -> Iterator[NDArray[np.float16]]:
+        for start in range(rows.start, rows.stop, BATCH):
+            batch = np.arange(start, min(start + BATCH, rows.stop))
+            vectors = F.normalize(self.network(images(batch)).vector, dim=1)
+            yield vectors.cpu().numpy().astype(np.float16)
 
     def _check_space(self) -> None:
         """Raise UserError unless a pass fits on the disk."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.core.types import Batch
+from limbeck.core.types import Batch, Encoder
 from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment, eval_view
 from limbeck.data.augment.draw import sample_params
@@ -17,7 +17,6 @@ from limbeck.methods import Method, MethodConfig
 from limbeck.metrics import lbfgs
 from limbeck.metrics.knn import knn_votes
 from limbeck.metrics.representation import effective_rank, normalized_std, uniformity
-from limbeck.models.backbone import Backbone
 from limbeck.neighbors.search import top_k
 from limbeck.teachers.cache import Vectors
 from limbeck.teachers.load import load_teacher
@@ -25,7 +24,7 @@ from limbeck.teachers.outputs import CachedTeacher, LiveTeacher
 from limbeck.train.health.read import _dead_fraction, _hash
 from tests.helpers.distill import CUSTOM, Quarters
 from tests.helpers.fake_cuda import CUDA, FakeCuda, Watch, autocast, backward, devices, fake_cuda
-from tests.helpers.tiny import STEP, batch_for, build, configs, tiny_vit
+from tests.helpers.tiny import STEP, batch_for, build, configs, encoder_for, tiny_vit
 
 CONFIGS = configs()
 BUDGET = 200
@@ -41,7 +40,7 @@ def moved(cuda: FakeCuda, method: Method) -> Method:
 
 def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int]:
     """Run a step on the device; return the launches of `forward` and `after_step`, and of these those of backbones."""
-    method, batch, inside, before = build(config, tiny_vit()), batch_for(config, count), 0, 0
+    method, batch, inside, before = build(config, encoder_for(config)), batch_for(config, count), 0, 0
     with fake_cuda() as cuda, autocast(dtype), Watch() as watch:
         method, batch = moved(cuda, method), cuda.move(batch)
         watch.launches = 0
@@ -54,7 +53,7 @@ def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int
             nonlocal inside
             inside += watch.launches - before
 
-        for backbone in (module for module in method.modules() if isinstance(module, Backbone)):
+        for backbone in (module for module in method.modules() if isinstance(module, Encoder)):
             backbone.register_forward_pre_hook(enter)
             backbone.register_forward_hook(leave)
         loss = method(batch, STEP)

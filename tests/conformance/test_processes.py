@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.core.distributed import rank, sync_batchnorm, world_size
-from limbeck.core.types import Batch, StepInfo
+from limbeck.core.types import StepInfo
 from limbeck.methods import Method, MethodConfig
 from limbeck.methods.config.bingo import BINGOConfig
 from limbeck.methods.config.compress import CompRessConfig
@@ -26,7 +26,7 @@ from limbeck.methods.config.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
 from tests.helpers.forks import FORKS
-from tests.helpers.tiny import CONTEXT, COUNT, batch_for, configs, shrink, tiny_vit
+from tests.helpers.tiny import CONTEXT, COUNT, batch_for, configs, part, shrink
 
 # Besides every method as it is: what depends on the order of the rows of a batch, which processes share
 VARIANTS: dict[str, MethodConfig] = {
@@ -45,19 +45,11 @@ MICRO = (1, 2)  # micro-batches of a step
 
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
-    method = tiny.build(config, tiny_vit()).double()
+    method = tiny.build(config, tiny.encoder_for(config)).double()
     with torch.no_grad():  # a fresh CLS token is 1e-6 long: its LayerNorm blows rounding errors up
         for parameter in method.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return method
-
-
-def part(whole: Batch, rows: slice) -> Batch:
-    """Return some rows of a batch: those of a micro-batch or of a process."""
-    assert whole.labels is not None
-    assert whole.partner_indices is not None
-    views = tuple(view[rows] for view in whole.views)
-    return Batch(views, whole.indices[rows], whole.labels[rows], whole.partner_indices[rows])
 
 
 def take_step(method: Method, config: MethodConfig, micro: int) -> dict[str, Tensor]:

@@ -12,20 +12,22 @@ from limbeck.core.config import to_json
 from limbeck.core.types import DataContext, Encoder, StepInfo
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.data.loader import Loader
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics.representation import effective_rank
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
+from limbeck.series.data import SeriesData
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.eval_callback import EvalCallback
 from limbeck.train.interrupt import Interrupted
+from limbeck.train.loading import BatchLoader
 from limbeck.train.loop import train
 from limbeck.train.optim import build_optimizer
 from tests.helpers import tiny
-from tests.helpers.tiny import SIZE, configs, has_band
+from tests.helpers.tiny import SIZE, configs, has_band, on_series
+from tests.helpers.tiny_series import waves
 
 BATCH = 32
 COUNT = 8 * BATCH
@@ -50,6 +52,8 @@ def store() -> Store:
 
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
+    if on_series(config):
+        return tiny.build(config, tiny.encoder_for(config))
     args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
     return tiny.build(config, build_backbone(BackboneConfig(image_size=SIZE, args=args)))
 
@@ -61,9 +65,9 @@ def stop_at_the_end_of_the_first_epoch(_: Encoder) -> dict[str, float]:
 
 @every_method
 def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_path: Path) -> None:
-    store = Store.from_arrays(store.images[::4], store.labels[::4])
+    data = waves(COUNT // 4) if on_series(config) else Store.from_arrays(store.images[::4], store.labels[::4])
     cfg = TrainConfig(epochs=2, batch_size=BATCH, eval_every_epochs=1)
-    views, optim = config.make_views(SIZE), OptimConfig(lr=1e-2)
+    views, optim = tiny.views_for(config), OptimConfig(lr=1e-2)
 
     def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
@@ -72,7 +76,7 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
         settings = to_json(config)
         train(
             method,
-            store,
+            data,
             views,
             cfg,
             optim,
@@ -80,6 +84,7 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
             config=settings,
             eval_callback=eval_callback,
             sampling=sampling,
+            loader=tiny.loader_for(config),
             resume=resume,
         )
         return method
@@ -96,7 +101,18 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
     """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
     method = build(config)
     sampling = tiny.sampling(config, store)
-    loader = Loader(store, config.make_views(SIZE), BATCH, seed=0, device=torch.device("cpu"), sampling=sampling)
+    data = waves(COUNT) if on_series(config) else store
+    loader = tiny.loader_for(config)(
+        data,
+        tiny.views_for(config),
+        BATCH,
+        seed=0,
+        device=torch.device("cpu"),
+        rank=0,
+        world_size=1,
+        accumulate_steps=1,
+        sampling=sampling,
+    )
     optimizer = build_optimizer(method, OptimConfig(lr=3e-3, weight_decay=0.0))
     end = StepInfo(49, 50)
     fill(method, loader)
@@ -109,22 +125,24 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
         with torch.no_grad():
             method.after_step(loss, StepInfo(step, 50))
     assert mean_loss(method, loader, end) < 0.99 * before
-    assert effective_rank(features(method, store)) > 4
+    assert effective_rank(features(method, data)) > (2 if on_series(config) else 4)
 
 
 @torch.no_grad()
-def fill(method: Method, loader: Loader) -> None:
+def fill(method: Method, loader: BatchLoader) -> None:
     """Put images in the place of the noise that a queue starts with, without which the first loss is another loss."""
     for batch in loader.batches(54, 58):
         method.after_step(method(batch, StepInfo(0, 50)), StepInfo(0, 50))
 
 
 @torch.no_grad()
-def mean_loss(method: Method, loader: Loader, step_info: StepInfo) -> float:
+def mean_loss(method: Method, loader: BatchLoader, step_info: StepInfo) -> float:
     return float(torch.stack([method(batch, step_info).total for batch in loader.batches(50, 54)]).mean())
 
 
 @torch.no_grad()
-def features(method: Method, store: Store) -> Tensor:
+def features(method: Method, store: Store | SeriesData) -> Tensor:
+    if isinstance(store, SeriesData):
+        return method.encoder().eval()(torch.from_numpy(store.values)).final
     images = eval_view(torch.from_numpy(store.images), SIZE, IMAGENET_MEAN, IMAGENET_STD)
     return method.encoder().eval()(images).final

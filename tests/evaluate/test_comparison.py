@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from limbeck.data.store.store import Store
+from limbeck.core.types import Dataset
 from limbeck.evaluation.comparison import WholeBackbone, compare, compare_run
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import evaluate
@@ -74,10 +74,10 @@ def test_every_network_preprocesses_images_in_its_own_way() -> None:
 
 def test_without_labels_there_is_fidelity_and_cost_and_the_train_images_are_not_read() -> None:
     train, test = shades(9, 0, labeled=False), shades(30, 1, labeled=False)
-    read: list[Store] = []
+    read: list[Dataset] = []
 
     class Spy(WholeBackbone):
-        def features(self, data: EvalData, store: Store) -> Bank:
+        def features(self, data: EvalData, store: Dataset) -> Bank:
             read.append(store)
             return super().features(data, store)
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from limbeck.core.types import Dataset
 from limbeck.data.store.store import Store
-from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metrics import copies, exits, retrieval
 from limbeck.evaluation.models import BackboneModel, Bank
@@ -58,8 +59,8 @@ def test_copies_are_found_by_features_that_keep_the_image_and_only_on_request(gi
     class Thumbnails(BackboneModel):
         """Pixels in the place of features."""
 
-        def descriptors(self, data: EvalData, store: Store) -> Bank:
-            return {1: torch.from_numpy(np.array(store.images)).flatten(1).float() - 128}
+        def descriptors(self, data: EvalData, store: Dataset) -> Bank:
+            return {1: torch.from_numpy(np.array(as_store(store).images)).flatten(1).float() - 128}
 
     noise = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
     different = Store.from_arrays(noise, np.arange(30) % 3, ["dark", "gray", "light"])

@@ -14,14 +14,14 @@ from limbeck.methods import Method, MethodConfig
 from limbeck.models.ema import EMA
 from limbeck.models.queue import Queue
 from tests.helpers import tiny
-from tests.helpers.tiny import COUNT, batch_for, tiny_vit
+from tests.helpers.tiny import COUNT, batch_for
 
 STEP = StepInfo(step=3, total_steps=10)
 
 
 def build(config: MethodConfig, dtype: torch.dtype = torch.float32) -> Method:
     torch.manual_seed(0)
-    return tiny.build(config, tiny_vit()).to(dtype)
+    return tiny.build(config, tiny.encoder_for(config)).to(dtype)
 
 
 def seeded_loss(method: Method, batch: Batch) -> LossOutput:
@@ -49,7 +49,8 @@ def test_loss_is_a_finite_float32_scalar(config: MethodConfig, half: bool) -> No
 def test_the_gradient_reaches_trained_parameters_alone(config: MethodConfig) -> None:
     method = build(config)
     method(batch_for(config), STEP).total.backward()
-    first_block = method.backbone.get_parameter("model.blocks.0.attn.qkv.weight")
+    first = "blocks.0.conv1.weight" if tiny.on_series(config) else "model.blocks.0.attn.qkv.weight"
+    first_block = method.backbone.get_parameter(first)
     assert first_block.grad is not None
     assert first_block.grad.abs().sum() > 0
     for name, parameter in method.named_parameters():
@@ -84,10 +85,7 @@ def test_forward_changes_nothing_and_after_step_updates_state(config: MethodConf
 def test_the_order_of_the_images_does_not_matter(config: MethodConfig) -> None:
     method = build(config, torch.float64)
     straight, order = batch_for(config, dtype=torch.float64), torch.randperm(COUNT)
-    assert straight.labels is not None
-    assert straight.partner_indices is not None
-    views = tuple(v[order] for v in straight.views)
-    shuffled = Batch(views, order, straight.labels[order], straight.partner_indices[order])
+    shuffled = tiny.part(straight, order)
     total = seeded_loss(method, straight).total
     torch.testing.assert_close(seeded_loss(method, shuffled).total, total, rtol=1e-10, atol=1e-12)
 
@@ -103,7 +101,7 @@ def test_state_dict_and_configuration_are_all_the_state(config: MethodConfig) ->
     with torch.no_grad():
         for p in method.parameters():
             p.add_(0.01 * torch.randn_like(p))
-    rebuilt = tiny.build(config, tiny_vit())
+    rebuilt = tiny.build(config, tiny.encoder_for(config))
     rebuilt.load_state_dict(method.state_dict())
     losses = [seeded_loss(m, batch_for(config)).total for m in (method, rebuilt)]
     assert torch.equal(*losses)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, DataContext, Encoder, Features, StepInfo, TeacherOutput
+from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
@@ -16,6 +17,9 @@ from limbeck.methods.base import Teacher
 from limbeck.methods.config.base import DistillConfig
 from limbeck.models.backbone import Backbone, build_backbone
 from limbeck.models.config import BackboneConfig
+from limbeck.series.loader import SeriesLoader
+from limbeck.train.loading import LoaderFactory
+from tests.helpers.tiny_series import series_batch, series_views, tiny_encoder
 
 SIZE = 16
 COUNT = 24  # images of a batch: W-MSE needs more rows than it has columns
@@ -29,6 +33,26 @@ def tiny_vit(depth: int = 3) -> Backbone:
     """Build a ViT of width 16 with two heads on 16 x 16 pixels, patch 8."""
     args = {"patch_size": 8, "embed_dim": 16, "depth": depth, "num_heads": 2, "dynamic_img_size": True}
     return build_backbone(BackboneConfig(name="vit_tiny_patch16_224", image_size=SIZE, args=args))
+
+
+def on_series(config: MethodConfig) -> bool:
+    """Return whether a method trains on series alone."""
+    return config.only_on is not None and config.only_on[0] == "series"
+
+
+def encoder_for(config: MethodConfig) -> Encoder:
+    """Build a small encoder of the data that a method trains on."""
+    return tiny_encoder() if on_series(config) else tiny_vit()
+
+
+def views_for(config: MethodConfig) -> tuple[Any, ...]:
+    """Return the views of a method, of images of the tiny networks or of series."""
+    return series_views(config) if on_series(config) else config.make_views(SIZE)
+
+
+def loader_for(config: MethodConfig) -> LoaderFactory:
+    """Return what makes the batches of the data that a method trains on."""
+    return SeriesLoader if on_series(config) else Loader
 
 
 def small_size(name: str, value: object) -> object:
@@ -67,8 +91,8 @@ def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodCon
 
 
 def has_band(name: str) -> bool:
-    """Return whether a configuration learns in tests/conformance/test_bands.py: every method, and SDSSL over BYOL."""
-    return name in method_names() or name == "sdssl-byol"
+    """Return whether a configuration learns in tests/conformance/test_bands.py: methods of images, SDSSL over BYOL."""
+    return name == "sdssl-byol" or (name in method_names() and not on_series(method_config(name)()))
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -92,9 +116,18 @@ def batch(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> 
 
 def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = torch.float32) -> Batch:
     """Return a batch with the views of a method, with labels and partners."""
+    if on_series(config):
+        return series_batch(config, count, dtype)
     sizes = [view.augmentation.size for view in config.make_views(SIZE)]
     rows = torch.arange(count)
     return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
+
+
+def part(whole: Batch, rows: slice | Tensor) -> Batch:
+    """Return some rows of a batch, or all of them in another order."""
+    views, masks = (tuple(tensor[rows] for tensor in tensors) for tensors in (whole.views, whole.masks))
+    labels, partners = (x if x is None else x[rows] for x in (whole.labels, whole.partner_indices))
+    return Batch(views, whole.indices[rows], labels, partners, masks=masks)
 
 
 def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
@@ -106,7 +139,7 @@ def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
     return SamplingPlan(bags=distances.topk(2, largest=False).indices.numpy())
 
 
-def build(config: MethodConfig, backbone: Backbone) -> Method:
+def build(config: MethodConfig, backbone: Encoder) -> Method:
     """Build the method, with a teacher for a distiller."""
     return (
         config.build_distiller(backbone, PixelTeacher(config))

@@ -19,6 +19,7 @@ from limbeck.core.types import LossOutput, StepInfo
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
+from limbeck.modalities.series import MODALITY
 from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import load_preprocessing
 from limbeck.models.pretrained import NetworkRef, load_pretrained
@@ -33,7 +34,6 @@ from tests.helpers.commands import Run
 from tests.helpers.distill import COUNT, CUSTOM, Quarters, images, small
 from tests.helpers.errors import raises
 from tests.helpers.folders import MEAN, STD, limbeck_run, save_timm, timm_resnet
-from tests.helpers.series import Series
 from tests.helpers.tiny import SIZES, shrink
 
 SIMCLR = shrink(method_config("simclr")(), SIZES)
@@ -188,7 +188,7 @@ def test_a_student_starts_too_and_both_licenses_travel(begin: Callable[..., Path
 
 def test_encoders_of_other_data_have_no_starts() -> None:
     with raises("no-starts", "series", "x.pth"):
-        Series().load_start(StartConfig(name="x.pth"), None)
+        MODALITY.load_start(StartConfig(name="x.pth"), None)
 
 
 def test_the_command_line_takes_the_network_of_the_start(

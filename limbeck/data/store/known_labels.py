@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from limbeck.core.types import Dataset
 from limbeck.data.sources.folder import open_folder
 from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import Selection
@@ -28,6 +29,6 @@ def known_labels(source: Source, selection: Selection) -> set[str] | None:
     return set() if min(labels) < 0 else {images.label_names[label] for label in labels}
 
 
-def labels_in_use(store: Store) -> set[str]:
+def labels_in_use(store: Dataset) -> set[str]:
     """Return the names of the labels that images of a store have; none unless every image has one."""
     return {store.label_names[label] for label in np.unique(store.labels)} if store.labeled else set()

@@ -10,7 +10,7 @@ from torch import Tensor
 from limbeck.data.augment.draw import hash_uniforms
 from limbeck.data.copies import STRONG, make_copy
 from limbeck.data.store.store import Store
-from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals
 from limbeck.metrics.copies import CopyWhitening, copy_precision
@@ -54,7 +54,7 @@ def _values(features: list[Tensor], originals: Tensor) -> Values:
 @lru_cache(maxsize=1)
 def _images(data: EvalData) -> _Images:
     """Draw the images with the seed and make the copies, once for all networks of an evaluation."""
-    test, seed = data.test, data.cfg.seed
+    train, test, seed = as_store(data.train), as_store(data.test), data.cfg.seed
     order = _order(len(test), seed)
     count = min(ORIGINALS, len(test) // 2)
     rows = order[:count]
@@ -63,7 +63,7 @@ def _images(data: EvalData) -> _Images:
         database=_store(test.images[order[: count + DISTRACTORS]]),
         strong=_store(copies[STRONG]),
         crops=_store(np.concatenate([copies[kind] for kind in CROPS])),
-        whitening=_store(data.train.images[np.sort(_order(len(data.train), seed)[:WHITENING])]),
+        whitening=_store(train.images[np.sort(_order(len(train), seed)[:WHITENING])]),
         originals=torch.arange(count),
     )
 

@@ -23,6 +23,7 @@ class CGHConfig(MethodConfig):
         cost=2.3,
     )
     view_count: ClassVar[tuple[int, int]] = (2, 6)
+    only_on: ClassVar[tuple[str, str] | None] = ("images", "its hypercolumn resizes feature maps as images")
     not_a_host_reason: ClassVar[str] = "its global vector learns from its own hypercolumn"
     views: str = "ressl"
     """Preset of augmentations (docs/data.md); the last view goes to the EMA encoder, the first one to the student, and

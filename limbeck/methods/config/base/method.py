@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.core.types import DataContext, Encoder
+    from limbeck.data.augment.span_mask import SpanMask
     from limbeck.data.sampling import ViewSpec
     from limbeck.methods.base.method import Method, Trainable
 
@@ -41,6 +42,8 @@ class MethodConfig(NamedConfig):
     view_count: ClassVar[tuple[int, int]] = (2, 2)
     """Fewest and most views of an image that the method can compare."""
     needs_labels: ClassVar[bool] = False
+    only_on: ClassVar[tuple[str, str] | None] = None
+    """The only kind of data that the method trains on, and the reason; None: any."""
     not_a_host_reason: ClassVar[str] = ""
     """Why no other method can be built on this one; empty for a host."""
 
@@ -76,6 +79,20 @@ class MethodConfig(NamedConfig):
             message = f"the preset '{self.views}' has {len(views)} views and {self.name} needs {wanted}"
             raise UserError(f"{message}; choose one of {fitting}", code="wrong-number-of-views")
         return view_specs(views)
+
+    @property
+    def span_mask(self) -> "SpanMask | None":
+        """Which steps of a view the method hides from the trained network; None: none."""
+        return None
+
+    def check_modality(self, name: str) -> None:
+        """Raise UserError for a kind of data that the method cannot train on."""
+        if self.only_on and self.only_on[0] != name:
+            only, reason = self.only_on
+            raise UserError(
+                f"method '{self.name}' trains on {only} only, since {reason}; `limbeck methods` lists others",
+                code="method-not-for-data",
+            )
 
     def resolve(self, context: "DataContext") -> Self:
         """Return this configuration with everything filled in that depends on the data and the batch.

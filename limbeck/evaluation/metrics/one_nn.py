@@ -1,0 +1,37 @@
+"""Accuracy of the nearest neighbor by features of series, TS2Vec's protocol."""
+
+from limbeck.classification.series_protocols import nearest_row
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, Metric, Values, decimals
+
+
+def compute(inputs: MetricInputs) -> dict[int, Values]:
+    """Take the class of the nearest training series of every test series."""
+    found: dict[int, Values] = {}
+    for depth in inputs.depths:
+        train, train_labels, test, test_labels = inputs.labeled(depth)
+        right = nearest_row(train, train_labels, test) == test_labels.cpu()
+        found[depth] = {"one_nn": right.double().mean().item()}
+    return found
+
+
+METRIC = Metric(
+    group="accuracy",
+    columns=(
+        Column(
+            name="one_nn",
+            label="1-NN",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            priority=1,
+            help="of series: accuracy of the nearest training series by Euclidean distance of standardized features "
+            "(TS2Vec's protocol)",
+        ),
+    ),
+    needs=frozenset({"labels", "series"}),
+    untrained=True,
+    compute=compute,
+)

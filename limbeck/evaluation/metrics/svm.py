@@ -1,0 +1,36 @@
+"""Accuracy of a support vector machine on features of series, TS2Vec's protocol."""
+
+from limbeck.classification.series_protocols import support_vectors
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.metric import Column, Metric, Values, decimals
+
+
+def compute(inputs: MetricInputs) -> dict[int, Values]:
+    """Fit on the training series of every depth and score on the test series."""
+    found: dict[int, Values] = {}
+    for depth in inputs.depths:
+        train, train_labels, test, test_labels = inputs.labeled(depth)
+        right = support_vectors(train, train_labels, test, inputs.data.cfg.seed) == test_labels.cpu()
+        found[depth] = {"svm": right.double().mean().item()}
+    return found
+
+
+METRIC = Metric(
+    group="accuracy",
+    columns=(
+        Column(
+            name="svm",
+            label="SVM",
+            unit="%",
+            scale=100,
+            format=decimals(1),
+            better="higher",
+            accuracy=True,
+            help="of series: accuracy of a support vector machine with a radial kernel on the features as they are; "
+            "five folds choose its penalty (TS2Vec's protocol)",
+        ),
+    ),
+    needs=frozenset({"labels", "series"}),
+    untrained=True,
+    compute=compute,
+)

@@ -1,0 +1,144 @@
+"""Series: .ts, .tsv, .npz and CSV files, dilated convolutions, random crops or hidden steps."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
+from limbeck.modalities.base import Modality
+from limbeck.series.config import SeriesConfig, fit_to_series
+from limbeck.series.recognize import is_series
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from limbeck.core.types import Encoder
+    from limbeck.data.sources.selection import Selection
+    from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.evaluation.results import EvaluationResult
+    from limbeck.methods import MethodConfig
+    from limbeck.series.data import SeriesData
+    from limbeck.series.network import DilatedEncoder
+    from limbeck.series.views import SeriesView
+    from limbeck.train.loading import LoaderFactory
+
+FEW_VALUES, FEW_STEPS, MANY_STEPS = 100_000, 200, 600
+"""Optimizer steps of a run without epochs: fewer up to so many values (yuezhihan/ts2vec b0088e1)."""
+IMAGE_SIZE = 32  # pixels: how many views a method has does not depend on it
+
+
+class Series(Modality[SeriesConfig, "SeriesData"]):
+    """Series, read into memory. What a method needs is imported in it."""
+
+    name = "series"
+    nouns = ("series", "series")
+
+    @property
+    def loader(self) -> "LoaderFactory":
+        """Batches of random views of series."""
+        from limbeck.series.loader import SeriesLoader
+
+        return SeriesLoader
+
+    def recognizes(self, source: object) -> bool:
+        """Accept .ts and .tsv files, .npz files with an array `series`, folders of .csv files, and `SeriesData`."""
+        return is_series(source)
+
+    def encoder_config(self, name: str) -> type[SeriesConfig] | None:
+        """Know one network."""
+        return SeriesConfig if name == SeriesConfig.name else None
+
+    def default_encoder(self) -> SeriesConfig:
+        """Return that network."""
+        return SeriesConfig()
+
+    def check_encoder(self, cfg: SeriesConfig) -> tuple[int, ...]:
+        """Return the depths, if they are given."""
+        return tuple(range(1, cfg.depth + 1)) if cfg.depth else ()
+
+    def open(
+        self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection"
+    ) -> "Resolved[SeriesData]":
+        """Read the series; UserError for what only images have."""
+        from limbeck.series.sources import open_series
+
+        if selection.exclude or selection.only or store_size is not None:
+            flag = "store-size" if store_size is not None else "exclude" if selection.exclude else "only"
+            raise UserError(
+                f"--{flag} is for images, and '{source}' holds series: leave it out", code="flag-without-use"
+            )
+        data = open_series(source)
+        return Resolved(data, [data.summary(), *data.remarks()])
+
+    def check(self, source: Any) -> list[str]:
+        """Return a summary of the series, their classes, and what may be a mistake."""
+        from limbeck.series.sources import open_series
+
+        data = open_series(source)
+        return [data.summary(), *data.classes(), *data.remarks()]
+
+    def reopen(self, path: str) -> "SeriesData":
+        """Read the series again."""
+        from limbeck.series.sources import open_series
+
+        return open_series(path)
+
+    def usual_steps(self, data: "SeriesData") -> int:
+        """Return TS2Vec's number of steps, which is for batches of 8."""
+        return FEW_STEPS if data.values.size <= FEW_VALUES else MANY_STEPS
+
+    def resolve_encoder(self, cfg: SeriesConfig, data: "SeriesData") -> Resolved[SeriesConfig]:
+        """Choose the depth for the length of the series, and take their channels, means and deviations."""
+        return fit_to_series(cfg, data.steps, *data.normalization())
+
+    def build_encoder(self, cfg: SeriesConfig) -> "DilatedEncoder":
+        """Build the network."""
+        from limbeck.series.network import DilatedEncoder
+
+        return DilatedEncoder(cfg)
+
+    def make_views(self, method: "MethodConfig", cfg: SeriesConfig) -> "tuple[SeriesView, ...]":
+        """Return as many views as the method has of images, from the presets of series."""
+        from limbeck.series.views import VIEWS
+
+        view = replace(VIEWS[_preset(method)], spans=method.span_mask)
+        owner = _with_views(method)
+        return (view,) * len(replace(owner, views=type(owner).views).make_views(IMAGE_SIZE))
+
+    def describe_views(self, method: "MethodConfig") -> str:
+        """Name the preset."""
+        return f", views '{_preset(method)}'"
+
+    def evaluate(
+        self, run: "Path", untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+    ) -> "EvaluationResult":
+        """Measure every layer of the encoder of a run on labeled series, next to the untrained one."""
+        from limbeck.series.encoder_io import load_encoder
+        from limbeck.series.evaluation import evaluate_series
+        from limbeck.series.network import DilatedEncoder
+        from limbeck.series.sources import open_series
+
+        assert isinstance(untrained, DilatedEncoder), "the encoder of a run on series is what `build_encoder` built"
+        return evaluate_series(load_encoder(run), untrained, open_series(train), open_series(test), cfg)
+
+
+def _with_views(method: "MethodConfig") -> Any:
+    """Return the configuration that has the option `views`: the method's, or its host's."""
+    return getattr(method, "host", method)
+
+
+def _preset(method: "MethodConfig") -> str:
+    """Return the preset of views; a method's usual one, which is for images, stands for one of series."""
+    from limbeck.series.views import VIEWS
+
+    owner = _with_views(method)
+    if owner.views in VIEWS:
+        return str(owner.views)
+    if owner.views != type(owner).views:
+        raise UserError(
+            f"the views '{owner.views}' are of images: of series there are {', '.join(VIEWS)}", code="unknown-views"
+        )
+    return "whole" if method.span_mask else "noisy-crops"
+
+
+MODALITY = Series()

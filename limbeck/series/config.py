@@ -1,0 +1,91 @@
+"""Options of the network for series, and what the data decide about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from limbeck.core.errors import UserError
+from limbeck.core.resolved import Resolved
+
+KERNEL = 3  # steps of every convolution
+FEWEST_BLOCKS, MOST_BLOCKS = 4, 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesConfig:
+    """A residual network of dilated convolutions over time, as in TS2Vec."""
+
+    name: str = "dilated_conv"
+    """The only network for series."""
+    depth: int | None = None
+    """Blocks, whose dilations are 1, 2, 4 ...; by default as many as see the whole series, from 4 to 11."""
+    hidden: int = 64
+    """Width of every block but the last."""
+    dim: int = 320
+    """Width of the last block, and of the features."""
+    cut: int | None = field(default=None, metadata={"internal": True})
+    """Blocks that are left of a network that was cut; None: all of them."""
+    channels: int | None = field(default=None, metadata={"internal": True})
+    """Channels of the series."""
+    mean: tuple[float, ...] = field(default=(), metadata={"internal": True})
+    """Means of the channels in the training data, which the network subtracts."""
+    std: tuple[float, ...] = field(default=(), metadata={"internal": True})
+    """Standard deviations of the channels, by which the network divides."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a network without blocks or widths."""
+        for name in ("depth", "hidden", "dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} of the network is {value}: it must be at least 1", code="out-of-range")
+
+    def widths(self) -> list[int]:
+        """Return the width of every block that is left."""
+        assert self.depth is not None, "`fit_to_series` chooses the depth"
+        return ([self.hidden] * (self.depth - 1) + [self.dim])[: self.cut]
+
+
+def receptive_field(depth: int) -> int:
+    """Return the steps that a step of block `depth` is computed from: two convolutions in every block."""
+    return 1 + 2 * (KERNEL - 1) * (2**depth - 1)
+
+
+def depth_for(steps: int) -> int:
+    """Return the fewest blocks that see series of so many steps as a whole, between 4 and 11 where they fit."""
+    enough = next((d for d in range(FEWEST_BLOCKS, MOST_BLOCKS) if receptive_field(d) >= steps), MOST_BLOCKS)
+    return min(enough, most_blocks(steps))
+
+
+def most_blocks(steps: int) -> int:
+    """Return the most blocks whose dilation, 1, 2, 4 ..., is below the number of steps."""
+    return (steps - 1).bit_length()
+
+
+def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Sequence[float]) -> Resolved[SeriesConfig]:
+    """Return the configuration for series of `steps` steps with these means and deviations of the channels.
+
+    Raises:
+        UserError: the series are shorter than the receptive field of the first block; the kernel of the last block is
+            wider than the series; or a run on series of other channels chose the network.
+    """
+    if steps < receptive_field(1):
+        raise UserError(
+            f"the longest series has {steps} steps, and the first block of the network sees {receptive_field(1)}: take "
+            "longer series, or join short ones",
+            code="series-too-short",
+        )
+    depth = cfg.depth or depth_for(steps)
+    most = most_blocks(steps)
+    if depth > most:
+        raise UserError(
+            f"block {depth} of the network joins steps {2 ** (depth - 1)} apart, and no series has more than {steps}: "
+            f"choose at most {most} blocks (--backbone.depth {most})",
+            code="series-too-short",
+        )
+    if cfg.channels not in (None, len(mean)):
+        raise UserError(
+            f"the network has {cfg.channels} channels and the series {len(mean)}: train on series of its own channels",
+            code="channels-differ",
+        )
+    found = replace(cfg, depth=depth, channels=len(mean), mean=tuple(mean), std=tuple(std))
+    reason = f"{depth} blocks, of which a step sees {receptive_field(depth):,} steps of {steps:,} (--backbone.depth)"
+    return Resolved(found, [] if cfg.depth else [reason])

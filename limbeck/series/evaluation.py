@@ -1,0 +1,125 @@
+"""Evaluate every layer of an encoder of series, next to what needs no training.
+
+The lines of reference are the same network untrained, raw series by their nearest neighbor, and, where aeon is
+installed, random convolutions: MiniRocket with its ridge classifier (Dempster, Schmidt and Webb, KDD 2021).
+"""
+
+import logging
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from limbeck.core.types import Dataset
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.data import EvalData
+from limbeck.evaluation.evaluator import evaluate_models
+from limbeck.evaluation.metric import STDERR, Values, standard_error
+from limbeck.evaluation.models import Bank, EvaluatedModel
+from limbeck.evaluation.references import UNTRAINED_NETWORK
+from limbeck.evaluation.results import EvaluationResult, ModelScores
+from limbeck.features.extract import extract
+from limbeck.series.data import SeriesData
+from limbeck.series.network import DilatedEncoder
+
+logger = logging.getLogger(__name__)
+RAW, ROCKET = "raw series", "MiniRocket"
+NOUNS = ("series", "series")
+SHORTEST_ROCKET = 9  # steps of its kernels
+
+
+class SeriesModel(EvaluatedModel):
+    """An encoder of series at all of its depths."""
+
+    offers = frozenset({"series"})
+
+    def __init__(self, name: str, encoder: DilatedEncoder, steps: int) -> None:
+        self.name, self.encoder, self.image_size, self.depths = name, encoder, steps, encoder.taps
+
+    def features(self, data: EvalData, store: Dataset) -> Bank:
+        """Extract the features of whole series in float32."""
+        found = as_series(store)
+        return extract(
+            self.encoder,
+            lambda rows: torch.from_numpy(found.values[rows]).to(data.device),
+            np.arange(len(found)),
+            device=data.device,
+            batch_size=data.cfg.batch_size,
+            memory=int(data.cfg.memory_gib * 2**30),
+            show=data.description(f"{self.name}: {'test' if store is data.test else 'train'} series"),
+        )
+
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the cuts of the encoder."""
+        return {depth: self.encoder.cut(depth).eval() for depth in self.depths}
+
+    def example(self, device: torch.device) -> Tensor:
+        """Return a random series [1 T C]."""
+        return torch.randn(1, self.image_size, len(self.encoder.cfg.mean), device=device)
+
+
+def evaluate_series(
+    encoder: DilatedEncoder, untrained: DilatedEncoder, train: SeriesData, test: SeriesData, cfg: EvaluateConfig
+) -> EvaluationResult:
+    """Compute every metric at every depth of `encoder`: fitted on `train`, measured on `test`.
+
+    Raises:
+        UserError: as `EvalData.of`; or the series have other channels than the encoder.
+    """
+    for series in (train, test):
+        encoder.check_channels(series.channels)
+    data, steps = EvalData.of(train, test, cfg), train.steps
+    models = SeriesModel("network", encoder, steps), SeriesModel(UNTRAINED_NETWORK, untrained, steps)
+    return evaluate_models(*models, data, measure_references, NOUNS)
+
+
+def as_series(data: Dataset) -> SeriesData:
+    """Return the data of an evaluation of series."""
+    assert isinstance(data, SeriesData), "the data of an evaluation of series are series"
+    return data
+
+
+def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
+    """Return the accuracies of raw series and, if aeon is there, of random convolutions; none without labels."""
+    if data.labels is None or not data.cfg.references:
+        return ()
+    steps = as_series(data.train).steps
+    train, test = (_rows(as_series(store), steps) for store in (data.train, data.test))
+    found = [_scores(RAW, steps, "one_nn", _nearest(train, data.labels.train, test), data.labels.test)]
+    if find_spec("aeon") is None:
+        logger.info("for random convolutions as a line of reference: pip install 'limbeck[series]'")
+    elif steps >= SHORTEST_ROCKET:
+        predicted = rocket(train, data.labels.train.numpy(), test, data.cfg.seed)
+        found.append(_scores(ROCKET, steps, "linear", torch.from_numpy(predicted), data.labels.test))
+    return tuple(found)
+
+
+def _rows(series: SeriesData, steps: int) -> Float32[np.ndarray, "N T C"]:
+    """Return the values at the first `steps` steps, 0 where they are missing."""
+    values = np.nan_to_num(series.values[:, :steps])
+    return np.pad(values, ((0, 0), (0, steps - values.shape[1]), (0, 0)))
+
+
+def _nearest(train: Float32[np.ndarray, "N T C"], labels: Tensor, test: Float32[np.ndarray, "M T C"]) -> Tensor:
+    """Return the class of the nearest raw series by Euclidean distance."""
+    rows, queries = (torch.from_numpy(values).flatten(1).double() for values in (train, test))
+    return labels[torch.cdist(queries, rows).argmin(dim=1)]
+
+
+def rocket(
+    train: Float32[np.ndarray, "N T C"], labels: np.ndarray, test: Float32[np.ndarray, "M T C"], seed: int
+) -> np.ndarray:
+    """Return the classes by MiniRocket of aeon, with the ridge classifier that its authors use."""
+    from aeon.classification.convolution_based import MiniRocketClassifier
+
+    model = MiniRocketClassifier(random_state=seed)
+    found: np.ndarray = model.fit(train.transpose(0, 2, 1), labels).predict(test.transpose(0, 2, 1))
+    return found.astype(np.int64)
+
+
+def _scores(name: str, steps: int, column: str, predicted: Tensor, labels: Tensor) -> ModelScores:
+    share = (predicted == labels).double().mean().item()
+    values: Values = {column: share, column + STDERR: standard_error(share, len(labels))}
+    return ModelScores(name=name, image_size=steps, values=values)

@@ -1,0 +1,154 @@
+"""The commands on series: check, pretrain, resume, evaluate, report; other data and flags of images are refused."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import limbeck as package
+from limbeck.cli import main
+from limbeck.evaluation.results import EvaluationResult
+from tests.helpers.commands import Run
+from tests.helpers.tiny_series import waves
+
+SMALL = [
+    "--backbone.hidden",
+    "6",
+    "--backbone.dim",
+    "8",
+    "--backbone.depth",
+    "4",
+    "--precision",
+    "fp32",
+    "--optim.lr",
+    "0.3",
+]
+Data = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Training and test series of two classes."""
+    folder = tmp_path_factory.mktemp("series")
+    for name, seed in (("train", 0), ("test", 1)):
+        found = waves(48, seed)
+        np.savez(folder / f"{name}.npz", series=found.values, labels=np.array(["slow", "fast"])[found.labels])
+    return folder / "train.npz", folder / "test.npz"
+
+
+@pytest.fixture(scope="module")
+def run(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an evaluated run of the default method."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(["pretrain", str(data[0]), "--out", str(folder), "--epochs", "10", *SMALL])
+    main(["evaluate", str(folder), "--train", str(data[0]), "--test", str(data[1]), "--no-latency"])
+    return folder
+
+
+def test_a_run_has_the_defaults_of_series(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert (config["method"]["name"], config["backbone"]["name"]) == ("masked", "dilated_conv")
+    assert (config["training"]["batch_size"], config["backbone"]["channels"]) == (8, 2)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
+    assert float(rows[-1]["target_std"]) > 0.1
+
+
+def test_every_layer_is_measured_beside_what_needs_no_training(run: Path) -> None:
+    result = EvaluationResult.load(run / "result.json")
+    assert [layer.depth for layer in result.layers] == [1, 2, 3, 4]
+    last = result.layers[-1].values
+    for name in ("svm", "linear", "one_nn"):
+        assert (last[name] or 0) > 0.7
+        assert last[f"untrained_{name}"] is not None
+    assert [model.name for model in result.references][:2] == ["untrained network", "raw series"]
+    assert result.image_size == 20
+    assert "linear" in result.verdict
+
+
+def test_the_random_convolutions_are_a_line_where_aeon_is(
+    run: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from limbeck.series import evaluation
+
+    class Classifier:
+        def __init__(self, random_state: int) -> None:
+            self.seed = random_state
+
+        def fit(self, X: np.ndarray, y: np.ndarray) -> "Classifier":
+            assert X.shape == (48, 2, 20)
+            assert not np.isnan(X).any()
+            return self
+
+        def predict(self, X: np.ndarray) -> np.ndarray:
+            return np.zeros(len(X))
+
+    module = ModuleType("aeon.classification.convolution_based")
+    module.MiniRocketClassifier = Classifier  # type: ignore[attr-defined]
+    for name in ("aeon", "aeon.classification"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: name)
+    before = (run / "result.json").read_bytes()
+    found = package.evaluate(run, data[0], data[1], linear="one-vs-rest", latency=False)
+    assert found.references[-1].values["linear"] == 0.5
+    (run / "result.json").write_bytes(before)
+
+
+def test_a_stopped_run_resumes_to_the_same_numbers(limbeck: Run, run: Path, data: Data, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert limbeck("pretrain", "--config", run / "config.json", "--out", again)[0] == 0
+    assert (again / "encoder" / "model.safetensors").read_bytes() == (
+        run / "encoder" / "model.safetensors"
+    ).read_bytes()
+    (again / "checkpoint.ckpt").unlink()
+    assert limbeck("resume", again)[0] == 0
+    moved = tmp_path / "moved.npz"
+    np.savez(moved, series=waves(48, 5).values)
+    code, _, err = limbeck("resume", again, "--store", moved)
+    assert code == 1
+    assert str(moved) in err
+
+
+def test_sdssl_over_a_host_trains_on_series(limbeck: Run, data: Data, tmp_path: Path) -> None:
+    heads = ["--method.hidden", "16", "--method.host.hidden", "16", "--method.host.dim", "8"]
+    argv = [*heads, *SMALL, "--epochs", "1", "--batch-size", "24", "--health-every-steps", "0"]
+    assert limbeck("pretrain", data[0], "--out", tmp_path / "run", "--method", "sdssl", *argv)[0] == 0
+    assert (tmp_path / "run" / "encoder" / "model.safetensors").is_file()
+
+
+def test_check_counts_and_the_report_shows(limbeck: Run, run: Path, data: Data, tmp_path: Path) -> None:
+    code, out, _ = limbeck("check", data[0], "--json")
+    found = json.loads(out)
+    assert (code, found["modality"]) == (0, "series")
+    assert any("missing" in sentence for sentence in found["summary"])
+    assert limbeck("report", run, "--out", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "dilated_conv" in page
+    assert "raw series" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["check", "DATA", "--near-duplicates"], "near-duplicates"),
+        (["store", "DATA", "OUT"], "pretrain"),
+        (["pretrain", "DATA", "--exclude", "a"], "exclude"),
+        (["pretrain", "DATA", "--method", "cgh"], "hypercolumn"),
+        (["pretrain", "DATA", "--method.mask-span", "20"], "20"),
+        (["distill", "DATA", "--teacher", "timm:resnet18"], "timm:resnet18"),
+        (["evaluate", "RUN", "--train", "DATA", "--test", "DATA", "--beside", "timm:resnet18"], "timm:resnet18"),
+    ],
+)
+def test_what_is_for_images_alone_is_refused(
+    limbeck: Run, run: Path, data: Data, tmp_path: Path, words: list[str], value: str
+) -> None:
+    places = {"DATA": str(data[0]), "RUN": str(run), "OUT": str(tmp_path / "out")}
+    code, _, err = limbeck(*(places.get(word, word) for word in words))
+    assert code == 1
+    assert value in err.splitlines()[-1]

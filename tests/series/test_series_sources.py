@@ -1,0 +1,123 @@
+"""Sources of series: every format gives the same data; what cannot be used is refused with its value."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbeck.modalities import find_modality
+from limbeck.series.data import SeriesData
+from limbeck.series.sources import open_series
+from tests.helpers.errors import raises
+
+NAN = float("nan")
+VALUES = np.array([[[1, 5], [2, 6], [3, NAN]], [[1.5, 0], [NAN, NAN], [NAN, NAN]]], np.float32)
+HEAD = "# a comment\n@problemName x\n@timeStamps false\n@classLabel true 2 10\n@data\n"
+
+
+def ts(path: Path, text: str, head: str = HEAD) -> Path:
+    path.write_text(head + text)
+    return path
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    """Write the same two series in every format that holds two channels."""
+    np.savez(tmp_path / "a.npz", series=VALUES, labels=np.array([10, 2]))
+    folder = tmp_path / "folder"
+    for label, text in (("10", "left,right\n1,5\n2,6\n3,\n"), ("2", "1.5,0\n")):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "a.csv").write_text(text)
+    return [ts(tmp_path / "a.ts", "1,2,3:5,6,?:10\n1.5:0:2\n"), tmp_path / "a.npz", folder]
+
+
+def test_every_format_gives_the_same_data(sources: list[Path]) -> None:
+    for source in sources:
+        assert find_modality(str(source)).name == "series"
+        data = open_series(source)
+        assert np.array_equal(data.values, VALUES, equal_nan=True)
+        assert ([data.label_names[label] for label in data.labels], data.label_names) == (["10", "2"], ["2", "10"])
+        assert (data.lengths.tolist(), data.present.sum(), data.channels, data.labeled) == ([3, 1], 3, 2, True)
+    assert len({open_series(source).digest for source in sources}) == 1
+
+
+def test_other_formats_and_other_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("b\t1\t2\t3\na\t4\t5\tNaN\n")
+    data = open_series(tmp_path / "a.tsv")
+    assert (data.label_names, data.labels.tolist(), data.lengths.tolist()) == (["a", "b"], [1, 0], [3, 2])
+    without = ts(tmp_path / "b.ts", "1,2\n3,4\n", "@classLabel false\n@data\n")
+    assert not open_series(without).labeled
+    np.savez(tmp_path / "c.npz", series=np.eye(5))
+    assert open_series(tmp_path / "c.npz").values.shape == (5, 5, 1)
+    assert open_series(data) is data
+    assert find_modality(data).name == "series"
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 4, 4, 3), np.uint8))
+    (tmp_path / "notes").mkdir()
+    for source in (tmp_path / "images.npz", tmp_path / "notes", tmp_path / "missing", np.eye(3)):
+        assert find_modality(source).name == "images"
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with raises("source-missing", "no.ts"):
+        open_series(tmp_path / "no.ts")
+    with raises("unknown-source", "a.txt"):
+        open_series(ts(tmp_path / "a.txt", "1"))
+    with raises("bad-series-file", "line 7", "x9"):
+        open_series(ts(tmp_path / "a.ts", "1,2:2\n1,x9:2\n"))
+    with raises("bad-series-file", "time stamps"):
+        open_series(ts(tmp_path / "b.ts", "(0,1):2\n", "@timeStamps true\n@data\n"))
+    with raises("channels-differ", 2, 1):
+        open_series(ts(tmp_path / "c.ts", "1,2:2\n1,2:3,4:2\n"))
+    with raises("no-series", "d.ts"):
+        open_series(ts(tmp_path / "d.ts", ""))
+    (tmp_path / "e.npz").write_bytes(b"PK")
+    with raises("bad-series-file", "e.npz"):
+        open_series(tmp_path / "e.npz")
+    np.savez(tmp_path / "f.npz", images=np.eye(3))
+    with raises("bad-series-file", "series"):
+        open_series(tmp_path / "f.npz")
+    for name, text, code in (("one", "1,2\n3\n", "line 2"), ("none", "a,b\n", "remove")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.csv").write_text(text)
+        with raises("bad-series-file", code):
+            open_series(tmp_path / name)
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    with raises("labels-not-classes", 0.25):
+        open_series(ts(tmp_path / "a.ts", "1,2:0.25\n", "@targetLabel true\n@data\n"))
+    np.savez(tmp_path / "b.npz", series=np.eye(3), labels=np.array([1.0, 2.5, 2.0]))
+    with raises("labels-not-classes", 2.5):
+        open_series(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", series=np.eye(3), labels=np.eye(3))
+    with raises("labels-not-classes", "(3, 3)"):
+        open_series(tmp_path / "c.npz")
+    with raises("bad-labels", 3, 2):
+        SeriesData(np.eye(3), [0, 1], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "value"),
+    [
+        (np.full((3, 8), 2.5), "series-constant", 2.5),
+        (np.array([[1, 2], [NAN, NAN]]), "series-all-missing", "1 series"),
+        (np.array([[[1, NAN], [2, NAN]]]), "series-all-missing", "channel"),
+        (np.array([[1, np.inf]]), "series-not-finite", "series 0"),
+        (np.zeros((2, 3, 4, 5)), "not-series", "(2, 3, 4, 5)"),
+        (np.zeros((0, 3)), "not-series", 0),
+        (np.array([["a", "b"]]), "not-series", "numbers"),
+    ],
+)
+def test_values_that_are_no_series_are_refused(values: np.ndarray, code: str, value: object) -> None:
+    with raises(code, value):
+        SeriesData(values)
+
+
+def test_remarks_name_the_series() -> None:
+    rows = np.array([[1, 2, 3], [4, 4, 4], [1, 2, 3], [1, NAN, 2]])
+    data = SeriesData(rows, [0, 0, 1, 1], ["a", "b"], names=list("wxyz"))
+    found = data.remarks()
+    assert [text.rpartition(": ")[2] for text in found] == ["z", "x", "y"]
+    assert "2 classes" in data.summary()
+    assert data.classes() == ["classes: a (2), b (2)"]
+    assert np.allclose(data.normalization(), [[np.nanmean(rows)], [np.nanstd(rows)]])
