@@ -35,10 +35,10 @@ class ExportArgs:
     """New folder for the export."""
     depth: int | None = None
     """Blocks or stages to keep; by default all."""
-    format: Literal["timm", "onnx", "torch"] = "timm"
-    """timm: a folder for timm.create_model("local-dir:..."); onnx: model.onnx; torch: a torch.export program."""
+    format: Literal["timm", "onnx", "torch", "executorch"] = "timm"
+    """timm, ONNX, torch.export or ExecuTorch (phones)."""
     fold_preprocessing: bool = False
-    """Take uint8 pixels and normalize inside the network (onnx and torch)."""
+    """Take uint8 pixels and normalize inside the network (all but timm)."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Of an ONNX file: fp16 halves it, int8 quarters it and is faster on most CPUs."""
     images: str | None = None
@@ -51,9 +51,9 @@ class ExportArgs:
     image_size: tuple[int, ...] = ()
     """Side of the input, pixels; by default as trained. With --all several; by default 1, 3/4 and 1/2 of that."""
     align: Flag = False
-    """Map to the features of the whole network, so that its index takes queries of this export (onnx and torch)."""
+    """Map to the features of the whole network, so that its index takes queries of this export (all but timm)."""
     rotate: Literal["none", "pca", "half-whitening"] = "none"
-    """Order the features, so that the first k are the best k (onnx and torch)."""
+    """Order the features, so that the first k are the best k (all but timm)."""
     all: Flag = False
     """Export nothing, and measure every depth, image size and precision: a page and tables in OUT."""
     latency: str | None = None
@@ -139,7 +139,7 @@ def _check_only(args: ExportArgs, *names: str, why: str) -> None:
 
 EXPORT = Command(
     USE,
-    """Write the trained network, cut at any depth, for timm, ONNX or PyTorch.
+    """Write the trained network, cut at any depth, for timm, ONNX, PyTorch or phones.
   The file is read back and compared with the network before it appears: in fp32
   to rounding, in fp16 or int8 by the nearest neighbors that it keeps. --all
   measures every depth, image size and precision; --latency and --size choose.

@@ -26,7 +26,8 @@ def check_request(
     """
     if format not in get_args(Format):
         raise UserError(
-            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose timm, onnx or torch",
+            f"unknown format '{format}'{did_you_mean(format, get_args(Format))}; choose timm, onnx, torch or "
+            "executorch",
             code="unknown-format",
         )
     if fold and format == "timm":
@@ -38,6 +39,8 @@ def check_request(
     _check_projection(format, align, rotate)
     if format == "onnx":
         require("export", "onnx", "onnxruntime", "onnxscript", purpose="the format onnx")
+    if format == "executorch":
+        require("executorch", "executorch", purpose="the format executorch")
     check_out(out)
 
 

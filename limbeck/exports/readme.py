@@ -56,10 +56,21 @@ print(name if probability >= {threshold:.4f} else "none of these", probability)
 _ONNX = """session = onnxruntime.InferenceSession("model.onnx")
 (features,) = session.run(None, {{"images": pixels}})  # [1 {dim}]
 """
+_EXECUTORCH = """program = Runtime.get().load_program("model.pte")  # Android and iOS take the same file
+method = program.load_method("forward")
+(features,) = method.execute([torch.from_numpy(pixels.copy())])  # [1 {dim}]
+"""
 _TORCH = """model = torch.export.load("model.pt2").module()
 with torch.no_grad():
     features = model(torch.from_numpy(pixels.copy()))  # [1 {dim}]
 """
+
+_RUNTIMES = {
+    "onnx": ("import onnxruntime", _ONNX),
+    "torch": ("import torch", _TORCH),
+    "executorch": ("import torch\nfrom executorch.runtime import Runtime", _EXECUTORCH),
+}
+"""By format: what the lines import, and the lines from pixels to features."""
 
 
 def readme(
@@ -155,10 +166,11 @@ def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: 
     if format == "timm":
         here = timm_code(dim, "local-dir:.", classifier=False, comment='"." is this folder')
         return _STANDALONE.format(dim=dim) if standalone else here
+    imports, lines = _RUNTIMES[format]
     side = int(how.image_size / how.crop_pct)
     left = (side - how.image_size) // 2
     values = {
-        "imports": f"import numpy as np\nimport {'onnxruntime' if format == 'onnx' else 'torch'}\n",
+        "imports": f"import numpy as np\n{imports}\n",
         "side": side,
         "left": left,
         "right": left + how.image_size,
@@ -168,5 +180,5 @@ def _code(format: str, dim: int, how: Preprocessing, *, fold: bool, standalone: 
         "std": json.dumps(how.std),
         "dim": dim,
     }
-    steps = [_PIXELS, *([] if fold else [_NORMALIZE]), _ONNX if format == "onnx" else _TORCH]
+    steps = [_PIXELS, *([] if fold else [_NORMALIZE]), lines]
     return "".join(step.format(**values) for step in steps)

@@ -8,7 +8,7 @@ from typing import Literal
 from limbeck.core.text import format_bytes
 from limbeck.exports.proof import Proof
 
-Format = Literal["timm", "onnx", "torch"]
+Format = Literal["timm", "onnx", "torch", "executorch"]
 Precision = Literal["fp32", "fp16", "int8"]
 Rotation = Literal["none", "pca", "half-whitening"]
 

@@ -19,6 +19,7 @@ from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
 from limbeck.exports.checks import check_request
 from limbeck.exports.examples import Examples, open_examples, split_examples
+from limbeck.exports.executorch import PROGRAM, open_executorch, write_executorch
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.openvino import open_openvino
@@ -79,15 +80,16 @@ def export(
         run: a run, an encoder, or a timm export of Limbeck; of series see `export_series`.
         out: a folder, new or empty.
         depth: blocks or stages; by default all.
-        format: "timm", "onnx" or "torch" (a program that PyTorch reads with pickle: send strangers another one).
-        fold_preprocessing: take uint8 images [B H W 3] and normalize inside the network (onnx and torch).
+        format: "timm", "onnx", "torch" (a program that PyTorch reads with pickle: send strangers another one), or
+            "executorch" (a program for phones, of one image at a time).
+        fold_preprocessing: take uint8 images [B H W 3] and normalize inside the network (all but timm).
         precision: of onnx, "fp32", "fp16" (norms stay in float32) or "int8" (static QDQ, with SmoothQuant).
         images: for calibration, fits and proof, labeled or not; by default those of the run where they are needed.
         keep: share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep.
         mixed: leave as many layers in float32 as that takes, those first that lose most.
         image_size: side of the input in pixels; by default that of the training. Positions are resampled.
-        align: map to the features of the whole network, so that its index of images can be searched (onnx, torch).
-        rotate: "pca" or "half-whitening": order the features, so that the first k are the best k (onnx, torch).
+        align: map to the features of the whole network, so that its index of images can be searched (all but timm).
+        rotate: "pca" or "half-whitening": order the features, so that the first k are the best k (all but timm).
 
     Raises:
         UserError: `out` is not empty, options contradict each other, packages are missing, the format cannot hold the
@@ -159,7 +161,7 @@ def _write(request: _Request, folder: Path) -> ExportResult:
             difference = proof.largest_difference
         bar.advance()
         times = _times(request, {"file": exported, "torch": network, "fp32": full}, path, batches[0])
-        every = latencies([_with_all_threads(request, exported, path)], batches[0], threads=os.cpu_count() or 1)
+        every = latencies([_with_all_threads(request, exported, folder)], batches[0], threads=os.cpu_count() or 1)
         bar.advance()
     result = ExportResult(
         path=request.out,
@@ -193,6 +195,8 @@ def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Networ
     source = request.source
     if request.format == "torch":
         return write_torch(source.network, images, folder), {}
+    if request.format == "executorch":
+        return write_executorch(source.network, images[:1], folder), {}
     if request.format == "timm":
         origin = provenance(encoder_folder(source.run))
         encoder = write_timm(source.backbone, source.preprocessing, origin, folder)
@@ -216,9 +220,12 @@ def _times(request: _Request, networks: Mapping[str, Network], path: Path, image
     return dict(zip(timed, latencies([*timed.values()], image), strict=True))
 
 
-def _with_all_threads(request: _Request, exported: Network, path: Path) -> Network:
+def _with_all_threads(request: _Request, exported: Network, folder: Path) -> Network:
     """Return the network of a file for all threads; PyTorch changes their number by itself."""
-    return open_onnx(path, os.cpu_count() or 1) if request.format == "onnx" else exported
+    threads = os.cpu_count() or 1
+    if request.format == "executorch":
+        return open_executorch(folder / PROGRAM, threads)
+    return open_onnx(folder / "model.onnx", threads) if request.format == "onnx" else exported
 
 
 def _proof(request: _Request, exported: Network) -> Proof | None:
