@@ -17,10 +17,11 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import PatchFilters, PatchFiltersConfig
+from limbeck.features.patch_filters import PatchFilters
 from limbeck.features.pixels import CenteredPixels
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.whitening import HalfWhitening
+from limbeck.models.patch_filters import PatchFiltersConfig
 
 CPU = torch.device("cpu")
 

@@ -128,7 +128,7 @@ def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 def _features(source: ExportSource, store: Store) -> Tensor:
     """Return the features [N D] of the images that a layer is fitted to."""
-    how, model = source.preprocessing, source.backbone.model
+    how, model = source.preprocessing, source.backbone.network
     images = eval_images(store, how.image_size, how.mean, how.std, CPU, how.interpolation)  # type: ignore[arg-type]
     with torch.inference_mode():
         return extract_matrix(
@@ -144,4 +144,4 @@ def _features(source: ExportSource, store: Store) -> Tensor:
 
 def _of_proof(source: ExportSource, store: Store) -> Tensor:
     """Return the features [N D] of the images of the proof."""
-    return features_of(source.backbone.model, split_examples(store, source.preprocessing, fold=False).proof)
+    return features_of(source.backbone.network, split_examples(store, source.preprocessing, fold=False).proof)

@@ -72,7 +72,7 @@ def load_source(run: Path, depth: int | None, fold: bool, image_size: int | None
 
 def _assemble(backbone: Backbone, last: nn.Linear | None, how: Preprocessing, fold: bool) -> nn.Module:
     """Return the network of a backbone with a layer after it, and its preprocessing inside where `fold` is set."""
-    plain = nn.Sequential(OrderedDict(backbone=backbone.model, head=last)) if last else backbone.model
+    plain = nn.Sequential(OrderedDict(backbone=backbone.network, head=last)) if last else backbone.network
     return (FoldedPreprocessing(plain, how) if fold else plain).eval()
 
 

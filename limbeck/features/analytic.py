@@ -20,8 +20,9 @@ from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.features.fitted import fitted_once
 from limbeck.features.images import augmented_images, eval_images
-from limbeck.features.patch_filters import MEAN, STD, PatchFilters, patch_filters
 from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.patch_filters import PatchFilters, patch_filters
+from limbeck.models.patch_filters import MEAN, STD, PatchFiltersConfig
 
 VERSION = 1
 """Part of the identity of the features: a change of the computation is another network."""
@@ -55,16 +56,19 @@ class AnalyticFeatures(nn.Module):
             return self.filters(images) @ self.projection
 
 
-def analytic_features(store: Store, cache: str | Path | None = None, description: str = "") -> AnalyticFeatures:
+def analytic_features(
+    store: Store, cache: str | Path | None = None, description: str = "", cfg: PatchFiltersConfig | None = None
+) -> AnalyticFeatures:
     """Return the analytic features of `store`, fitted once for its content and cached from then on.
 
     Args:
         store: the images.
         cache: folder of the cache; None: that of the stores. Where it cannot be written the features are not cached.
         description: text of the progress bars; no bars if empty.
+        cfg: how the filters are fitted.
     """
-    filters = patch_filters(store, cache=cache, description=f"{description}: k-means" if description else "")
-    settings = [VERSION, FILTERS_VERSION, DIM, VIEWS, VIEW_IMAGES, IMAGES, RIDGE, AUGMENTATION]
+    filters = patch_filters(store, cfg, cache, f"{description}: k-means" if description else "")
+    settings = [VERSION, FILTERS_VERSION, DIM, VIEWS, VIEW_IMAGES, IMAGES, RIDGE, AUGMENTATION, filters.cfg]
     return fitted_once(
         "analytic",
         [store.digest, str(store.size), *map(str, settings)],

@@ -14,6 +14,8 @@ from limbeck.core.files import atomic_write, write_json
 from limbeck.core.resolved import Resolved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from limbeck.core.types import Dataset, Encoder
     from limbeck.data.sources.selection import Selection
     from limbeck.evaluation.adaptation import Adaptation
@@ -70,10 +72,10 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the number of labels in a source, 0 unless all have one; None where only reading it would tell."""
         return None
 
-    def small_encoder(self, data: Data | None = None) -> Resolved[Config]:
+    def small_encoder(self, data: Data | None = None, *, joined: bool = False) -> Resolved[Config]:
         """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
 
-        Without `data` only its name counts.
+        Without `data` only its name counts. With `joined`, features that need no training are a part of its own.
         """
         return Resolved(self.default_encoder(), [])
 
@@ -93,7 +95,7 @@ class Modality(ABC, Generic[Config, Data]):
 
     def check(self, source: Any) -> list[str]:
         """Return sentences on what a source holds and what in it may be a mistake; images have `limbeck.check`."""
-        raise NotImplementedError
+        raise UserError(f"'{source}' holds {self.nouns[1]}, which cannot be checked", code="not-images")
 
     def usual_steps(self, data: Data) -> int | None:
         """Return the optimizer steps of a run that names no epochs; None: by the number of rows."""
@@ -114,6 +116,10 @@ class Modality(ABC, Generic[Config, Data]):
     @abstractmethod
     def build_encoder(self, cfg: Config) -> "Encoder":
         """Return the encoder with random weights from torch's global generator."""
+
+    def completion(self, cfg: Config, data: Data) -> "Callable[[Encoder], Encoder]":
+        """Return what turns the trained encoder into that of the run; what it needs is fitted before the training."""
+        return lambda encoder: encoder
 
     @abstractmethod
     def make_views(self, method: "MethodConfig", cfg: Config) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.types import Encoder, Features
 from limbeck.models.config import SMALL_IMAGE, BackboneConfig
+from limbeck.models.joined import JoinedFilters, JoinedNetwork
 from limbeck.models.surgery import feature_table, is_vit, shrink_stem, small_stem_of, timm_defaults, truncate
 from limbeck.models.vit_init import fix_positions, init_as_moco
 
@@ -21,10 +22,11 @@ class Backbone(Encoder):
 
     Taps count from 1: blocks of a ViT, stages of any other network. A ViT's tap is pooled as the model pools (CLS, or
     the mean of the patches), after the final norm at every depth (one for all, or one each with `per_layer_norm`); any
-    other network's tap is the global average of its stage. The last tap is `final`.
+    other network's tap is the global average of its stage. The last tap is `final`, which `patch_filters` widen.
 
     Attributes:
-        model: the timm model, without classifier; `model(images)` is `final`.
+        model: the timm model, without classifier.
+        joined: what is joined with the features of the model, None unless there are `patch_filters`.
         dim: width of `final`.
         taps: (1, ..., depth).
         tap_dims: width of each tap.
@@ -37,7 +39,9 @@ class Backbone(Encoder):
         super().__init__()
         self.cfg = cfg
         self.model = model
-        self.dim: int = model.head_hidden_size
+        width: int = model.head_hidden_size
+        self.joined = JoinedFilters(width, cfg.patch_filters, cfg.normalization) if cfg.patch_filters else None
+        self.dim = self.joined.dim if self.joined else width
         self._table = feature_table(model)[: cfg.cut]
         self.taps = tuple(range(1, len(self._table) + 1))
         self.map_dims = {tap: self._table[tap - 1][1] for tap in self.taps}
@@ -45,6 +49,11 @@ class Backbone(Encoder):
         self.is_vit = is_vit(cfg.name)
         normed = self.taps[:-1] if cfg.per_layer_norm else ()
         self.tap_norms = nn.ModuleDict({str(tap): copy.deepcopy(model.norm) for tap in normed})
+
+    @property
+    def network(self) -> nn.Module:
+        """The module from images [B 3 H W] to `final` [B D], without taps; it has the weights of this one."""
+        return JoinedNetwork(self.model, self.joined) if self.joined else self.model
 
     def forward(self, x: Tensor, taps: Sequence[int] = (), feature_maps: bool = False) -> Features:
         """Map images [B 3 H W] to `final` [B D] and, at `taps`, to [B D_tap] and if requested [B C H W], in one pass.
@@ -54,7 +63,7 @@ class Backbone(Encoder):
         wanted = sorted(set(taps))
         self._check(wanted)
         if not wanted:
-            return Features(self.model(x), {}, {})
+            return Features(self._final(self.model(x), x), {}, {})
         return self._vit(x, wanted, feature_maps) if self.is_vit else self._stages(x, wanted, feature_maps)
 
     def cut(self, depth: int, *, share: bool = False) -> "Backbone":
@@ -63,7 +72,8 @@ class Backbone(Encoder):
         With `share` the weights are not copied: the cut and this network use the same memory.
 
         A ViT keeps its final norm; any other network loses what follows the stage (head norm, last convolution), unless
-        `depth` is its whole depth. Parameters require a gradient where those of this network do.
+        `depth` is its whole depth, and so does every network what is joined with its features. Parameters require a
+        gradient where those of this network do.
         """
         self._check([depth])
         shared = {id(tensor): tensor for tensor in self.model.state_dict(keep_vars=True).values()} if share else {}
@@ -71,10 +81,21 @@ class Backbone(Encoder):
         if depth == self.taps[-1]:
             cut = Backbone(self.cfg, model)
         else:
-            cut = Backbone(replace(self.cfg, cut=depth), truncate(model, self.cfg.name, depth))
+            cut = Backbone(replace(self.cfg, cut=depth, patch_filters=0), truncate(model, self.cfg.name, depth))
+        if cut.joined and self.joined:
+            cut.joined.load_state_dict(self.joined.state_dict(), assign=share)
         for tap in cut.taps if self.cfg.per_layer_norm else ():
             cut._norm(tap).load_state_dict(self._norm(tap).state_dict(), assign=share)
         return cut.train(self.training)
+
+    def with_filters(self, filters: int) -> "Backbone":
+        """Return the network with so many patch filters, not fitted yet, or none; it uses the memory of this one."""
+        found = Backbone(replace(self.cfg, patch_filters=filters), self.model)
+        found.tap_norms = self.tap_norms
+        return found.to(next(self.parameters()).device).train(self.training)
+
+    def _final(self, vector: Tensor, images: Tensor) -> Tensor:
+        return self.joined(vector, images) if self.joined else vector
 
     def _check(self, taps: Sequence[int]) -> None:
         for tap in taps:
@@ -88,7 +109,7 @@ class Backbone(Encoder):
         tokens, states = model.forward_intermediates(
             x, indices=[tap - 1 for tap in taps], return_prefix_tokens=prefixed, output_fmt="NLC"
         )
-        final = model.forward_head(tokens, pre_logits=True)
+        final = self._final(model.forward_head(tokens, pre_logits=True), x)
         pairs = {tap: state if prefixed else (state, state[:, :0]) for tap, state in zip(taps, states, strict=True)}
         vectors = {tap: self._pool(tap, prefix, patches) for tap, (patches, prefix) in pairs.items()}
         if self.taps[-1] in vectors:
@@ -112,7 +133,7 @@ class Backbone(Encoder):
     def _stages(self, x: Tensor, taps: list[int], feature_maps: bool) -> Features:
         indices = [self._table[tap - 1][0] for tap in taps]
         last, found = self.model.forward_intermediates(x, indices=indices)
-        final = self.model.forward_head(last)
+        final = self._final(self.model.forward_head(last), x)
         maps = dict(zip(taps, found, strict=True))
         vectors = {tap: square.mean(dim=(2, 3)) for tap, square in maps.items()}
         if self.taps[-1] in vectors:

@@ -7,6 +7,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.untrusted import is_unsafe_for_timm, refuse_keys
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 
+MIN_SIDE = 8  # pixels: the smallest image that patch filters see
 SMALL_IMAGE = 64  # pixels; up to here a CNN gets the stem for small images unless configured otherwise
 
 
@@ -52,12 +53,23 @@ class BackboneConfig:
     """Standard deviation of the channels, likewise."""
     per_layer_norm: bool = False
     """ViTs: give every depth a final norm of its own instead of a shared one (as in SDSSL's runs of 2021 and 2022)."""
+    patch_filters: int = 0
+    """Join the last features with those of so many patch filters (400 is usual), which are fitted to the images, when
+    the training has ended; 0: none (docs/distillation.md)."""
 
     def __post_init__(self) -> None:
         """Raise UserError for an argument with which timm would read weights; configurations are shared."""
         refuse_keys(self.args, is_unsafe_for_timm, f"the arguments of '{self.name}'")
         if self.std is not None and min(self.std) <= 0:
             raise UserError(f"backbone.std is {self.std}: every deviation must be above 0", code="out-of-range")
+        if self.patch_filters < 0:
+            raise UserError(f"backbone.patch_filters is {self.patch_filters}: it is 0 or more", code="out-of-range")
+        if self.patch_filters and self.image_size is not None and self.image_size < MIN_SIDE:
+            raise UserError(
+                f"patch filters need images of {MIN_SIDE} pixels, and backbone.image_size is {self.image_size}: leave "
+                "patch_filters out",
+                code="image-size-too-small",
+            )
 
     @property
     def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

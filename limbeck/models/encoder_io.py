@@ -28,6 +28,7 @@ from limbeck.models.weights import without_classifier
 logger = logging.getLogger(__name__)
 
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
+JOINED = "patch_filters.safetensors"  # what is joined with the features of an encoder
 STANDALONE = "model.py"  # of an encoder that stock timm cannot build: the lines that load it
 NOT_IN_TIMM = "limbeck"  # architecture of such an encoder in its config.json, which timm refuses
 
@@ -63,6 +64,8 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     _write_weights(timm_network(backbone.model).state_dict(), folder / "model.safetensors")
     if backbone.tap_norms:
         _write_weights(backbone.tap_norms.state_dict(), folder / TAP_NORMS)
+    if backbone.joined:
+        _write_weights(backbone.joined.state_dict(), folder / JOINED)
     if name == NOT_IN_TIMM:
         with atomic_write(folder / STANDALONE) as unfinished:
             unfinished.write_bytes(Path(__file__).with_name("standalone.py").read_bytes())
@@ -79,13 +82,16 @@ def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any]]:
     cfg, small = backbone.cfg, wants_small_stem(backbone.cfg)
     last = None if cfg.cut is None else feature_table(backbone.model)[cfg.cut - 1][0]
     built = {"arch": cfg.name, "args": stock_args(cfg), "vit": backbone.is_vit, "last": last}
-    return NOT_IN_TIMM, built | {"small_stem": small, "stem_pool": small and cfg.stem_pool}
+    normalization = cfg.normalization if cfg.patch_filters else None
+    return NOT_IN_TIMM, built | {
+        "small_stem": small, "stem_pool": small and cfg.stem_pool, "patch_filters": normalization
+    }  # fmt: skip
 
 
 def _stock_args(backbone: Backbone) -> dict[str, Any] | None:
     """Return arguments with which stock timm builds a network of the same parameters, or None if there are none."""
     cfg, network = backbone.cfg, timm_network(backbone.model)
-    if wants_small_stem(cfg):
+    if wants_small_stem(cfg) or cfg.patch_filters:
         return None
     args = stock_args(cfg)
     if cfg.cut is None:
@@ -145,6 +151,8 @@ def load(path: str | os.PathLike[str], depth: int | None = None) -> Backbone:
         timm_network(backbone.model).load_state_dict(weights)
         if backbone.tap_norms:
             backbone.tap_norms.load_state_dict(load_file(folder / TAP_NORMS))
+        if backbone.joined:
+            backbone.joined.load_state_dict(load_file(folder / JOINED))
     except (OSError, RuntimeError, SafetensorError) as error:
         message = f"{folder}/model.safetensors is not the network of its config.json: {error}"
         raise UserError(message, code="damaged-encoder") from error

@@ -19,7 +19,7 @@ from limbeck.models.weights import SUFFIXES, digest, mismatch
 
 logger = logging.getLogger(__name__)
 
-FREE = ("image_size", "cut", "mean", "std", "freeze_patch_embed", "gradient_checkpointing")
+FREE = ("image_size", "cut", "mean", "std", "freeze_patch_embed", "gradient_checkpointing", "patch_filters")
 """Settings of the network that may differ from those of the start."""
 FREE_ARGS = ("drop_rate", "drop_path_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate")
 """Arguments of timm that change the training and not the network."""
@@ -45,7 +45,7 @@ def start_form(name: str) -> BackboneConfig:
             "student, --student)",
             code="start-without-network",
         )
-    return _pinned(network_form(name))
+    return replace(_pinned(network_form(name)), patch_filters=0)
 
 
 def load_start(cfg: StartConfig, given: BackboneConfig | None = None) -> LoadedStart:
@@ -57,22 +57,23 @@ def load_start(cfg: StartConfig, given: BackboneConfig | None = None) -> LoadedS
     """
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten and must not advance the run's generator
         form, found = _load_file(cfg.name, given) if given and is_file(cfg.name) else _load(cfg.name, given)
-        backbone = build_backbone(_normalized(form, found, cfg.name))
+        trained = _normalized(form, found, cfg.name)
+        backbone = build_backbone(replace(trained, patch_filters=0))
     try:
-        backbone.load_state_dict(found.backbone.state_dict())
+        backbone.load_state_dict(found.backbone.with_filters(0).state_dict())
     except RuntimeError as error:
         raise UserError(
             f"the weights of '{cfg.name}' do not fit '{form.name}': {mismatch(error)}", code="weights-mismatch"
         ) from error
     license = found.license or cfg.license
-    for note in (*found.notes, _described(cfg.name, backbone.cfg)):
+    for note in (*found.notes, _described(cfg.name, trained)):
         logger.info("%s", note)
     if fact := license_fact(license, cfg.name):
         logger.warning("the start %s has %s, and it may bind what is trained from it", cfg.name, fact)
     path = Path(cfg.name)
     name = str(path.absolute()) if path.exists() else cfg.name
     recorded = replace(cfg, name=name, license=license, digest=_checked_digest(cfg, backbone))
-    return LoadedStart(recorded, backbone.cfg, backbone.state_dict())
+    return LoadedStart(recorded, trained, backbone.state_dict())
 
 
 def is_file(name: str) -> bool:

@@ -10,7 +10,7 @@ from limbeck.methods import MethodConfig, method_config
 from limbeck.modalities import Modality
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import default_method, default_optim
-from limbeck.runs.recipes import recipe_file
+from limbeck.runs.recipes import laptop, recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
 from limbeck.train.config import TrainConfig
@@ -35,11 +35,14 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
     if long or any(named) or not (why_small and modality.takes_teachers):
         return Resolved(request, [])
+    time, usual = request.time or laptop().time, default_method().name
     reason = (
         f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead "
-        f"of {default_method().name} after ten minutes (--method {default_method().name}; `limbeck recipes`)"
+        f"of {usual} after ten minutes (--method {usual}; `limbeck recipes`)"
     )
-    return Resolved(replace(request, **fill(vars(request), recipe_file("laptop"))), [reason])
+    more = f"it ends within {time}, since later minutes add little (--time 1h, or epochs)"
+    filled = replace(request, time=time, **fill(vars(request), recipe_file("laptop")))
+    return Resolved(filled, [reason] if request.time or request.quick else [reason, more])
 
 
 def few_images_advice(request: RunRequest, images: int) -> str | None:

@@ -19,6 +19,7 @@ from limbeck.data.loader import check_batch, fitting_batch
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
+from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.start import LoadedStart
 from limbeck.runs.choose import choose_recipe, few_images_advice, seconds_of, usual_method
@@ -92,6 +93,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     requested = usual_method(request, modality.name)
     _check_teacher(requested, request.teacher, modality)
     requested.check_modality(modality.name)
+    _check_filters(request, requested)
     selection = Selection.by(request.exclude, request.only)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
@@ -326,7 +328,8 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        value, reasons = modality.small_encoder(data)
+        follows_filters = request.teacher is not None and request.teacher.name == PATCH_FILTERS
+        value, reasons = modality.small_encoder(data, joined=follows_filters)
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return default_student() if request.teacher else modality.default_encoder()
 
@@ -357,6 +360,17 @@ def _check_early(
         classes = modality.known_classes(request.source, selection)
         if classes is not None:
             method.check_classes(classes)
+
+
+def _check_filters(request: RunRequest, method: MethodConfig) -> None:
+    """Raise UserError for patch filters that no network at the end of the run could be joined with."""
+    adapts = request.teacher is not None and request.teacher.name == START_TEACHER
+    if getattr(request.backbone, "patch_filters", 0) and (adapts or method.name == ClassifierConfig.name):
+        raise UserError(
+            f"patch filters have no effect on {'an adaptation' if adapts else 'a classifier'}, whose network is its "
+            "own: leave patch_filters out",
+            code="no-effect",
+        )
 
 
 def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:

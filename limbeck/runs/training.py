@@ -52,10 +52,9 @@ def train_run(
             check_new_run(run)
         remove_abandoned(run)
         _start_processes(setup.cfg.training)
-        if resume:
-            method, views, sampling = build_method(setup, run)
-        else:
-            setup, (method, views, sampling) = prepare_run(setup, run)
+        complete = setup.modality.completion(setup.cfg.backbone, setup.data) if is_rank0() else None
+        setup, trainable = (setup, build_method(setup, run)) if resume else prepare_run(setup, run)
+        method, views, sampling = trainable
         cfg, config = setup.cfg, to_json(setup.cfg)
         if is_rank0():
             if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
@@ -84,10 +83,10 @@ def train_run(
         )
         if is_rank0() and setup.adapts:
             _save_better(setup, run, method.encoder(), save_encoder)
-        elif is_rank0():
-            save_encoder(method.encoder())
+        elif complete:
+            save_encoder(encoder := complete(method.encoder()))
             save_classifier(method, setup, run)
-            _log_fidelity(setup, eval_callback, method.encoder())
+            _log_fidelity(setup, eval_callback, encoder)
     return run
 
 

@@ -1,5 +1,7 @@
 """The teacher of an adaptation: the frozen copy of the weights that the run starts from."""
 
+from dataclasses import replace
+
 from limbeck.core.errors import UserError
 from limbeck.models.backbone import build_backbone
 from limbeck.models.pretrained import Pretrained, StatedPreprocessing
@@ -17,7 +19,7 @@ def from_start(start: LoadedStart | None) -> TeacherSource:
             "--from",
             code="no-start",
         )
-    backbone = build_backbone(start.backbone)
+    backbone = build_backbone(replace(start.backbone, patch_filters=0))
     backbone.load_state_dict(start.weights)
     stated = StatedPreprocessing(start.backbone.image_size, *start.backbone.normalization, "bilinear")
     return teacher_source(Pretrained(backbone, stated, start.cfg.license))

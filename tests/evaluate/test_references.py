@@ -21,7 +21,7 @@ from limbeck.evaluation.references import FILTERS, PIXELS, fixed_models, load_wh
 from limbeck.evaluation.render import model_table
 from limbeck.evaluation.results import EvaluationResult, LayerResult, ModelScores
 from limbeck.evaluation.verdict import cheapest_cut, verdict
-from limbeck.features.patch_filters import PatchFiltersConfig
+from limbeck.models.patch_filters import PatchFiltersConfig
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades

@@ -11,7 +11,8 @@ from limbeck.data.store.store import Store
 from limbeck.features import analytic
 from limbeck.features.analytic import analytic_features, discriminants, fit_projection
 from limbeck.features.images import augmented_images, eval_images
-from limbeck.features.patch_filters import MEAN, STD, PatchFilters, PatchFiltersConfig, patch_filters
+from limbeck.features.patch_filters import PatchFilters, patch_filters
+from limbeck.models.patch_filters import MEAN, STD, PatchFiltersConfig
 
 CFG = PatchFiltersConfig(filters=6, patches=600, iterations=3)
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def images(count: int = 40) -> Store:
 
 @pytest.fixture
 def filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatchFilters:
-    monkeypatch.setattr(analytic, "patch_filters", lambda store, **_: patch_filters(store, CFG, tmp_path))
+    monkeypatch.setattr(analytic, "patch_filters", lambda store, *_: patch_filters(store, CFG, tmp_path))
     return patch_filters(images(), CFG, tmp_path)
 
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.data.store.store import Store
-from limbeck.features import patch_filters as module
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import MEAN, STD, PatchFilters, PatchFiltersConfig, lloyd, patch_filters, zca
+from limbeck.features.patch_filters import PatchFilters, lloyd, patch_filters, zca
 from limbeck.features.pixels import CenteredPixels
 from limbeck.metrics.knn import knn_accuracy
+from limbeck.models.patch_filters import CHUNK, MEAN, STD, PatchFiltersConfig
 
 CFG = PatchFiltersConfig(filters=7, patches=600, iterations=3)
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def test_chunks_and_an_autocast_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     images = eval_images(store, 11, MEAN, STD, CPU)(np.arange(9))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(network(images), expected)
-    monkeypatch.setitem(module.CHUNK, "cpu", 9)
+    monkeypatch.setitem(CHUNK, "cpu", 9)
     torch.testing.assert_close(features(network, store), expected)
     assert expected.dtype == torch.float32
 

@@ -49,7 +49,7 @@ def test_what_is_given_wins_over_a_recipe() -> None:
     named = make_request("photos", {"recipe": "contrast", "method": "byol", "epochs": 3}, verb="pretrain")
     assert (usual_method(named).name, named.training.epochs) == ("byol", 3)
     teacher = make_request("photos", {"recipe": "phone", "teacher": "resnet50"}, verb="distill").teacher
-    assert teacher == TeacherConfig(name="resnet50", cached_views=2)
+    assert teacher == TeacherConfig(name="resnet50", targets="image")
 
 
 def test_a_time_or_epochs_replace_those_of_a_recipe() -> None:

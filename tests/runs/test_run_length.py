@@ -42,9 +42,9 @@ def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -
     caplog.set_level("INFO", "limbeck")
     cfg = resolve_run(request()).cfg
     assert cfg.teacher is not None
-    assert (cfg.teacher.name, cfg.method.name, cfg.training.epochs) == (PATCH_FILTERS, "simreg", 100)
-    assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16).value, 2e-3)
-    for value in ("recipe laptop", "--method simclr", "--backbone vit_tiny_patch16_224", "--epochs 1000"):
+    assert (cfg.teacher.name, cfg.method.name) == (PATCH_FILTERS, "simreg")
+    assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16, joined=True).value, 2e-3)
+    for value in ("recipe laptop", "--method simclr", "vit_tiny_patch16_224", "within 10m", "--time 1h"):
         assert value in caplog.text
 
 
@@ -76,7 +76,11 @@ def test_on_a_gpu_nothing_is_given_up_unless_a_quick_look_is_wanted(monkeypatch:
     cfg = resolve_run(request(training=TrainConfig())).cfg
     assert (cfg.method.name, cfg.backbone.name) == ("simclr", "vit_tiny_patch16_224")
     quick = resolve_run(request(training=TrainConfig(), quick=True))
-    assert (quick.cfg.method.name, quick.cfg.backbone, quick.seconds) == ("simreg", resolve_small(16).value, 600)
+    assert (quick.cfg.method.name, quick.cfg.backbone, quick.seconds) == (
+        "simreg",
+        resolve_small(16, joined=True).value,
+        600,
+    )
 
 
 def test_what_is_named_is_taken(caplog: pytest.LogCaptureFixture) -> None:

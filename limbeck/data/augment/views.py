@@ -83,6 +83,12 @@ def _weak(size: int) -> tuple[View, ...]:
     return view, view
 
 
+def _light(size: int) -> tuple[View, ...]:
+    """Students of the vectors of whole images: a square crop of most of the image, and flip."""
+    view = View(size=size, scale=(0.6, 1.0), ratio=(1.0, 1.0))
+    return view, view
+
+
 def _multicrop(size: int) -> tuple[View, ...]:
     """SwAV: two global crops of `size`, six local ones."""
     large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale=0.2, blur=0.5)
@@ -150,6 +156,7 @@ _RECIPES = {
     "byol": _byol,
     "wmse": _wmse,
     "weak": _weak,
+    "light": _light,
     "multicrop": _multicrop,
     "dino": _dino,
     "empssl": _empssl,

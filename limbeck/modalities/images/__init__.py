@@ -11,6 +11,8 @@ from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from limbeck.core.types import Encoder
     from limbeck.data.sampling import ViewSpec
     from limbeck.data.sources.open import Source
@@ -65,9 +67,9 @@ class Images(Modality[BackboneConfig, "Store"]):
         found = known_labels(source, selection)
         return None if found is None else len(found)
 
-    def small_encoder(self, data: "Store | None" = None) -> Resolved[BackboneConfig]:
+    def small_encoder(self, data: "Store | None" = None, *, joined: bool = False) -> Resolved[BackboneConfig]:
         """Return a narrow ResNet of one block per stage for images of at most 96 pixels."""
-        return resolve_small(None if data is None else data.size)
+        return resolve_small(None if data is None else data.size, joined)
 
     def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> "LoadedStart":
         """Return trained weights from any source that timm or Limbeck reads."""
@@ -109,10 +111,18 @@ class Images(Modality[BackboneConfig, "Store"]):
         return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
 
     def build_encoder(self, cfg: BackboneConfig) -> "Backbone":
-        """Return a timm network with taps after every block or stage."""
+        """Return a timm network with taps after every block or stage; patch filters are joined when it is trained."""
         from limbeck.models.backbone import build_backbone
 
-        return build_backbone(cfg)
+        return build_backbone(replace(cfg, patch_filters=0))
+
+    def completion(self, cfg: BackboneConfig, data: "Store") -> "Callable[[Encoder], Encoder]":
+        """Return what joins patch filters, which are fitted here, if the network has some."""
+        if not cfg.patch_filters:
+            return super().completion(cfg, data)
+        from limbeck.modalities.images.join import fit_join
+
+        return fit_join(data, cfg.patch_filters, _preprocessing(cfg, data))
 
     def make_views(self, method: "MethodConfig", cfg: BackboneConfig) -> "tuple[ViewSpec, ...]":
         """Return the method's preset of augmentations at the input size and with the normalization of the network."""
