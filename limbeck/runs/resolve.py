@@ -87,9 +87,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
-    began, (request, seconds, most_epochs) = time.monotonic(), _with_length(request)
-    modality, why = _modality(request), runs_small(request.training.accelerator, request.quick)
+    began, modality, why = time.monotonic(), _modality(request), runs_small(request.training.accelerator, request.quick)
     flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
+    request, seconds, most_epochs = _with_length(request)  # which a recipe may have
     requested = usual_method(request, modality.name)
     _check_teacher(requested, request.teacher, modality)
     requested.check_modality(modality.name)
