@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
 JOINED = "patch_filters.safetensors"  # what is joined with the features of an encoder
 STANDALONE = "model.py"  # of an encoder that stock timm cannot build: the lines that load it
+STANDALONE_FILTERS = "standalone_filters.py"  # what these lines need of a network that is joined with patch filters
 NOT_IN_TIMM = "limbeck"  # architecture of such an encoder in its config.json, which timm refuses
 
 
@@ -66,12 +67,18 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
         _write_weights(backbone.tap_norms.state_dict(), folder / TAP_NORMS)
     if backbone.joined:
         _write_weights(backbone.joined.state_dict(), folder / JOINED)
+        _copy_code(STANDALONE_FILTERS, folder / STANDALONE_FILTERS)
     if name == NOT_IN_TIMM:
-        with atomic_write(folder / STANDALONE) as unfinished:
-            unfinished.write_bytes(Path(__file__).with_name("standalone.py").read_bytes())
+        _copy_code("standalone.py", folder / STANDALONE)
     extra = {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "provenance": dict(provenance)}
     config = _timm_config(name, args, backbone.dim, preprocessing) | {"limbeck": extra}
     write_json(folder / "config.json", config)
+
+
+def _copy_code(name: str, target: Path) -> None:
+    """Write a module of this package, which needs no other, next to the weights."""
+    with atomic_write(target) as unfinished:
+        unfinished.write_bytes(Path(__file__).with_name(name).read_bytes())
 
 
 def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def test_commands_flags_and_choices_are_completed(script: Path) -> None:
     assert complete(script, "limbeck", "") >= {*cli.VERBS}
     assert complete(script, "limbeck", "pret") == {"pretrain"}
     assert complete(script, "limbeck", "pretrain", "--epo") == {"--epochs"}
-    assert complete(script, "limbeck", "export", "a", "--format", "") == {"timm", "onnx", "torch"}
+    assert complete(script, "limbeck", "export", "a", "--format", "") == {"timm", "onnx", "torch", "executorch"}
 
 
 @needs_bash

@@ -72,7 +72,7 @@ def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_p
     def run(name: str, eval_callback: EvalCallback | None = None, resume: bool = False) -> Method:
         method = build(config)
         folder = tmp_path / name
-        sampling = tiny.sampling(config, store)
+        sampling = tiny.sampling(config, data)
         settings = to_json(config)
         train(
             method,

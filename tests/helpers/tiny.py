@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core.types import Batch, DataContext, Encoder, Features, StepInfo, TeacherOutput
+from limbeck.core.types import Batch, DataContext, Dataset, Encoder, Features, StepInfo, TeacherOutput
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
@@ -130,10 +130,11 @@ def part(whole: Batch, rows: slice | Tensor) -> Batch:
     return Batch(views, whole.indices[rows], labels, partners, masks=masks)
 
 
-def sampling(config: MethodConfig, store: Store) -> SamplingPlan:
+def sampling(config: MethodConfig, store: Dataset) -> SamplingPlan:
     """Plan every row of a store; for a method with bags, the bag of an image is the two nearest ones in pixels."""
     if not isinstance(config, DistillConfig) or config.bag_spec() is None:
         return ALL_ROWS
+    assert isinstance(store, Store), "bags are of images"
     pixels = torch.from_numpy(store.images).flatten(1).float()
     distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
     return SamplingPlan(bags=distances.topk(2, largest=False).indices.numpy())

@@ -1,5 +1,7 @@
 """Patch filters that are joined with the features of a network: the definition, cuts, and files with and without us."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,13 @@ def test_only_the_whole_depth_is_joined_and_every_file_has_its_features(cfg: Bac
     save_encoder(backbone, tmp_path, HOW, {})
     torch.testing.assert_close(load(tmp_path).eval()(images).final, final)
     torch.testing.assert_close(load_standalone(tmp_path)(images), final)
+    torch.save(images, tmp_path / "images.pt")
+    code = (
+        "import sys, torch; sys.modules['limbeck'] = None; from model import load\n"
+        "print(load('.')(torch.load('images.pt'))[0, 0].item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(final[0, 0].item(), rel=1e-3)
     with pytest.raises(RuntimeError):  # other features without an error would be worse
         timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
 
