@@ -39,8 +39,8 @@ def laptop() -> Recipe:
     Command: limbeck distill photos/ --recipe laptop
     Hardware: 2 cores of a CPU (Xeon with AMX), idle
     Time: 10 minutes, of which 50,000 images of 32 pixels took 9.4
-    Expect: CIFAR-10 (JPEG 75), 20-NN among 50,000 images: 68.9 and 69.1 % with two seeds, standard error 0.5 (the
-        network alone 63.9 and 63.3 %, filters alone 66.8 %; SimCLR after 8 minutes: 52.7 %)
+    Expect: CIFAR-10 (JPEG 75), 20-NN among 50,000 images: 68.9 ± 0.2 % with three seeds, standard error 0.5 (the
+        network alone 63.4 ± 0.4 %, filters alone 66.8 %; SimCLR after 8 minutes: 52.7 %)
     """
     views: dict[str, Json] = {"name": "simreg", "views": "light"}
     teacher: dict[str, Json] = {"name": PATCH_FILTERS}
