@@ -6,9 +6,13 @@ triangle activation max(0, mean_j |w - c_j| - |w - c_k|). Codes are averaged ove
 square root is taken, and the mean of the training images is subtracted.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from threading import Barrier
 
 import torch
 import torch.nn.functional as F
@@ -81,10 +85,12 @@ class FilterBank(nn.Module):
         """Compute the features of images in chunks, in float32 also inside an autocast; an export has one chunk."""
         if torch.compiler.is_exporting():
             return self._features(images)
-        chunk = CHUNK.get(images.device.type, LARGE_CHUNK)
+        parts = images.split(CHUNK.get(images.device.type, LARGE_CHUNK))
+        threads = torch.get_num_threads() if images.device.type == "cpu" else 1
+        if threads > 1 and len(parts) > 1:
+            return torch.cat(list(_pool(os.getpid(), threads).map(lambda part: self._features(part.float()), parts)))
         with torch.autocast(images.device.type, enabled=False), _full_precision():
-            parts = [self._features(part.float()) for part in images.split(chunk)]
-        return torch.cat(parts)
+            return torch.cat([self._features(part.float()) for part in parts])
 
     def _features(self, images: Tensor) -> Tensor:
         codes = self.codes(images)
@@ -111,6 +117,20 @@ class FilterBank(nn.Module):
         square = F.avg_pool2d(centered.square().mean(dim=1, keepdim=True), size, stride=1)
         variance = (square - mean.square()).clamp_(min=0) * (count / (count - 1))
         return (variance + self.cfg.contrast).sqrt()
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return threads of a process that compute with one core each.
+
+    PyTorch's own wait for each other after every operation, of which a chunk has many short ones: where something else
+    needs a core as well, two of them are several times slower than one.
+    """
+    pool = ThreadPoolExecutor(threads, "limbeck-filters", initializer=torch.set_num_threads, initargs=(1,))
+    started = Barrier(threads)
+    list(pool.map(lambda _: started.wait(), range(threads)))
+    torch.set_num_threads(threads)  # which the new threads have set for those that come after them
+    return pool
 
 
 def constant(*shape: int) -> nn.Parameter:

@@ -38,10 +38,10 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     own = laptop().time if request.training.num_processes == 1 else None  # of several a time cannot be planned
     time, usual = request.time or own, default_method().name
     reason = (
-        f"{why_small}, for at most {SOON / 60:g} minutes: recipe laptop, a student of patch filters, since it is ahead "
-        f"of {usual} after ten minutes (--method {usual}; `limbeck recipes`)"
+        f"{why_small}: recipe laptop, as for every run of at most {SOON / 60:g} minutes: a student of patch filters is "
+        f"ahead of {usual} after ten (--method {usual}; `limbeck recipes`)"
     )
-    more = f"it ends within {time}, since later minutes add little (--time 1h)"
+    more = f"it takes {time}, since more time adds little (--time 1h)"
     filled = replace(request, time=time, **fill(vars(request), recipe_file("laptop")))
     return Resolved(filled, [reason] if request.time or request.quick or not time else [reason, more])
 

@@ -1,5 +1,6 @@
 """Patch filters against loops in float64, their fit, their cache."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def code(patch: NDArray[np.float64], center: np.ndarray, whitening: np.ndarray, 
     white = whitening @ ((patch - patch.mean()) / deviation - center)
     distances = np.array([np.linalg.norm(white - centroid) for centroid in centroids])
     return np.maximum(0, distances.mean() - distances)
+
+
+def test_threads_change_neither_the_features_nor_the_threads_of_others() -> None:
+    network, store = PatchFilters.fit(noise(), CFG), noise(9)
+    expected = features(network, store)
+    torch.set_num_threads(3)
+    assert torch.equal(features(network, store), expected)
+    with ThreadPoolExecutor(1) as other:
+        assert (torch.get_num_threads(), other.submit(torch.get_num_threads).result()) == (3, 3)
 
 
 @pytest.mark.parametrize("side", [11, 12])

@@ -164,7 +164,7 @@ def test_no_code_of_the_hub_is_fetched_or_executed(run: Path, tmp_path: Path, mo
     save_encoder(disturb(build_backbone(small_stem)), tmp_path / "run", how, {"method": "simclr"})
     push(tmp_path / "run", NAME, to=tmp_path / "card", depth=3)
     assert "model.py" in [file.name for file in (tmp_path / "card").iterdir()]
-    assert ModelCard.load(tmp_path / "card" / "README.md").data.library_name == "limbeck"
+    assert ModelCard.load(tmp_path / "card" / "README.md").data.to_dict()["library_name"] == "limbeck"
     (tmp_path / "card" / "model.py").write_text("raise SystemExit('executed')")
     put_on_hub(tmp_path / "card", NAME, tmp_path / "hub", monkeypatch)
     asked: dict[str, Any] = {}

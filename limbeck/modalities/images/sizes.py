@@ -14,7 +14,7 @@ SMALL_ARGS: dict[str, Any] = {
 }  # fmt: skip
 """One block per stage, a third of the usual width: 0.6 million parameters, 17 million multiplications at 32 pixels."""
 JOINED_ARGS = {**SMALL_ARGS, "channels": [32, 64, 96, 128]}
-"""With patch filters: 0.95 million parameters together."""
+"""With patch filters: 0.96 million parameters together."""
 FILTERS = 400
 SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the image are recognized
 
