@@ -36,6 +36,8 @@ from limbeck.teachers.load import load_teacher
 logger = logging.getLogger(__name__)
 
 PIXELS, FILTERS, UNTRAINED_NETWORK = "raw pixels", "patch filters", "untrained network"
+PROJECTED = "projected patch filters"
+"""The teacher of a run that follows patch filters, which needs no training either."""
 START_NETWORK = "start: "
 """Begins the name of the network with the weights that a run started from."""
 GROUPS: tuple[Group, ...] = ("cost", "accuracy")

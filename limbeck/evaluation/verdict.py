@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from limbeck.evaluation.metric import standard_error
-from limbeck.evaluation.references import FILTERS, PIXELS
+from limbeck.evaluation.references import FILTERS, PIXELS, PROJECTED
 from limbeck.evaluation.results import EvaluationResult, LayerResult
 
 ERRORS = 2.0
 """Two accuracies differ where they are more than two standard errors of their difference apart."""
 ADVICE = "start from trained weights (--from), distill patch filters (--teacher patch-filters), or train longer"
+ADVICE_AFTER_FILTERS = "start from trained weights (--from), or train longer"
+"""To a run that follows patch filters already."""
 
 
 class Standing(NamedTuple):
@@ -70,8 +72,9 @@ def _sentence(result: EvaluationResult, column: str) -> str:
     others = [(name, value) for name, value in values if value is not None]
     standing = stand(accuracy, others, images)
     sentence = f"{own}, {standing.text()}" if others else own
-    unbeaten = [name for name in (PIXELS, FILTERS) if _is_in(name, [*standing.level, *standing.below])]
-    return f"not yet better than {_list(unbeaten)}: {ADVICE} ({sentence})" if unbeaten else sentence
+    unbeaten = [name for name in (PIXELS, FILTERS, PROJECTED) if _is_in(name, [*standing.level, *standing.below])]
+    advice = ADVICE_AFTER_FILTERS if any(name == PROJECTED for name, _ in others) else ADVICE
+    return f"not yet better than {_list(unbeaten)}: {advice} ({sentence})" if unbeaten else sentence
 
 
 def stand(accuracy: float, others: Sequence[tuple[str, float]], images: int) -> Standing:

@@ -26,7 +26,7 @@ from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import check_takes, evaluate, override
 from limbeck.evaluation.models import EvaluatedModel
-from limbeck.evaluation.references import START_NETWORK, load_whole, measure_references
+from limbeck.evaluation.references import PROJECTED, START_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
 from limbeck.modalities import modality_of
 from limbeck.models.backbone import Backbone
@@ -220,7 +220,7 @@ def evaluate_run(
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))
-    found = (*_measure_around(data, models, comparison), *(references or ()))
+    found = (*_measure_around(data, models, comparison, config.teacher), *(references or ()))
     result = evaluate(encoder, bank, queries, cfg, preprocessing=how, reference=untrained, references=found)
     (result := replace(result, comparison=comparison)).save(folder / RESULT)
     return result
@@ -243,10 +243,15 @@ def _evaluate_other_data(
 
 
 def _measure_around(
-    data: EvalData, models: Sequence[EvaluatedModel], comparison: Comparison | None
+    data: EvalData, models: Sequence[EvaluatedModel], comparison: Comparison | None, teacher: TeacherConfig | None
 ) -> tuple[ModelScores, ...]:
-    """Return the lines of reference; `models` have been measured already if they were compared with a teacher."""
+    """Return the lines of reference; `models` have been measured already if they were compared with a teacher.
+
+    A teacher that needs no training is one of them.
+    """
     measured = comparison.students[2:] if comparison else ()
+    if comparison and teacher and teacher.name == PATCH_FILTERS:
+        measured = (replace(comparison.teacher, name=PROJECTED), *measured)
     return measure_references(data, () if comparison else models, measured)
 
 

@@ -237,6 +237,9 @@ def test_the_verdict_names_what_is_above_level_and_below_by_the_errors() -> None
     some = verdict(scored((0.25, 0.3), raw_pixels=0.196, patch_filters=0.33))
     assert some.startswith("not yet better than patch filters: ")
     assert "above raw pixels (19.6)" in some
+    follower = verdict(scored((0.25, 0.3), raw_pixels=0.196, patch_filters=0.2, projected_patch_filters=0.29))
+    assert follower.startswith("not yet better than projected patch filters: ")
+    assert "--teacher" not in follower
     noisy = verdict(scored((0.25, 0.3), 100, raw_pixels=0.196, patch_filters=0.33))
     assert noisy.startswith("not yet better than raw pixels and patch filters: ")
     assert verdict(scored((0.5,))) == "the network has 50.0 ± 1.6 % k-NN accuracy"

@@ -7,7 +7,10 @@ import pytest
 
 from limbeck.data.loader import Loader
 from limbeck.data.store.store import Store
+from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.references import PROJECTED
 from limbeck.methods.config.simreg import SimRegConfig
+from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
 from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
@@ -52,6 +55,13 @@ def test_a_run_names_the_filters_and_has_targets_of_whole_images(
     assert (teacher.name, teacher.targets) == (PATCH_FILTERS, "image")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert not [message for message in warnings if "student" in message], "filters are not a network to make smaller"
+    how = EvaluateConfig(linear="none", latency=False, references=False, alignment_images=20)
+    pixels, _ = images()
+    data = pixels, np.arange(len(pixels)) % 2
+    found = evaluate_run(run, data, data, how)
+    assert found.comparison is not None
+    line = next(scores for scores in found.references if scores.name == PROJECTED)
+    assert line.values == found.comparison.teacher.values
 
 
 def test_filters_need_the_images_of_a_run() -> None:
