@@ -201,7 +201,8 @@ EVALUATE = Command(
 Examples:
   limbeck evaluate runs/a --train labeled/train --test labeled/test
   limbeck evaluate runs/a --train labeled/train --test labeled/test --beside timm:resnet18 runs/b
-  limbeck evaluate runs/a runs/b timm:resnet18 --train labeled/train --test labeled/test""",
+  limbeck evaluate runs/a runs/b timm:resnet18 --train labeled/train --test labeled/test
+  limbeck evaluate runs/a --train labeled/train --test labeled/test --videos DAVIS/ --copies""",
     evaluate_arguments,
     _evaluate,
     ("--train", "--test", "--beside", "--k", "--linear", "--no-latency", "--image-size", "--batch-size", "--device"),

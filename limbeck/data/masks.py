@@ -55,6 +55,17 @@ def read_masks(folder: Path, store: Store) -> Masks:
 
 
 def _read(file: Path, path: str, size: tuple[int, int], side: int) -> Masks:
+    return np.asarray(open_mask(file, path, size).resize((side, side), Image.Resampling.NEAREST), np.uint8)
+
+
+def open_mask(file: Path, path: str, size: tuple[int, int]) -> Image.Image:
+    """Return the mask in a file, one channel of 8 bits; raise UserError as `read_masks`.
+
+    Args:
+        file: the mask.
+        path: its image, for messages.
+        size: width and height of the image.
+    """
     try:
         with Image.open(file) as mask:
             mask.load()
@@ -73,8 +84,7 @@ def _read(file: Path, path: str, size: tuple[int, int], side: int) -> Masks:
             "agree",
             code="mask-size",
         )
-    values = mask.convert("L") if mask.mode == "1" else mask
-    return np.asarray(values.resize((side, side), Image.Resampling.NEAREST), np.uint8)
+    return mask.convert("L") if mask.mode == "1" else mask
 
 
 def _listing(values: Sequence[int]) -> str:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from limbeck.core.errors import UserError
 
+LEAST_SIDE = 64  # pixels of a frame
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -33,6 +35,10 @@ class EvaluateConfig:
     """Folder with a mask for each training image, under its name with the ending .png, for segmentation."""
     test_masks: str | None = None
     """Folder with a mask for each test image."""
+    videos: str | None = None
+    """Folder of videos with masks, in the layout of DAVIS, for the segmentation of videos."""
+    video_side: int = 480
+    """Short side of the frames in pixels; networks of small images need fewer."""
     references: bool = True
     """Measure raw pixels, patch filters and the untrained network as lines of reference."""
     alignment_images: int = 1000
@@ -64,6 +70,10 @@ class EvaluateConfig:
         if (self.train_masks is None) != (self.test_masks is None):
             given = "train_masks" if self.train_masks else "test_masks"
             raise UserError(f"{given} alone is of no use: give train_masks and test_masks", code="no-masks")
+        if self.video_side < LEAST_SIDE:
+            raise UserError(
+                f"video_side is {self.video_side}; it must be at least {LEAST_SIDE}", code="value-out-of-range"
+            )
         if self.alignment_images < 2:
             raise UserError(
                 f"alignment_images is {self.alignment_images}; it must be at least 2", code="value-out-of-range"

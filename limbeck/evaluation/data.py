@@ -12,6 +12,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Dataset
 from limbeck.data.masks import MaskPair
 from limbeck.data.store.store import Store
+from limbeck.data.videos import Video, open_videos
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.labels import Labels, match_labels
 
@@ -58,7 +59,7 @@ class EvalData:
             cfg=cfg,
             device=choose_device(cfg.device),
         )
-        _ = found.masks  # what is wrong with them is found before any work
+        _ = found.masks, found.videos  # what is wrong with them is found before any work
         return found
 
     @cached_property
@@ -68,6 +69,11 @@ class EvalData:
         if train is None or test is None:
             return None
         return MaskPair.read((Path(train), as_store(self.train)), (Path(test), as_store(self.test)))
+
+    @cached_property
+    def videos(self) -> tuple[Video, ...]:
+        """The videos with masks; none where no folder is named."""
+        return open_videos(Path(self.cfg.videos)) if self.cfg.videos else ()
 
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""

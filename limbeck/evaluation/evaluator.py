@@ -23,6 +23,7 @@ from limbeck.evaluation.models import BackboneModel, EvaluatedModel
 from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
 from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.evaluation.verdict import verdict
+from limbeck.models.any_size import any_size
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
@@ -55,10 +56,12 @@ def evaluate(
 
     Raises:
         UserError: labels that do not match, or are in one store only; fewer than two test images; an unknown device; an
-            image size that the network cannot take.
+            image size that the network cannot take; masks or videos that cannot be used.
     """
     preprocessing = override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
+    if cfg.videos:
+        any_size(backbone)
     data, model = EvalData.of(train, test, cfg), BackboneModel("network", backbone, preprocessing)
     untrained = None if reference is None else BackboneModel(UNTRAINED_NETWORK, reference, preprocessing)
     return evaluate_models(model, untrained, data, measure_references if references is None else references)

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from limbeck.evaluation.data import EvalData, as_store
 from limbeck.features.extract import FeatureFn, extract, extract_matrix
 from limbeck.features.images import ImageFn, augmented_images, eval_images
 from limbeck.metrics.copies import gem
+from limbeck.models.any_size import any_size
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
@@ -25,7 +28,9 @@ from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""
 
-Need = Literal["labels", "views", "feature_maps", "descriptors", "teacher", "series"]
+PATCH = 32  # pixels: the last stage of most CNNs has a place for so many
+
+Need = Literal["labels", "views", "feature_maps", "descriptors", "frames", "teacher", "series"]
 """What a metric may need beyond the features of the test images."""
 
 
@@ -65,11 +70,20 @@ class EvaluatedModel(ABC):
         """Return features for copy detection of all images of `store`, where "descriptors" is offered."""
         raise NotImplementedError
 
+    @property
+    def patch(self) -> int:
+        """Sides of frames are multiples of so many pixels."""
+        return PATCH
+
+    def frame_maps(self, data: EvalData, frame: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Return the feature map [C h w] of a frame in [0, 1] at every depth, where "frames" is offered."""
+        raise NotImplementedError
+
 
 class BackboneModel(EvaluatedModel):
     """A backbone at `depths`, by default all of its taps."""
 
-    offers = frozenset({"views", "feature_maps", "descriptors"})
+    offers = frozenset({"views", "feature_maps", "descriptors", "frames"})
 
     def __init__(
         self, name: str, backbone: Backbone, preprocessing: Preprocessing, depths: Sequence[int] | None = None
@@ -131,6 +145,26 @@ class BackboneModel(EvaluatedModel):
 
         dims = {depth: self.backbone.tap_dims[depth] + self.backbone.map_dims[depth] for depth in self.depths}
         return self._forward(data, store, features, dims, "copies")
+
+    @property
+    def patch(self) -> int:
+        """Sides of frames are multiples of the patches of a ViT."""
+        return self.backbone.model.patch_embed.patch_size[0] if self.backbone.is_vit else PATCH
+
+    @cached_property
+    def _any_size(self) -> Backbone:
+        return any_size(self.backbone).eval()
+
+    def frame_maps(self, data: EvalData, frame: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Run the backbone on a frame of any shape, in float32."""
+        mean, std = (
+            torch.tensor(values)[:, None, None] for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        with torch.inference_mode():
+            found = self._any_size.to(data.device)(
+                ((frame - mean) / std).to(data.device), self.depths, feature_maps=True
+            )
+        return {depth: maps[0] for depth, maps in found.feature_maps.items()}
 
     def _run(self, data: EvalData, images: Tensor, depths: Sequence[int]) -> Features:
         bf16 = resolve_bf16(data.cfg.precision, data.device)

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
@@ -48,10 +50,10 @@ class FixedModel(EvaluatedModel):
     """Features that need no training, as a model with one depth."""
 
     depths = (0,)
-    offers = frozenset({"descriptors"})
 
     def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
         self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
+        self.offers = frozenset({"descriptors", "frames"} if name == PIXELS else {"descriptors"})
 
     def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images in float32."""
@@ -71,6 +73,11 @@ class FixedModel(EvaluatedModel):
     def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return the same features."""
         return self.features(data, store)
+
+    def frame_maps(self, data: EvalData, frame: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Return the mean colors of 4 x 4 parts of each patch of 16 pixels, less their mean over the frame."""
+        parts = F.pixel_unshuffle(F.avg_pool2d(frame, 4), 4)[0]
+        return {0: parts.sub(parts.mean(dim=(1, 2), keepdim=True)).to(data.device)}
 
     def networks(self) -> dict[int, nn.Module]:
         """Return the network."""
@@ -123,6 +130,8 @@ def _key(data: EvalData) -> str:
     settings = to_json(replace(data.cfg, progress=True))
     machine = [platform.node(), str(data.device), str(torch.get_num_threads())]
     parts = [str(VERSION), data.train.digest, data.test.digest, json.dumps(settings, sort_keys=True), *names, *machine]
+    files = [file for video in data.videos for file in (*video.frames, *video.masks)]
+    parts += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     return fingerprint([*parts, str(FILTERS_VERSION), repr(PatchFiltersConfig())])[:16]
 
 

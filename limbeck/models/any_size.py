@@ -1,0 +1,31 @@
+"""Networks that take images of another shape than the one that they were built for."""
+
+from dataclasses import replace
+
+import torch
+
+from limbeck.core.errors import UserError
+from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.surgery import timm_defaults
+
+
+def any_size(backbone: Backbone) -> Backbone:
+    """Return the network for images of any shape, without the patch filters that it may be joined with.
+
+    A ViT resamples its positions; the sides of an image must be multiples of its patches. Other networks are returned
+    as they are.
+
+    Raises:
+        UserError: the network takes images of one size.
+    """
+    plain, cfg = backbone.with_filters(0) if backbone.joined else backbone, backbone.cfg
+    if not timm_defaults(cfg.name).fixed_input_size or cfg.args.get("dynamic_img_size"):
+        return plain
+    if not backbone.is_vit:
+        raise UserError(
+            f"'{cfg.name}' takes images of one size and no frames of videos: leave --videos out", code="one-image-size"
+        )
+    with torch.random.fork_rng(devices=[]):
+        found = build_backbone(replace(plain.cfg, args={**cfg.args, "dynamic_img_size": True}))
+    found.load_state_dict(plain.state_dict())
+    return found
