@@ -31,6 +31,8 @@ class EvaluateConfig:
     """Measure the weighted k-NN on half-whitened features as well."""
     copies: bool = False
     """Measure copy detection on manipulated test images as well; that takes up to 5,000 more images per network."""
+    copydays: str | None = None
+    """Folder in the layout of Copydays (original, strong, crops/50 ...), for copy detection among the test images."""
     train_masks: str | None = None
     """Folder with a mask for each training image, under its name with the ending .png, for segmentation."""
     test_masks: str | None = None

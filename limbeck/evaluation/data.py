@@ -10,6 +10,7 @@ import torch
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.types import Dataset
+from limbeck.data.copydays import Copydays, find_copydays
 from limbeck.data.masks import MaskPair
 from limbeck.data.store.store import Store
 from limbeck.data.videos import Video, open_videos
@@ -59,7 +60,7 @@ class EvalData:
             cfg=cfg,
             device=choose_device(cfg.device),
         )
-        _ = found.masks, found.videos  # what is wrong with them is found before any work
+        _ = found.masks, found.videos, found.copydays  # what is wrong with them is found before any work
         return found
 
     @cached_property
@@ -74,6 +75,11 @@ class EvalData:
     def videos(self) -> tuple[Video, ...]:
         """The videos with masks; none where no folder is named."""
         return open_videos(Path(self.cfg.videos)) if self.cfg.videos else ()
+
+    @cached_property
+    def copydays(self) -> Copydays | None:
+        """The files of Copydays; None where no folder is named."""
+        return find_copydays(Path(self.cfg.copydays)) if self.cfg.copydays else None
 
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""

@@ -131,6 +131,9 @@ def _key(data: EvalData) -> str:
     machine = [platform.node(), str(data.device), str(torch.get_num_threads())]
     parts = [str(VERSION), data.train.digest, data.test.digest, json.dumps(settings, sort_keys=True), *names, *machine]
     files = [file for video in data.videos for file in (*video.frames, *video.masks)]
+    if copies := data.copydays:
+        paths = (path for part in (copies.originals, *(block.paths for block in copies.blocks)) for path in part)
+        files += [copies.folder / path for path in paths]
     parts += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     return fingerprint([*parts, str(FILTERS_VERSION), repr(PatchFiltersConfig())])[:16]
 

@@ -37,11 +37,11 @@ def boundary_accuracy(found: Bool[NDArray[np.bool_], "H W"], truth: Bool[NDArray
     Precision is the share of its pixels that are near one of the true boundary, and recall the reverse; near is within
     0.8 % of the diagonal, rounded up. Without a boundary on one side it is 0, on both sides 1.
     """
-    ours, theirs = (np.argwhere(boundary(mask)) for mask in (found, truth))
-    if not len(ours) or not len(theirs):
-        return float(len(ours) == len(theirs))
+    edge, true_edge = (np.argwhere(boundary(mask)) for mask in (found, truth))
+    if not len(edge) or not len(true_edge):
+        return float(len(edge) == len(true_edge))
     reach = math.ceil(TOLERANCE * math.hypot(*truth.shape))
-    precision, recall = _near(ours, theirs, reach), _near(theirs, ours, reach)
+    precision, recall = _near(edge, true_edge, reach), _near(true_edge, edge, reach)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
