@@ -60,7 +60,7 @@ def test_needs_are_met_by_what_there_is() -> None:
     unlabeled = EvalData.of(shades(9, 0, labeled=False), shades(30, 1, labeled=False), CFG)
     backbone = BackboneModel("net", tiny_vit(), PLAIN)
     assert MetricInputs(backbone, unlabeled).offers == {"views", "feature_maps", "descriptors", "frames"}
-    assert inputs().offers == {"views", "feature_maps", "descriptors", "labels", "teacher"}
+    assert inputs().offers == {"views", "feature_maps", "descriptors", "frames", "labels", "teacher"}
 
 
 def test_networks_are_on_the_device_before_any_feature_is_extracted() -> None:
