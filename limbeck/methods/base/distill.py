@@ -85,8 +85,8 @@ class Distiller(Method):
             dense = token_relation_loss(student_map, teacher_output.feature_map, self.cfg.dense_temperature)
             loss = with_term(loss, "dense", dense, self.cfg.dense_weight)
         if self.cfg.range is not None:
-            ranges = [map(gather, channel_ranges(maps)) for maps in features.feature_maps.values()]
-            penalties = [range_penalty(*found, self.cfg.range) for found in ranges]
+            ranges = [channel_ranges(maps) for maps in features.feature_maps.values()]
+            penalties = [range_penalty(gather(peaks), gather(squares), self.cfg.range) for peaks, squares in ranges]
             loss = with_term(loss, "range", torch.stack(penalties).mean())
         return loss
 
