@@ -1,6 +1,7 @@
 """Complete a request to a run that is ready to start, in stages that return a value and the reasons for it."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.teachers.warnings import license_warning
 from limbeck.train.config import OptimConfig, TrainConfig
-from limbeck.train.length import CPU_SHARE, parse_duration
+from limbeck.train.length import CPU_SHARE, USABLE, parse_duration
 from limbeck.train.loggers import resolve_loggers
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ class RunSetup:
     def adapts(self) -> bool:
         """Whether the run is held to its start, with which it is compared at its end."""
         return self.cfg.teacher is not None and self.cfg.teacher.name == START_TEACHER
+
+    @property
+    def ends(self) -> float:
+        """When the training has to end, on the clock of `time.monotonic`; infinity without a time."""
+        return math.inf if self.seconds is None else self.began + USABLE * self.seconds
 
     @property
     def num_images(self) -> int:

@@ -1,6 +1,7 @@
 """Train a run in its folder, from its setup to its encoder."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -101,7 +102,7 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
 
     Several processes estimate on their first steps, together, and not here.
     """
-    trainable = build_method(setup, run)
+    trainable = build_method(setup, run, setup.ends)
     if setup.cfg.training.num_processes > 1:
         return setup, trainable
     setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable))
@@ -112,8 +113,11 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
     return planned, trainable
 
 
-def build_method(setup: RunSetup, run: Path) -> Trainable:
-    """Build the method of a run around a fresh encoder; `run` is where features of a teacher may be cached."""
+def build_method(setup: RunSetup, run: Path, ends: float = math.inf) -> Trainable:
+    """Build the method of a run around a fresh encoder.
+
+    Features of a teacher may be cached in `run`; UserError if they take longer than until `ends` (`time.monotonic`).
+    """
     cfg, encoder, teacher = setup.cfg, _initial_encoder(setup), setup.teacher
     views = setup.modality.make_views(cfg.method, cfg.backbone)
     if teacher is None:
@@ -122,7 +126,7 @@ def build_method(setup: RunSetup, run: Path) -> Trainable:
     own = teacher.cfg.name not in (PATCH_FILTERS, START_TEACHER)  # neither of them is a network to be made smaller
     if own and is_rank0():
         _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)
-    return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run))
+    return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run, ends=ends))
 
 
 def fresh_encoder(cfg: RunConfig) -> Encoder:

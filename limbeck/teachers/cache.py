@@ -6,6 +6,7 @@ hash of the views that were passed: the central ones, or one draw of an augmenta
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -61,13 +62,16 @@ class FeatureCache:
         teacher: the network and its preprocessing.
         store: the images.
         device: where the teacher runs.
+        ends: when all of it has to be done, on the clock of `time.monotonic`: a pass that takes longer is refused.
 
     Raises:
         UserError: the folder belongs to another teacher or store, or to something else.
     """
 
-    def __init__(self, folder: Path, teacher: LoadedTeacher, store: Store, device: torch.device) -> None:
-        self.folder, self.teacher, self.store, self.device = folder, teacher, store, device
+    def __init__(
+        self, folder: Path, teacher: LoadedTeacher, store: Store, device: torch.device, ends: float = math.inf
+    ) -> None:
+        self.folder, self.teacher, self.store, self.device, self.ends = folder, teacher, store, device, ends
         self.network = teacher.network.to(device)
         with wait_for_folder(folder):
             self._check_owner()
@@ -177,3 +181,14 @@ class FeatureCache:
             format_bytes(self.bytes(1)),
             self.folder,
         )
+        self._check_time(count, seconds)
+
+    def _check_time(self, count: int, seconds: float) -> None:
+        """Raise UserError unless a pass over `count` images, of so many seconds, ends in time."""
+        if (left := self.ends - time.monotonic()) < seconds:
+            raise UserError(
+                f"the time is too short: the teacher's features of {count:,} images take about "
+                f"{format_duration(seconds)}, and {format_duration(max(left, 0))} are left: give more (--time), or let "
+                "`limbeck plan` with the same options compute them first",
+                code="time-too-short",
+            )

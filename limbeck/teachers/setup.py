@@ -1,6 +1,7 @@
 """Prepare a distillation run: hold out images, compute teacher features (live or cached), build the bags."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,12 +97,13 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
 
 
 def build_distillation_inputs(
-    context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...], run: Path
+    context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...], run: Path, ends: float = math.inf
 ) -> DistillationInputs:
     """Return the teacher's output, the views and the sampling plan for a method; computes what has to be cached.
 
     Raises:
-        UserError: the cache is that of another teacher or store, or a dense term has no feature maps to compare.
+        UserError: the cache is that of another teacher or store, what is cached takes longer than until `ends`, or a
+            dense term has no feature maps to compare.
     """
     _check_feature_maps(context, method)
     views = tuple(_at_teacher_resolution(context.teacher, view) for view in views)
@@ -111,7 +113,7 @@ def build_distillation_inputs(
     whole = context.cfg.targets == "image"
     if not (spec or whole or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
-    cache = FeatureCache(_cache_folder(context, run), context.teacher, context.store, context.device)
+    cache = FeatureCache(_cache_folder(context, run), context.teacher, context.store, context.device, ends)
     if spec:
         sampling = sampling._replace(bags=_build_bags(context, cache, spec))
     if whole:

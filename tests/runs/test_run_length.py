@@ -17,6 +17,7 @@ from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
+from limbeck.runs.training import prepare_run
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
@@ -39,7 +40,7 @@ def request(**changes: Any) -> RunRequest:
     return RunRequest(**given | changes)
 
 
-def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_on_a_cpu_a_run_is_small_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "limbeck")
     setup = resolve_run(request())
     cfg = setup.cfg
@@ -48,6 +49,8 @@ def test_on_a_cpu_a_run_is_small_and_says_so(caplog: pytest.LogCaptureFixture) -
     assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16, joined=True).value, 2e-3)
     for value in ("recipe laptop", "--method simclr", "vit_tiny_patch16_224", "10m", "--time 1h"):
         assert value in caplog.text
+    with raises("time-too-short", "limbeck plan"):  # before a pass of the teacher, for which no time is left
+        prepare_run(replace(setup, began=setup.began - 600), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Cached features: which teacher and store they belong to, how far a pass has come, and that they equal live ones."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,15 @@ def test_a_full_disk_is_reported_before_the_work(tmp_path: Path, monkeypatch: py
     with raises("disk-full", "0 bytes", "240 bytes", "--teacher.cached-views 0"):
         FeatureCache(tmp_path, make_teacher(), noise(), CPU).features()
     assert list(tmp_path.glob("*.npy")) == []
+
+
+def test_a_pass_that_does_not_end_in_time_is_refused_before_it_begins(tmp_path: Path) -> None:
+    teacher, now = make_teacher(), time.monotonic()
+    with raises("time-too-short", "20 images", "--time", "limbeck plan"):
+        FeatureCache(tmp_path, teacher, noise(), CPU, ends=now).features()
+    assert list(tmp_path.glob("*.npy")) == []
+    whole = FeatureCache(tmp_path, teacher, noise(), CPU, ends=now + 600).features()
+    assert np.array_equal(whole, FeatureCache(tmp_path, teacher, noise(), CPU, ends=now).features())  # as it is there
 
 
 @pytest.mark.parametrize("center", [False, True])
