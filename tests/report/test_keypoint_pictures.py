@@ -64,7 +64,7 @@ def test_a_report_shows_keypoints_and_edges_where_they_are(detected: Path, limbe
         assert [int(number) for *_, number in dots] == list(range(POINTS))
         for (left, top, _), (down, right) in zip(dots, places.tolist(), strict=True):
             for shown, place in ((left, right), (top, down)):
-                assert float(shown) == pytest.approx(100 * ((place + 1) / 2 * (SIZE - 1) + 0.5) / SIZE, abs=1.5)
+                assert float(shown) == pytest.approx(100 * ((place + 1) / 2 * (SIZE - 1) + 0.5) / SIZE, abs=0.5)
         lines = re.findall(LINE, figure)
         assert len(lines) == POINTS * (POINTS - 1) // 2
         for opacity, first, second in lines:
