@@ -10,6 +10,7 @@ from torch import Tensor
 from limbeck.data.augment.apply import augment, eval_view
 from limbeck.data.augment.draw import sample_params
 from limbeck.data.augment.views import View
+from limbeck.data.store.layout import Pixels
 from limbeck.data.store.store import Store
 
 ImageFn = Callable[[np.ndarray], Tensor]
@@ -37,6 +38,13 @@ def augmented_images(store: Store, view: View, number: int, device: torch.device
         return augment(_pixels(store, rows, device), view, params, view.mean, view.std)
 
     return images
+
+
+def to_pixels(images: Tensor, view: View) -> Pixels:
+    """Return normalized images of a view, float32 [B 3 H W], as pixels, uint8 [B H W 3]."""
+    std, mean = (torch.tensor(values).view(3, 1, 1) for values in (view.std, view.mean))
+    pixels: Pixels = (255 * (images * std + mean)).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels
 
 
 def _pixels(store: Store, rows: np.ndarray, device: torch.device) -> Tensor:

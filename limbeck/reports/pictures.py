@@ -1,4 +1,4 @@
-"""The pictures of a report: training images as stored and as views, and nearest neighbors at several depths."""
+"""The pictures of a report: training images as stored, as views and with keypoints, and nearest neighbors."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,17 @@ from torch import Tensor
 
 from limbeck.core.errors import UserError
 from limbeck.data.sampling import ViewSpec
-from limbeck.data.store.layout import Pixels, is_store
+from limbeck.data.store.layout import is_store
 from limbeck.data.store.store import Store
 from limbeck.data.thumbnail import data_uri, thumbnail
 from limbeck.features.extract import extract
-from limbeck.features.images import augmented_images, eval_images
+from limbeck.features.images import augmented_images, eval_images, to_pixels
+from limbeck.keypoints.config import DetectorConfig
 from limbeck.modalities import modality_of
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.reports.keypoints import Skeletons, skeletons
 from limbeck.reports.overview import Overview, overview
 from limbeck.reports.runs import RunSummary
 
@@ -35,7 +37,7 @@ VIEWS = 2  # views of each
 QUERIES = 6  # images with their neighbors
 NEIGHBORS = 6  # of each, at each depth
 CANDIDATES = 512  # images among which neighbors are searched
-RUNS = 4  # of a page that get a row of neighbors
+RUNS = 4  # of a page that get a row of neighbors, or pictures of keypoints
 CPU = torch.device("cpu")
 
 
@@ -91,6 +93,8 @@ class Gallery:
     """Which images the neighbors are from."""
     overview: Overview | None = None
     """All candidates at once, at the last depth of the first run."""
+    skeletons: Sequence[Skeletons] = ()
+    """Of runs that find keypoints."""
     notes: Sequence[str] = ()
 
 
@@ -104,9 +108,12 @@ class _Space(NamedTuple):
 def gallery(runs: Sequence[RunSummary]) -> Gallery:
     """Return the pictures: of one run neighbors at three depths, of several at the last depth of each.
 
-    Images of the last evaluation are preferred for neighbors, since the network has not been trained on them.
+    Images of the last evaluation are preferred for neighbors, since the network has not been trained on them. If the
+    first run is a keypoint detector, the pictures are those of the detectors among the runs.
     """
     notes: list[str] = []
+    if isinstance(runs[0].config.backbone, DetectorConfig):
+        return Gallery(skeletons=list(_skeletons(runs, notes)), notes=notes)
     if not isinstance(runs[0].config.backbone, BackboneConfig):
         return Gallery(notes=["Pictures are shown of networks for features of images alone."])
     training, shown = _training_images(runs[0], notes), _evaluated_images(runs[0])
@@ -127,6 +134,17 @@ def gallery(runs: Sequence[RunSummary]) -> Gallery:
         overview=_overview(seen, store, rows) if seen else None,
         notes=notes,
     )
+
+
+def _skeletons(runs: Sequence[RunSummary], notes: list[str]) -> Iterator[Skeletons]:
+    for run in runs[:RUNS]:
+        cfg = run.config.backbone
+        if not isinstance(cfg, DetectorConfig) or (store := _training_images(run, notes)) is None:
+            continue
+        try:
+            yield skeletons(run, cfg, store)
+        except UserError as error:
+            notes.append(f"No keypoints of {run.name}: {error}.")
 
 
 def _overview(space: _Space, store: Store, rows: NDArray[np.int64]) -> Overview | None:
@@ -179,9 +197,7 @@ def _samples(run: RunSummary, store: Store, notes: list[str]) -> list[Sample]:
 
 def _views(store: Store, number: int, spec: ViewSpec, rows: NDArray[np.int64], seed: int) -> list[str]:
     view = spec.augmentation
-    images = augmented_images(store, view, number, CPU, seed)(rows)
-    std, mean = (torch.tensor(values).view(3, 1, 1) for values in (view.std, view.mean))
-    pixels: Pixels = (255 * (images * std + mean)).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = to_pixels(augmented_images(store, view, number, CPU, seed)(rows), view)
     return [data_uri(image, SIDE) for image in pixels]
 
 

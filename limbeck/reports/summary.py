@@ -9,6 +9,7 @@ from limbeck.evaluation.metrics import all_columns
 from limbeck.evaluation.references import UNTRAINED_NETWORK
 from limbeck.evaluation.results import LayerResult
 from limbeck.evaluation.verdict import cheapest_cut, stand
+from limbeck.keypoints.config import DetectorConfig
 from limbeck.reports import charts
 from limbeck.reports.runs import RunSummary
 from limbeck.reports.text import network, percent
@@ -57,6 +58,8 @@ def _trained(run: RunSummary) -> str:
     length = f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}"
     trained = f"{length} of {run.method} on {images}{time} gave {_article(network(run.config.backbone))}"
     cut = cheapest_cut(run.result) if run.result else None
+    if isinstance(run.config.backbone, DetectorConfig):
+        return f"{trained} of {plural(run.config.backbone.keypoints, 'keypoint')}."
     if run.result is None or cut is None:
         return f"{trained}, which has not been evaluated with labels."
     last = run.result.layers[-1].depth
