@@ -116,9 +116,9 @@ EMBED = Command(
     GROUP,
     """Write one vector per image or series, as any network at any depth computes it.
   The file has path, label and vector of every image, and the digest of the
-  network. The numbers are those of `limbeck evaluate`. They are also cached, so
-  that the next command over the same images starts with them; a command that
-  was killed goes on where it was.
+  network. The numbers are those of `limbeck evaluate`. Those of images are cached,
+  so that the next command over the same images starts with them; a command
+  that was killed goes on where it was.
 
 Examples:
   limbeck embed photos/ --with runs/a --out photos.parquet
