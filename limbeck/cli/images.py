@@ -1,4 +1,4 @@
-"""Commands that use a network on images: explore, embed."""
+"""Commands that use a network on images: explore, and embed, which takes series, too."""
 
 import dataclasses
 import logging
@@ -12,6 +12,7 @@ import tyro
 from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import open_command
+from limbeck.series.recognize import is_series
 
 logger = logging.getLogger(__name__)
 GROUP = "Use"
@@ -25,7 +26,7 @@ def embed_arguments(argv: Sequence[str]) -> type[Any]:
     @dataclass(frozen=True, kw_only=True)
     class EmbedArgs:
         source: Source
-        """What `limbeck store` takes, or a store."""
+        """What `limbeck store` takes, a store, or series, as `limbeck pretrain` takes them."""
         encoder: With
         """The network: a run, an encoder, an export for timm or ONNX, timm:NAME, a folder of timm or Hugging Face."""
         out: str
@@ -44,9 +45,10 @@ def _embed(args: Any) -> Output:
 
     options = {field.name: getattr(args.settings, field.name) for field in dataclasses.fields(args.settings)}
     found = embed(args.source, args.encoder, args.out, depth=args.depth, maps=args.maps, **options)
+    series = is_series(args.source)
     data = {
         "embeddings": args.out,
-        "images": len(found.paths),
+        "series" if series else "images": len(found.paths),
         "dim": found.features.shape[1],
         "depth": found.depth,
         "encoder": args.encoder,
@@ -54,7 +56,7 @@ def _embed(args: Any) -> Output:
     }
 
     explore = shlex.join(["limbeck", "explore", args.source, "--with", args.encoder])
-    return Output(data, [args.out], next_commands=[explore])
+    return Output(data, [args.out], next_commands=[] if series else [explore])
 
 
 def explore_arguments(argv: Sequence[str]) -> type[Any]:
@@ -112,16 +114,17 @@ Examples:
 )
 EMBED = Command(
     GROUP,
-    """Write one vector per image, as any network at any depth computes it.
+    """Write one vector per image or series, as any network at any depth computes it.
   The file has path, label and vector of every image, and the digest of the
-  network. The numbers are those of `limbeck evaluate`. They are also cached, so
-  that the next command over the same images starts with them; a command that
-  was killed goes on where it was.
+  network. The numbers are those of `limbeck evaluate`. Those of images are cached,
+  so that the next command over the same images starts with them; a command
+  that was killed goes on where it was.
 
 Examples:
   limbeck embed photos/ --with runs/a --out photos.parquet
   limbeck embed photos/ --with runs/a --depth 3 --out photos.npy
-  limbeck embed photos/ --with timm:resnet18 --out photos.parquet --devices 4""",
+  limbeck embed photos/ --with timm:resnet18 --out photos.parquet --devices 4
+  limbeck embed Name_TEST.ts --with runs/series --out series.parquet""",
     embed_arguments,
     _embed,
     ("--with", "--out", "--depth", "--maps", "--batch-size", "--device", "--devices"),

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,20 @@ class About:
     """Channels, height and width of the maps, where there are any."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbeddingRows:
+    """What a file of embeddings holds; row i of every array is of path i."""
+
+    about: About
+    paths: Sequence[str]
+    labels: NDArray[np.int64]
+    """[N], -1 where there is none."""
+    vectors: NDArray[np.float32]
+    """[N D]."""
+    maps: NDArray[np.float32] | None = None
+    """[N C H W]."""
+
+
 def check_out(out: Path, *, maps: bool) -> None:
     """Raise UserError unless embeddings can be written to `out`, which may be a file of embeddings already."""
     if out.suffix not in SUFFIXES:
@@ -97,20 +111,26 @@ def write_embeddings(found: Embedded, depth: int, out: Path) -> About:
         label_names=tuple(found.store.label_names),
         map_shape=None if maps is None else maps.shape[1:],
     )
-    make_folder(out.absolute().parent)
-    _WRITERS[out.suffix](found, about, out)
+    rows = EmbeddingRows(about=about, paths=found.paths, labels=found.labels, vectors=found.features[depth], maps=maps)
+    write_rows(rows, out)
     return about
 
 
-def _write_parquet(found: Embedded, about: About, out: Path) -> None:
+def write_rows(found: EmbeddingRows, out: Path) -> None:
+    """Write rows that are computed already, such as those of series, to `out`."""
+    make_folder(out.absolute().parent)
+    _WRITERS[out.suffix](found, out)
+
+
+def _write_parquet(found: EmbeddingRows, out: Path) -> None:
     def vectors(rows: NDArray[np.float32]) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows[0].size)
 
-    columns = {"vector": found.features[about.depth]} | ({"map": found.maps[about.depth]} if about.map_shape else {})
+    columns = {"vector": found.vectors} | ({} if found.maps is None else {"map": found.maps})
     schema = pa.schema(
         [("path", pa.string()), ("label", pa.string())]
         + [(name, pa.list_(pa.float32(), int(np.prod(array.shape[1:])))) for name, array in columns.items()],
-        metadata={KEY: json.dumps(to_json(about))},
+        metadata={KEY: json.dumps(to_json(found.about))},
     )
     with atomic_write(out) as unfinished, pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
         for rows, paths, labels in _blocks(found):
@@ -118,10 +138,10 @@ def _write_parquet(found: Embedded, about: About, out: Path) -> None:
             writer.write_batch(pa.record_batch([pa.array(paths), pa.array(labels, pa.string()), *arrays], schema))
 
 
-def _write_npy(found: Embedded, about: About, out: Path) -> None:
-    arrays = {out: found.features[about.depth]}
-    if about.map_shape:
-        arrays[_sibling(out, ".maps.npy")] = found.maps[about.depth]
+def _write_npy(found: EmbeddingRows, out: Path) -> None:
+    arrays = {out: found.vectors}
+    if found.maps is not None:
+        arrays[_sibling(out, ".maps.npy")] = found.maps
     for path, array in arrays.items():
         with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": array.shape}
@@ -131,16 +151,16 @@ def _write_npy(found: Embedded, about: About, out: Path) -> None:
     _write_rows(
         found, _sibling(out, ".csv"), ["path", "label"], lambda rows: [[] for _ in range(rows.start, rows.stop)]
     )
-    write_json(_sibling(out, ".json"), to_json(about))
+    write_json(_sibling(out, ".json"), to_json(found.about))
 
 
-def _write_csv(found: Embedded, about: About, out: Path) -> None:
-    array, header = found.features[about.depth], ["path", "label", *map(str, range(about.dim))]
+def _write_csv(found: EmbeddingRows, out: Path) -> None:
+    array, header = found.vectors, ["path", "label", *map(str, range(found.about.dim))]
     _write_rows(found, out, header, lambda rows: [[f"{x:.9g}" for x in row] for row in read_rows(array, rows).tolist()])
-    write_json(_sibling(out, ".json"), to_json(about))
+    write_json(_sibling(out, ".json"), to_json(found.about))
 
 
-def _write_rows(found: Embedded, out: Path, header: list[str], more: Callable[[slice], list[list[str]]]) -> None:
+def _write_rows(found: EmbeddingRows, out: Path, header: list[str], more: Callable[[slice], list[list[str]]]) -> None:
     """Write path and label of every image, and what `more` returns for the rows of a block."""
     with atomic_write(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -150,19 +170,19 @@ def _write_rows(found: Embedded, out: Path, header: list[str], more: Callable[[s
                 writer.writerow([csv_cell(path), csv_cell(label or ""), *values])
 
 
-_WRITERS: Mapping[str, Callable[[Embedded, About, Path], None]] = {
+_WRITERS: Mapping[str, Callable[[EmbeddingRows, Path], None]] = {
     ".parquet": _write_parquet,
     ".npy": _write_npy,
     ".csv": _write_csv,
 }
 
 
-def _blocks(found: Embedded) -> Iterator[tuple[slice, list[str], list[str | None]]]:
+def _blocks(found: EmbeddingRows) -> Iterator[tuple[slice, list[str], list[str | None]]]:
     """Yield rows with their paths and the names of their labels."""
-    names, labels = found.store.label_names, found.labels
+    names, labels = found.about.label_names, found.labels
     for start in range(0, len(labels), ROWS):
         rows = slice(start, min(start + ROWS, len(labels)))
-        yield rows, found.paths[rows], [names[label] if label >= 0 else None for label in labels[rows]]
+        yield rows, list(found.paths[rows]), [names[label] if label >= 0 else None for label in labels[rows]]
 
 
 def read_rows(array: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:

@@ -28,13 +28,14 @@ def modalities() -> tuple[Modality[Any, Any], ...]:
 def find_modality(source: object = None, encoder: str | None = None, only: str = "") -> Modality[Any, Any]:
     """Return the modality with an encoder of that name, or without a name the one that recognizes the source.
 
-    `only` is the modality that a method trains on, which is found without an encoder if it takes the source.
+    `only` is the modality that a method trains on, which is found without an encoder if it takes the source; images,
+    which take any, are not preferred for it.
     """
     found = modalities()
     if encoder is not None:
         return next(modality for modality in found if modality.encoder_config(encoder) is not None)
     for modality in found:
-        if modality.name == only and modality.takes(source):
+        if modality.name == only != DEFAULT and modality.takes(source):
             return modality
     return next(modality for modality in found if modality.recognizes(source))
 

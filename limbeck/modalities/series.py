@@ -41,7 +41,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return SeriesLoader
 
     def recognizes(self, source: object) -> bool:
-        """Accept .ts and .tsv files, .npz files with an array `series`, folders of .csv files, and `SeriesData`."""
+        """Accept .ts and .tsv files, .npz and .parquet files with `series`, folders of .csv files, and `SeriesData`."""
         return is_series(source)
 
     def encoder_config(self, name: str) -> type[SeriesConfig] | None:

@@ -1,7 +1,8 @@
 """Evaluate every layer of an encoder of series, next to what needs no training.
 
 The lines of reference are the same network untrained, raw series by their nearest neighbor, and, where aeon is
-installed, random convolutions: MiniRocket with its ridge classifier (Dempster, Schmidt and Webb, KDD 2021).
+installed, random convolutions: MiniRocket with its ridge classifier (Dempster, Schmidt and Webb, KDD 2021). For the
+nearest neighbor, channels are standardized by the training data, so that a missing value is the mean of its channel.
 """
 
 import logging
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from limbeck.core.types import Dataset
@@ -86,8 +87,10 @@ def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
     if data.labels is None or not data.cfg.references:
         return ()
     steps = max(as_series(store).steps for store in (data.train, data.test))
-    train, test = (_rows(as_series(store), steps) for store in (data.train, data.test))
-    found = [_scores(RAW, steps, "one_nn", _nearest(train, data.labels.train, test), data.labels.test)]
+    mean, std = as_series(data.train).normalization()
+    scaled = [_rows((as_series(store).values - mean) / std, steps) for store in (data.train, data.test)]
+    found = [_scores(RAW, steps, "one_nn", _nearest(scaled[0], data.labels.train, scaled[1]), data.labels.test)]
+    train, test = (_rows(as_series(store).values, steps) for store in (data.train, data.test))
     if find_spec("aeon") is None:
         logger.info("for random convolutions as a line of reference: pip install 'limbeck[series]'")
     elif steps >= SHORTEST_ROCKET:
@@ -96,14 +99,14 @@ def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
     return tuple(found)
 
 
-def _rows(series: SeriesData, steps: int) -> Float32[np.ndarray, "N T C"]:
+def _rows(series: Float[np.ndarray, "N T C"], steps: int) -> Float32[np.ndarray, "N T C"]:
     """Return the values, 0 where they are missing and up to `steps` steps."""
-    values = np.nan_to_num(series.values)
+    values = np.nan_to_num(series).astype(np.float32)
     return np.pad(values, ((0, 0), (0, steps - values.shape[1]), (0, 0)))
 
 
 def _nearest(train: Float32[np.ndarray, "N T C"], labels: Tensor, test: Float32[np.ndarray, "M T C"]) -> Tensor:
-    """Return the class of the nearest raw series by Euclidean distance."""
+    """Return the class of the nearest series by Euclidean distance."""
     rows, queries = (torch.from_numpy(values).flatten(1).double() for values in (train, test))
     return labels[torch.cdist(queries, rows).argmin(dim=1)]
 

@@ -10,12 +10,12 @@ from limbeck.core.files import read_json
 from limbeck.core.run_folder import ENCODER
 
 ARRAY = "series"
-"""Name of the array of values in a .npz file."""
+"""Name of the array of values in a .npz file, and of their column in a .parquet file."""
 FIRST = 20  # entries of a folder that are read
 
 
 def is_series(source: object) -> bool:
-    """Return whether a source is one of series: .ts, .tsv, .npz with `series`, a folder of .csv files, `SeriesData`."""
+    """Return whether a source is one of series: .ts, .tsv, .npz or .parquet with `series`, .csv files, `SeriesData`."""
     if source is None:
         return False
     if not isinstance(source, str | Path):
@@ -29,7 +29,19 @@ def is_series(source: object) -> bool:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 return f"{ARRAY}.npy" in archive.namelist()
+        if path.suffix == ".parquet":
+            return path.is_file() and _has_column(path)
         return path.is_dir() and _holds_csv(path)
+    return False
+
+
+def _has_column(file: Path) -> bool:
+    """Return whether a parquet file has a column of series."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with suppress(OSError, ValueError, pa.ArrowException):
+        return ARRAY in pq.read_schema(file).names
     return False
 
 

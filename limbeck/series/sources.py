@@ -1,4 +1,4 @@
-"""Sources of series: .ts files (UCR, UEA), .tsv, .npz with `series`, and folders with a CSV file per series."""
+"""Sources of series: .ts files (UCR, UEA), .tsv, .npz and .parquet with `series`, and folders of CSV files."""
 
 import csv
 import zipfile
@@ -29,6 +29,8 @@ def open_series(source: Any) -> SeriesData:
     * `NAME.ts`: UCR and UEA's format; `?` is missing, the part after the last colon is the label
     * `NAME.tsv`: a series per line, its label first
     * `NAME.npz`: `series` [N T C] or [N T], NaN where values are missing, and perhaps `labels` [N]
+    * `NAME.parquet`: a column `series` of lists of numbers, or of lists of such lists (steps of channels), and perhaps
+      columns `label` and `path`
     * a folder of `.csv` files, a series each: a row per step, a column per channel; sub-folders are classes; files that
       are no series are left out, and named in `SeriesData.remarks`
     * `SeriesData`
@@ -92,6 +94,13 @@ def _read_npz(path: Path) -> SeriesData:
     return SeriesData(values, *_classes([str(label) for label in labels.tolist()], path), path)
 
 
+def _read_parquet(path: Path) -> SeriesData:
+    from limbeck.series.parquet import read_table
+
+    table = read_table(path)
+    return _assemble(table.rows, table.labels, path, table.names)
+
+
 def _read_folder(folder: Path) -> SeriesData:
     """Read a folder of CSV files; those in sub-folders have their names as labels. Leave out unusable ones."""
     files = sorted(path for path in folder.rglob("*.csv") if not path.name.startswith("."))
@@ -129,8 +138,8 @@ def _read_csv(file: Path) -> Row:
     return [list(channel) for channel in zip(*found, strict=True)]
 
 
-READERS = {".ts": _read_ts, ".tsv": _read_tsv, ".npz": _read_npz}
-OPTIONS = "a .ts, .tsv or .npz file with series, or a folder of .csv files"
+READERS = {".ts": _read_ts, ".tsv": _read_tsv, ".npz": _read_npz, ".parquet": _read_parquet}
+OPTIONS = "a .ts, .tsv, .npz or .parquet file with series, or a folder of .csv files"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import limbeck as package
 from limbeck.cli import main
+from limbeck.embeddings.files import read_about
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.exports.onnx_file import open_onnx
 from limbeck.series.encoder_io import load_encoder
@@ -136,6 +138,21 @@ def test_check_counts_and_the_report_shows(limbeck: Run, run: Path, data: Data, 
     assert "raw series" in page
 
 
+def test_embed_writes_what_the_encoder_computes(limbeck: Run, run: Path, data: Data, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    code, out, err = limbeck("embed", data[1], "--with", run, "--depth", "2", "--out", file, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["series"], found["dim"], found["depth"]) == (48, 6, 2)
+    table, series = pq.read_table(file).to_pydict(), waves(48, 1)
+    expected = load_encoder(run, 2)(torch.from_numpy(series.values)).final.detach()
+    torch.testing.assert_close(torch.tensor(table["vector"]), expected)
+    assert (table["path"][:2], table["label"][:2]) == (["0", "1"], ["slow", "fast"])
+    assert read_about(file).digest == package.embed(data[1], run).digest
+    np.savez(tmp_path / "one.npz", series=series.values[:, :, :1])
+    assert limbeck("embed", tmp_path / "one.npz", "--with", run, "--out", file)[0] == 1
+
+
 def test_an_export_takes_series_of_any_length_and_is_proved(limbeck: Run, run: Path, tmp_path: Path) -> None:
     code, out, err = limbeck("export", run, tmp_path / "phone", "--format", "onnx", "--depth", "2", "--json")
     assert code == 0, err
@@ -170,6 +187,10 @@ def test_an_export_takes_series_of_any_length_and_is_proved(limbeck: Run, run: P
         (["pretrain", "DATA", "--method.mask-span", "20"], "20"),
         (["distill", "DATA", "--teacher", "timm:resnet18"], "timm:resnet18"),
         (["embed", "OUT", "--with", "RUN", "--out", "a.npy"], "series"),
+        (["embed", "DATA", "--with", "RUN", "--out", "a.npy", "--maps"], "maps"),
+        (["embed", "DATA", "--with", "RUN", "--out", "a.npy", "--devices", "2"], "devices"),
+        (["embed", "DATA", "--with", "RUN", "--out", "a.npy", "--depth", "5"], "5"),
+        (["embed", "DATA", "--with", "OUT", "--out", "a.npy"], "out"),
         (["export", "RUN", "OUT", "--all"], "series"),
         (["evaluate", "RUN", "--train", "DATA", "--test", "DATA", "--beside", "timm:resnet18"], "timm:resnet18"),
     ],

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from limbeck.modalities import find_modality
@@ -28,7 +30,9 @@ def sources(tmp_path: Path) -> list[Path]:
     for label, text in (("10", "left,right\n1,5\n2,6\n3,\n"), ("2", "1.5,0\n")):
         (folder / label).mkdir(parents=True)
         (folder / label / "a.csv").write_text(text)
-    return [ts(tmp_path / "a.ts", "1,2,3:5,6,?:10\n1.5:0:2\n"), tmp_path / "a.npz", folder]
+    steps = [[[1, 5], [2, 6], [3, None]], [[1.5, 0]]]
+    pq.write_table(pa.table({"series": steps, "label": [10, 2], "path": ["x", "y"]}), tmp_path / "a.parquet")
+    return [ts(tmp_path / "a.ts", "1,2,3:5,6,?:10\n1.5:0:2\n"), tmp_path / "a.npz", tmp_path / "a.parquet", folder]
 
 
 def test_every_format_gives_the_same_data(sources: list[Path]) -> None:
@@ -85,6 +89,33 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (tmp_path / name / "x.csv").write_text(text)
         with raises("bad-series-file", code):
             open_series(tmp_path / name)
+
+
+def test_parquet_files_have_steps_of_one_channel_or_several(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+
+    def write(**columns: list[object]) -> Path:
+        pq.write_table(pa.table(columns), file)
+        return file
+
+    one = open_series(write(series=[[1, 2, None], [4]], path=["x", "y"]))
+    assert np.array_equal(one.values[:, :, 0], np.array([[1, 2, NAN], [4, NAN, NAN]]), equal_nan=True)
+    assert (one.names, one.labeled) == (["x", "y"], False)
+    gap = open_series(write(series=[[[1, 2], None, [3, 4]]])).values
+    assert np.array_equal(gap, np.array([[[1, 2], [NAN, NAN], [3, 4]]]), equal_nan=True)
+    for columns, value in (
+        ({"series": ["a"]}, "series"),
+        ({"series": [[1, 2], []]}, "row 1"),
+        ({"series": [[[1, 2], [3]]]}, "channels"),
+        ({"series": [[1, 2], [3, 4]], "label": ["a", None]}, "row 1"),
+    ):
+        with raises("bad-series-file", value, file):
+            open_series(write(**columns))
+    file.write_bytes(b"PAR1")
+    with raises("bad-parquet", file):
+        open_series(file)
+    pq.write_table(pa.table({"image": [b""]}), file)
+    assert find_modality(str(file)).name == "images"
 
 
 def test_files_that_are_no_series_are_left_out_and_named(tmp_path: Path) -> None:
