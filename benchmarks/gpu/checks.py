@@ -88,7 +88,7 @@ def methods_equal(machine: Machine) -> Findings:
 def build(config: MethodConfig) -> Method:
     """Return a tiny method, the same on every device."""
     torch.manual_seed(0)
-    return tiny.build(config, tiny.tiny_vit())
+    return tiny.build(config, tiny.encoder_for(config))
 
 
 def step(config: MethodConfig, device: torch.device) -> tuple[Tensor, list[Tensor]]:
@@ -114,8 +114,9 @@ def half(config: MethodConfig, device: torch.device) -> bool:
 
 def on(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on a device."""
-    tensors = (batch.indices, batch.labels, batch.partner_indices)
-    return Batch(tuple(v.to(device) for v in batch.views), *(None if t is None else t.to(device) for t in tensors))  # type: ignore[arg-type]
+    views, masks = (tuple(part.to(device) for part in parts) for parts in (batch.views, batch.masks))
+    labels, partners = (None if t is None else t.to(device) for t in (batch.labels, batch.partner_indices))
+    return Batch(views, batch.indices.to(device), labels, partners, masks=masks)
 
 
 def relative(a: Tensor, b: Tensor) -> float:

@@ -7,16 +7,22 @@ from pathlib import Path
 
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import RESULT
-from limbeck.series.recognize import holds_series_encoder
+from limbeck.series.recognize import encoder_modality
 
 
-def export_command(run: Path) -> str:
-    """Return `limbeck export`, cut where the evaluation of the run says, into a folder that is free."""
+def export_commands(run: Path) -> list[str]:
+    """Return `limbeck export`, cut where the evaluation of the run says, into a folder that is free.
+
+    There is none of a keypoint detector, which is not exported.
+    """
+    modality = encoder_modality(run)
+    if modality == "keypoints":
+        return []
     depth = _cheapest_depth(run)
     name = f"{run.resolve().name}-{depth}" if depth else run.resolve().name
     out = _free_path(Path("models", name))
-    how = ["--format", "onnx"] if holds_series_encoder(run) else []  # timm has no networks for series
-    return shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else []), *how])
+    how = ["--format", "onnx"] if modality == "series" else []  # timm has no networks for series
+    return [shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else []), *how])]
 
 
 def report_command(runs: Iterable[Path]) -> str:

@@ -11,7 +11,7 @@ import tyro
 
 from limbeck.cli.arguments import FLATTENED
 from limbeck.cli.command import Command, Output
-from limbeck.cli.next import export_command, open_command, report_command
+from limbeck.cli.next import export_commands, open_command, report_command
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
 from limbeck.data.check.issues import ALLOW_BAD
@@ -151,7 +151,7 @@ def _measures(found: "ComparisonWithoutLabels") -> Any:
 
 def _next(runs: Iterable[str]) -> list[str]:
     paths = [Path(run) for run in runs]
-    return [report_command(paths), export_command(paths[0])] if paths else []
+    return [report_command(paths), *export_commands(paths[0])] if paths else []
 
 
 def _result_text(result: "EvaluationResult", run: str, width: int) -> list[Any]:
@@ -176,7 +176,7 @@ def _report(args: ReportArgs) -> Output:
     from limbeck.reports import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out), images=args.images))
-    return Output({"report": page}, [page], next_commands=[open_command(page), export_command(Path(args.runs[0]))])
+    return Output({"report": page}, [page], next_commands=[open_command(page), *export_commands(Path(args.runs[0]))])
 
 
 def _demo(args: DemoArgs) -> Output:

@@ -261,11 +261,16 @@ def _default_encoder(argv: Sequence[str], file: ConfigFile, small: bool) -> "Enc
 
 
 def _modality(argv: Sequence[str], file: ConfigFile, flag: str = "") -> "Modality[Any, Any]":
-    """Return the modality of the network that `flag` or the file names, if one does, or else of the source."""
+    """Return the modality of the network that `flag` or the file names, of a method for one alone, or of the source."""
+    from limbeck.methods import method_config
     from limbeck.modalities import find_modality
 
     name = (peek(argv, flag) if flag else None) or (file.name_in("backbone") if flag else None)
-    return find_modality(encoder=name) if name else find_modality(_early_source(argv, file))
+    if name:
+        return find_modality(encoder=name)
+    method = peek(argv, "--method") or file.name_in("method")
+    only = method_config(method).only_on if method else None
+    return find_modality(_early_source(argv, file), only=only[0] if only else "")
 
 
 def _unnamed(

@@ -60,7 +60,7 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
     return f"{number} {noun if count == 1 else nouns or noun + 's'}"
 
 
-def first_names(names: Sequence[str], most: int = 3) -> str:
+def first_names(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     """Return the first names of a list and how many more there are: `"a.png, b.png, c.png, 7 more"`."""
     more = [f"{len(names) - most:,} more"] if len(names) > most else []
-    return ", ".join([*map(printable, names[:most]), *more])
+    return separator.join([*map(printable, names[:most]), *more])

@@ -125,7 +125,21 @@ class Loader:
         views = tuple(self._view(index, raw, pixels) for index in chosen)
         labels = None if self._labels is None else self._labels[raw.indices[0]].to(self.device, non_blocking=True)
         partners = indices[1] if len(indices) > 1 else None
-        return Batch(views, indices[0], labels, partners, self.schedule.view_epoch(raw.epoch), host_rows=raw.rows)
+        return Batch(
+            views,
+            indices[0],
+            labels,
+            partners,
+            self.schedule.view_epoch(raw.epoch),
+            masks=tuple(self._mask(index, raw) for index in chosen if self.schedule.views[index].mask),
+            host_rows=raw.rows,
+        )
+
+    def _mask(self, index: int, raw: RawBatch) -> Tensor:
+        mask = self.schedule.views[index].mask
+        assert mask is not None, "only views with a mask are asked"
+        hidden = torch.from_numpy(mask.draw(index, raw.rows[0], *self.schedule.seed_and_epoch(index, raw.epoch)))
+        return hidden.to(self.device, non_blocking=True)
 
     def _view(self, index: int, raw: RawBatch, pixels: list[Tensor]) -> Tensor:
         spec = self.schedule.views[index]

@@ -18,6 +18,21 @@ from limbeck.data.augment.views import View
 
 CACHED_VIEW_SEED = 0  # draws the views whose teacher features are cached, so that one cache serves runs of every seed
 PARTNER_DRAW = -1  # the number that the draw of partners has among the numbers of views
+MASK_DRAW = -2  # likewise of the mask of view 0; those of the next views have the numbers below
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellMask:
+    """Square cells of a view, each of which is hidden with the same probability."""
+
+    side: int
+    """Cells along each side of the view."""
+    share: float
+    """Probability that a cell is hidden."""
+
+    def draw(self, index: int, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.bool_]:
+        """Return which cells of view number `index` of some rows are hidden, [B side * side], row by row."""
+        return hash_uniforms(seed, epoch, MASK_DRAW - index, rows, self.side**2) < self.share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +46,8 @@ class ViewSpec:
     """A view for a frozen teacher may be read from a cache, and is then not computed."""
     crop_of: int | None = None
     """Index of the view whose random parameters this one has, whatever its size and its image; by default its own."""
+    mask: CellMask | None = None
+    """Which part of the view `Batch.masks` hides from the trained network; None: the view has no mask."""
 
 
 def view_specs(augmentations: Iterable[View]) -> tuple[ViewSpec, ...]:

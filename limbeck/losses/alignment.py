@@ -23,3 +23,12 @@ def mean_squared_error(first: Float[Tensor, "B D"], second: Float[Tensor, "B D"]
     Source: the invariance term of VICReg (facebookresearch/vicreg 4e12602), and of LeJEPA (Balestriero and LeCun 2025).
     """
     return F.mse_loss(first, second)
+
+
+@full_precision
+def mean_absolute_error(first: Float[Tensor, "B *item"], second: Float[Tensor, "B *item"]) -> Float[Tensor, ""]:
+    """Return the mean over all values of the absolute difference.
+
+    Source: the reconstruction loss of AutoLink (xingzhehe/AutoLink 3fbde11), there of features.
+    """
+    return F.l1_loss(first, second)

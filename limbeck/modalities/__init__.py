@@ -1,6 +1,7 @@
 """Kinds of data, one module or package each: its name is its registration.
 
-Images are the default: a run is one of another modality if its encoder is, or else if that recognizes the source.
+Images are the default: a run is one of another modality if its encoder
+is, if its method trains on that alone, or if it recognizes the source.
 """
 
 import importlib
@@ -24,11 +25,17 @@ def modalities() -> tuple[Modality[Any, Any], ...]:
     return tuple(module.MODALITY for module in modules)
 
 
-def find_modality(source: object = None, encoder: str | None = None) -> Modality[Any, Any]:
-    """Return the modality with an encoder of that name, or without a name the one that recognizes the source."""
+def find_modality(source: object = None, encoder: str | None = None, only: str = "") -> Modality[Any, Any]:
+    """Return the modality with an encoder of that name, or without a name the one that recognizes the source.
+
+    `only` is the modality that a method trains on, which is found without an encoder if it takes the source.
+    """
     found = modalities()
     if encoder is not None:
         return next(modality for modality in found if modality.encoder_config(encoder) is not None)
+    for modality in found:
+        if modality.name == only and modality.takes(source):
+            return modality
     return next(modality for modality in found if modality.recognizes(source))
 
 

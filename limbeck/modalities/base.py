@@ -53,6 +53,10 @@ class Modality(ABC, Generic[Config, Data]):
     def recognizes(self, source: object) -> bool:
         """Return whether `source` (a path, a Python object) is data of this kind."""
 
+    def takes(self, source: object) -> bool:
+        """Return whether `source` can be data of this kind where a method asks for it."""
+        return self.recognizes(source)
+
     @abstractmethod
     def encoder_config(self, name: str) -> type[Config] | None:
         """Return the dataclass that configures the encoder `name`, or None if that is not an encoder for such data."""

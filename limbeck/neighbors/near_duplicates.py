@@ -47,8 +47,7 @@ def thumbnails(store: Store, rows: NDArray[np.int64] | None = None) -> NDArray[n
     rows = np.arange(len(store)) if rows is None else rows
     blocks = np.split(rows, range(BATCH, len(rows), BATCH))
     shown = progress(blocks, "thumbnails", unit="images", size=len)
-    parts = [_thumbnails(store.images[block]) for block in shown]
-    return np.concatenate(parts).astype(np.float16)
+    return np.concatenate([_thumbnails(store.images[block]).astype(np.float16) for block in shown])
 
 
 def matches_within(features: FeatureMatrix, threshold: float = SIMILARITY_THRESHOLD) -> Matches:

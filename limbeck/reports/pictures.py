@@ -108,7 +108,7 @@ def gallery(runs: Sequence[RunSummary]) -> Gallery:
     """
     notes: list[str] = []
     if not isinstance(runs[0].config.backbone, BackboneConfig):
-        return Gallery(notes=["The data are no images."])
+        return Gallery(notes=["Pictures are shown of networks for features of images alone."])
     training, shown = _training_images(runs[0], notes), _evaluated_images(runs[0])
     samples = _samples(runs[0], training, notes) if training else []
     store = shown or training

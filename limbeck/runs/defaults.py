@@ -5,6 +5,7 @@ from dataclasses import replace
 from limbeck.core.devices import has_cuda
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
+from limbeck.methods.config.autolink import AutoLinkConfig
 from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
@@ -33,6 +34,10 @@ SERIES = "series"
 SERIES_OPTIM = OptimConfig(lr=0.032, weight_decay=0.01)
 """For series: TS2Vec's 1e-3 at a batch of 8 (yuezhihan/ts2vec b0088e1)."""
 SERIES_BATCH = 8
+KEYPOINTS = "keypoints"
+KEYPOINTS_OPTIM = OptimConfig(lr=4e-4, weight_decay=1e-3)
+"""For keypoints: AutoLink's 1e-4 at a batch of 64 (xingzhehe/AutoLink 3fbde11)."""
+KEYPOINTS_BATCH = 64
 
 ADAPT_TIME = "20m"
 """How long an adaptation may take that has neither a time nor epochs of its own."""
@@ -43,17 +48,20 @@ ADAPT_BATCH = 64
 
 
 def default_method(teacher: str = "", modality: str = "images") -> MethodConfig:
-    """Return SimCLR, and for series masked self-distillation; with a teacher SimReg, or Anchor if it is the start."""
+    """Return SimCLR; for series masked self-distillation, for keypoints AutoLink, with a teacher SimReg or Anchor."""
     if modality == SERIES:
         return MaskedConfig()
+    if modality == KEYPOINTS:
+        return AutoLinkConfig()
     if teacher == START_TEACHER:
         return AnchorConfig()
     return SimRegConfig() if teacher else SimCLRConfig()
 
 
 def default_training(modality: str) -> TrainConfig:
-    """Return how a run trains that says nothing about it: series in batches of 8."""
-    return TrainConfig(batch_size=SERIES_BATCH) if modality == SERIES else TrainConfig()
+    """Return how a run trains that says nothing about it: series in batches of 8, keypoints of 64."""
+    batches = {SERIES: SERIES_BATCH, KEYPOINTS: KEYPOINTS_BATCH}
+    return TrainConfig(batch_size=batches[modality]) if modality in batches else TrainConfig()
 
 
 def runs_small(accelerator: str, quick: bool) -> str:
@@ -74,8 +82,9 @@ def default_student() -> BackboneConfig:
 
 def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = False) -> OptimConfig:
     """Return the optimizer for a network: AdamW as in SDSSL and MoCo v3, or LARS as in SimCLR for timm's CNNs."""
-    if find_modality(encoder=backbone).name == SERIES:
-        return SERIES_OPTIM
+    modality = find_modality(encoder=backbone).name
+    if modality in (SERIES, KEYPOINTS):
+        return SERIES_OPTIM if modality == SERIES else KEYPOINTS_OPTIM
     if has_start:
         return START_DISTILL_OPTIM if has_teacher else START_OPTIM
     if has_teacher:

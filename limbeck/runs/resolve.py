@@ -302,7 +302,10 @@ def check_time(seconds: float | None, training: TrainConfig) -> None:
 
 
 def _modality(request: RunRequest) -> Modality[Any, Any]:
-    return modality_of(request.backbone) if request.backbone else find_modality(request.source)
+    if request.backbone:
+        return modality_of(request.backbone)
+    only = request.method.only_on if request.method else None
+    return find_modality(request.source, only=only[0] if only else "")
 
 
 def _warm_up(

@@ -45,6 +45,8 @@ class SeriesData:
         )
         self.label_names = list(label_names)
         self.names = list(names) or [str(row) for row in range(len(self.values))]
+        self.left_out: list[str] = []
+        """A sentence for every file of the source that is not used."""
         if len(self.labels) != len(self.values):
             raise UserError(
                 f"there are {len(self.values):,} series{where} and {len(self.labels):,} labels: give one label per "
@@ -117,7 +119,7 @@ class SeriesData:
         return ["classes: " + first_names([f"{n} ({c:,})" for n, c in zip(self.label_names, counts, strict=True)], 20)]
 
     def remarks(self) -> list[str]:
-        """Return a sentence for everything that may be a mistake: missing values, constant series, copies."""
+        """Return a sentence for everything that may be a mistake: unusable files, missing values, constants, copies."""
         inside = np.arange(self.steps) < self.lengths[:, None]
         missing = np.isnan(self.values).any(axis=2) & inside
         rows = {
@@ -125,7 +127,10 @@ class SeriesData:
             "has the same value at all steps": self.constant,
             "is a copy of an earlier one": self._copies(),
         }
-        return [f"{_series(mask.sum(), text)}: {self._listed(mask)}" for text, mask in rows.items() if mask.any()]
+        found = [f"{_series(mask.sum(), text)}: {self._listed(mask)}" for text, mask in rows.items() if mask.any()]
+        if self.left_out:
+            found.append(f"{plural(len(self.left_out), 'file')} left out: {first_names(self.left_out, separator='; ')}")
+        return found
 
     def _copies(self) -> Bool[np.ndarray, " N"]:
         flat = np.nan_to_num(self.values.reshape(len(self), -1), nan=float(np.finfo(np.float32).max))

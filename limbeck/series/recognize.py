@@ -35,12 +35,17 @@ def is_series(source: object) -> bool:
 
 def holds_series_encoder(path: str | PathLike[str]) -> bool:
     """Return whether there is an encoder of series at `path`: a run, or its encoder."""
+    return encoder_modality(path) == "series"
+
+
+def encoder_modality(path: str | PathLike[str]) -> str:
+    """Return the kind of data of the encoder at `path`, a run or its encoder; empty of images, or without one."""
     for folder in (Path(path) / ENCODER, Path(path)):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             found = read_json(folder / "config.json")
             about = found.get("limbeck") if isinstance(found, dict) else None
-            return isinstance(about, dict) and about.get("modality") == "series"
-    return False
+            return str(about.get("modality", "")) if isinstance(about, dict) else ""
+    return ""
 
 
 def _holds_csv(folder: Path) -> bool:

@@ -29,7 +29,8 @@ def open_series(source: Any) -> SeriesData:
     * `NAME.ts`: UCR and UEA's format; `?` is missing, the part after the last colon is the label
     * `NAME.tsv`: a series per line, its label first
     * `NAME.npz`: `series` [N T C] or [N T], NaN where values are missing, and perhaps `labels` [N]
-    * a folder of `.csv` files, a series each: a row per step, a column per channel; sub-folders are classes
+    * a folder of `.csv` files, a series each: a row per step, a column per channel; sub-folders are classes; files that
+      are no series are left out, and named in `SeriesData.remarks`
     * `SeriesData`
 
     Raises:
@@ -92,14 +93,21 @@ def _read_npz(path: Path) -> SeriesData:
 
 
 def _read_folder(folder: Path) -> SeriesData:
-    """Read a folder of CSV files; those in sub-folders have the names of these as labels."""
+    """Read a folder of CSV files; those in sub-folders have their names as labels. Leave out unusable ones."""
     files = sorted(path for path in folder.rglob("*.csv") if not path.name.startswith("."))
-    rows, labels = [], []
+    read, reasons = dict[Path, Row](), list[str]()
     for file in files:
-        rows.append(_read_csv(file))
-        labels.append(file.parent.relative_to(folder).as_posix())
-    names = [file.relative_to(folder).as_posix() for file in files]
-    return _assemble(rows, None if "." in labels else labels, folder, names)
+        try:
+            read[file.relative_to(folder)] = _read_csv(file)
+        except (UserError, OSError, csv.Error) as error:
+            reasons.append(one_line(error))
+    if reasons and not read:
+        raise UserError(f"no file in '{folder}' is a series: {reasons[0]}", code="bad-series-file")
+    labels = [name.parent.as_posix() for name in read]
+    names = [name.as_posix() for name in read]
+    found = _assemble([*read.values()], None if "." in labels else labels, folder, names)
+    found.left_out = reasons
+    return found
 
 
 def _read_csv(file: Path) -> Row:
@@ -108,7 +116,7 @@ def _read_csv(file: Path) -> Row:
     if lines and not all(map(_is_number, lines[0][1])):
         lines = lines[1:]  # a header
     if not lines:
-        raise UserError(f"'{file}' holds no values: remove it", code="bad-series-file")
+        raise UserError(f"'{file}' holds no values", code="bad-series-file")
     found = [_numbers(cells, file, number) for number, cells in lines]
     if odd := next((number for (number, _), cells in zip(lines, found, strict=True) if len(cells) != len(found[0])), 0):
         raise UserError(
@@ -116,6 +124,8 @@ def _read_csv(file: Path) -> Row:
             "value, or an empty cell, for each channel",
             code="bad-series-file",
         )
+    if not any(map(np.isfinite, map(sum, found))):
+        raise UserError(f"'{file}' has no step with all of its values", code="bad-series-file")
     return [list(channel) for channel in zip(*found, strict=True)]
 
 

@@ -36,6 +36,7 @@ VARIANTS: dict[str, MethodConfig] = {
     "seed, local crops": SEEDConfig(num_local_crops=2),
     "simreg, solved head": SimRegConfig(head="solved", solve_steps=1),
     "simreg, no head": SimRegConfig(head="none"),
+    "simreg, range": SimRegConfig(range=1.1),
     "bingo, paper": BINGOConfig(symmetric=False, cutmix_alpha=0, warmup_fraction=0),
 }
 CONFIGS = configs() | {name: shrink(config).resolve(CONTEXT) for name, config in VARIANTS.items()}

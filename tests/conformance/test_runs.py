@@ -52,7 +52,7 @@ def store() -> Store:
 
 def build(config: MethodConfig) -> Method:
     torch.manual_seed(0)
-    if on_series(config):
+    if config.only_on:
         return tiny.build(config, tiny.encoder_for(config))
     args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
     return tiny.build(config, build_backbone(BackboneConfig(image_size=SIZE, args=args)))
@@ -125,7 +125,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
         with torch.no_grad():
             method.after_step(loss, StepInfo(step, 50))
     assert mean_loss(method, loader, end) < 0.99 * before
-    assert effective_rank(features(method, data)) > (2 if on_series(config) else 4)
+    assert effective_rank(features(method, data)) > (2 if config.only_on else 4)
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from limbeck.core.types import Batch, DataContext, Dataset, Encoder, Features, S
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.data.store.store import Store
+from limbeck.keypoints.config import DetectorConfig
+from limbeck.keypoints.network import Detector
 from limbeck.methods import HostConfig, Method, MethodConfig, method_config, method_names
 from limbeck.methods.base import Teacher
 from limbeck.methods.config.base import DistillConfig
@@ -40,8 +42,15 @@ def on_series(config: MethodConfig) -> bool:
     return config.only_on is not None and config.only_on[0] == "series"
 
 
+def on_keypoints(config: MethodConfig) -> bool:
+    """Return whether a method trains networks for keypoints alone."""
+    return config.only_on is not None and config.only_on[0] == "keypoints"
+
+
 def encoder_for(config: MethodConfig) -> Encoder:
     """Build a small encoder of the data that a method trains on."""
+    if on_keypoints(config):
+        return Detector(DetectorConfig(keypoints=4, image_size=SIZE, width=4))
     return tiny_encoder() if on_series(config) else tiny_vit()
 
 
@@ -92,7 +101,7 @@ def configs(context: DataContext = CONTEXT, **sizes: int) -> dict[str, MethodCon
 
 def has_band(name: str) -> bool:
     """Return whether a configuration learns in tests/conformance/test_bands.py: methods of images, SDSSL over BYOL."""
-    return name == "sdssl-byol" or (name in method_names() and not on_series(method_config(name)()))
+    return name == "sdssl-byol" or (name in method_names() and method_config(name).only_on is None)
 
 
 def images(count: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -118,9 +127,10 @@ def batch_for(config: MethodConfig, count: int = COUNT, dtype: torch.dtype = tor
     """Return a batch with the views of a method, with labels and partners."""
     if on_series(config):
         return series_batch(config, count, dtype)
-    sizes = [view.augmentation.size for view in config.make_views(SIZE)]
-    rows = torch.arange(count)
-    return Batch(views_of(count, sizes, dtype, seed=0), rows, rows % CLASSES, rows.roll(1))
+    specs, rows = config.make_views(SIZE), torch.arange(count)
+    views = views_of(count, [view.augmentation.size for view in specs], dtype, seed=0)
+    masks = tuple(torch.from_numpy(view.mask.draw(0, rows.numpy(), 0, 0)) for view in specs if view.mask)
+    return Batch(views, rows, rows % CLASSES, rows.roll(1), masks=masks)
 
 
 def part(whole: Batch, rows: slice | Tensor) -> Batch:

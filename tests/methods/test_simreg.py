@@ -11,6 +11,7 @@ from torch import nn
 from limbeck.core.types import DataContext, StepInfo
 from limbeck.data.augment.views import IMAGENET_MEAN
 from limbeck.losses.alignment import cosine_distance
+from limbeck.losses.ranges import channel_ranges, range_penalty
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.methods.simreg import SimReg
 from tests.helpers import laws, tiny
@@ -122,3 +123,20 @@ def test_the_dense_term_is_added_with_its_weight() -> None:
     assert isinstance(dense, SimReg)
     assert dense.dense_projection is not None
     assert dense.dense_projection.weight.grad is not None
+
+
+def test_the_range_term_is_the_mean_over_all_depths_and_is_added() -> None:
+    plain, bounded = (tiny.build(SimRegConfig(range=bound), tiny.tiny_vit()) for bound in (None, 1.1))
+    plain.load_state_dict(bounded.state_dict())
+    batch = tiny.batch_for(SimRegConfig())
+    loss = bounded(batch, tiny.STEP)
+    maps = bounded.backbone(batch.views[0], bounded.backbone.taps, feature_maps=True).feature_maps
+    expected = torch.stack([range_penalty(*channel_ranges(found), 1.1) for found in maps.values()]).mean()
+    torch.testing.assert_close(loss.terms["range"], expected)
+    torch.testing.assert_close(loss.total, plain(batch, tiny.STEP).total + expected)
+
+
+@pytest.mark.parametrize("bound", [0.5, float("nan"), float("inf")])
+def test_a_range_that_no_channel_can_have_is_refused(bound: float) -> None:
+    with raises("out-of-range", f"{bound:g}"):
+        SimRegConfig(range=bound)

@@ -76,11 +76,23 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", images=np.eye(3))
     with raises("bad-series-file", "series"):
         open_series(tmp_path / "f.npz")
-    for name, text, code in (("one", "1,2\n3\n", "line 2"), ("none", "a,b\n", "remove")):
+    for name, text, code in (
+        ("one", "1,2\n3\n", "line 2"),
+        ("none", "a,b\n", "no values"),
+        ("gaps", "1,\n,2\n", "no step"),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.csv").write_text(text)
         with raises("bad-series-file", code):
             open_series(tmp_path / name)
+
+
+def test_files_that_are_no_series_are_left_out_and_named(tmp_path: Path) -> None:
+    for name, text in (("a", "1,2\n3,4\n"), ("b", "u,v\n"), ("c", "1,2\n3,x\n"), ("d", "5,6\n7,8\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    data = open_series(tmp_path)
+    assert (data.names, len(data), len(data.left_out)) == (["a.csv", "d.csv"], 2, 2)
+    assert all(any(word in remark for remark in data.remarks()) for word in ("b.csv", "c.csv", "'x'"))
 
 
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Sources, by the short names used below:
 * DINO: Caron et al., ICCV 2021, and facebookresearch/dino 7c446df `main_dino.py`.
 * EMP-SSL: Tong et al., arXiv 2304.03977, and tsb0601/EMP-SSL 8fc3758 `dataset/aug.py`.
 * ReSSL: Zheng et al., NeurIPS 2021, and KyleZheng1997/ReSSL `ressl.py`, `ressl_multi.py`; CGH uses its views.
+* AutoLink: xingzhehe/AutoLink 3fbde11 `datasets/h36m.py`.
 * MoBYv2AL: Caramalau et al., BMVC 2022, section 4.
 * MSVQ: Peng et al., KBS 2024, and pc-cp/MSVQ.
 
@@ -89,6 +90,11 @@ def _light(size: int) -> tuple[View, ...]:
     return view, view
 
 
+def _flip(size: int) -> tuple[View, ...]:
+    """Keypoints, as AutoLink trains them: the whole image, or the middle of one that is not square, and flip."""
+    return (View(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0)),)
+
+
 def _multicrop(size: int) -> tuple[View, ...]:
     """SwAV: two global crops of `size`, six local ones."""
     large = View(size=size, scale=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale=0.2, blur=0.5)
@@ -157,6 +163,7 @@ _RECIPES = {
     "wmse": _wmse,
     "weak": _weak,
     "light": _light,
+    "flip": _flip,
     "multicrop": _multicrop,
     "dino": _dino,
     "empssl": _empssl,

@@ -1,4 +1,4 @@
-"""Distillers: methods that learn from a frozen teacher, with an optional dense term for any of them.
+"""Distillers: methods that learn from a frozen teacher, with optional terms for any of them: dense and range.
 
 A teacher is not registered as a submodule, so no optimizer, checkpoint, broadcast or change of mode reaches it.
 """
@@ -6,12 +6,15 @@ A teacher is not registered as a submodule, so no optimizer, checkpoint, broadca
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.core.distributed import gather
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo, TeacherOutput
 from limbeck.data.sampling import SamplingPlan, ViewSpec
+from limbeck.losses.ranges import channel_ranges, range_penalty
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.method import Method
 from limbeck.methods.base.queue import enqueue_normalized
@@ -70,23 +73,31 @@ class Distiller(Method):
         """Compute the loss, given the embedding of the student's first view."""
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
-        """Compute the loss of the method and, if configured, the term `dense`."""
+        """Compute the loss of the method and, if configured, the terms `dense` and `range`."""
         teacher_output = self.teacher(batch)
-        if self.dense_projection is None:
-            embedding = self.head(self.backbone(batch.views[0]).final)
-            return self.distillation_loss(embedding, batch, teacher_output, step_info)
-        last = self.backbone.taps[-1]
-        features = self.backbone(batch.views[0], (last,), feature_maps=True)
+        last = self.backbone.taps[-1:] if self.cfg.dense_weight else ()
+        taps = last if self.cfg.range is None else self.backbone.taps
+        features = self.backbone(batch.views[0], taps, feature_maps=bool(taps))
         loss = self.distillation_loss(self.head(features.final), batch, teacher_output, step_info)
-        assert teacher_output.feature_map is not None
-        student_map = self.dense_projection(features.feature_maps[last])
-        dense = token_relation_loss(student_map, teacher_output.feature_map, self.cfg.dense_temperature)
-        total = loss.total + self.cfg.dense_weight * dense
-        return LossOutput(total, {**loss.terms, "dense": dense.detach()}, loss.memory)
+        if self.dense_projection is not None:
+            assert teacher_output.feature_map is not None
+            student_map = self.dense_projection(features.feature_maps[last[0]])
+            dense = token_relation_loss(student_map, teacher_output.feature_map, self.cfg.dense_temperature)
+            loss = with_term(loss, "dense", dense, self.cfg.dense_weight)
+        if self.cfg.range is not None:
+            ranges = [channel_ranges(maps) for maps in features.feature_maps.values()]
+            penalties = [range_penalty(gather(peaks), gather(squares), self.cfg.range) for peaks, squares in ranges]
+            loss = with_term(loss, "range", torch.stack(penalties).mean())
+        return loss
 
     def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
         """Return the embeddings."""
         return self.head(self.backbone(images).final)
+
+
+def with_term(loss: LossOutput, name: str, term: Float[Tensor, ""], weight: float = 1.0) -> LossOutput:
+    """Return a loss with one more term, which is logged without its weight."""
+    return LossOutput(loss.total + weight * term, {**loss.terms, name: term.detach()}, loss.memory)
 
 
 class QueueDistiller(Distiller):

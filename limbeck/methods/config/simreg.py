@@ -38,6 +38,7 @@ class SimRegConfig(DistillConfig):
 
     def __post_init__(self) -> None:
         """Raise UserError for settings of a solved head that are out of range."""
+        super().__post_init__()
         if self.ridge <= 0:
             raise UserError(f"ridge is {self.ridge:g}: it must be above 0, such as 0.01", code="out-of-range")
         if self.solve_steps < 1:

@@ -35,6 +35,14 @@ class DistillConfig(MethodConfig):
     """Weight of a term for detection and segmentation: match the teacher's similarities between positions."""
     dense_temperature: float = 0.07
     """Divides the cosines between positions."""
+    range: float | None = None
+    """For int8: the peak-to-RMS of a channel, at any depth, above which it is penalized; None: no penalty."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a range that no channel can have."""
+        if self.range is not None and not 1 <= self.range < float("inf"):
+            message = f"range is {self.range:g}: no peak is below the RMS, so take 1 or more, such as 6"
+            raise UserError(message, code="out-of-range")
 
     def make_views(self, size: int) -> "tuple[ViewSpec, ...]":
         """Return the student's views, then the teacher's, whose size and normalization the teacher sets."""

@@ -1,0 +1,1 @@
+"""Keypoints without labels: the detector of AutoLink, its files, and keypoints of images in a table."""
