@@ -1,9 +1,11 @@
-"""How time and memory of stores, loaders and near-duplicates grow with the number of images.
+"""How time and memory of everything that reads all images grow with their number.
 
-    python -m benchmarks.scale --images 5000 20000 --work build/scale
+    python -m benchmarks.scale --images 10000 100000 --work build/scale
 
 Every measurement is a process of its own; times are of all its threads, on the processor. Images are 32 x 32, noise at
-four scales, so that they compress about as photographs of that size do.
+four scales, so that they compress about as photographs of that size do. The teacher and encoder are two convolutions
+to 64 features, so that what is measured is what Limbeck does around a network; graphs are of these features. The peak
+memory contains the pages of mapped files, which the system takes back when it needs them.
 """
 
 import argparse
@@ -16,8 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
+from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.load import load_teacher
 
 SIDE, BATCH, CHUNK = 32, 256, 4096
+DIM, NEIGHBORS = 64, 5
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def write_images(out: Path, count: int) -> None:
@@ -63,12 +72,61 @@ def duplicates(work: Path, count: int, keep: str) -> None:
     find_near_duplicates(Store.open(work / f"{keep}-{count}"), None)
 
 
+def small_network() -> nn.Module:
+    """Return two convolutions and a pooling, [B 3 32 32] to [B 64], with the same weights in every process."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 16, 4, 4), nn.ReLU(), nn.Conv2d(16, DIM, 2, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers)
+
+
+def small_teacher() -> LoadedTeacher:
+    """Return the small network as a teacher."""
+    cfg = TeacherConfig(name="two convolutions", image_size=SIDE, mean=MEAN, std=STD)
+    return load_teacher(cfg, teacher_module=small_network())
+
+
+def teacher(work: Path, count: int, keep: str) -> None:
+    """Compute the answers of a teacher."""
+    from limbeck.data.store.store import Store
+    from limbeck.teachers.cache import FeatureCache
+
+    opened = Store.open(work / f"{keep}-{count}")
+    FeatureCache(work / f"answers-{count}", small_teacher(), opened, torch.device("cpu")).features()
+
+
+def features(work: Path, count: int, keep: str) -> None:
+    """Compute embeddings, and leave them where `graph` finds them."""
+    from limbeck.data.store.store import Store
+    from limbeck.embeddings.config import EmbedConfig
+    from limbeck.embeddings.encoders import WholeEncoder
+    from limbeck.embeddings.source import embed_source
+
+    opened = Store.open(work / f"{keep}-{count}")
+    found = embed_source(opened, WholeEncoder(small_teacher()), cfg=EmbedConfig(device="cpu"))
+    vectors = found.features[found.encoder.last]
+    copy = np.lib.format.open_memmap(work / f"features-{count}.npy", mode="w+", dtype=np.float32, shape=vectors.shape)
+    for start in range(0, count, CHUNK):
+        copy[start : start + CHUNK] = vectors[start : start + CHUNK]
+
+
+def graph(work: Path, count: int, search: str) -> None:
+    """Search the nearest neighbors of all features."""
+    from limbeck.neighbors.graph import build_graph
+
+    rows = np.load(work / f"features-{count}.npy", mmap_mode="r")
+    build_graph(rows, NEIGHBORS, search="ivf" if search == "ivf" else "exact")
+
+
 PARTS: dict[str, tuple[Callable[[Path, int, str], None], str]] = {
     "store, raw": (store, "raw"),
     "store, WebP of quality 90": (store, "webp"),
     "epoch of the loader, raw": (loader, "raw"),
     "epoch of the loader, WebP": (loader, "webp"),
     "near-duplicates, raw": (duplicates, "raw"),
+    "answers of a teacher": (teacher, "raw"),
+    "features": (features, "raw"),
+    "neighbor graph, exact": (graph, "exact"),
+    "neighbor graph, FAISS": (graph, "ivf"),
 }
 
 
@@ -77,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[5000, 20_000])
     parser.add_argument("--work", type=Path, default=Path("build/scale"))
+    parser.add_argument("--without", choices=PARTS, nargs="*", default=(), help="leave these parts out")
     parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     args = parser.parse_args()
     if args.part:
@@ -85,7 +144,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for count in args.images:
         write_images(args.work / f"{count}.npy", count)
-        for part in PARTS:
+        for part in (part for part in PARTS if part not in args.without):
             words = ["--part", part, "--images", str(count), "--work", str(args.work)]
             subprocess.run([sys.executable, "-m", "benchmarks.scale", *words], check=True)
 
@@ -102,13 +161,12 @@ def measure(part: str, count: int, work: Path) -> None:
     function, keep = PARTS[part]
     import limbeck.data.store.open  # noqa: F401, before the clock starts
 
-    before = time.process_time()
+    imported, before = peak_memory(), time.process_time()
     function(work, count, keep)
     seconds = time.process_time() - before
-    folder = work / f"{keep}-{count}"
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "peak_mib": peak_memory() >> 20, "bytes": size}
-    print(json.dumps(found), flush=True)
+    size = sum(path.stat().st_size for path in work.glob(f"{keep}-{count}/*"))
+    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "bytes": size}
+    print(json.dumps(found | {"imported_mib": imported >> 20, "peak_mib": peak_memory() >> 20}), flush=True)
 
 
 if __name__ == "__main__":
