@@ -13,11 +13,19 @@ from limbeck.core.errors import UserError
 from limbeck.core.suggest import meaning, suggest
 from limbeck.data.sources.open import Source
 from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
-from limbeck.modalities import default_config, find_modality, modality_of
+from limbeck.modalities import default_config
 from limbeck.models.config import StartConfig
 from limbeck.models.start import start_form
 from limbeck.runs.choose import fill
-from limbeck.runs.defaults import default_method, default_optim, default_student, default_training, runs_small
+from limbeck.runs.defaults import (
+    KEYPOINTS,
+    choose_modality,
+    default_method,
+    default_optim,
+    default_student,
+    default_training,
+    runs_small,
+)
 from limbeck.runs.recipes import Verb, find_recipe, recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.teachers.config import TeacherConfig
@@ -63,7 +71,7 @@ def make_request(source: Source, given: Mapping[str, Any], *, verb: Verb | None 
     module = {"teacher_module": direct.pop("teacher_module", None)}
     plain = {name: convert(hints[name], _plain(value), name) for name, value in direct.items()}
     chosen = {name: value for name, value in (module | configs).items() if value is not None}
-    modality = modality_of(configs["backbone"]) if configs["backbone"] else find_modality(source)
+    modality = choose_modality(source, configs["backbone"], configs["method"])
     request = RunRequest(source=source, **plain, **({"training": default_training(modality.name)} | chosen))
     if distills and request.teacher is None:
         raise UserError("a distillation needs a teacher: teacher=NAME, a timm model or a folder", code="no-teacher")
@@ -122,12 +130,12 @@ def _defaults(
     source: Source, configs: Mapping[str, Any], *, distills: bool, host: Any, quick: bool, accelerator: str
 ) -> dict[str, Any]:
     """Return what options are laid over: the given configurations, and the defaults of those that are not given."""
-    modality = modality_of(configs["backbone"]) if configs["backbone"] else find_modality(source)
+    modality = choose_modality(source, configs["backbone"], configs["method"])
     training = configs["training"] or default_training(modality.name)
     small = runs_small(accelerator or training.accelerator, quick)
     usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
     start, teacher = configs["start"], configs["teacher"]
-    backbone = configs["backbone"] or (start_form(start.name) if start else usual)
+    backbone = configs["backbone"] or (start_form(start.name) if start and modality.name != KEYPOINTS else usual)
     method = configs["method"] or default_method(teacher.name if teacher else "", modality.name)
     return {
         "training": training,

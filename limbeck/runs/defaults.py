@@ -1,7 +1,9 @@
 """Defaults of a run that depend on the machine, on whether there is a teacher, and on the kind of network."""
 
 from dataclasses import replace
+from typing import Any
 
+from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import has_cuda
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
@@ -9,7 +11,7 @@ from limbeck.methods.config.autolink import AutoLinkConfig
 from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
-from limbeck.modalities import find_modality
+from limbeck.modalities import Modality, find_modality, modality_of
 from limbeck.models.config import BackboneConfig
 from limbeck.teachers.config import START_TEACHER
 from limbeck.train.config import OptimConfig, TrainConfig
@@ -56,6 +58,14 @@ def default_method(teacher: str = "", modality: str = "images") -> MethodConfig:
     if teacher == START_TEACHER:
         return AnchorConfig()
     return SimRegConfig() if teacher else SimCLRConfig()
+
+
+def choose_modality(source: object, backbone: EncoderConfig | None, method: MethodConfig | None) -> Modality[Any, Any]:
+    """Return the modality of the network, of a method that trains on one alone, or else of the source."""
+    if backbone is not None:
+        return modality_of(backbone)
+    only = method.only_on if method else None
+    return find_modality(source, only=only[0] if only else "")
 
 
 def default_training(modality: str) -> TrainConfig:

@@ -21,7 +21,7 @@ from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.methods.config.classifier import ClassifierConfig
-from limbeck.modalities import Modality, find_modality, modality_of
+from limbeck.modalities import Modality, modality_of
 from limbeck.models.start import LoadedStart
 from limbeck.runs.choose import choose_recipe, few_images_advice, seconds_of, usual_method
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
@@ -29,6 +29,7 @@ from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
     ADAPT_TIME,
     QUICK,
+    choose_modality,
     default_optim,
     default_student,
     runs_small,
@@ -93,7 +94,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
     Raises:
         UserError: there are no images, or settings do not fit together.
     """
-    began, modality, why = time.monotonic(), _modality(request), runs_small(request.training.accelerator, request.quick)
+    began, why = time.monotonic(), runs_small(request.training.accelerator, request.quick)
+    modality = choose_modality(request.source, request.backbone, request.method)
     flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
     request, seconds, most_epochs = _with_length(request)  # which a recipe may have
     requested = usual_method(request, modality.name)
@@ -132,9 +134,8 @@ def resolve_run(request: RunRequest) -> RunSetup:
         teacher=teacher.cfg if teacher else None,
         start=start.cfg if start else None,
     )
-    about: dict[str, Any] = {"requested_method": requested, "most_epochs": most_epochs}
-    about |= {"seconds": seconds, "began": began}
-    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, **about)
+    about: dict[str, Any] = {"requested_method": requested, "most_epochs": most_epochs, "seconds": seconds}
+    setup = RunSetup(cfg=cfg, modality=modality, data=data, teacher=teacher, start=start, began=began, **about)
     logger.info(describe(setup))
     return setup
 
@@ -142,7 +143,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
 def chosen_method(request: RunRequest) -> MethodConfig:
     """Return the method that a run will have, before anything is opened; the name of its folder has it."""
     why = runs_small(request.training.accelerator, request.quick)
-    modality = _modality(request)
+    modality = choose_modality(request.source, request.backbone, request.method)
     return usual_method(choose_recipe(request, why, modality).value, modality.name)
 
 
@@ -305,13 +306,6 @@ def check_time(seconds: float | None, training: TrainConfig) -> None:
             "long they take",
             code="time-with-processes",
         )
-
-
-def _modality(request: RunRequest) -> Modality[Any, Any]:
-    if request.backbone:
-        return modality_of(request.backbone)
-    only = request.method.only_on if request.method else None
-    return find_modality(request.source, only=only[0] if only else "")
 
 
 def _warm_up(
