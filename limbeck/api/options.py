@@ -15,10 +15,8 @@ from limbeck.data.sources.open import Source
 from limbeck.methods import HostConfig, MethodConfig, distill_config, method_config
 from limbeck.modalities import default_config
 from limbeck.models.config import StartConfig
-from limbeck.models.start import start_form
 from limbeck.runs.choose import fill
 from limbeck.runs.defaults import (
-    KEYPOINTS,
     choose_modality,
     default_method,
     default_optim,
@@ -135,7 +133,7 @@ def _defaults(
     small = runs_small(accelerator or training.accelerator, quick)
     usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
     start, teacher = configs["start"], configs["teacher"]
-    backbone = configs["backbone"] or (start_form(start.name) if start and modality.name != KEYPOINTS else usual)
+    backbone = configs["backbone"] or (modality.start_encoder(start) if start else usual)
     method = configs["method"] or default_method(teacher.name if teacher else "", modality.name)
     return {
         "training": training,

@@ -4,25 +4,36 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.run_folder import RESULT
-from limbeck.series.recognize import encoder_modality
+
+if TYPE_CHECKING:
+    from limbeck.modalities import Modality
 
 
 def export_commands(run: Path) -> list[str]:
     """Return `limbeck export`, cut where the evaluation of the run says, into a folder that is free.
 
-    There is none of a keypoint detector, which is not exported.
+    There is none where no format holds such an encoder.
     """
-    modality = encoder_modality(run)
-    if modality == "keypoints":
+    formats = run_modality(run).export_formats
+    if not formats:
         return []
     depth = _cheapest_depth(run)
     name = f"{run.resolve().name}-{depth}" if depth else run.resolve().name
     out = _free_path(Path("models", name))
-    how = ["--format", "onnx"] if modality == "series" else []  # timm has no networks for series
+    how = [] if "timm" in formats else ["--format", formats[0]]
     return [shlex.join(["limbeck", "export", str(run), str(out), *(["--depth", str(depth)] if depth else []), *how])]
+
+
+def run_modality(run: Path) -> "Modality[Any, Any]":
+    """Return the kind of data that the encoder of a run is for."""
+    from limbeck.modalities import modality_named
+
+    return modality_named(encoder_modality(run))
 
 
 def report_command(runs: Iterable[Path]) -> str:

@@ -13,14 +13,13 @@ import yaml
 
 from limbeck.cli.arguments import Run, output_words
 from limbeck.cli.command import Command, Output, UsageError
-from limbeck.cli.next import export_commands, report_command
+from limbeck.cli.next import export_commands, report_command, run_modality
 from limbeck.cli.run_arguments import adapt_arguments, distill_arguments, plan_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.run_folder import ADAPTATION, ENCODER, METRICS
 from limbeck.runs.recipes import RECIPES, describe, find_recipe
-from limbeck.series.recognize import encoder_modality
 
 logger = logging.getLogger(__name__)
 GROUP = "Train"
@@ -181,8 +180,8 @@ def _finished(run: Path) -> Output:
     if (run / ADAPTATION).is_file():
         data["adaptation"] = read_json(run / ADAPTATION)
     labels = f"limbeck evaluate {shlex.quote(str(run))} --train LABELED/train --test LABELED/test"
-    others = [] if encoder_modality(run) == "keypoints" else [labels, *export_commands(run)]
-    return Output(data, [str(run)], next_commands=[*others, report_command([run])])
+    evaluate = [labels] if run_modality(run).evaluated else []
+    return Output(data, [str(run)], next_commands=[*evaluate, *export_commands(run), report_command([run])])
 
 
 def _last_metrics(file: Path) -> dict[str, float]:

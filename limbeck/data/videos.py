@@ -23,6 +23,8 @@ class Video(NamedTuple):
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
+    size: tuple[int, int]
+    """Width and height of every frame."""
     objects: int
     """The largest number of an object in the first mask; 0 is the background."""
 
@@ -40,14 +42,15 @@ class Video(NamedTuple):
             raise UserError(
                 f"the video '{frames}' has {len(files)} frames: it needs at least {FEWEST}", code="too-few-frames"
             )
-        found = cls(frames.name, files, tuple(masks / f"{file.stem}.png" for file in files), 0)
-        first, *rest = [found.mask(index) for index in range(len(files))]
-        if other := next((mask.shape for mask in rest if mask.shape != first.shape), None):
+        size, *others = [_open(file).size for file in files]
+        if other := next((other for other in others if other != size), None):
             raise UserError(
-                f"the frames of the video '{frames}' have {first.shape[1]} x {first.shape[0]} and {other[1]} x "
-                f"{other[0]} pixels: all must have one size",
+                f"the frames of the video '{frames}' have {size[0]} x {size[1]} and {other[0]} x {other[1]} pixels: "
+                "all must have one size",
                 code="frame-size",
             )
+        found = cls(frames.name, files, tuple(masks / f"{file.stem}.png" for file in files), size, 0)
+        first, *_ = [found.mask(index) for index in range(len(files))]
         objects = int(first[first != IGNORED].max(initial=0))
         if not objects:
             raise UserError(f"the first mask '{found.masks[0]}' has no object: every pixel is 0", code="no-classes")
@@ -55,13 +58,11 @@ class Video(NamedTuple):
 
     def frame(self, index: int) -> Pixels:
         """Return a frame, uint8 [H W 3]."""
-        with _open(self.frames[index]) as image:
-            return np.array(image.convert("RGB"))
+        return np.array(_open(self.frames[index]).convert("RGB"))
 
     def mask(self, index: int) -> Masks:
         """Return the number of the object at every pixel of a frame, uint8 [H W]; 255 does not count."""
-        with _open(self.frames[index]) as image:
-            return np.array(open_mask(self.masks[index], str(self.frames[index]), image.size), np.uint8)
+        return np.array(open_mask(self.masks[index], str(self.frames[index]), self.size), np.uint8)
 
 
 def open_videos(folder: Path) -> tuple[Video, ...]:
@@ -87,8 +88,8 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _open(file: Path) -> Image.Image:
     try:
-        image = Image.open(file)
-        image.load()
+        with Image.open(file) as image:
+            image.load()
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(f"the frame '{file}' cannot be read as an image: {error}", code="unreadable-frame") from error
     return image

@@ -23,7 +23,7 @@ from limbeck.evaluation.models import BackboneModel, EvaluatedModel
 from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
 from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult, ModelScores
 from limbeck.evaluation.verdict import verdict
-from limbeck.models.any_size import any_size
+from limbeck.models.any_size import check_any_size
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
@@ -61,7 +61,7 @@ def evaluate(
     preprocessing = override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
     if cfg.videos:
-        any_size(backbone)
+        check_any_size(backbone)
     data, model = EvalData.of(train, test, cfg), BackboneModel("network", backbone, preprocessing)
     untrained = None if reference is None else BackboneModel(UNTRAINED_NETWORK, reference, preprocessing)
     return evaluate_models(model, untrained, data, measure_references if references is None else references)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from limbeck.evaluation.inputs import MetricInputs
@@ -101,6 +102,10 @@ class Column:
             reference=True,
             accuracy=False,
         )
+
+
+share_column = partial(Column, unit="%", scale=100, format=decimals(1))
+"""Return a column of shares, which are shown in percent."""
 
 
 @dataclass(frozen=True, kw_only=True)

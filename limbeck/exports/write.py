@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from limbeck.classification.saved import LABELS
 from limbeck.core.config import to_json
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder
 from limbeck.core.progress import progress_bar
@@ -35,7 +36,6 @@ from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import Latency, latencies
 from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
-from limbeck.series.recognize import holds_series_encoder
 
 README = "README.md"
 TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
@@ -96,7 +96,7 @@ def export(
             network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
-    if holds_series_encoder(run):
+    if encoder_modality(run) == "series":
         others = (fold_preprocessing, precision != "fp32", keep is not None, mixed, image_size is not None, align)
         return export_series(Path(run), Path(out), depth, format, images, for_images=any(others) or rotate != "none")
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)

@@ -12,7 +12,7 @@ from typing import Any
 from limbeck.core.config import EncoderConfig
 from limbeck.modalities.base import Modality
 
-__all__ = ["Modality", "default_config", "find_modality", "modalities", "modality_of"]
+__all__ = ["Modality", "default_config", "find_modality", "modalities", "modality_named", "modality_of"]
 
 DEFAULT = "images"
 
@@ -38,6 +38,11 @@ def find_modality(source: object = None, encoder: str | None = None, only: str =
         if modality.name == only != DEFAULT and modality.takes(source):
             return modality
     return next(modality for modality in found if modality.recognizes(source))
+
+
+def modality_named(name: str) -> Modality[Any, Any]:
+    """Return the modality of a name that an encoder states; images, if it states none."""
+    return next(modality for modality in modalities() if modality.name == (name or DEFAULT))
 
 
 def default_config(encoder: str) -> EncoderConfig:

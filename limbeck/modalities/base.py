@@ -4,6 +4,7 @@ Methods, losses and the training loop work with `Encoder`, `Dataset` and `Batch`
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from limbeck.core.types import Dataset, Encoder
+    from limbeck.data.sampling import ViewSpec
+    from limbeck.data.sources.open import Source
     from limbeck.data.sources.selection import Selection
+    from limbeck.data.store.store import Store
     from limbeck.evaluation.adaptation import Adaptation
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.evaluation.results import EvaluationResult
@@ -43,6 +47,10 @@ class Modality(ABC, Generic[Config, Data]):
     """What one row of the data is called, and several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
+    evaluated: ClassVar[bool] = False
+    """Whether `limbeck evaluate` measures an encoder."""
+    export_formats: ClassVar[tuple[str, ...]] = ()
+    """Formats of `limbeck export`, the usual one first."""
 
     @property
     @abstractmethod
@@ -82,6 +90,10 @@ class Modality(ABC, Generic[Config, Data]):
         Without `data` only its name counts. With `joined`, features that need no training are a part of its own.
         """
         return Resolved(self.default_encoder(), [])
+
+    def start_encoder(self, cfg: "StartConfig") -> Config:
+        """Return the encoder that the weights to start from are of, as far as it is known before they are read."""
+        return self.default_encoder()
 
     def load_start(self, cfg: "StartConfig", encoder: Config | None) -> "LoadedStart":
         """Return trained weights to start from, for their own encoder or the one that is given."""
@@ -169,3 +181,42 @@ class Modality(ABC, Generic[Config, Data]):
             path.write_bytes(save(weights))
         written = {"modality": self.name, "encoder": to_json(cfg), "provenance": provenance}
         write_json(folder / "config.json", {"limbeck": written})
+
+
+class StoreModality(Modality[Config, "Store"]):
+    """A modality whose data are images in a store."""
+
+    @property
+    def loader(self) -> "LoaderFactory":
+        """Batches of augmented views of a store."""
+        from limbeck.data.loader import Loader
+
+        return Loader
+
+    def open(
+        self, source: "Source", *, store_size: int | None, allow_bad: float, selection: "Selection"
+    ) -> "Resolved[Store]":
+        """Return the store of a source, which is built first if it is not one."""
+        from limbeck.data.store.open import open_store
+
+        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
+        return Resolved(store, [store.summary()])
+
+    def selection(self, data: "Store") -> "Selection":
+        """Return what was left out of the store by name."""
+        from limbeck.data.sources.selection import Selection
+
+        return Selection(exclude=data.exclude, only=data.only)
+
+    def reopen(self, path: str) -> "Store":
+        """Open a store."""
+        from limbeck.data.store.store import Store
+
+        return Store.open(path)
+
+
+def normalized(
+    views: "tuple[ViewSpec, ...]", mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> "tuple[ViewSpec, ...]":
+    """Return views whose pixels are normalized for a network."""
+    return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)

@@ -1,37 +1,27 @@
 """Keypoints: images as any other run has them, and a network that finds keypoints in them."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.keypoints.config import DEPTH, NORMALIZATION, DetectorConfig
-from limbeck.modalities.base import Modality
+from limbeck.modalities.base import StoreModality, normalized
 
 if TYPE_CHECKING:
     from limbeck.data.sampling import ViewSpec
-    from limbeck.data.sources.selection import Selection
     from limbeck.data.store.store import Store
     from limbeck.keypoints.network import Detector
     from limbeck.methods import MethodConfig
-    from limbeck.train.loading import LoaderFactory
 
 SMALL = DetectorConfig(image_size=64, width=16)
 """The network on a machine without a GPU."""
 
 
-class Keypoints(Modality[DetectorConfig, "Store"]):
+class Keypoints(StoreModality[DetectorConfig]):
     """Images in which keypoints are found; no source is recognized, since a method or a network asks for it."""
 
     name = "keypoints"
     nouns = ("image", "images")
-
-    @property
-    def loader(self) -> "LoaderFactory":
-        """Batches of augmented views of a store."""
-        from limbeck.data.loader import Loader
-
-        return Loader
 
     def recognizes(self, source: object) -> bool:
         """Recognize nothing: images alone are for other networks."""
@@ -58,27 +48,6 @@ class Keypoints(Modality[DetectorConfig, "Store"]):
         """Return the depths."""
         return tuple(range(1, DEPTH + 1))
 
-    def open(
-        self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection"
-    ) -> "Resolved[Store]":
-        """Return the store of a source, which is built first if it is not one."""
-        from limbeck.data.store.open import open_store
-
-        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
-        return Resolved(store, [store.summary()])
-
-    def selection(self, data: "Store") -> "Selection":
-        """Return what was left out of the store by name."""
-        from limbeck.data.sources.selection import Selection
-
-        return Selection(exclude=data.exclude, only=data.only)
-
-    def reopen(self, path: str) -> "Store":
-        """Open a store."""
-        from limbeck.data.store.store import Store
-
-        return Store.open(path)
-
     def build_encoder(self, cfg: DetectorConfig) -> "Detector":
         """Build the network."""
         from limbeck.keypoints.network import Detector
@@ -93,9 +62,7 @@ class Keypoints(Modality[DetectorConfig, "Store"]):
                 "another network, or --method autolink",
                 code="method-not-for-data",
             )
-        mean = std = NORMALIZATION
-        views = method.make_views(cfg.image_size)
-        return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)
+        return normalized(method.make_views(cfg.image_size), NORMALIZATION, NORMALIZATION)
 
     def describe_views(self, method: "MethodConfig") -> str:
         """Say what images are compared by, since that decides what results may be compared with."""

@@ -32,6 +32,8 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     name = "series"
     nouns = ("series", "series")
+    evaluated = True
+    export_formats = ("onnx", "torch")
 
     @property
     def loader(self) -> "LoaderFactory":

@@ -6,6 +6,7 @@ import torch
 
 from limbeck.core.errors import UserError
 from limbeck.models.backbone import Backbone, build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.surgery import timm_defaults
 
 
@@ -16,16 +17,26 @@ def any_size(backbone: Backbone) -> Backbone:
     as they are.
 
     Raises:
-        UserError: the network takes images of one size.
+        UserError: as `check_any_size`.
     """
+    check_any_size(backbone)
     plain, cfg = backbone.with_filters(0) if backbone.joined else backbone, backbone.cfg
-    if not timm_defaults(cfg.name).fixed_input_size or cfg.args.get("dynamic_img_size"):
+    if not _has_one_size(cfg):
         return plain
-    if not backbone.is_vit:
-        raise UserError(
-            f"'{cfg.name}' takes images of one size and no frames of videos: leave --videos out", code="one-image-size"
-        )
     with torch.random.fork_rng(devices=[]):
         found = build_backbone(replace(plain.cfg, args={**cfg.args, "dynamic_img_size": True}))
     found.load_state_dict(plain.state_dict())
     return found
+
+
+def check_any_size(backbone: Backbone) -> None:
+    """Raise UserError if the network takes images of one size alone."""
+    if _has_one_size(backbone.cfg) and not backbone.is_vit:
+        name = backbone.cfg.name
+        raise UserError(
+            f"'{name}' takes images of one size and no frames of videos: leave --videos out", code="one-image-size"
+        )
+
+
+def _has_one_size(cfg: BackboneConfig) -> bool:
+    return timm_defaults(cfg.name).fixed_input_size and not cfg.args.get("dynamic_img_size")

@@ -9,7 +9,7 @@ from limbeck.core.run_folder import METRICS
 from limbeck.core.text import format_duration, plural
 from limbeck.evaluation.results import LayerResult
 from limbeck.evaluation.verdict import cheapest_cut
-from limbeck.keypoints.config import DetectorConfig
+from limbeck.modalities import modality_of
 from limbeck.models.config import BackboneConfig
 from limbeck.reports.runs import RunSummary
 
@@ -22,11 +22,11 @@ class Gap(NamedTuple):
 
 
 def gaps(run: RunSummary) -> list[Gap]:
-    """Return what a run lacks; a keypoint detector has no evaluation to lack."""
+    """Return what a run lacks; an evaluation only where there is one of its kind."""
     folder = shlex.quote(str(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELED/train --test LABELED/test"
     where = f", which stopped at {run.stage}" if run.stage else ""
-    unevaluated = run.finished and not run.result and not isinstance(run.config.backbone, DetectorConfig)
+    unevaluated = run.finished and not run.result and modality_of(run.config.backbone).evaluated
     found = [
         (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),
         (not run.finished, Gap(f"Training is not finished{where}; continue it with", f"limbeck resume {folder}")),

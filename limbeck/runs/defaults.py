@@ -1,7 +1,7 @@
 """Defaults of a run that depend on the machine, on whether there is a teacher, and on the kind of network."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import has_cuda
@@ -32,15 +32,6 @@ USUAL_NETWORKS = {"vit_tiny_patch16_224": False, STUDENT: True}
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
-SERIES = "series"
-SERIES_OPTIM = OptimConfig(lr=0.032, weight_decay=0.01)
-"""For series: TS2Vec's 1e-3 at a batch of 8 (yuezhihan/ts2vec b0088e1)."""
-SERIES_BATCH = 8
-KEYPOINTS = "keypoints"
-KEYPOINTS_OPTIM = OptimConfig(lr=4e-4, weight_decay=1e-3)
-"""For keypoints: AutoLink's 1e-4 at a batch of 64 (xingzhehe/AutoLink 3fbde11)."""
-KEYPOINTS_BATCH = 64
-
 ADAPT_TIME = "20m"
 """How long an adaptation may take that has neither a time nor epochs of its own."""
 ADAPT_EPOCHS = 30.0
@@ -49,12 +40,26 @@ ADAPT_BATCH = 64
 """Images per step: few images get more steps."""
 
 
+class Usual(NamedTuple):
+    """What a run has on data other than images, unless it names something else."""
+
+    method: MethodConfig
+    optim: OptimConfig
+    batch_size: int
+
+
+OTHER_MODALITIES = {
+    "series": Usual(MaskedConfig(), OptimConfig(lr=0.032, weight_decay=0.01), batch_size=8),
+    "keypoints": Usual(AutoLinkConfig(), OptimConfig(lr=4e-4, weight_decay=1e-3), batch_size=64),
+}
+"""TS2Vec's 1e-3 at a batch of 8 (yuezhihan/ts2vec b0088e1), AutoLink's 1e-4 at one of 64 (xingzhehe/AutoLink 3fbde11).
+Any other modality has the defaults of images."""
+
+
 def default_method(teacher: str = "", modality: str = "images") -> MethodConfig:
-    """Return SimCLR; for series masked self-distillation, for keypoints AutoLink, with a teacher SimReg or Anchor."""
-    if modality == SERIES:
-        return MaskedConfig()
-    if modality == KEYPOINTS:
-        return AutoLinkConfig()
+    """Return SimCLR, the usual method of another modality, or with a teacher SimReg, or Anchor if it is the start."""
+    if usual := OTHER_MODALITIES.get(modality):
+        return usual.method
     if teacher == START_TEACHER:
         return AnchorConfig()
     return SimRegConfig() if teacher else SimCLRConfig()
@@ -69,9 +74,9 @@ def choose_modality(source: object, backbone: EncoderConfig | None, method: Meth
 
 
 def default_training(modality: str) -> TrainConfig:
-    """Return how a run trains that says nothing about it: series in batches of 8, keypoints of 64."""
-    batches = {SERIES: SERIES_BATCH, KEYPOINTS: KEYPOINTS_BATCH}
-    return TrainConfig(batch_size=batches[modality]) if modality in batches else TrainConfig()
+    """Return how a run trains that says nothing about it, with the usual batch of its modality."""
+    usual = OTHER_MODALITIES.get(modality)
+    return TrainConfig(batch_size=usual.batch_size) if usual else TrainConfig()
 
 
 def runs_small(accelerator: str, quick: bool) -> str:
@@ -92,9 +97,8 @@ def default_student() -> BackboneConfig:
 
 def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = False) -> OptimConfig:
     """Return the optimizer for a network: AdamW as in SDSSL and MoCo v3, or LARS as in SimCLR for timm's CNNs."""
-    modality = find_modality(encoder=backbone).name
-    if modality in (SERIES, KEYPOINTS):
-        return SERIES_OPTIM if modality == SERIES else KEYPOINTS_OPTIM
+    if usual := OTHER_MODALITIES.get(find_modality(encoder=backbone).name):
+        return usual.optim
     if has_start:
         return START_DISTILL_OPTIM if has_teacher else START_OPTIM
     if has_teacher:

@@ -25,6 +25,7 @@ class SeriesData:
         label_names: names of the labels, by number.
         path: where the series are from; None if they are in memory.
         names: of the rows, for messages; by default their numbers.
+        left_out: a sentence for every file of the source that is not used.
 
     Raises:
         UserError: the values are no series, not finite, or all equal; or a series has no step without a missing value.
@@ -37,6 +38,7 @@ class SeriesData:
         label_names: Sequence[str] = (),
         path: Path | None = None,
         names: Sequence[str] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         self.path, where = path, f" in '{path}'" if path else ""
         self.values = _as_values(values, where)
@@ -45,8 +47,7 @@ class SeriesData:
         )
         self.label_names = list(label_names)
         self.names = list(names) or [str(row) for row in range(len(self.values))]
-        self.left_out: list[str] = []
-        """A sentence for every file of the source that is not used."""
+        self.left_out = list(left_out)
         if len(self.labels) != len(self.values):
             raise UserError(
                 f"there are {len(self.values):,} series{where} and {len(self.labels):,} labels: give one label per "

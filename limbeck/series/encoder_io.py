@@ -7,12 +7,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from limbeck.core.config import from_json
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.models.encoder_io import encoder_folder, training_stage
 from limbeck.series.config import SeriesConfig
 from limbeck.series.network import DilatedEncoder
-from limbeck.series.recognize import holds_series_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def load_encoder(path: str | PathLike[str], depth: int | None = None) -> Dilated
     folder = encoder_folder(path)
     if stage := training_stage(folder):
         logger.warning("'%s' has not ended: this is its encoder at %s", path, stage)
-    if not holds_series_encoder(folder):
+    if encoder_modality(folder) != "series":
         raise UserError(f"'{path}' is no encoder of series: give a run on series", code="not-series-encoder")
     cfg = from_json(SeriesConfig, read_json(folder / "config.json")["limbeck"]["encoder"], f"{folder}/config.json")
     encoder = DilatedEncoder(cfg)

@@ -3,11 +3,7 @@
 import zipfile
 from contextlib import suppress
 from itertools import islice
-from os import PathLike
 from pathlib import Path
-
-from limbeck.core.files import read_json
-from limbeck.core.run_folder import ENCODER
 
 ARRAY = "series"
 """Name of the array of values in a .npz file, and of their column in a .parquet file."""
@@ -43,21 +39,6 @@ def _has_column(file: Path) -> bool:
     with suppress(OSError, ValueError, pa.ArrowException):
         return ARRAY in pq.read_schema(file).names
     return False
-
-
-def holds_series_encoder(path: str | PathLike[str]) -> bool:
-    """Return whether there is an encoder of series at `path`: a run, or its encoder."""
-    return encoder_modality(path) == "series"
-
-
-def encoder_modality(path: str | PathLike[str]) -> str:
-    """Return the kind of data of the encoder at `path`, a run or its encoder; empty of images, or without one."""
-    for folder in (Path(path) / ENCODER, Path(path)):
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-            found = read_json(folder / "config.json")
-            about = found.get("limbeck") if isinstance(found, dict) else None
-            return str(about.get("modality", "")) if isinstance(about, dict) else ""
-    return ""
 
 
 def _holds_csv(folder: Path) -> bool:

@@ -114,9 +114,7 @@ def _read_folder(folder: Path) -> SeriesData:
         raise UserError(f"no file in '{folder}' is a series: {reasons[0]}", code="bad-series-file")
     labels = [name.parent.as_posix() for name in read]
     names = [name.as_posix() for name in read]
-    found = _assemble([*read.values()], None if "." in labels else labels, folder, names)
-    found.left_out = reasons
-    return found
+    return _assemble([*read.values()], None if "." in labels else labels, folder, names, reasons)
 
 
 def _read_csv(file: Path) -> Row:
@@ -133,7 +131,9 @@ def _read_csv(file: Path) -> Row:
             "value, or an empty cell, for each channel",
             code="bad-series-file",
         )
-    if not any(map(np.isfinite, map(sum, found))):
+    if np.isinf(found).any():
+        raise UserError(f"'{file}' has infinite values", code="bad-series-file")
+    if np.isnan(found).any(axis=1).all():
         raise UserError(f"'{file}' has no step with all of its values", code="bad-series-file")
     return [list(channel) for channel in zip(*found, strict=True)]
 
@@ -168,7 +168,9 @@ def _numbers(cells: Sequence[str], path: Path, line: int) -> list[float]:
         ) from error
 
 
-def _assemble(rows: Sequence[Row], labels: list[str] | None, path: Path, names: Sequence[str]) -> SeriesData:
+def _assemble(
+    rows: Sequence[Row], labels: list[str] | None, path: Path, names: Sequence[str], left_out: Sequence[str] = ()
+) -> SeriesData:
     """Return series of any lengths as an array that ends in NaN."""
     if not rows:
         raise UserError(f"'{path}' holds no series: give {OPTIONS}", code="no-series")
@@ -185,7 +187,7 @@ def _assemble(rows: Sequence[Row], labels: list[str] | None, path: Path, names: 
         for channel, cells in enumerate(row):
             values[number, : len(cells), channel] = cells
     numbers, classes = (None, []) if labels is None else _classes(labels, path)
-    return SeriesData(values, numbers, classes, path, names)
+    return SeriesData(values, numbers, classes, path, names, left_out)
 
 
 def _classes(labels: Sequence[str], path: Path) -> tuple[NDArray[np.int64], list[str]]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.modalities.series import MODALITY
 from limbeck.series.config import SeriesConfig, depth_for, fit_to_series, receptive_field
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
-from limbeck.series.recognize import holds_series_encoder
 from tests.helpers.errors import raises
 from tests.helpers.golden import Golden, assert_allclose
 from tests.helpers.tiny_series import tiny_encoder, waves
@@ -84,8 +84,8 @@ def test_a_cut_computes_the_tap_and_lives_on_in_a_file(tmp_path: Path) -> None:
         MODALITY.save_encoder(cut, tmp_path / str(depth), data, cut.cfg, {})
         assert torch.equal(load_encoder(tmp_path / str(depth))(values).final, features.taps[depth])
     assert torch.equal(load_encoder(tmp_path / "4", 2)(values).final, features.taps[2])
-    assert holds_series_encoder(tmp_path / "4")
-    assert not holds_series_encoder(tmp_path)
+    assert encoder_modality(tmp_path / "4") == "series"
+    assert encoder_modality(tmp_path) == ""
     with raises("depth-out-of-range", 9, 4):
         load_encoder(tmp_path / "4", 9)
     (tmp_path / "4" / "model.safetensors").write_bytes(b"")

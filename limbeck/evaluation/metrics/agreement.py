@@ -1,7 +1,7 @@
 """Fraction of the teacher's nearest neighbors that a student preserves."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.fidelity import nearest_images, neighbor_agreement
 
 
@@ -18,13 +18,10 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 METRIC = Metric(
     group="fidelity",
     columns=(
-        Column(
+        share_column(
             name="neighbor_agreement",
             label="neighbor agreement",
             short="neighbor agreem.",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             help="fraction of a test image's 10 nearest test images, by cosine, that are also the teacher's",
         ),

@@ -12,7 +12,7 @@ from limbeck.data.copies import STRONG, make_copy
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.copies import CopyWhitening, copy_precision
 
 ORIGINALS, DISTRACTORS, WHITENING = 157, 1000, 2000
@@ -80,30 +80,31 @@ def _store(images: np.ndarray) -> Store:
     return Store.from_arrays(np.ascontiguousarray(images))
 
 
-def _column(name: str, label: str, help: str) -> Column:
-    return Column(
-        name=name,
-        label=label,
-        unit="%",
-        scale=100,
-        format=decimals(1),
-        better="higher",
-        priority=2,
-        help=help,
-    )
-
-
 METRIC = Metric(
     group="accuracy",
     columns=(
-        _column(
-            "copies_strong",
-            "copies",
-            "mean average precision of the originals of strongly manipulated test images among up to 1,000 others "
+        share_column(
+            name="copies_strong",
+            label="copies",
+            help="mean average precision of the originals of strongly manipulated test images among up to 1,000 others "
             "(`--copies`)",
+            better="higher",
+            priority=2,
         ),
-        _column("copies_crops", "crops", "the same for crops that have lost 40 to 80 % of the area (`--copies`)"),
-        _column("copies_whitened", "copies, whitened", "`copies_strong` of whitened features (`--copies`)"),
+        share_column(
+            name="copies_crops",
+            label="crops",
+            help="the same for crops that have lost 40 to 80 % of the area (`--copies`)",
+            better="higher",
+            priority=2,
+        ),
+        share_column(
+            name="copies_whitened",
+            label="copies, whitened",
+            help="`copies_strong` of whitened features (`--copies`)",
+            better="higher",
+            priority=2,
+        ),
     ),
     needs=frozenset({"descriptors"}),
     untrained=True,

@@ -15,7 +15,7 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store, read_paths
 from limbeck.evaluation.data import as_store
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.evaluation.models import Bank
 from limbeck.metrics.copies import CopyWhitening, copy_precision
 
@@ -63,31 +63,38 @@ def _values(found: Copydays, rows: dict[str, int], images: Tensor, others: Tenso
 NAMES = {STRONG: "copydays_strong", "crops": "copydays_crops", "jpegqual": "copydays_jpeg"}
 
 
-def _column(name: str, label: str, help: str, priority: int) -> Column:
-    return Column(
-        name=name,
-        label=label,
-        unit="%",
-        scale=100,
-        format=decimals(1),
-        better="higher",
-        priority=priority,
-        help=help,
-    )
-
-
 METRIC = Metric(
     group="accuracy",
     columns=(
-        _column(
-            "copydays_strong",
-            "Copydays",
-            "mean average precision of the originals of strong copies among originals and test images (`--copydays`)",
-            2,
+        share_column(
+            name="copydays_strong",
+            label="Copydays",
+            help="mean average precision of the originals of strong copies among originals and test images "
+            "(`--copydays`)",
+            better="higher",
+            priority=2,
         ),
-        _column("copydays_whitened", "Copydays, whitened", "the same with whitened features (`--copydays`)", 2),
-        _column("copydays_crops", "Copydays, crops", "mean over the blocks of crops (`--copydays`)", 3),
-        _column("copydays_jpeg", "Copydays, JPEG", "mean over the blocks of JPEG qualities (`--copydays`)", 3),
+        share_column(
+            name="copydays_whitened",
+            label="Copydays, whitened",
+            help="the same with whitened features (`--copydays`)",
+            better="higher",
+            priority=2,
+        ),
+        share_column(
+            name="copydays_crops",
+            label="Copydays, crops",
+            help="mean over the blocks of crops (`--copydays`)",
+            better="higher",
+            priority=3,
+        ),
+        share_column(
+            name="copydays_jpeg",
+            label="Copydays, JPEG",
+            help="mean over the blocks of JPEG qualities (`--copydays`)",
+            better="higher",
+            priority=3,
+        ),
     ),
     needs=frozenset({"descriptors"}),
     untrained=True,

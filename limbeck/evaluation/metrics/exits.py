@@ -6,7 +6,7 @@ from torch import Tensor
 
 from limbeck.data.augment.draw import hash_uniforms
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals, significant
+from limbeck.evaluation.metric import Column, Metric, Values, decimals, share_column, significant
 from limbeck.metrics.early_exit import cheapest_threshold, exit_by_confidence, measure_exits
 
 TOLERANCE = 0.01  # of accuracy that early exits may lose, on the images that choose the threshold
@@ -45,12 +45,9 @@ def _measure(confidences: Tensor, predicted: Tensor, labels: Tensor, chooses: Te
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="exit_accuracy",
             label="early exit",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             priority=3,
             help="accuracy on half of the test images if an image leaves at the first depth whose probability reaches "
@@ -64,12 +61,9 @@ METRIC = Metric(
             priority=3,
             help="mean GFLOPs of an image with these exits, without the classifiers",
         ),
-        Column(
+        share_column(
             name="exit_share",
             label="left early",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             priority=3,
             help="share of the images that leave before this depth",
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Column, Metric, Values, share_column
 from limbeck.metrics.few_shot import Episodes, draw_episodes, episode_accuracies, few_shot
 
 SHOTS = (1, 5)
@@ -39,26 +39,20 @@ def _episodes(labels: bytes, shot: int, seed: int) -> Episodes | None:
 def _columns(shot: int) -> tuple[Column, Column]:
     images = "one image" if shot == 1 else f"{shot} images"
     return (
-        Column(
+        share_column(
             name=f"few_shot_{shot}",
             label=f"{shot}-shot",
             better="higher",
             priority=2,
             help=f"accuracy of the nearest centroid by cosine, with {images} of each of 5 classes: mean of 600 "
             "episodes of test images with 15 queries per class (fewer where there are fewer)",
-            unit="%",
-            scale=100,
-            format=decimals(1),
         ),
-        Column(
+        share_column(
             name=f"few_shot_{shot}_half_width",
             label="±",
             priority=3,
             reference=True,
             help=f"half the width of the 95 % interval of `few_shot_{shot}` over the episodes",
-            unit="%",
-            scale=100,
-            format=decimals(1),
         ),
     )
 

@@ -1,7 +1,7 @@
 """Weighted k-NN accuracy, the protocol of DINO."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.knn import knn_classes
 
 TOP = 5  # classes that may be right
@@ -24,23 +24,17 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="knn",
             label="k-NN",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             help="accuracy of a weighted vote of the k nearest training images by cosine; k is 20, or the number of "
             "images of the smallest class if that is less",
         ),
-        Column(
+        share_column(
             name="knn_top5",
             label="k-NN, top 5",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             priority=3,

@@ -1,7 +1,7 @@
 """Unweighted Euclidean 5-NN accuracy, the protocol of W-MSE."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.knn import euclidean_knn_accuracy
 
 
@@ -13,12 +13,9 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="knn5",
             label="5-NN",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             priority=2,

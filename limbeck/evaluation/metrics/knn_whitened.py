@@ -1,7 +1,7 @@
 """Weighted k-NN accuracy of half-whitened features."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.whitening import HalfWhitening
 
@@ -21,13 +21,10 @@ def _accuracy(inputs: MetricInputs, depth: int) -> float:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="knn_whitened",
             label="k-NN, half-whitened",
             short="k-NN white",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             help="`knn` of at most 256 principal components of the training features, each divided by the fourth root "

@@ -1,7 +1,7 @@
 """Linear probe accuracy, by the protocol that the configuration chooses."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.evaluation.probes import accuracies
 
 TOP = 5  # classes that may be right
@@ -23,22 +23,16 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="linear",
             label="linear",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             help="accuracy of a linear classifier on the features",
         ),
-        Column(
+        share_column(
             name="linear_top5",
             label="linear, top 5",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             priority=3,

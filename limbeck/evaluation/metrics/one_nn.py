@@ -2,7 +2,7 @@
 
 from limbeck.classification.series_protocols import nearest_row
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:
@@ -18,12 +18,9 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="one_nn",
             label="1-NN",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             accuracy=True,
             priority=1,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.data.augment.draw import hash_uniforms
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.retrieval import rank_database
 
 QUERIES = 1000  # test images that are queries, drawn with the seed
@@ -40,31 +40,31 @@ def _means(unit: Tensor, labels: Tensor, queries: Tensor) -> list[float | None]:
     return values.mean(dim=0).tolist() if len(values) else [None] * len(NAMES)
 
 
-def _column(name: str, label: str, help: str, priority: int) -> Column:
-    return Column(
-        name=name,
-        label=label,
-        better="higher",
-        priority=priority,
-        help=help,
-        unit="%",
-        scale=100,
-        format=decimals(1),
-    )
-
-
 METRIC = Metric(
     group="accuracy",
     columns=(
-        _column(
-            "retrieval_map",
-            "mAP",
-            "mean average precision (by trapezoids) when all other test images are ranked by cosine for each of up to "
-            "1,000 test images, whose positives are the images of its class",
-            2,
+        share_column(
+            name="retrieval_map",
+            label="mAP",
+            help="mean average precision (by trapezoids) when all other test images are ranked by cosine for each of "
+            "up to 1,000 test images, whose positives are the images of its class",
+            better="higher",
+            priority=2,
         ),
-        _column("recall_1", "R@1", "share of these queries whose nearest test image is of their class", 3),
-        _column("recall_5", "R@5", "share of these queries with an image of their class among the nearest five", 3),
+        share_column(
+            name="recall_1",
+            label="R@1",
+            help="share of these queries whose nearest test image is of their class",
+            better="higher",
+            priority=3,
+        ),
+        share_column(
+            name="recall_5",
+            label="R@5",
+            help="share of these queries with an image of their class among the nearest five",
+            better="higher",
+            priority=3,
+        ),
     ),
     needs=frozenset({"labels"}),
     untrained=True,

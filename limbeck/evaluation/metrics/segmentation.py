@@ -6,7 +6,7 @@ from torch import Tensor
 from limbeck.data.augment.apply import central_side
 from limbeck.data.masks import Masks
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.evaluation.segmentation import SegmentationProbe
 
 
@@ -36,12 +36,9 @@ def _central(masks: Masks, image_size: int) -> Tensor:
 METRIC = Metric(
     group="accuracy",
     columns=(
-        Column(
+        share_column(
             name="mean_iou",
             label="mean IoU",
-            unit="%",
-            scale=100,
-            format=decimals(1),
             better="higher",
             priority=1,
             help="mean intersection over union of the classes, by a 1 x 1 convolution fitted to feature maps of the "

@@ -17,7 +17,7 @@ from limbeck.core.progress import progress
 from limbeck.data.masks import IGNORED, Masks
 from limbeck.data.videos import Video
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Column, Metric, Values, decimals
+from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.label_propagation import hard_labels, propagate
 from limbeck.metrics.regions import boundary_accuracy, region_similarity, statistics
 
@@ -102,40 +102,59 @@ def frame_size(height: int, width: int, side: int, patch: int) -> tuple[int, int
     return (short, long) if height <= width else (long, short)
 
 
-def _column(name: str, label: str, help: str, priority: int = 3, better: bool = True) -> Column:
-    return Column(
-        name=name,
-        label=label,
-        unit="%",
-        scale=100,
-        format=decimals(1),
-        better="higher" if better else "lower",
-        priority=priority,
-        help=help,
-    )
-
-
 METRIC = Metric(
     group="accuracy",
     columns=(
-        _column("video_jf", "J&F", "mean of `video_j` and `video_f` (`--videos`)", 1),
-        _column(
-            "video_j",
-            "J",
-            "intersection over union of the objects of videos, of which the first masks are given: mean over the "
+        share_column(
+            name="video_jf",
+            label="J&F",
+            help="mean of `video_j` and `video_f` (`--videos`)",
+            better="higher",
+            priority=1,
+        ),
+        share_column(
+            name="video_j",
+            label="J",
+            help="intersection over union of the objects of videos, of which the first masks are given: mean over the "
             "frames, then over the objects",
-            2,
+            better="higher",
+            priority=2,
         ),
-        _column("video_j_recall", "J, recall", "share of the frames with an intersection over union above one half"),
-        _column("video_j_decay", "J, decay", "what the last quarter of a video has lost", better=False),
-        _column(
-            "video_f",
-            "F",
-            "harmonic mean of precision and recall of the boundaries of the objects, within 0.8 % of the diagonal",
-            2,
+        share_column(
+            name="video_j_recall",
+            label="J, recall",
+            help="share of the frames with an intersection over union above one half",
+            better="higher",
+            priority=3,
         ),
-        _column("video_f_recall", "F, recall", "share of the frames with a value above one half"),
-        _column("video_f_decay", "F, decay", "what the last quarter of a video has lost", better=False),
+        share_column(
+            name="video_j_decay",
+            label="J, decay",
+            help="what the last quarter of a video has lost",
+            better="lower",
+            priority=3,
+        ),
+        share_column(
+            name="video_f",
+            label="F",
+            help="harmonic mean of precision and recall of the boundaries of the objects, within 0.8 % of the diagonal",
+            better="higher",
+            priority=2,
+        ),
+        share_column(
+            name="video_f_recall",
+            label="F, recall",
+            help="share of the frames with a value above one half",
+            better="higher",
+            priority=3,
+        ),
+        share_column(
+            name="video_f_decay",
+            label="F, decay",
+            help="what the last quarter of a video has lost",
+            better="lower",
+            priority=3,
+        ),
     ),
     needs=frozenset({"frames"}),
     untrained=True,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.config import Json
 from limbeck.core.resolved import Resolved
-from limbeck.modalities.base import Modality
+from limbeck.modalities.base import StoreModality, normalized
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 
@@ -25,22 +25,15 @@ if TYPE_CHECKING:
     from limbeck.models.start import LoadedStart
     from limbeck.teachers.setup import TeacherContext
     from limbeck.train.eval_callback import EvalCallback
-    from limbeck.train.loading import LoaderFactory
 
 
-class Images(Modality[BackboneConfig, "Store"]):
+class Images(StoreModality[BackboneConfig]):
     """Images as `limbeck.data` reads them; any timm model is an encoder. What a method needs is imported in it."""
 
     name = "images"
     nouns = ("image", "images")
-    takes_teachers = True
-
-    @property
-    def loader(self) -> "LoaderFactory":
-        """Batches of augmented views of a store."""
-        from limbeck.data.loader import Loader
-
-        return Loader
+    takes_teachers = evaluated = True
+    export_formats = ("timm", "onnx", "torch", "executorch")
 
     def recognizes(self, source: object) -> bool:
         """Accept everything; what is not images is refused with a reason when it is opened."""
@@ -71,32 +64,17 @@ class Images(Modality[BackboneConfig, "Store"]):
         """Return a narrow ResNet of one block per stage for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size, joined)
 
+    def start_encoder(self, cfg: StartConfig) -> BackboneConfig:
+        """Return the network of the weights; UserError if nothing states it."""
+        from limbeck.models.start import start_form
+
+        return start_form(cfg.name)
+
     def load_start(self, cfg: StartConfig, encoder: BackboneConfig | None) -> "LoadedStart":
         """Return trained weights from any source that timm or Limbeck reads."""
         from limbeck.models.start import load_start
 
         return load_start(cfg, encoder)
-
-    def open(
-        self, source: "Source", *, store_size: int | None, allow_bad: float, selection: "Selection"
-    ) -> "Resolved[Store]":
-        """Return the store of a source, which is built first if it is not one."""
-        from limbeck.data.store.open import open_store
-
-        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
-        return Resolved(store, [store.summary()])
-
-    def selection(self, data: "Store") -> "Selection":
-        """Return what was left out of the store by name."""
-        from limbeck.data.sources.selection import Selection
-
-        return Selection(exclude=data.exclude, only=data.only)
-
-    def reopen(self, path: str) -> "Store":
-        """Open a store."""
-        from limbeck.data.store.store import Store
-
-        return Store.open(path)
 
     def resolve_encoder(self, cfg: BackboneConfig, data: "Store") -> Resolved[BackboneConfig]:
         """Choose the input size and, for ViTs on small images, the patch size."""
@@ -128,9 +106,7 @@ class Images(Modality[BackboneConfig, "Store"]):
         """Return the method's preset of augmentations at the input size and with the normalization of the network."""
         from limbeck.modalities.images.resolve import input_size
 
-        mean, std = cfg.normalization
-        views = method.make_views(input_size(cfg))
-        return tuple(replace(view, augmentation=replace(view.augmentation, mean=mean, std=std)) for view in views)
+        return normalized(method.make_views(input_size(cfg)), *cfg.normalization)
 
     def describe_views(self, method: "MethodConfig") -> str:
         """Name the preset."""
