@@ -30,6 +30,6 @@ def in_order(order: Rows, reasons: dict[int, str] | str, available: Available) -
             yield Choice(row, reasons if isinstance(reasons, str) else reasons[row])
 
 
-def best(scores: NDArray[np.floating], available: Available) -> int:
+def best(scores: NDArray[np.floating] | NDArray[np.integer], available: Available) -> int:
     """Return the available row with the largest score, the smallest such row of several."""
     return int(np.where(available, scores, -np.inf).argmax())
