@@ -20,6 +20,7 @@ from torch import Tensor
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
+from limbeck.data.augment.color import to_device
 from limbeck.data.augment.draw import sample_params
 from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, StepRows, ViewSpec, draw_partners
 from limbeck.data.store.encoded import Images, read_rows
@@ -80,8 +81,7 @@ class Loader:
         self.wait_seconds = 0.0
         """Seconds that the caller has waited for pixels so far."""
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
-        self._labels = None if labels is None else torch.from_numpy(np.array(labels))
-        self._widths, self._heights = np.array(store.widths), np.array(store.heights)
+        self._labels = None if labels is None else np.asarray(labels)
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
@@ -123,7 +123,7 @@ class Loader:
         else:
             pixels = [self._resident[rows] for rows in indices]
         views = tuple(self._view(index, raw, pixels) for index in chosen)
-        labels = None if self._labels is None else self._labels[raw.indices[0]].to(self.device, non_blocking=True)
+        labels = None if self._labels is None else to_device(self._labels[raw.rows[0]], self.device)
         partners = indices[1] if len(indices) > 1 else None
         return Batch(
             views,
@@ -146,7 +146,7 @@ class Loader:
         image = 0 if spec.image == "own" else 1
         rows, draw = raw.rows[image], self.schedule.draw_index(index)
         seed, epoch = self.schedule.seed_and_epoch(index, raw.epoch)
-        widths, heights = self._widths[rows], self._heights[rows]
+        widths, heights = self.store.widths[rows], self.store.heights[rows]
         params = sample_params(spec.augmentation, draw, rows, widths, heights, self.store.size, seed, epoch)
         return augment(pixels[image], spec.augmentation, params, spec.augmentation.mean, spec.augmentation.std)
 

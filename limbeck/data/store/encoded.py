@@ -114,6 +114,11 @@ class EncodedImages:
         self._shard, self._offset, self._bytes = places
         self._open = lru_cache(OPEN_SHARDS)(_map_file)
 
+    def __reduce__(self) -> tuple[type["EncodedImages"], tuple[Any, ...]]:
+        """Let a process that gets these images map the same shards."""
+        places = (self._shard, self._offset, self._bytes)
+        return EncodedImages, (self._shards, places, self._size, self._codec)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, S, S, 3)."""

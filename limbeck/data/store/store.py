@@ -1,6 +1,7 @@
 """A store: N images of one size, mapped into memory or encoded in shards, with their labels and original sizes."""
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -53,6 +54,10 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[dict[str, Any]]]:
+        """Let a process that gets this store map the same pixels instead of receiving a copy of them."""
+        return _received, (vars(self) | {"images": _to_send(self.images)},)
 
     @property
     def size(self) -> int:
@@ -146,6 +151,30 @@ class Store:
         for start in progress(range(0, len(self), 1024), "reading the store", unit="blocks"):
             rows = slice(start, start + 1024)
             digest.update(self.images[rows], self.labels[rows], self.widths[rows], self.heights[rows])
+
+
+@dataclass(frozen=True)
+class _MappedFile:
+    """Where the pixels of a memory map are."""
+
+    path: str
+    offset: int  # bytes
+    shape: tuple[int, ...]
+
+
+def _to_send(images: Images) -> Images | _MappedFile:
+    """Return what another process gets for these images; part of a map is copied."""
+    if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap) and images.filename:
+        return _MappedFile(str(images.filename), images.offset, images.shape)
+    return images
+
+
+def _received(fields: dict[str, Any]) -> Store:
+    """Return the store of which another process sent these fields."""
+    images = fields["images"]
+    if isinstance(images, _MappedFile):
+        images = np.memmap(images.path, np.uint8, "r", images.offset, images.shape)
+    return Store(**fields | {"images": images})
 
 
 def check_images(images: Pixels) -> None:
