@@ -70,8 +70,10 @@ def explore_arguments(argv: Sequence[str]) -> type[Any]:
         """What `limbeck store` takes, or a store."""
         encoder: With
         """The network: a run, an encoder, an export for timm or ONNX, timm:NAME, a folder of timm or Hugging Face."""
-        out: str = "explore.html"
-        """Path of the page."""
+        out: str | None = None
+        """Path of the page, or with --serve of the table (.parquet); by default explore.html, or explore.parquet."""
+        serve: bool = False
+        """Write a table for millions of images and show it in Embedding Atlas on this machine, if that is installed."""
         page: Annotated[ExploreConfig, FLATTENED] = field(default_factory=ExploreConfig)
         embed: Annotated[EmbedConfig, FLATTENED] = field(default_factory=EmbedConfig)
 
@@ -79,21 +81,53 @@ def explore_arguments(argv: Sequence[str]) -> type[Any]:
 
 
 def _explore(args: Any) -> Output:
+    return _explore_table(args) if args.serve else _explore_page(args)
+
+
+def _explore_page(args: Any) -> Output:
     from limbeck.core.text import format_bytes
     from limbeck.explorer.build import write_explorer
 
-    found = write_explorer(args.source, args.encoder, args.out, cfg=args.page, embed=args.embed)
+    found = write_explorer(args.source, args.encoder, args.out or "explore.html", cfg=args.page, embed=args.embed)
     if found is None:  # another process makes the page
         return Output({})
-    logger.info(
-        "%s images, %s, thumbnails of %d pixels, %s",
-        f"{found.images:,}",
-        found.layout,
-        found.tile,
-        format_bytes(found.bytes),
-    )
+    size = format_bytes(found.bytes)
+    logger.info("%s images, %s, thumbnails of %d pixels, %s", f"{found.images:,}", found.layout, found.tile, size)
     data = dataclasses.asdict(found) | {"path": str(found.path)}
     return Output(data, [str(found.path)], next_commands=[open_command(str(found.path))])
+
+
+def _explore_table(args: Any) -> Output:
+    from limbeck.core.text import format_bytes
+    from limbeck.explorer.table import write_table
+    from limbeck.explorer.viewer import INSTALL, find_viewer, viewer_command
+
+    found = write_table(args.source, args.encoder, args.out or "explore.parquet", cfg=args.page, embed=args.embed)
+    if found is None:  # another process writes the table
+        return Output({})
+    logger.info("'%s': %s images, %s, %s", found.path, f"{found.images:,}", found.layout, format_bytes(found.bytes))
+    program, command = find_viewer(), viewer_command(found.path)
+    data = dataclasses.asdict(found) | {"path": str(found.path), "viewer": program, "command": command}
+    if program is None:
+        shown = shlex.join(command)
+        logger.warning("no viewer is on PATH: install Embedding Atlas with `%s`, then `%s`", INSTALL, shown)
+    else:
+        _show_until_interrupted(program, command)
+    return Output(data, [str(found.path)])
+
+
+def _show_until_interrupted(program: str, command: Sequence[str]) -> None:
+    """Run the viewer; Ctrl-C ends it, and is no failure."""
+    from limbeck.cli.signals import Stopped
+    from limbeck.explorer.viewer import run_viewer
+
+    logger.info("Ctrl-C ends the viewer")
+    try:
+        run_viewer(program, command)
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        logger.info("the viewer has ended")
 
 
 EXPLORE = Command(
@@ -102,15 +136,17 @@ EXPLORE = Command(
   Point at an image to see it; select it to see its nearest images at every
   depth of the network. Color by label, cluster, how unusual an image is, or
   where its neighbors have another label; draw a lasso to list files. One HTML
-  file of at most 12 MB for 50,000 images, which needs no network.
+  file of at most 12 MB for 50,000 images, which needs no network. For millions,
+  --serve writes a table instead and shows it in a viewer.
 
 Examples:
   limbeck explore photos/ --with runs/a
   limbeck explore photos/ --with timm:resnet18 --out photos.html
-  limbeck explore stores/large --with runs/a --sample 50000""",
+  limbeck explore stores/large --with runs/a --sample 50000
+  limbeck explore stores/large --with runs/a --serve""",
     explore_arguments,
     _explore,
-    ("--with", "--out", "--layout", "--clusters", "--sample", "--seed", "--batch-size", "--device"),
+    ("--with", "--out", "--serve", "--layout", "--clusters", "--sample", "--seed", "--batch-size", "--device"),
 )
 EMBED = Command(
     GROUP,

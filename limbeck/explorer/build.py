@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import from_numpy
 
 from limbeck.anomalies.distances import outlier_scores
@@ -23,16 +22,12 @@ from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.explorer.config import ExploreConfig
-from limbeck.explorer.groups import agreement, default_clusters, find_clusters, held_out_predictions, vote
-from limbeck.explorer.layout import COMPONENTS, lay_out, principal_components
+from limbeck.explorer.groups import agreement, find_clusters, held_out_predictions, vote
+from limbeck.explorer.layout import COMPONENTS, lay_out_components, principal_components
 from limbeck.explorer.page import MOST, View, page, page_bytes, shown_depths
-from limbeck.neighbors.graph import Graph, build_graph
+from limbeck.explorer.rows import check_count, cluster_count, neighbor_graph, shown_count, shown_rows
 
 logger = logging.getLogger(__name__)
-
-NEIGHBORS = 20  # of the graph: what votes; the page shows the first few
-QUICK = 20_000  # rows whose neighbors take seconds
-SEARCH_SECONDS = 120.0  # for which a search per depth is exact, where FAISS could propose neighbors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +77,7 @@ def write_explorer(
     check_ours(path, PAGE_START, "page")
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
     store = open_images(source, network, embed)
-    _check_count(len(store), cfg)
+    _check_page(shown_count(len(store), cfg))
     found = embed_source(store, network, cfg=embed)
     if not is_rank0():
         return None
@@ -103,34 +98,29 @@ def write_explorer(
     )
 
 
-def _check_count(images: int, cfg: ExploreConfig) -> None:
+def _check_page(images: int) -> None:
     """Raise UserError for too many or too few images, before the work that depends on their number."""
-    shown = min(images, cfg.sample or images)
-    if shown < 2:
-        raise UserError(f"there is {shown} image, and a map needs at least 2", code="too-few-images")
-    if shown > MOST:
-        size = format_bytes(page_bytes(shown))
+    check_count(images)
+    if images > MOST:
+        size = format_bytes(page_bytes(images))
         raise UserError(
-            f"{shown:,} images would make a page of about {size}, which browsers open slowly or not at all: show a "
-            f"part of them with --sample {MOST:,}, or write their vectors with `limbeck embed` and open the parquet "
-            "file in a viewer for millions of points (docs/explore.md)",
+            f"{images:,} images would make a page of about {size}, which browsers open slowly or not at all: show a "
+            f"part of them with --sample {MOST:,}, or all of them in a viewer for millions of points with --serve",
             code="too-many-images",
         )
 
 
 def _view(found: Embedded, cfg: ExploreConfig) -> View:
     """Return everything that the page shows."""
-    rows = _rows(len(found.store), cfg)
+    rows = shown_rows(len(found.store), cfg)
     store, labels = found.store, found.labels[rows]
-    k = min(NEIGHBORS, len(rows) - 1)
     depths = shown_depths(sorted(found.features), len(rows))
-    graphs = {depth: _graph(found, depth, rows, k) for depth in depths}
+    graphs = {depth: neighbor_graph(found, depth, rows) for depth in depths}
     features = np.array(found.features[depths[-1]][rows])
-    unit = F.normalize(from_numpy(features)).numpy()
-    layout, last = lay_out(unit, cfg.layout, cfg.seed), graphs[depths[-1]]
+    reduced = principal_components(F.normalize(from_numpy(features)).numpy(), COMPONENTS, cfg.seed)
+    layout, last = lay_out_components(reduced, cfg.layout, cfg.seed), graphs[depths[-1]]
     logger.info("map: %s", layout.name)
-    count = min(cfg.clusters or default_clusters(len(rows), len(store.label_names)), len(rows))
-    clusters = find_clusters(principal_components(unit, COMPONENTS, cfg.seed), labels, count, cfg.seed)
+    clusters = find_clusters(reduced, labels, cluster_count(len(rows), len(store.label_names), cfg), cfg.seed)
     labeled = bool((labels >= 0).any())
     return View.of(
         store,
@@ -144,25 +134,4 @@ def _view(found: Embedded, cfg: ExploreConfig) -> View:
         predicted=vote(last, labels) if labeled else None,
         probed=held_out_predictions(features, labels, cfg.seed) if labeled else None,
         agreement=lambda shown: [agreement(graph, labels, shown) for graph in graphs.values()] if labeled else [],
-    )
-
-
-def _rows(images: int, cfg: ExploreConfig) -> NDArray[np.int64]:
-    if cfg.sample is None or cfg.sample >= images:
-        return np.arange(images)
-    return np.sort(np.random.default_rng(cfg.seed).permutation(images)[: cfg.sample])
-
-
-def _graph(found: Embedded, depth: int, rows: NDArray[np.int64], k: int) -> Graph:
-    """Return the neighbors among the rows that are shown, as positions among these; cached where all are shown."""
-    whole = len(rows) == len(found.store)
-    folder = found.folder / f"neighbors-{depth}-{k}" if found.folder and whole else None
-    return build_graph(
-        np.asarray(found.features[depth]) if whole else np.array(found.features[depth][rows]),
-        k,
-        search="auto" if len(rows) > QUICK else "exact",
-        folder=folder,
-        digest=found.folder.name if found.folder else "",
-        budget=SEARCH_SECONDS,
-        description=f"neighbors at depth {depth}",
     )

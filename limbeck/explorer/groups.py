@@ -14,6 +14,7 @@ from limbeck.neighbors.graph import Graph
 
 TYPICAL = 12  # images shown of a cluster
 TEMPERATURE = 0.07  # of the vote, as in the evaluation
+ROWS = 65_536  # whose votes are counted at once
 
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -69,10 +70,14 @@ def vote(graph: Graph, labels: Ints) -> Ints:
 
     Neighbors without a label do not vote; -1 where none votes.
     """
-    known, near = labels.max() + 1, labels[graph.neighbors]
-    votes = knn_votes(
-        torch.from_numpy(graph.cosines), torch.from_numpy(np.where(near < 0, known, near)), int(known) + 1, TEMPERATURE
-    )[:, :-1]
+    known = int(labels.max()) + 1
+    blocks = [slice(start, start + ROWS) for start in range(0, len(graph.neighbors), ROWS)]
+    return np.concatenate([_vote(labels[graph.neighbors[rows]], graph.cosines[rows], known) for rows in blocks])
+
+
+def _vote(near: Ints, cosines: Array, known: int) -> Ints:
+    labels = torch.from_numpy(np.where(near < 0, known, near))
+    votes = knn_votes(torch.from_numpy(cosines), labels, known + 1, TEMPERATURE)[:, :-1]
     predicted: Ints = votes.argmax(dim=1).numpy()
     return np.where((votes.sum(dim=1) > 0).numpy(), predicted, -1)
 

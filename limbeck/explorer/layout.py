@@ -4,12 +4,14 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.packages import require
-from limbeck.core.progress import Bar, progress_bar
+from limbeck.core.progress import Bar, progress, progress_bar
 from limbeck.explorer.config import Method
+from limbeck.neighbors.search import top_k
 
 Array = NDArray[np.float32]
 
@@ -18,6 +20,9 @@ PERPLEXITY = 30.0
 SLOW = 5000  # images up to which scikit-learn's t-SNE takes its place
 FEWEST = 12  # images of a t-SNE
 ITERATIONS = 750  # of openTSNE's defaults, 250 of them with early exaggeration
+LANDMARKS = 100_000  # images of a t-SNE; where there are more, the others follow their nearest ones among these
+NEAREST = 5  # of these
+BLOCK = 512  # images that are compared with all of these at once: 200 MB
 
 
 class Layout(NamedTuple):
@@ -38,13 +43,39 @@ def lay_out(unit: Array, method: Method = "auto", seed: int = 0) -> Layout:
     Raises:
         UserError: t-SNE is requested and neither library can compute it.
     """
-    chosen = _choose(method, len(unit))
-    reduced = principal_components(unit, COMPONENTS, seed)
+    return lay_out_components(principal_components(unit, COMPONENTS, seed), method, seed)
+
+
+def lay_out_components(reduced: Array, method: Method = "auto", seed: int = 0) -> Layout:
+    """Return the same map from the principal components [N d] of the vectors.
+
+    Of more than 100,000 images t-SNE lays out so many, drawn with the seed, and each other one is put where its nearest
+    ones among these are.
+    """
+    chosen = _choose(method, len(reduced))
     if chosen == "pca":
         return Layout(_fit(reduced[:, :2]), "the first two principal components")
-    perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
-    found = (_opentsne if chosen == "openTSNE" else _sklearn)(reduced, perplexity, seed)
-    return Layout(_fit(found), f"t-SNE of {chosen}, perplexity {perplexity:.0f}, seed {seed}")
+    part = np.sort(np.random.default_rng(seed).permutation(len(reduced))[:LANDMARKS])
+    perplexity = min(PERPLEXITY, (len(part) - 1) / 3)
+    found = (_opentsne if chosen == "openTSNE" else _sklearn)(reduced[part], perplexity, seed)
+    name = f"t-SNE of {chosen}, perplexity {perplexity:.0f}, seed {seed}"
+    if len(part) < len(reduced):
+        found = _follow(reduced, part, found)
+        name += f", of {len(part):,} images; each other one at the median of its {NEAREST} nearest ones"
+    return Layout(_fit(found), name)
+
+
+def _follow(reduced: Array, part: NDArray[np.int64], positions: Array) -> Array:
+    """Return the positions of all images: where those of `part` are, and the median of the nearest ones of these."""
+    base = torch.from_numpy(reduced[part])
+    half, found = base.square().sum(dim=1) / 2, np.empty((len(reduced), 2), np.float32)
+    others = np.setdiff1d(np.arange(len(reduced)), part)
+    blocks = [others[start : start + BLOCK] for start in range(0, len(others), BLOCK)]
+    for rows in progress(blocks, "map: the other images", unit="images", size=len):
+        closest = top_k([(0, torch.from_numpy(reduced[rows]) @ base.mT - half)], NEAREST).positions
+        found[rows] = np.median(positions[closest.numpy()], axis=1)
+    found[part] = positions
+    return found
 
 
 def principal_components(vectors: Array, count: int, seed: int) -> Array:

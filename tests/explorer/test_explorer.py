@@ -224,7 +224,7 @@ def test_a_killed_page_goes_on_with_its_embeddings(
         return ("explore", photos / "test", "--with", trained, "--layout", "pca", "--out", tmp_path / name)
 
     with monkeypatch.context() as patch:
-        patch.setattr("limbeck.explorer.build.lay_out", killed)
+        patch.setattr("limbeck.explorer.build.lay_out_components", killed)
         assert limbeck(*command("a.html"))[0] == 130
     assert not (tmp_path / "a.html").exists()
     with monkeypatch.context() as patch:
