@@ -20,7 +20,7 @@ PERPLEXITY = 30.0
 SLOW = 5000  # images up to which scikit-learn's t-SNE takes its place
 FEWEST = 12  # images of a t-SNE
 ITERATIONS = 750  # of openTSNE's defaults, 250 of them with early exaggeration
-LANDMARKS = 100_000  # images of a t-SNE; where there are more, the others follow their nearest ones among these
+LAID_OUT = 100_000  # images of a t-SNE; where there are more, the others follow their nearest ones among these
 NEAREST = 5  # of these
 BLOCK = 512  # images that are compared with all of these at once: 200 MB
 
@@ -55,7 +55,7 @@ def lay_out_components(reduced: Array, method: Method = "auto", seed: int = 0) -
     chosen = _choose(method, len(reduced))
     if chosen == "pca":
         return Layout(_fit(reduced[:, :2]), "the first two principal components")
-    part = np.sort(np.random.default_rng(seed).permutation(len(reduced))[:LANDMARKS])
+    part = np.sort(np.random.default_rng(seed).permutation(len(reduced))[:LAID_OUT])
     perplexity = min(PERPLEXITY, (len(part) - 1) / 3)
     found = (_opentsne if chosen == "openTSNE" else _sklearn)(reduced[part], perplexity, seed)
     name = f"t-SNE of {chosen}, perplexity {perplexity:.0f}, seed {seed}"

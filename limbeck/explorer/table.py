@@ -180,9 +180,7 @@ def _columns(found: Embedded, rows: NDArray[np.int64], block: slice, shown: _Map
         "path": paths,
         "x": shown.layout.positions[block, 0],
         "y": shown.layout.positions[block, 1],
-        "image": [
-            {"bytes": image, "path": path} for image, path in zip(_images(found.store, rows), paths, strict=True)
-        ],
+        "image": [{"bytes": image, "path": path} for image, path in images],
         "cluster": shown.clusters[block],
         "outlier": shown.outliers[block],
         "neighbors": _neighbors(shown.graph, block),

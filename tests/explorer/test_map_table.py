@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_without_labels_the_columns_of_labels_are_left_out(trained: Path, photos
 
 
 def test_images_beyond_those_of_a_t_sne_follow_their_nearest_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "LANDMARKS", 30)
+    monkeypatch.setattr(layout, "LAID_OUT", 30)
     monkeypatch.setattr(layout, "BLOCK", 7)
     monkeypatch.setattr(layout, "_choose", lambda method, images: "openTSNE")
     monkeypatch.setattr(layout, "_opentsne", lambda reduced, perplexity, seed: reduced[:, :2].copy())
@@ -166,6 +167,15 @@ def test_a_viewer_that_fails_is_named(
     assert (code, json.loads(out)["error"]["code"]) == (1, "viewer-failed")
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
 def test_a_viewer_ends_with_the_command(
     limbeck: Run,
@@ -176,7 +186,7 @@ def test_a_viewer_ends_with_the_command(
     number: signal.Signals,
     status: int,
 ) -> None:
-    programs, log = stand_in(tmp_path, seconds=600, interrupts=number)
+    programs, log = stand_in(tmp_path, seconds=60, interrupts=number)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     command = ("explore", photos / "test", "--with", trained, "--serve", "--layout", "pca")
     assert limbeck(*command, "--out", tmp_path / "map.parquet")[0] == status
