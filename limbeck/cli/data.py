@@ -80,6 +80,8 @@ class StoreArgs:
     """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
     only: tuple[str, ...] = ()
     """Leave out images that match none of these patterns, such as '*.jpg'."""
+    max_images: int | None = None
+    """Take so many images, drawn at random, of a source with more."""
 
 
 def _check(args: CheckArgs) -> Output:

@@ -55,6 +55,8 @@ class RunArgs:
     """Leave out images that match one of these patterns, such as '*_mask.png', or a folder's name."""
     only: tuple[str, ...] = ()
     """Leave out images that match none of these patterns, such as '*.jpg'."""
+    max_images: int | None = None
+    """Take so many images, drawn at random, of a source with more; by default what can be prepared within --time."""
     file: ClassVar[ConfigFile] = NO_FILE
     """The content of `config`, or the settings of `recipe`."""
     unnamed: ClassVar[Mapping[str, Any]] = {}

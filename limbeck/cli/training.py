@@ -208,14 +208,18 @@ def _request(args: Any) -> dict[str, Any]:
     return {"source": source} | given | start | teacher | _selection(args, source)
 
 
-def _selection(args: Any, source: str) -> dict[str, tuple[str, ...]]:
-    """Return what is left out by name: the flags, or else what the file says about a source that is no store."""
+def _selection(args: Any, source: str) -> dict[str, Any]:
+    """Return what is left out: the flags, or else what the file says about a source that is no store."""
     from limbeck.data.store.layout import is_store
 
-    given = {"exclude": args.exclude, "only": args.only}
+    given = {"exclude": args.exclude, "only": args.only, "max_images": args.max_images}
     if any(given.values()) or is_store(Path(source)):
         return given
-    return {name: args.file.texts(name) for name in given}
+    return {
+        "exclude": args.file.texts("exclude"),
+        "only": args.file.texts("only"),
+        "max_images": args.file.count("max_images"),
+    }
 
 
 def _check_network_named(args: Any, field: str) -> None:

@@ -59,6 +59,11 @@ class ConfigFile:
         found: tuple[str, ...] = convert(tuple[str, ...], self._data.get(key) or [], f"'{self.name}': {key}")
         return found
 
+    def count(self, key: str) -> int | None:
+        """Return the number under `key`, or None where it is absent."""
+        found: int | None = convert(int | None, self._data.get(key), f"'{self.name}': {key}")
+        return found
+
     def section(self, key: str, kind: type[T]) -> T | None:
         """Return the configuration `kind` under `key`, with its defaults for what is left out; None without the key."""
         section = self._data.get(key)

@@ -199,14 +199,14 @@ class StoreModality(Modality[Config, "Store"]):
         """Return the store of a source, which is built first if it is not one."""
         from limbeck.data.store.open import open_store
 
-        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only)
+        store = open_store(source, None, store_size, allow_bad, selection.exclude, selection.only, selection.max_images)
         return Resolved(store, [store.summary()])
 
     def selection(self, data: "Store") -> "Selection":
         """Return what was left out of the store by name."""
         from limbeck.data.sources.selection import Selection
 
-        return Selection(exclude=data.exclude, only=data.only)
+        return Selection.by(data.exclude, data.only, data.max_images)
 
     def reopen(self, path: str) -> "Store":
         """Open a store."""

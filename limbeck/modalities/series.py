@@ -64,8 +64,8 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         """Read the series; UserError for what only images have."""
         from limbeck.series.sources import open_series
 
-        if selection.exclude or selection.only or store_size is not None:
-            flag = "store-size" if store_size is not None else "exclude" if selection.exclude else "only"
+        given = {"store-size": store_size, **vars(selection)}
+        if flag := next((name.replace("_", "-") for name, value in given.items() if value), ""):
             raise UserError(
                 f"--{flag} is for images, and '{source}' holds series: leave it out", code="flag-without-use"
             )

@@ -41,6 +41,8 @@ class RunConfig:
     """Patterns of images that were left out of the data; an evaluation leaves them out as well."""
     only: tuple[str, ...] = ()
     """Patterns; images that match none of them were left out."""
+    max_images: int | None = None
+    """How many images were taken of the source, drawn at random, where it has more; None: all of them."""
     method: MethodConfig = field(default_factory=default_method)
     backbone: EncoderConfig
     optim: OptimConfig

@@ -46,6 +46,8 @@ class RunRequest:
     """Patterns of images that are left out, as in `limbeck.build_store`."""
     only: tuple[str, ...] = ()
     """Patterns; images that match none of them are left out."""
+    max_images: int | None = None
+    """Of a source with more images, take so many, drawn at random; by default what can be prepared within `time`."""
 
 
 class RunSettings(TypedDict, total=False):
@@ -61,3 +63,4 @@ class RunSettings(TypedDict, total=False):
     allow_bad: float
     exclude: tuple[str, ...]
     only: tuple[str, ...]
+    max_images: int | None

@@ -37,6 +37,7 @@ from limbeck.runs.defaults import (
     with_start_warmup,
 )
 from limbeck.runs.request import RunRequest
+from limbeck.runs.source_part import part_of_source, reason_for_part
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
@@ -102,7 +103,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     _check_teacher(requested, request.teacher, modality)
     requested.check_modality(modality.name)
     _check_filters(request, requested)
-    selection = Selection.by(request.exclude, request.only)
+    selection = part_of_source(request, seconds, modality)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
@@ -110,7 +111,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     data = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     ).log(logger)
-    if modality.takes_teachers and (advice := few_images_advice(request, len(data))):
+    used = modality.selection(data)
+    Resolved(used, reason_for_part(request, used)).log(logger)
+    if modality.takes_teachers and not used.max_images and (advice := few_images_advice(request, len(data))):
         logger.info(advice)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None

@@ -25,7 +25,7 @@ TRAINING_PLACE = (  # settings of where a run computes and how it is watched
     *("loggers", "log_every_steps"),
     *("eval_every_epochs", "health_every_steps", "checkpoint_every_minutes", "stop_on_collapse"),
 )
-DATA_PLACE = ("store", "exclude", "only")  # the content has a digest
+DATA_PLACE = ("store", "exclude", "only", "max_images")  # the content has a digest
 TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
 
 

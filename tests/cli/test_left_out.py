@@ -38,6 +38,16 @@ def test_a_run_leaves_out_and_its_evaluation_does_as_well(
     assert json.loads(out)["exclude"] == ["*_mask.png"]
 
 
+def test_a_part_of_the_images_is_recorded_and_taken_again(limbeck: Run, photos: Path, tmp_path: Path) -> None:
+    part = ["--max-images", "12", "--print-config"]
+    code, out, err = limbeck("plan", photos / "train", *TINY, *part)
+    assert code == 0, err
+    assert json.loads(out)["max_images"] == 12
+    (tmp_path / "config.json").write_text(out)
+    code, out, err = limbeck("plan", photos / "train", "--config", tmp_path / "config.json", "--print-config")
+    assert (code, json.loads(out)["max_images"]) == (0, 12), err
+
+
 def test_a_plan_with_a_teacher_is_that_of_a_distillation(limbeck: Run, trained: Path) -> None:
     student = ["--student", "resnet10t", "--student.image-size", "16", "--batch-size", "32", "--epochs", "1"]
     code, out, err = limbeck("plan", trained.parent / "store", "--teacher", trained, *student)

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import limbeck
 from limbeck.methods import method_config
 from limbeck.modalities.images import MODALITY
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
-from limbeck.runs import schedule
+from limbeck.runs import schedule, source_part
 from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
+from limbeck.runs.source_part import part_of_source
 from limbeck.runs.training import prepare_run
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.train.config import OptimConfig, TrainConfig
@@ -72,6 +74,23 @@ def test_a_time_is_chosen_for_one_process_alone() -> None:
     for devices, chosen in ((1, "10m"), (2, None)):
         training = TrainConfig(accelerator="cpu", devices=devices)
         assert choose_recipe(request(training=training), "on a CPU", MODALITY).value.time == chosen
+
+
+def test_a_run_with_a_time_takes_what_it_can_prepare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "limbeck")
+    monkeypatch.setattr(source_part, "FEWEST", 10)
+    threads = torch.get_num_threads()
+    assert part_of_source(request(), 90, MODALITY).max_images == 4500 * threads
+    assert part_of_source(request(max_images=3), 90, MODALITY).max_images == 3
+    assert part_of_source(request(), None, MODALITY).max_images is None
+    store = limbeck.build_store(images(), tmp_path / "store")
+    assert part_of_source(request(source=store.path), 90, MODALITY).max_images is None
+    setup = resolve_run(request(time=0.4 / threads))
+    assert setup.cfg.max_images == len(setup.data) == 20
+    assert "20 images" in caplog.text
+    assert "--max-images" in caplog.text
 
 
 def test_few_images_are_advised_to_start_from_weights(caplog: pytest.LogCaptureFixture) -> None:

@@ -183,6 +183,7 @@ def test_an_export_takes_series_of_any_length_and_is_proved(limbeck: Run, run: P
         (["check", "DATA", "--near-duplicates"], "near-duplicates"),
         (["store", "DATA", "OUT"], "pretrain"),
         (["pretrain", "DATA", "--exclude", "a"], "exclude"),
+        (["pretrain", "DATA", "--max-images", "5"], "max-images"),
         (["pretrain", "DATA", "--method", "cgh"], "hypercolumn"),
         (["pretrain", "DATA", "--method.mask-span", "20"], "20"),
         (["distill", "DATA", "--teacher", "timm:resnet18"], "timm:resnet18"),

@@ -148,7 +148,7 @@ def check_store(folder: Path) -> list[str]:
     intact = f"{store.summary()}; every pixel is as it was written"
     if manifest.fingerprint is None or not Path(manifest.source).exists():
         return [intact, f"its source '{manifest.source}' is not available for comparison"]
-    source = open_source(Path(manifest.source), Selection(exclude=manifest.exclude, only=manifest.only))
+    source = open_source(Path(manifest.source), Selection.by(manifest.exclude, manifest.only, manifest.max_images))
     if source.fingerprint == manifest.fingerprint:
         return [intact, f"its source '{manifest.source}' has not changed"]
     changes = what_changed(read_source_files(folder), source.files()) or "its files were rewritten"

@@ -50,6 +50,8 @@ class ImageSource:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     """Patterns by which images were left out; see `selection`."""
+    max_images: int | None = None
+    """How many samples were taken, drawn at random from the source; None: all of them."""
     fingerprint: str | None = None
     """Changes when the source does; None where only reading everything would tell."""
     files: Callable[[], Iterator[FileState]] = lambda: iter(())

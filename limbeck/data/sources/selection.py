@@ -1,10 +1,14 @@
-"""Leave images out by their names."""
+"""Leave images out: by their names, or at random where there are too many."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import compress
 
+import numpy as np
+
+from limbeck.core.errors import UserError
 from limbeck.data.check.issues import Issue
 from limbeck.data.decode import UndecodableError
 from limbeck.data.fingerprint import fingerprint
@@ -22,16 +26,24 @@ class Selection:
     """Images that match one of these are left out."""
     only: tuple[str, ...] = ()
     """If there are any, images that match none of these are left out."""
+    max_images: int | None = None
+    """Of a source with more samples, so many are taken, drawn at random."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for fewer than one image."""
+        if self.max_images is not None and self.max_images < 1:
+            raise UserError(f"max_images is {self.max_images}: it must be at least 1", code="out-of-range")
 
     @classmethod
-    def by(cls, exclude: str | Sequence[str], only: str | Sequence[str]) -> "Selection":
+    def by(cls, exclude: str | Sequence[str], only: str | Sequence[str], max_images: int | None = None) -> "Selection":
         """Return the selection by patterns, of which a single one need not be in a list."""
         several = [(patterns,) if isinstance(patterns, str) else tuple(patterns) for patterns in (exclude, only)]
-        return cls(exclude=several[0], only=several[1])
+        return cls(exclude=several[0], only=several[1], max_images=max_images)
 
     def __str__(self) -> str:
         flags = ((f"--{name}", getattr(self, name)) for name in ("exclude", "only"))
-        return " ".join(f"{flag} {' '.join(map(shlex.quote, patterns))}" for flag, patterns in flags if patterns)
+        words = [f"{flag} {' '.join(map(shlex.quote, patterns))}" for flag, patterns in flags if patterns]
+        return " ".join([*words, *([] if self.max_images is None else [f"--max-images {self.max_images}"])])
 
     def excluded(self, path: str) -> Issue | None:
         """Return why a path is left out; None where it is not."""
@@ -42,8 +54,9 @@ class Selection:
         return None
 
     def mark(self, source: ImageSource) -> ImageSource:
-        """Return the source with its selection recorded, and with another fingerprint if anything is excluded."""
-        if self == Selection():
+        """Return the source, less what is too much, with its selection recorded and in its fingerprint."""
+        source = at_most(source, self.max_images)
+        if not self.exclude and not self.only:
             return source
         parts = (source.fingerprint or "", "exclude", *self.exclude, "only", *self.only)
         changed = None if source.fingerprint is None else fingerprint(parts)
@@ -51,8 +64,8 @@ class Selection:
 
     def of(self, source: ImageSource) -> ImageSource:
         """Return the source without what is left out, which is counted as ignored."""
-        if self == Selection():
-            return source
+        if not self.exclude and not self.only:
+            return self.mark(source)
 
         def selected(samples: Iterator[Sample]) -> Iterator[Sample]:
             for sample in samples:
@@ -69,6 +82,24 @@ class Selection:
 
 
 EVERYTHING = Selection()
+
+
+def at_most(source: ImageSource, count: int | None) -> ImageSource:
+    """Return `count` samples that are drawn at random from a source, of which the number is known and larger."""
+    total = source.count
+    if count is None or total is None or total <= count:
+        return source
+    taken = np.zeros(total, bool)  # not every n-th: an order may have a period, such as one image of each class in turn
+    taken[np.random.default_rng(0).permutation(total)[:count]] = True
+    every_nth, name = source.every_nth, f"{count} of {total}"
+    return replace(
+        source,
+        samples=lambda: compress(source.samples(), taken),
+        every_nth=None if every_nth is None else lambda step: every_nth(step * total // count),
+        count=count,
+        max_images=count,
+        fingerprint=None if source.fingerprint is None else fingerprint((source.fingerprint, name)),
+    )
 
 
 def matches(path: str, pattern: str) -> bool:

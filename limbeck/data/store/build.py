@@ -174,6 +174,7 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
         source=source.name,
         exclude=source.exclude,
         only=source.only,
+        max_images=source.max_images,
         fingerprint=source.fingerprint,
     )
 

@@ -96,6 +96,7 @@ class EncodedStoreWriter:
             source=tuple(map(str, given)) if isinstance(given, list | tuple) else given,
             exclude=source.exclude,
             only=source.only,
+            max_images=source.max_images,
             fingerprint=source.fingerprint,
             size=size,
             keep=how.keep,

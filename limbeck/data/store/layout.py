@@ -66,6 +66,8 @@ class Manifest:
     source: str
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    max_images: int | None = None
+    """How many samples were taken of the source, drawn at random; None: all of them."""
     fingerprint: str | None
     keep: Keep = "raw"
     quality: int | None = None

@@ -42,6 +42,7 @@ def build_store(
     leave_out: Sequence[OptionalIssue] = (),
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
+    max_images: int | None = None,
 ) -> Store:
     """Decode every image of `source` into a new store folder `out`, which appears only when it is complete.
 
@@ -62,6 +63,7 @@ def build_store(
         exclude: patterns such as `*_mask.png` or `masks`; images that match one are left out. A pattern without a slash
             must match a file or a folder, one with a slash the whole path below the source.
         only: if given, images that match none of these patterns are left out.
+        max_images: of a source with more images, take so many, drawn at random.
 
     Raises:
         UserError: the source is missing, empty, not recognized, without images, or has too many unreadable ones.
@@ -71,7 +73,7 @@ def build_store(
     check_arguments(folder, store_size, workers)
     how = RunnerConfig(runner=runner, workers=workers or os.cpu_count() or 1, args=runner_args or {})
     check_encoding(keep, quality, how)
-    images = open_source(source, Selection.by(exclude, only))
+    images = open_source(source, Selection.by(exclude, only, max_images))
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy, choose_encoding(keep, size, quality, source, how))
@@ -87,6 +89,7 @@ def open_store(
     allow_bad: float = ALLOW_BAD,
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
+    max_images: int | None = None,
 ) -> Store:
     """Return the store of `source`: a store folder is opened; anything else is built once in a cache and reused.
 
@@ -97,14 +100,14 @@ def open_store(
         source: a store, or see `build_store`.
         cache: folder of the stores; None: `limbeck` in $XDG_CACHE_HOME or ~/.cache.
         store_size: see `build_store`.
-        exclude, only: see `build_store`; of a store, those that it was built with.
+        exclude, only, max_images: see `build_store`; of a store, those that it was built with.
         allow_bad: share of the images that may be unreadable, also where the store was built before.
 
     Raises:
         UserError: as `build_store`, or the store has another size, or was built with other patterns.
     """
     ensure_visible()
-    selection = Selection.by(exclude, only)
+    selection = Selection.by(exclude, only, max_images)
     if isinstance(source, str | Path):
         restore_if_lost(store_path(source))
         if is_store(Path(source)):
@@ -164,9 +167,9 @@ def check_size(store: Store, size: int | None) -> Store:
 
 def check_selection(store: Store, selection: Selection) -> Store:
     """Return the store; raise UserError where images are to be left out that it was built with."""
-    if selection not in (EVERYTHING, Selection(exclude=store.exclude, only=store.only)):
+    if selection not in (EVERYTHING, Selection.by(store.exclude, store.only, store.max_images)):
         raise UserError(
-            f"'{store.path}' is a store already, from which nothing is left out by name: build one from its source "
+            f"'{store.path}' is a store already, from which nothing is left out: build one from its source "
             f"with `limbeck store SOURCE STORE {selection}`",
             code="selection-of-a-store",
         )
@@ -175,7 +178,8 @@ def check_selection(store: Store, selection: Selection) -> Store:
 
 def cache_name(source: ImageSource, size: int) -> str:
     """Return a readable folder name that differs between sources and between sizes of the stored images."""
-    key = fingerprint([str(Path(source.name).absolute()), str(size), *source.exclude, *source.only])[:8]
+    spread = [] if source.max_images is None else [str(source.max_images)]
+    key = fingerprint([str(Path(source.name).absolute()), str(size), *source.exclude, *source.only, *spread])[:8]
     return f"{Path(source.name).stem[:LONGEST_NAME]}-{size}-{key}"
 
 

@@ -39,6 +39,7 @@ class ShardSpec:
     source: str | tuple[str, ...]
     exclude: tuple[str, ...]
     only: tuple[str, ...]
+    max_images: int | None
     fingerprint: str | None
     size: int
     keep: Keep
@@ -79,7 +80,7 @@ def write_shard(spec: Json, shard: int) -> None:
         UserError: the source is another one here than where the command was given.
     """
     how = from_json(ShardSpec, spec, "the order of a shard")
-    cursor = _open_cursor(json.dumps([how.source, how.exclude, how.only]))
+    cursor = _open_cursor(json.dumps([how.source, how.exclude, how.only, how.max_images]))
     if cursor.source.fingerprint != how.fingerprint:
         raise UserError(
             f"the source '{cursor.source.name}' is another one here than where the command was given, or has changed "
@@ -92,8 +93,8 @@ def write_shard(spec: Json, shard: int) -> None:
 
 @lru_cache(maxsize=1)
 def _open_cursor(words: str) -> SampleCursor:
-    source, exclude, only = json.loads(words)
-    return SampleCursor(open_source(source, Selection.by(exclude, only)))
+    source, *selected = json.loads(words)
+    return SampleCursor(open_source(source, Selection.by(*selected)))
 
 
 class ShardBuild:

@@ -51,6 +51,8 @@ class Store:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     """Patterns by which images of its source were left out."""
+    max_images: int | None = None
+    """How many samples were taken of its source, drawn at random; None: all of them."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +69,8 @@ class Store:
     def summary(self) -> str:
         """Return a sentence with the number of images, their size, and how many images of the source were skipped."""
         skipped = f", {self.skipped:,} skipped (see {self.path / SKIPPED})" if self.skipped and self.path else ""
-        return f"{plural(len(self), 'image')} of {self.size} x {self.size} in {self.path or 'memory'}{skipped}"
+        spread = "" if self.max_images is None else ", drawn at random from the source,"
+        return f"{plural(len(self), 'image')} of {self.size} x {self.size}{spread} in {self.path or 'memory'}{skipped}"
 
     def describe_labels(self) -> str:
         """Return a sentence on which labels there are and where they come from, or why there are none."""
@@ -100,6 +103,7 @@ class Store:
             path=folder,
             exclude=manifest.exclude,
             only=manifest.only,
+            max_images=manifest.max_images,
         )
 
     @classmethod

@@ -220,8 +220,8 @@ def test_settings_that_cannot_be_are_refused_before_any_work(folder: Path, tmp_p
 
 def test_a_worker_that_sees_another_source_refuses(folder: Path, tmp_path: Path) -> None:
     spec = ShardSpec(
-        source=str(folder), exclude=(), only=(), fingerprint="other", size=12, keep="webp", quality=None,
-        leave_out=(), samples=SHARD, folder=str(tmp_path),
+        source=str(folder), exclude=(), only=(), max_images=None, fingerprint="other", size=12, keep="webp",
+        quality=None, leave_out=(), samples=SHARD, folder=str(tmp_path),
     )  # fmt: skip
     with raises("source-differs", folder):
         write_shard(to_json(spec), 0)
