@@ -23,7 +23,7 @@ from limbeck.methods import MethodConfig, distill_config
 from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.modalities import Modality, modality_of
 from limbeck.models.start import LoadedStart
-from limbeck.runs.choose import choose_recipe, few_images_advice, seconds_of, usual_method
+from limbeck.runs.choose import choose_recipe, seconds_of, usual_method
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
@@ -37,7 +37,7 @@ from limbeck.runs.defaults import (
     with_start_warmup,
 )
 from limbeck.runs.request import RunRequest
-from limbeck.runs.source_part import part_of_source, reason_for_part
+from limbeck.runs.source_part import part_of_source, remarks_on_amount
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
@@ -111,10 +111,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     data = modality.open(
         request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
     ).log(logger)
-    used = modality.selection(data)
-    Resolved(used, reason_for_part(request, used)).log(logger)
-    if modality.takes_teachers and not used.max_images and (advice := few_images_advice(request, len(data))):
-        logger.info(advice)
+    Resolved(data, remarks_on_amount(request, modality, data)).log(logger)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     images = _num_images(data, teacher, requested)

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from limbeck.core.types import Dataset
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.layout import is_store
 from limbeck.modalities import Modality
 from limbeck.modalities.base import StoreModality
+from limbeck.runs.choose import few_images_advice
 from limbeck.runs.request import RunRequest
 
 PREPARED, FEWEST = 50, 1000
@@ -28,8 +30,10 @@ def part_of_source(request: RunRequest, seconds: float | None, modality: Modalit
     return replace(found, max_images=max(FEWEST, int(PREPARED * seconds * torch.get_num_threads())))
 
 
-def reason_for_part(request: RunRequest, used: Selection) -> list[str]:
-    """Return why only a part of the source is used; nothing if it was asked for, or all of it is."""
-    if request.max_images or not used.max_images:
-        return []
-    return [f"{used.max_images:,} images, drawn at random, so that reading them leaves time to train (--max-images)"]
+def remarks_on_amount(request: RunRequest, modality: Modality[Any, Any], data: Dataset) -> list[str]:
+    """Return why a run has only a part of its source, or what is better than a run from nothing if it has few rows."""
+    if used := modality.selection(data).max_images:
+        part = f"{used:,} images, drawn at random, so that reading them leaves time to train (--max-images)"
+        return [] if request.max_images else [part]
+    advice = few_images_advice(request, len(data)) if modality.takes_teachers else None
+    return [advice] if advice else []

@@ -52,8 +52,7 @@ def build_store(
     Args:
         source: a folder, files, arrays, a data set ... (see docs/data.md).
         out: the folder.
-        store_size: side in pixels to which images are resized; None: the median short side if that is at most 128,
-            else 256.
+        store_size: side in pixels of the stored images; None: the median short side if that is at most 128, else 256.
         keep: "raw" stores pixels; "jpeg" and "webp" store encoded images, about a tenth of that.
         quality: of encoded images, 1 to 100; None: 90, and small images (up to 64 pixels) lose nothing.
         workers: decoding threads, or workers of the runner; None: one per core.
@@ -77,9 +76,7 @@ def build_store(
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy, choose_encoding(keep, size, quality, source, how))
-    store = Store.open(folder)
-    logger.info(store.describe_labels())
-    return store
+    return _opened(folder)
 
 
 def open_store(
@@ -111,9 +108,7 @@ def open_store(
     if isinstance(source, str | Path):
         restore_if_lost(store_path(source))
         if is_store(Path(source)):
-            store = check_selection(check_size(Store.open(source), store_size), selection)
-            logger.info(store.describe_labels())
-            return store
+            return check_selection(check_size(_opened(Path(source)), store_size), selection)
     policy = AcceptPolicy(allow_bad=allow_bad)
     check_arguments(None, store_size, None)
     images = open_source(source, selection)
@@ -123,10 +118,16 @@ def open_store(
         restore(out)
         if not is_current(out, images):
             write_store(images, out, size, workers=None, policy=policy)
-    store = Store.open(out)
-    logger.info(store.describe_labels())
+    store = _opened(out)
     # it may have been built under a laxer policy
     policy.raise_if_too_many_bad(store.skipped, store.skipped + len(store), images.name)
+    return store
+
+
+def _opened(folder: Path) -> Store:
+    """Return the store of a folder, and say which labels it has."""
+    store = Store.open(folder)
+    logger.info(store.describe_labels())
     return store
 
 
