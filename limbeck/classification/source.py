@@ -102,7 +102,7 @@ def _labels(store: Store, file: str | PathLike[str] | None) -> tuple[NDArray[np.
     if len(names) < 2:
         raise UserError(
             f"{where} has {'one class' if names else 'no labels'}{f' ({names[0]})' if names else ''}, and a classifier "
-            "needs two: put each class into its own sub-folder, or give --labels ROWS.csv with the columns path, label",
+            "needs two: put each into its own sub-folder, or give --labels ROWS.csv with the columns path, label",
             code="one-class" if names else "images-not-labeled",
         )
     single = [name for number, name in enumerate(names) if (labels == number).sum() == 1]

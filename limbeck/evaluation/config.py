@@ -33,6 +33,9 @@ class EvaluateConfig:
     """Measure copy detection on manipulated test images as well; that takes up to 5,000 more images per network."""
     copydays: str | None = None
     """Folder in the layout of Copydays (original, strong, crops/50 ...), for copy detection among the test images."""
+    revisited: str | None = None
+    """JSON file beside images: queries with boxes and their easy, hard and junk images of a database, as those of
+    revisited Oxford and Paris."""
     train_masks: str | None = None
     """Folder with a mask for each training image, under its name with the ending .png, for segmentation."""
     test_masks: str | None = None

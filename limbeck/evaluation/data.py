@@ -12,6 +12,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Dataset
 from limbeck.data.copydays import Copydays, find_copydays
 from limbeck.data.masks import MaskPair
+from limbeck.data.revisited import Revisited, read_revisited
 from limbeck.data.store.store import Store
 from limbeck.data.videos import Video, open_videos
 from limbeck.evaluation.config import EvaluateConfig
@@ -60,7 +61,7 @@ class EvalData:
             cfg=cfg,
             device=choose_device(cfg.device),
         )
-        _ = found.masks, found.videos, found.copydays  # what is wrong with them is found before any work
+        _ = found.masks, found.videos, found.copydays, found.revisited  # what is wrong with them is found first
         return found
 
     @cached_property
@@ -80,6 +81,11 @@ class EvalData:
     def copydays(self) -> Copydays | None:
         """The files of Copydays; None where no folder is named."""
         return find_copydays(Path(self.cfg.copydays)) if self.cfg.copydays else None
+
+    @cached_property
+    def revisited(self) -> Revisited | None:
+        """Queries and database; None where no file is named."""
+        return read_revisited(Path(self.cfg.revisited)) if self.cfg.revisited else None
 
     def description(self, text: str) -> str:
         """Return the text of a progress bar; empty where bars are switched off."""

@@ -60,7 +60,7 @@ def evaluate(
     """
     preprocessing = override(preprocessing, cfg)
     check_takes(backbone, preprocessing.image_size)
-    if cfg.videos:
+    if cfg.videos or cfg.revisited:
         check_any_size(backbone)
     data, model = EvalData.of(train, test, cfg), BackboneModel("network", backbone, preprocessing)
     untrained = None if reference is None else BackboneModel(UNTRAINED_NETWORK, reference, preprocessing)

@@ -48,7 +48,7 @@ def not_labeled(role: str, where: str) -> UserError:
     """Return the error for training or test images without labels."""
     return UserError(
         f"the {role} images{where} are not all labeled, which k-NN and linear probes need; put each class into its own "
-        "sub-folder",
+        "sub-folder, two at least",
         code="images-not-labeled",
     )
 

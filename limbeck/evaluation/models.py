@@ -30,7 +30,7 @@ Bank = dict[int, Tensor]
 
 PATCH = 32  # pixels: the last stage of most CNNs has a place for so many
 
-Need = Literal["labels", "views", "feature_maps", "descriptors", "frames", "teacher", "series"]
+Need = Literal["labels", "views", "feature_maps", "descriptors", "frames", "any_shape", "teacher", "series"]
 """What a metric may need beyond the features of the test images."""
 
 
@@ -79,11 +79,20 @@ class EvaluatedModel(ABC):
         """Return the feature map [C h w] of a frame in [0, 1] at every depth, where "frames" is offered."""
         raise NotImplementedError
 
+    @property
+    def unit(self) -> int:
+        """Sides of images of any shape are multiples of so many pixels."""
+        return 1
+
+    def vectors(self, data: EvalData, image: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Return the vector [D] of an image in [0, 1] of any shape at every depth, where "any_shape" is offered."""
+        raise NotImplementedError
+
 
 class BackboneModel(EvaluatedModel):
     """A backbone at `depths`, by default all of its taps."""
 
-    offers = frozenset({"views", "feature_maps", "descriptors", "frames"})
+    offers = frozenset({"views", "feature_maps", "descriptors", "frames", "any_shape"})
 
     def __init__(
         self, name: str, backbone: Backbone, preprocessing: Preprocessing, depths: Sequence[int] | None = None
@@ -149,22 +158,36 @@ class BackboneModel(EvaluatedModel):
     @property
     def patch(self) -> int:
         """Sides of frames are multiples of the patches of a ViT."""
-        return self.backbone.model.patch_embed.patch_size[0] if self.backbone.is_vit else PATCH
+        return self.unit if self.backbone.is_vit else PATCH
+
+    @property
+    def unit(self) -> int:
+        """The patch of a ViT, of which an image has a whole number."""
+        size: int = self.backbone.model.patch_embed.patch_size[0] if self.backbone.is_vit else 1
+        return size
 
     @cached_property
     def _any_size(self) -> Backbone:
         return any_size(self.backbone).eval()
 
     def frame_maps(self, data: EvalData, frame: Float[Tensor, "1 3 H W"]) -> Bank:
-        """Run the backbone on a frame of any shape, in float32."""
+        """Run the backbone on a frame."""
+        found = self._run_any_shape(data, frame, feature_maps=True).feature_maps
+        return {depth: maps[0] for depth, maps in found.items()}
+
+    def vectors(self, data: EvalData, image: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Run the backbone on an image, without the patch filters that it may be joined with."""
+        return {depth: rows[0] for depth, rows in self._run_any_shape(data, image, feature_maps=False).taps.items()}
+
+    def _run_any_shape(self, data: EvalData, image: Tensor, *, feature_maps: bool) -> Features:
+        """Run the backbone on an image of any shape, in float32."""
         mean, std = (
             torch.tensor(values)[:, None, None] for values in (self.preprocessing.mean, self.preprocessing.std)
         )
         with torch.inference_mode():
-            found = self._any_size.to(data.device)(
-                ((frame - mean) / std).to(data.device), self.depths, feature_maps=True
-            )
-        return {depth: maps[0] for depth, maps in found.feature_maps.items()}
+            network = self._any_size.to(data.device)
+            found: Features = network(((image - mean) / std).to(data.device), self.depths, feature_maps=feature_maps)
+        return found
 
     def _run(self, data: EvalData, images: Tensor, depths: Sequence[int]) -> Features:
         bf16 = resolve_bf16(data.cfg.precision, data.device)

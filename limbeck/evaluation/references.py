@@ -53,7 +53,7 @@ class FixedModel(EvaluatedModel):
 
     def __init__(self, name: str, network: CenteredPixels | PatchFilters) -> None:
         self.name, self.network, self.image_size = name, network, network.preprocessing.image_size
-        self.offers = frozenset({"descriptors", "frames"} if name == PIXELS else {"descriptors"})
+        self.offers = frozenset({"descriptors", "any_shape", *({"frames"} if name == PIXELS else ())})
 
     def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of unaugmented images in float32."""
@@ -78,6 +78,14 @@ class FixedModel(EvaluatedModel):
         """Return the mean colors of 4 x 4 parts of each patch of 16 pixels, less their mean over the frame."""
         parts = F.pixel_unshuffle(F.avg_pool2d(frame, 4), 4)[0]
         return {0: parts.sub(parts.mean(dim=(1, 2), keepdim=True)).to(data.device)}
+
+    def vectors(self, data: EvalData, image: Float[Tensor, "1 3 H W"]) -> Bank:
+        """Return the features of the image at the size and proportions of all others."""
+        how = self.network.preprocessing
+        mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
+        square = F.interpolate(image, size=(how.image_size,) * 2, mode="bilinear", antialias=True).clamp(0, 1)
+        with torch.inference_mode():
+            return {0: self.network.to(data.device)(((square - mean) / std).to(data.device))[0]}
 
     def networks(self) -> dict[int, nn.Module]:
         """Return the network."""
@@ -134,6 +142,8 @@ def _key(data: EvalData) -> str:
     if copies := data.copydays:
         paths = (path for part in (copies.originals, *(block.paths for block in copies.blocks)) for path in part)
         files += [copies.folder / path for path in paths]
+    if queries := data.revisited:
+        files += [queries.file, *queries.database, *(query.image for query in queries.queries)]
     parts += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     return fingerprint([*parts, str(FILTERS_VERSION), repr(PatchFiltersConfig())])[:16]
 

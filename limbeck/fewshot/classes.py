@@ -38,7 +38,8 @@ class Classes(NamedTuple):
         """
         if not store.labeled:
             raise UserError(
-                "episodes need a label for every image: put each class into its own sub-folder", code="labels-needed"
+                f"episodes need a label for every image: put each class into its own sub-folder, {2 * LEAST} at least",
+                code="labels-needed",
             )
         found = np.unique(store.labels)
         if len(found) < 2 * LEAST:

@@ -108,6 +108,8 @@ def search_images(
     if k < 1:
         raise UserError(f"k is {k}: it must be at least 1", code="value-out-of-range")
     index = ImageIndex(Path(folder))
+    if k > len(index.paths):
+        logger.warning("k is %s and the index has %s: all are found", f"{k:,}", plural(len(index.paths), "image"))
     network = _encoder(index, encoder, embed, queries=True)
     store, names = _queries(queries, index.about.store_size)
     found = embed_source(store, network, depths=[index.about.depth], cfg=embed)

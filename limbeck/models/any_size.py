@@ -33,9 +33,7 @@ def check_any_size(backbone: Backbone) -> None:
     """Raise UserError if the network takes images of one size alone."""
     if _has_one_size(backbone.cfg) and not backbone.is_vit:
         name = backbone.cfg.name
-        raise UserError(
-            f"'{name}' takes images of one size and no frames of videos: leave --videos out", code="one-image-size"
-        )
+        raise UserError(f"'{name}' takes images of one size: leave --videos and --revisited out", code="one-image-size")
 
 
 def _has_one_size(cfg: BackboneConfig) -> bool:

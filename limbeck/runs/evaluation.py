@@ -115,7 +115,7 @@ def _evaluate_whole(names: Sequence[str], sources: LabeledSources, cfg: Evaluate
     if data.labels is None:
         raise UserError(
             "networks that are not runs are compared by their accuracies, which need labels: put each class into its "
-            "own sub-folder",
+            "own sub-folder, two at least",
             code="images-not-labeled",
         )
     found = measure_references(data, models)

@@ -37,7 +37,7 @@ def test_a_metric_gives_the_columns_that_it_declares_at_every_depth(name: str) -
     given = inputs()
     assert metric.needs - {"series"} <= given.offers  # those of series compute what they do from any features
     found = metric.compute(given)
-    if name in ("copydays", "latency", "segmentation", "video"):  # switched off, without masks and videos
+    if name in ("copydays", "latency", "revisited", "segmentation", "video"):  # switched off, without their files
         assert found == {}
         return
     assert list(found) == [1, 2, 3]
@@ -59,8 +59,9 @@ def test_columns_have_names_of_their_own_and_a_definition() -> None:
 def test_needs_are_met_by_what_there_is() -> None:
     unlabeled = EvalData.of(shades(9, 0, labeled=False), shades(30, 1, labeled=False), CFG)
     backbone = BackboneModel("net", tiny_vit(), PLAIN)
-    assert MetricInputs(backbone, unlabeled).offers == {"views", "feature_maps", "descriptors", "frames"}
-    assert inputs().offers == {"views", "feature_maps", "descriptors", "frames", "labels", "teacher"}
+    assert MetricInputs(backbone, unlabeled).offers == {"views", "feature_maps", "descriptors", "frames", "any_shape"}
+    assert inputs().offers - {"labels", "teacher"} == MetricInputs(backbone, unlabeled).offers
+    assert {"labels", "teacher"} < inputs().offers
 
 
 def test_networks_are_on_the_device_before_any_feature_is_extracted() -> None:

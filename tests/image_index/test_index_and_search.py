@@ -89,6 +89,16 @@ def test_growing_equals_building_at_once(tmp_path: Path) -> None:
     assert len(grown.search(both.vectors[:1], 99)[0]) == 50
 
 
+def test_more_than_there_are_is_said_and_all_are_found(limbeck: Run, photos: Path, index: Path) -> None:
+    query = photos / "test" / "1" / "16.png"
+    code, out, err = limbeck("search", index, query, "--k", "5000", "--json")
+    assert code == 0, err
+    rows = len(library.search(index, query, 1000)[0].hits)
+    assert len(json.loads(out)["queries"][0]["hits"]) == rows < 1000
+    assert "5,000" in err
+    assert str(rows) in err
+
+
 def test_another_encoder_is_refused(trained: Path, photos: Path, index: Path, tmp_path: Path) -> None:
     library.export(trained, tmp_path / "cut", depth=2)
     with raises("other-encoder", str(tmp_path / "cut")):
