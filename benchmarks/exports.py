@@ -128,16 +128,21 @@ def _cells(name: str, precision: str, file_bytes: int, times: Sequence[float | N
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(name: str, folder: Path, loaded: Any, store: Store) -> str:
-    """Return the row of what ONNX Runtime makes of the file in fp32."""
+def plain_int8(fp32: Path, target: Path, examples: Examples) -> None:
+    """Write what ONNX Runtime makes of a file in fp32 by itself."""
     from onnxruntime.quantization import quantize_static
 
+    with quiet():
+        quantize_static(str(fp32), str(target), _Reader(examples.calibration))
+
+
+def _plain(name: str, folder: Path, loaded: Any, store: Store) -> str:
+    """Return the row of what ONNX Runtime makes of the file in fp32."""
     examples = split_examples(store, loaded.preprocessing, fold=False)
     target = folder / "plain.onnx"
-    with quiet():
-        quantize_static(str(folder / "fp32" / "model.onnx"), str(target), _Reader(examples.calibration))
+    plain_int8(folder / "fp32" / "model.onnx", target, examples)
     network, compiled = open_onnx(target), open_openvino(target)
-    timed = [network, open_onnx(folder / "fp32" / "model.onnx"), *([] if compiled is None else [compiled])]
+    timed = [network, open_onnx(folder / "fp32" / "model.onnx"), *([] if isinstance(compiled, str) else [compiled])]
     times = [latency.min_ms for latency in latencies(timed, examples.proof[0][0][:1])]
     labels = torch.cat([labels for _, labels in examples.proof])
     proof = prove(features_of(network, examples.proof), features_of(loaded.network, examples.proof), labels)

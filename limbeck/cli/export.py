@@ -114,7 +114,7 @@ def _export_all(args: ExportArgs) -> Output:
 
     from limbeck.api.exports import export_all
     from limbeck.exports.variants import pareto_front
-    from limbeck.reports.variants import COLUMNS, PAGE, headline, row
+    from limbeck.reports.variants import COLUMNS, PAGE, headline, openvino_sentences, row
 
     _check_only(args, "images", "image_size", "all", why="--all measures every export")
     found = export_all(args.run, args.out, images=args.images, image_sizes=args.image_size)
@@ -122,7 +122,8 @@ def _export_all(args: ExportArgs) -> Output:
     table = Table(*COLUMNS, box=SIMPLE_HEAD, pad_edge=False)
     for variant in front:
         table.add_row(*row(variant))
-    logger.info(headline(found, front))
+    for sentence in (headline(found, front), *openvino_sentences(found.variants)):
+        logger.info(sentence)
     page = str(Path(args.out) / PAGE)
     data = {"page": page, "images": found.images, "variants": [to_json(v) for v in found.variants]}
     limits = shlex.join(["limbeck", "export", args.run, f"{args.out.rstrip('/')}-chosen", "--latency", "5ms"])

@@ -1,6 +1,5 @@
 """Files in OpenVINO, for their latency beside that in ONNX Runtime."""
 
-import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,25 +7,26 @@ import torch
 
 from limbeck.exports.networks import Network
 
-logger = logging.getLogger(__name__)
-
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
 """The precision is that of the README of an export: without it OpenVINO computes in bf16 on some CPUs."""
+NOT_INSTALLED = "OpenVINO is not installed: pip install 'limbeck[openvino]'"
 
 
-def open_openvino(path: Path) -> Network | None:
-    """Return the network of an ONNX file in OpenVINO, on the CPU with one thread.
+def open_openvino(model: Path | bytes) -> Network | str:
+    """Return the network of an ONNX file, or of its content, in OpenVINO, on the CPU with one thread.
 
-    None where OpenVINO is not installed, or takes no such file: a warning then says which operator it lacks.
+    Where there is none, return why: OpenVINO is not installed, or lacks an operator, which is named.
     """
     if find_spec("openvino") is None:
-        return None
+        return NOT_INSTALLED
     import openvino
 
+    core = openvino.Core()
     try:
-        model = openvino.compile_model(str(path), "CPU", SETTINGS)
+        compiled = core.compile_model(
+            core.read_model(model if isinstance(model, bytes) else str(model)), "CPU", SETTINGS
+        )
     except RuntimeError as error:
         summary = " ".join(str(error).rpartition("Summary:")[2].split())  # names the operators
-        logger.warning("OpenVINO does not take this file: %s", f"{summary:.300}")
-        return None
-    return lambda batch: torch.from_numpy(model(batch.numpy())[0])
+        return f"OpenVINO does not take this file: {summary:.300}"
+    return lambda batch: torch.from_numpy(compiled(batch.numpy())[0])

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
@@ -29,6 +29,7 @@ from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
 from limbeck.exports.examples import Examples, open_examples, split_examples
 from limbeck.exports.onnx_file import open_session, write_onnx
+from limbeck.exports.openvino import open_openvino
 from limbeck.exports.proof import features_of, half_knn
 from limbeck.exports.quantize import activation_ranges, to_fp16, to_int8
 from limbeck.exports.result import Precision
@@ -43,7 +44,7 @@ from limbeck.models.weights import digest
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of what is measured and how: numbers of another one are not read from the cache
+VERSION = 2  # of what is measured and how: numbers of another one are not read from the cache
 FRACTIONS = (1, 3 / 4, 1 / 2)  # of the input size of the training
 PROOF = 256  # images, at most
 SECONDS = 1.0  # for the latencies of a depth
@@ -205,8 +206,12 @@ def _measure_depth(
 ) -> list[Variant]:
     contents = {precision: _part(file, depth) for precision, file in files.items()}
     side = source.preprocessing.image_size
-    calls = [_call(content) for content in contents.values()]
-    times = latencies(calls, torch.zeros(1, 3, side, side), seconds=SECONDS)
+    calls: dict[tuple[str, str], Any] = {("onnx", precision): _call(content) for precision, content in contents.items()}
+    compiled = {precision: open_openvino(content) for precision, content in contents.items()}
+    missing = {precision: found if isinstance(found, str) else "" for precision, found in compiled.items()}
+    calls |= {("openvino", precision): call for precision, call in compiled.items() if not missing[precision]}
+    measured = latencies([*calls.values()], torch.zeros(1, 3, side, side), seconds=SECONDS)
+    times = dict(zip(calls, measured, strict=True))
     return [
         Variant(
             depth=depth,
@@ -214,12 +219,14 @@ def _measure_depth(
             precision=precision,
             dim=source.backbone.tap_dims[depth],
             file_bytes=len(content),
-            latency_ms=time.min_ms,
-            latency_median_ms=time.median_ms,
+            latency_ms=times["onnx", precision].min_ms,
+            latency_median_ms=times["onnx", precision].median_ms,
+            openvino_latency_ms=None if missing[precision] else times["openvino", precision].min_ms,
+            openvino_missing=missing[precision],
             neighbors=neighbor_agreement(nearest_images(features[precision][depth - 1]), reference.nearest),
             knn=half_knn(features[precision][depth - 1], reference.labels),
         )
-        for (precision, content), time in zip(contents.items(), times, strict=True)
+        for precision, content in contents.items()
     ]
 
 
@@ -240,7 +247,8 @@ def _call(content: bytes) -> Any:
 
 def _cache_file(source: ExportSource, whole: ExportSource, store: Store) -> Path | None:
     """Return where the variants of one size are cached, which are compared with `whole`; None where nothing can be."""
-    machine = [platform.node(), platform.machine(), str(os.cpu_count()), version("onnxruntime"), version("torch")]
+    versions = [_version(package) for package in ("onnxruntime", "openvino", "torch")]
+    machine = [platform.node(), platform.machine(), str(os.cpu_count()), *versions]
     network = digest(source.backbone, {"preprocessing": to_json(source.preprocessing)})
     key = fingerprint([str(VERSION), network, str(whole.preprocessing.image_size), store.digest, *machine])[:16]
     try:
@@ -248,6 +256,14 @@ def _cache_file(source: ExportSource, whole: ExportSource, store: Store) -> Path
     except UserError as error:
         logger.warning("what is measured of exports is not cached: %s", error)
         return None
+
+
+def _version(package: str) -> str:
+    """Return the version of a package, or "" where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _read(file: Path) -> list[Variant] | None:

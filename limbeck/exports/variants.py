@@ -19,7 +19,8 @@ _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9}
 class Variant:
     """An ONNX file that a network can be exported as.
 
-    Latencies are those of one image on one thread of this machine's CPU, in milliseconds.
+    Latencies are those of one image on one thread of this machine's CPU, in milliseconds: in ONNX Runtime, by which a
+    variant is chosen, and in OpenVINO.
     """
 
     depth: int  # blocks or stages
@@ -29,6 +30,8 @@ class Variant:
     file_bytes: int
     latency_ms: float  # the minimum of repeated calls
     latency_median_ms: float
+    openvino_latency_ms: float | None  # the minimum
+    openvino_missing: str  # why there is none; empty where there is one
     neighbors: float  # share of the 10 nearest images that are those of the whole network in fp32 at its own size
     knn: float | None  # 20-NN accuracy of one half of the images in the other; None without labels
 

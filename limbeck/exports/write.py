@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from limbeck.exports.examples import Examples, open_examples, split_examples
 from limbeck.exports.executorch import PROGRAM, open_executorch, write_executorch
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
-from limbeck.exports.openvino import open_openvino
+from limbeck.exports.openvino import NOT_INSTALLED, open_openvino
 from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
 from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
@@ -36,6 +37,8 @@ from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import Latency, latencies
 from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
+
+logger = logging.getLogger(__name__)
 
 README = "README.md"
 TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
@@ -215,8 +218,12 @@ def _write_full(request: _Request, images: Tensor, folder: Path) -> tuple[Networ
 def _times(request: _Request, networks: Mapping[str, Network], path: Path, image: Tensor) -> dict[str, Latency]:
     """Return the latencies of networks by name, and of an ONNX file in OpenVINO where that is installed."""
     timed = {name: network for name, network in networks.items() if name != "fp32" or network is not networks["file"]}
-    if request.format == "onnx" and (compiled := open_openvino(path)) is not None:
-        timed["openvino"] = compiled
+    if request.format == "onnx":
+        compiled = open_openvino(path)
+        if not isinstance(compiled, str):
+            timed["openvino"] = compiled
+        elif compiled != NOT_INSTALLED:
+            logger.warning(compiled)
     return dict(zip(timed, latencies([*timed.values()], image), strict=True))
 
 

@@ -19,6 +19,8 @@ HEALTH = {
     "alignment": "squared distance of two views of an image",
     "dead_units": "fraction of dead units",
     "ema_distance": "squared distance of EMA encoder and encoder",
+    "peak_to_rms": "feature maps: largest value of a channel over its RMS",
+    "kurtosis": "feature maps: kurtosis",
 }
 FIDELITY = {"neighbor_agreement": "neighbor agreement with the teacher", "cka": "CKA with the teacher"}
 OTHER = (
@@ -32,6 +34,7 @@ OTHER = (
     "uniformity",
     "weight_norm",
     "weight_hash",
+    "peak_depth",
 )
 NOT_TERMS = (*OTHER, *FIDELITY, *HEALTH)  # columns of metrics.csv that are not terms of a loss
 SAME_SCALE = 2.5  # curves share a chart while each ends below this many times the next smaller one

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from limbeck.reports.charts import Charts, color
 from limbeck.reports.plot import Line, Point, draw
 
 PAGE, TABLE, DATA = "variants.html", "variants.csv", "variants.json"
-COLUMNS = ("depth", "pixels", "precision", "features", "size", "ms", "median ms", "neighbors", "20-NN")
+COLUMNS = ("depth", "pixels", "precision", "features", "size", "ms", "median ms", "OpenVINO ms", "neighbors", "20-NN")
 """Heads of the columns of `row`."""
 Value = Callable[[Variant], float]
 
@@ -58,6 +59,7 @@ def row(variant: Variant) -> list[str]:
         format_bytes(variant.file_bytes),
         f"{variant.latency_ms:.2f}",
         f"{variant.latency_median_ms:.2f}",
+        "-" if variant.openvino_latency_ms is None else f"{variant.openvino_latency_ms:.2f}",
         f"{variant.neighbors:.1%}",
         "-" if variant.knn is None else f"{variant.knn:.1%}",
     ]
@@ -72,6 +74,12 @@ def headline(survey: Survey, front: Sequence[Variant]) -> str:
     )
 
 
+def openvino_sentences(variants: Sequence[Variant]) -> list[str]:
+    """Return why variants have no latency in OpenVINO, each reason once."""
+    counts = Counter(variant.openvino_missing for variant in variants if variant.openvino_missing)
+    return [f"{plural(count, 'variant')} without a latency in OpenVINO: {reason}." for reason, count in counts.items()]
+
+
 def _page(survey: Survey, front: Sequence[Variant], name: str) -> str:
     labels = (
         " The 20-NN accuracy is that of one half of the images in the other." if survey.whole.knn is not None else ""
@@ -82,8 +90,10 @@ def _page(survey: Survey, front: Sequence[Variant], name: str) -> str:
         best=max(front, key=lambda v: v.neighbors),
         headline=headline(survey, front),
         meaning=(
-            "Latency is that of one image on one thread of this CPU, in ONNX Runtime. Neighbors are the ten nearest of "
-            f"each image: the share that the whole network in fp32 finds as well.{labels}"
+            "Latency is that of one image on one thread of this CPU, in ONNX Runtime where nothing else is said. "
+            "Neighbors are the ten nearest of "
+            f"each image: the share that the whole network in fp32 finds as well.{labels} "
+            f"{' '.join(openvino_sentences(survey.variants))}"
         ),
         charts=_charts(survey.variants),
         columns=COLUMNS,

@@ -89,17 +89,14 @@ def test_openvino_computes_the_same(written: Written, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
-def test_openvino_is_timed_where_it_takes_the_file(
-    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_openvino_is_timed_where_it_takes_the_file(written: Written, tmp_path: Path) -> None:
     compiled = open_openvino(written.folder / "model.onnx")
-    assert compiled is not None
+    assert not isinstance(compiled, str)
     torch.testing.assert_close(compiled(written.pixels), written.features, rtol=1e-4, atol=1e-4)
     model = onnx.load(str(written.folder / "model.onnx"))
     model.graph.node[0].op_type = "Bewilder"
     onnx.save(model, str(tmp_path / "strange.onnx"))
-    assert open_openvino(tmp_path / "strange.onnx") is None
-    assert "Bewilder" in caplog.text
+    assert "Bewilder" in str(open_openvino(tmp_path / "strange.onnx"))
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "-")

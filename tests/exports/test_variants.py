@@ -3,6 +3,8 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -11,13 +13,14 @@ import torch
 
 import limbeck as package
 from limbeck.exports import export
+from limbeck.exports.openvino import open_openvino
 from limbeck.exports.source import load_source
 from limbeck.exports.survey import PROOF, default_sizes, survey
 from limbeck.exports.variants import Limits, Survey, Variant, choose, pareto_front, parse_limits
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, load, save_encoder
-from limbeck.reports.variants import DATA, PAGE, TABLE
+from limbeck.reports.variants import COLUMNS, DATA, PAGE, TABLE, openvino_sentences, row
 from tests.helpers.browser import CHROMIUM, open_page
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
@@ -34,6 +37,8 @@ def variant(latency: float, size: int, neighbors: float, depth: int = 1) -> Vari
         file_bytes=size,
         latency_ms=latency,
         latency_median_ms=latency,
+        openvino_latency_ms=None,
+        openvino_missing="none here",
         neighbors=neighbors,
         knn=None,
     )
@@ -59,6 +64,8 @@ def test_every_depth_size_and_precision_is_measured(found: tuple[Survey, Path]) 
     for v in variants:
         assert v.dim == 32
         assert 0 < v.latency_ms <= v.latency_median_ms
+        assert (v.openvino_latency_ms is None) == (find_spec("openvino") is None) == bool(v.openvino_missing)
+        assert v.openvino_latency_ms is None or v.openvino_latency_ms > 0
         assert v.knn is not None
     bytes_of = {(v.depth, v.precision): v.file_bytes for v in variants if v.image_size == 28}
     assert bytes_of[1, "fp32"] < bytes_of[2, "fp32"] < bytes_of[3, "fp32"]
@@ -115,6 +122,21 @@ def test_the_page_and_the_table_hold_every_variant(found: tuple[Survey, Path], t
         seen = open_page(out / PAGE, 390, tmp_path)
         assert (seen["width"], seen["charts"], seen["requests"], seen["console"]) == (390, seen["charts"], [], [])
         assert seen["charts"] >= 12
+
+
+def test_a_variant_without_a_latency_in_openvino_has_a_dash_and_the_reason_is_said_once() -> None:
+    variants = [replace(variant(1, 9, 0.5), openvino_missing="no operator Abc") for _ in range(3)]
+    variants += [replace(variant(1, 9, 0.5), openvino_latency_ms=2.5, openvino_missing="")]
+    cells = [row(v)[COLUMNS.index("OpenVINO ms")] for v in variants]
+    assert cells == ["-", "-", "-", "2.50"]
+    (sentence,) = openvino_sentences(variants)
+    assert "3 variants" in sentence
+    assert "no operator Abc" in sentence
+
+
+def test_without_openvino_the_reason_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.exports.openvino.find_spec", lambda name: None)
+    assert "limbeck[openvino]" in str(open_openvino(b""))
 
 
 def test_the_front_is_what_no_other_one_dominates() -> None:

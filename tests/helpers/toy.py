@@ -25,9 +25,11 @@ class Net(nn.Sequential):
 
     taps = (1,)
 
-    def forward(self, images: torch.Tensor, taps: tuple[int, ...] = ()) -> Features:
+    def forward(self, images: torch.Tensor, taps: tuple[int, ...] = (), feature_maps: bool = False) -> Features:
         final = super().forward(images)
-        return Features(final, dict.fromkeys(taps, final), {})
+        return Features(
+            final, dict.fromkeys(taps, final), dict.fromkeys(taps if feature_maps else (), final[..., None])
+        )
 
 
 class Toy(Method):

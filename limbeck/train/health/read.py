@@ -14,7 +14,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.losses.ranges import channel_ranges, peak_to_rms
 from limbeck.methods.base import Method
+from limbeck.metrics.outliers import kurtosis
 from limbeck.metrics.representation import effective_rank, normalized_std, positive_alignment, uniformity
 from limbeck.models.eval_mode import eval_mode
 from limbeck.train.loading import BatchLoader
@@ -66,7 +68,8 @@ class HealthReader:
         values = {}
         if "ema" in joined:
             values["ema_distance"] = _distance(joined.pop("backbone"), joined.pop("ema"))
-        layers = list(joined.values())
+        taps = self.method.encoder().taps
+        layers = [joined[f"layer{tap}"] for tap in taps]
         values |= {
             "effective_rank": _rank(layers[-1]),
             "embedding_rank": _rank(first),
@@ -75,18 +78,27 @@ class HealthReader:
             "uniformity": uniformity(first),
             "dead_units": _dead_fraction(layers),
             "weight_norm": weight_norm,
+            **_outliers([(joined[f"peaks{tap}"], joined[f"squares{tap}"], joined[f"fourths{tap}"]) for tap in taps]),
         }
         numbers = torch.stack(list(values.values())).tolist()
         return {**dict(zip(values, numbers, strict=True)), "weight_hash": float(weight_hash)}
 
     def _forward(self, first: Tensor, second: Tensor) -> dict[str, Float[Tensor, "B _"]]:
-        """Return the embeddings of two views, the features of backbone and EMA encoder (if any), and every layer's."""
+        """Return the embeddings of two views, the features of backbone and EMA encoder (if any), and every layer's.
+
+        Of the feature maps of every layer there are, for each image, peaks and mean squares of the channels, and the
+        mean fourth power.
+        """
         method, encoder, target = self.method, self.method.encoder(), self.method.target_encoder()
         with self.fabric.autocast():
             outputs = {"first": method.embed(first), "second": method.embed(second)}
             if target is not None:
                 outputs |= {"backbone": method.backbone(first).final, "ema": target(first).final}
-            return outputs | {f"layer{tap}": values for tap, values in encoder(first, encoder.taps).taps.items()}
+            features = encoder(first, encoder.taps, feature_maps=True)
+        for tap, maps in features.feature_maps.items():
+            peaks, squares = channel_ranges(maps)
+            outputs |= {f"peaks{tap}": peaks, f"squares{tap}": squares, f"fourths{tap}": _mean_fourth(maps)}
+        return outputs | {f"layer{tap}": values for tap, values in features.taps.items()}
 
 
 def describe_fault(images: Any, rows: NDArray[np.int64]) -> str:
@@ -126,3 +138,14 @@ def _dead_fraction(layers: Sequence[Float[Tensor, "N _"]]) -> Float[Tensor, ""]:
     """Return the fraction of the units of all layers whose output is the same for every image."""
     dead = [a.std(dim=0) <= CONSTANT * a.square().mean().sqrt() for a in layers]
     return torch.cat(dead).float().mean()
+
+
+def _mean_fourth(maps: Float[Tensor, "B C *places"]) -> Float[Tensor, " B"]:
+    return maps.flatten(1).float().pow(4).mean(dim=1)
+
+
+def _outliers(layers: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Float[Tensor, ""]]:
+    """Return the largest peak-to-RMS and kurtosis of the layers, from peaks [N C], mean squares [N C], fourths [N]."""
+    ratios = torch.stack([peak_to_rms(peaks, squares).mean() for peaks, squares, _ in layers])
+    kurtoses = torch.stack([kurtosis(fourths, squares.mean(dim=1)) for _, squares, fourths in layers])
+    return {"peak_to_rms": ratios.max(), "peak_depth": ratios.argmax() + 1.0, "kurtosis": kurtoses.max()}

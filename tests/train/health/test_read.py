@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 
 from limbeck.data.loader import Loader
+from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.metrics.representation import effective_rank, normalized_std
 from limbeck.train.health.read import HealthReader, describe_fault
+from tests.helpers.tiny import tiny_vit
 from tests.helpers.toy import VIEWS, Toy, noise, toy
 
 CPU = torch.device("cpu")
@@ -40,7 +42,8 @@ def test_the_numbers_are_those_of_the_fixed_images_in_their_two_views() -> None:
         "weight_norm": sum(p.detach().square().sum() for p in method.backbone.parameters()) ** 0.5,
         "ema_distance": (unit[0] - unit[2]).square().sum(1).mean(),
     }
-    found.pop("weight_hash")
+    for other in ("weight_hash", "peak_to_rms", "peak_depth", "kurtosis"):
+        found.pop(other)
     assert found == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-4)
 
 
@@ -55,6 +58,31 @@ def test_the_hash_shows_any_movement_of_the_weights() -> None:
     after = reader(method).read()
     assert after["weight_norm"] == pytest.approx(before["weight_norm"], rel=1e-6)
     assert after["weight_hash"] != before["weight_hash"]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 5])
+def test_outliers_are_those_of_the_worst_layer_channel_by_channel(micro_batches: int) -> None:
+    """Loops in float64 over the feature maps of a network with a loud channel in its second block."""
+    torch.manual_seed(0)
+    method: Any = SimCLRConfig(hidden=8, dim=4).build(tiny_vit()).eval()
+    with torch.no_grad():
+        method.backbone.model.blocks[1].mlp.fc2.bias[3] = 40.0
+    found = reader(method, accumulate_steps=micro_batches).read()
+    first, _ = Loader(noise(), VIEWS, 40, seed=0, device=CPU).fixed_batch(np.arange(40)).views
+    with torch.no_grad():
+        maps = method.backbone(first, method.backbone.taps, feature_maps=True).feature_maps
+    ratios, kurtoses = list[float](), list[float]()
+    for tap in method.backbone.taps:
+        channels = maps[tap].double().transpose(0, 1).flatten(1).tolist()
+        rms = [(sum(x**2 for x in channel) / len(channel)) ** 0.5 for channel in channels]
+        ratios.append(sum(max(map(abs, c)) / r for c, r in zip(channels, rms, strict=True)) / len(channels))
+        values = [x for channel in channels for x in channel]
+        fourth, square = (sum(x**power for x in values) / len(values) for power in (4, 2))
+        kurtoses.append(fourth / square**2)
+    assert max(kurtoses) > 2 * min(kurtoses)
+    assert found["peak_to_rms"] == pytest.approx(max(ratios), rel=1e-3)
+    assert found["peak_depth"] == 1 + ratios.index(max(ratios))
+    assert found["kurtosis"] == pytest.approx(max(kurtoses), rel=1e-4)
 
 
 @pytest.mark.parametrize(
