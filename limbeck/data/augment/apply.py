@@ -6,11 +6,13 @@ Every operation equals torchvision's functional operation on float tensors, with
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from limbeck.data.augment.color import jitter_, luma, on_rows, solarize_, to_device
@@ -82,7 +84,8 @@ def blur(x: Tensor, sigma: Array) -> Tensor:
     tiles = math.ceil(size / _TILE)
     tile = math.ceil(size / tiles)
     taps, height = tile + 2 * radius, tiles * tile
-    bands = _bands(to_device(sigma, x.device), radius, tile, tiles)
+    bands = to_device(_bands(sigma, radius, tile), x.device)
+    bands = bands[:, None].expand(-1, tiles, -1, -1).flatten(0, 1)  # the same in all tiles
     after = radius + height - size
     padded = F.pad(x, (radius, after, radius, after), mode="reflect").flatten(1, 2)  # [B C*P P]
     columns = padded.unfold(2, taps, tile).transpose(1, 2)  # [B tiles C*P taps]
@@ -93,12 +96,16 @@ def blur(x: Tensor, sigma: Array) -> Tensor:
     return blurred[:, :size, :, :size].transpose(1, 2)
 
 
-def _bands(sigma: Tensor, radius: int, tile: int, tiles: int) -> Tensor:
-    """Return [B*tiles tile tile+2*radius]: row j has the taps at columns j to j + 2 * radius, the same in all tiles."""
-    distance = torch.arange(-radius, radius + 1, device=sigma.device) / sigma[:, None]
-    taps = F.threshold(torch.softmax(-0.5 * distance.square(), dim=1), _NEGLIGIBLE, 0)
-    band = F.pad(taps, (tile - 1, tile - 1)).unfold(1, tile + 2 * radius, 1).flip(1)
-    return band[:, None].expand(-1, tiles, -1, -1).reshape(len(sigma) * tiles, tile, -1)
+def _bands(sigma: Array, radius: int, tile: int) -> Array:
+    """Return [B tile tile+2*radius] float32: row j has the taps of an image at columns j to j + 2 * radius."""
+    taps = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1) / sigma[:, None]))
+    taps /= taps.sum(axis=1, keepdims=True)
+    taps[taps < _NEGLIGIBLE] = 0
+    bands = np.zeros((len(sigma), tile, tile + 2 * radius), np.float32)
+    image, row, column = bands.strides
+    diagonals = as_strided(bands, (len(sigma), tile, taps.shape[1]), (image, row + column, column))
+    diagonals[:] = taps[:, None]
+    return bands
 
 
 def _view(images: Tensor, view: View, params: Params) -> Tensor:
@@ -120,6 +127,11 @@ def _color(x: Tensor, params: Params) -> Tensor:
 
 def _normalize(x: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor) -> None:
     """Write (x - mean) / std to `out`, in one pass per channel; `x` and `out` are [B 3 H W]."""
-    for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):
-        shift = torch.tensor(-center / spread)
-        torch.add(shift, x[:, channel], alpha=1 / spread, out=out[:, channel])
+    channels = zip(mean, std, x.unbind(1), out.unbind(1), strict=True)
+    for center, spread, values, normalized in channels:
+        torch.add(_scalar(-center / spread), values, alpha=1 / spread, out=normalized)
+
+
+@cache
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value)

@@ -55,12 +55,13 @@ def blend_(x: Tensor, operation: Array, factor: Array) -> Tensor:
     keep = _per_image(np.where(operation == HUE, 1, factor) if HUE in kinds else factor, x)
     if kinds <= {BRIGHTNESS, HUE}:
         return _clamp_(x.mul_(keep), factor)
-    reference = luma(x)
     if kinds == {CONTRAST}:
-        reference = reference.mean(dim=(2, 3), keepdim=True)
-    elif kinds != {SATURATION}:
-        mean = reference.mean(dim=(2, 3), keepdim=True).mul_(_per_image(operation == CONTRAST, x))
-        reference.mul_(_per_image(operation == SATURATION, x)).add_(mean)
+        reference = luma(x.mean(dim=(2, 3), keepdim=True))
+    else:
+        reference = luma(x)
+        if kinds != {SATURATION}:
+            mean = reference.mean(dim=(2, 3), keepdim=True).mul_(_per_image(operation == CONTRAST, x))
+            reference.mul_(_per_image(operation == SATURATION, x)).add_(mean)
     return _clamp_(torch.lerp(reference, x, keep, out=x), factor)
 
 
