@@ -29,6 +29,8 @@ from tests.helpers.tiny import STEP, batch_for, build, configs, encoder_for, tin
 CONFIGS = configs()
 BUDGET = 200
 """Most launches of a step's forward pass and updates outside the backbones; SDSSL has as many again for each layer."""
+VIEW_BUDGET = 200
+"""Most launches of a view, whatever the number of images and however their jitters differ."""
 
 
 def moved(cuda: FakeCuda, method: Method) -> Method:
@@ -88,6 +90,20 @@ def test_views_are_made_on_the_device(name: str) -> None:
             made = augment(pixels, view, params, (0.5,) * 3, (0.2,) * 3)
             assert (made.device, made.shape) == (CUDA, (6, 3, view.size, view.size))
             assert eval_view(pixels, 32, (0.5,) * 3, (0.2,) * 3).device == CUDA
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_view_of_many_images_has_few_launches(name: str, size: int) -> None:
+    """Among 500 images each order of the jitter and each turn of the hue occurs."""
+    rows, side = torch.arange(500), torch.full((500,), 100)
+    for index, view in enumerate(preset(name, size)):
+        params = sample_params(view, index, rows, side, side, 100, seed=0, epoch=0)
+        with fake_cuda() as cuda:
+            pixels = cuda.move(torch.zeros(500, 100, 100, 3, dtype=torch.uint8))
+            with Watch() as watch:
+                augment(pixels, view, params, (0.5,) * 3, (0.2,) * 3)
+        assert 0 < watch.launches <= VIEW_BUDGET
 
 
 @pytest.mark.parametrize("resident", [False, True])

@@ -4,7 +4,6 @@ Functions whose names end in `_` modify their input.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,42 +83,46 @@ def luma(x: Tensor) -> Tensor:
 
 
 def shift_hue_(x: Tensor, shift: Array) -> Tensor:
-    """Rotate the hue by `shift` [B] turns, from -1/2 to 1/2; value and saturation of HSV do not change.
-
-    A third of a turn permutes the channels; the rest is at most a sextant forwards or backwards (see `_turn_`).
-    """
-    thirds = np.rint(3 * shift).astype(np.int64)
-    sextants = 6 * shift - 2 * thirds
-    turned = shift != 0
-    case = 2 * thirds + (sextants < 0)
-    for value in set(case[turned].tolist()):
-        turn = partial(_turn_, third=value // 2, back=value % 2 == 1, sextants=np.abs(sextants))
-        on_rows(x, turned & (case == value), turn)
-    return x
+    """Rotate the hue by `shift` [B] turns, from -1/2 to 1/2; value and saturation of HSV do not change."""
+    return on_rows(x, shift != 0, lambda some, rows: _turn_(some, shift[rows]))
 
 
-def _turn_(x: Tensor, rows: Array, third: int, back: bool, sextants: Array) -> Tensor:
-    """Rotate the hue by `third` thirds and then by `sextants[rows]` [B] in [0, 1], backwards if `back`.
+def _turn_(x: Tensor, shift: Array) -> Tensor:
+    """Rotate the hue of every image: a third of a turn permutes the channels, the rest is at most a sextant.
 
-    This needs no conversion to HSV, no division and no case per sextant. A turn by t sextants maps a channel c to
+    This needs no conversion to HSV, no division and no case per sextant. A turn by t sextants, forwards or backwards,
+    maps a channel c to
 
         most + c - n - |p - (least + t span)|, clamped to [least, most],
 
     with n the next and p the previous channel in the direction of the turn. (Around the hexagon of hues, c, n and p are
     the same trapezoid, shifted; the formula follows from its edges, and the test checks each of them.)
     """
-    planes = x.unbind(1)
-    least = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
-    most = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
-    pivot = torch.lerp(least, most, _per_image(sextants[rows], least))
-    step = -1 if back else 1
-    falls = []  # most - channel, before the clamp
-    for channel in range(3):
-        own, following, previous = (planes[(channel - third + k) % 3] for k in (0, step, -step))
-        falls.append((previous - pivot).abs_().sub_(own).add_(following))
-    for fall, plane in zip(falls, planes, strict=True):
-        torch.clamp(torch.sub(most, fall, out=fall), least, most, out=plane)
+    thirds = np.rint(3 * shift)
+    sextants = 6 * shift - 2 * thirds
+    own = np.arange(3) - thirds.astype(np.int64)[:, None]  # [B 3]
+    step = np.where(sextants < 0, -1, 1)[:, None]
+    red, green, blue = x.split(1, dim=1)
+    least = torch.minimum(torch.minimum(red, green), blue)
+    most = torch.maximum(torch.maximum(red, green), blue)
+    pivot = torch.lerp(least, most, _per_image(np.abs(sextants), least))
+    targets, channels = _parts(x, np.stack([own, own + step, own - step]) % 3)
+    falls = [(p - pivot).abs_().sub_(c).add_(n) for c, n, p in zip(*channels, strict=True)]  # most - c, unclamped
+    for fall, target in zip(falls, targets, strict=True):
+        torch.clamp(torch.sub(most, fall, out=fall), least, most, out=target)
     return x
+
+
+def _parts(x: Tensor, channels: Array) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+    """Return the parts in which the channels of [B 3 H W] are computed, and for each of K `channels` [K B 3] its parts.
+
+    Where all images need the same ones, a part is a channel, a view of `x`. Otherwise it is the whole, copied K times.
+    """
+    if (channels == channels[:, :1]).all():
+        planes = x.split(1, dim=1)
+        return planes, [tuple(planes[channel] for channel in some) for some in channels[:, 0].tolist()]
+    rows = to_device((channels + 3 * np.arange(len(x))[:, None]).reshape(len(channels), -1), x.device)
+    return (x,), [(x.flatten(0, 1).index_select(0, some).view_as(x),) for some in rows]
 
 
 def solarize_(x: Tensor) -> Tensor:
