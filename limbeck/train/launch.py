@@ -120,10 +120,21 @@ def prepare(method: nn.Module, fabric: "Fabric", cfg: TrainConfig) -> None:
     set_memory_format(method.to(fabric.device), kernels.memory_format)
     set_attention(fused_attentions(method), kernels.attention)
     if fabric.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # shapes never change within a run
+        set_cuda_kernels()
     if cfg.compile and _compiles(fabric.device):
         for encoder in [module for module in method.modules() if isinstance(module, Encoder)]:
             encoder.compile()
+
+
+def set_cuda_kernels() -> None:
+    """Let cuDNN measure its kernels, since shapes never change within a run, and let float32 be float32.
+
+    TF32 (10 bits of mantissa), which torch leaves on for convolutions, would also round the losses, which run in
+    float32 to keep their digits; what may be rounded is in bf16 or fp16.
+    """
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
 
 
 def _compiles(device: torch.device) -> bool:

@@ -1,5 +1,7 @@
 """Without a GPU: on a CUDA device of fake tensors nothing waits for a value and every tensor is where it belongs."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -17,11 +19,14 @@ from limbeck.methods import Method, MethodConfig
 from limbeck.metrics import lbfgs
 from limbeck.metrics.knn import knn_votes
 from limbeck.metrics.representation import effective_rank, normalized_std, uniformity
+from limbeck.models.ema import EMA
 from limbeck.neighbors.search import top_k
 from limbeck.teachers.cache import Vectors
 from limbeck.teachers.load import load_teacher
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher
+from limbeck.train.config import OptimConfig
 from limbeck.train.health.read import _dead_fraction, _hash
+from limbeck.train.optim import build_optimizer
 from tests.helpers.distill import CUSTOM, Quarters
 from tests.helpers.fake_cuda import CUDA, FakeCuda, Watch, autocast, backward, devices, fake_cuda
 from tests.helpers.tiny import STEP, batch_for, build, configs, encoder_for, tiny_vit
@@ -196,3 +201,23 @@ def test_the_hash_of_the_weights_is_that_of_whole_numbers() -> None:
         bits = weight.view(torch.int32).flatten().tolist()
         total = 31 * total + sum(int(b) * int(p) for b, p in zip(bits, np.arange(1, 2 * len(bits), 2), strict=True))
     assert int(_hash(weights)) == total % 2**48
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_all_weights_are_updated_by_a_few_launches(name: Literal["adamw", "adam"]) -> None:
+    """The fused optimizer has two for each group of parameters, an EMA encoder one, whatever the number of weights."""
+    network = tiny_vit()
+    average = EMA(network)
+    with fake_cuda() as cuda, torch.no_grad():
+        cuda.move_module(network)
+        cuda.move_module(average)
+        optimizer = build_optimizer(network, OptimConfig(name=name))
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # which makes the moments
+        with Watch() as watch:
+            optimizer.step()
+            assert 0 < watch.launches <= 2 * len(optimizer.param_groups)
+        with Watch() as watch:
+            average.update(network, 0.9)
+            assert watch.launches == 1

@@ -83,3 +83,17 @@ def test_processes_that_would_mix_two_runs_are_refused(
     check_same_run(fabric, 3, {"seed": 0})
     with raises("processes-differ", value):
         check_same_run(fabric, start, config)
+
+
+def test_float32_is_not_rounded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's default rounds the products of convolutions to TF32."""
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        module.set_cuda_kernels()
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
