@@ -142,7 +142,8 @@ def _compiles(device: torch.device) -> bool:
     try:
         torch.compile(torch.sin)(torch.ones(2, device=device))
     except Exception as error:  # compilers and torch's own code raise any kind
-        logger.warning("torch.compile does not work here, and the run goes on without: %s", one_line(error))
+        reason = one_line(Exception(str(error).partition("\n\n")[0]))  # the rest is for developers of torch
+        logger.warning("torch.compile does not work here, and the run goes on without: %s", reason)
         return False
     return True
 

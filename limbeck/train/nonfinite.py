@@ -169,7 +169,7 @@ def write_findings(found: NonFinite, folder: Path, step: int, store: Dataset) ->
 
 def _image_paths(store: Dataset, rows: list[int]) -> list[str]:
     """Return the files that the rows of a store on a disk came from."""
-    if store.path is None or not (store.path / INDEX).is_file():
+    if not rows or store.path is None or not (store.path / INDEX).is_file():
         return []
     found: list[str] = pq.read_table(store.path / INDEX, columns=["path"]).column("path").take(rows).to_pylist()
     return found

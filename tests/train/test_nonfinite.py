@@ -5,14 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.loader import Loader
+from limbeck.data.store.open import build_store
 from limbeck.train.checkpoint import load_checkpoint
 from limbeck.train.config import OptimConfig
+from limbeck.train.nonfinite import NonFinite, write_findings
 from limbeck.train.optim import build_optimizer
 from tests.helpers.errors import raises
 from tests.helpers.toy import VIEWS, Toy, fit, noise, toy
@@ -130,3 +133,10 @@ def test_a_number_that_is_finite_when_repeated_is_reported_as_such(tmp_path: Pat
 
     with raises("not-finite", "step 9", "from 0"):
         fit(tmp_path, toy(kind=Once, at=1, rows=(0,)), log_every_steps=3)
+
+
+def test_a_number_of_no_image_in_particular_is_reported_of_a_store_on_a_disk(tmp_path: Path) -> None:
+    store = build_store(np.zeros((4, 8, 8, 3), np.uint8), tmp_path / "store")
+    found = NonFinite("the loss", [], [], Batch((torch.zeros(4, 3, 8, 8),), torch.arange(4)))
+    assert write_findings(found, tmp_path / "nan", 1, store) == "the loss"
+    assert json.loads((tmp_path / "nan" / "where.json").read_text())["images"] == []
