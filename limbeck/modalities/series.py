@@ -10,6 +10,7 @@ from limbeck.series.config import SeriesConfig, fit_to_series
 from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from limbeck.core.types import Encoder
@@ -94,10 +95,18 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return fit_to_series(cfg, data.steps, *data.normalization())
 
     def build_encoder(self, cfg: SeriesConfig) -> "DilatedEncoder":
-        """Build the network."""
+        """Build the network; fixed kernels are joined when it is trained."""
         from limbeck.series.network import DilatedEncoder
 
-        return DilatedEncoder(cfg)
+        return DilatedEncoder(replace(cfg, kernel_features=0))
+
+    def completion(self, cfg: SeriesConfig, data: "SeriesData") -> "Callable[[Encoder], Encoder]":
+        """Return what joins fixed kernels, which are fitted here, if the network has some."""
+        if not cfg.kernel_features:
+            return super().completion(cfg, data)
+        from limbeck.series.join import fit_join
+
+        return fit_join(data, cfg)
 
     def make_views(self, method: "MethodConfig", cfg: SeriesConfig) -> "tuple[SeriesView, ...]":
         """Return as many views as the method has of images, from the presets of series."""

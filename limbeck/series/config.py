@@ -8,6 +8,8 @@ from limbeck.core.resolved import Resolved
 
 KERNEL = 3  # steps of every convolution
 FEWEST_BLOCKS, MOST_BLOCKS = 4, 11
+KERNELS, LENGTH = 84, 9  # fixed kernels, and their steps: 84 ways to choose three of nine
+MOST_DILATIONS = 8  # of the fixed kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,9 @@ class SeriesConfig:
     """Width of every block but the last."""
     dim: int = 320
     """Width of the last block, and of the features."""
+    kernel_features: int = 2016
+    """Features of fixed kernels, joined with those of every block when it is trained; 0: none. There are up to so many,
+    as a multiple of 84 kernels at each dilation."""
     cut: int | None = field(default=None, metadata={"internal": True})
     """Blocks that are left of a network that was cut; None: all of them."""
     channels: int | None = field(default=None, metadata={"internal": True})
@@ -30,13 +35,21 @@ class SeriesConfig:
     """Means of the channels in the training data, which the network subtracts."""
     std: tuple[float, ...] = field(default=(), metadata={"internal": True})
     """Standard deviations of the channels, by which the network divides."""
+    dilations: tuple[int, ...] = field(default=(1,), metadata={"internal": True})
+    """Dilations of the fixed kernels, from 1 to what spans the longest series."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a network without blocks or widths."""
+        """Raise UserError for a network without blocks or widths, or for fewer features of kernels than kernels."""
         for name in ("depth", "hidden", "dim"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} of the network is {value}: it must be at least 1", code="out-of-range")
+        if self.kernel_features < 0 or 0 < self.kernel_features < KERNELS:
+            raise UserError(
+                f"kernel_features is {self.kernel_features}: take at least {KERNELS}, the number of kernels, or 0 for "
+                "none",
+                code="out-of-range",
+            )
 
     def widths(self) -> list[int]:
         """Return the width of every block that is left."""
@@ -58,6 +71,13 @@ def depth_for(steps: int) -> int:
 def most_blocks(steps: int) -> int:
     """Return the most blocks whose dilation, 1, 2, 4 ..., is below the number of steps."""
     return (steps - 1).bit_length()
+
+
+def kernel_dilations(steps: int) -> tuple[int, ...]:
+    """Return up to 8 dilations of fixed kernels, in equal ratios from 1 to what spans series of so many steps."""
+    most = max((steps - 1) / (LENGTH - 1), 1.0)
+    powers = (number / (MOST_DILATIONS - 1) for number in range(MOST_DILATIONS))
+    return tuple(sorted({int(most**power) for power in powers}))
 
 
 def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Sequence[float]) -> Resolved[SeriesConfig]:
@@ -86,6 +106,8 @@ def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Seq
             f"the network has {cfg.channels} channels and the series {len(mean)}: train on series of its own channels",
             code="channels-differ",
         )
-    found = replace(cfg, depth=depth, channels=len(mean), mean=tuple(mean), std=tuple(std))
+    found = replace(
+        cfg, depth=depth, channels=len(mean), mean=tuple(mean), std=tuple(std), dilations=kernel_dilations(steps)
+    )
     reason = f"{depth} blocks, of which a step sees {receptive_field(depth):,} steps of {steps:,} (--backbone.depth)"
     return Resolved(found, [] if cfg.depth else [reason])

@@ -15,6 +15,8 @@ from limbeck.series.config import SeriesConfig
 from limbeck.series.network import DilatedEncoder
 
 logger = logging.getLogger(__name__)
+WITHOUT_KERNELS = {"kernel_features": 0}
+"""What encoders have that were written before there were fixed kernels."""
 
 
 def load_encoder(path: str | PathLike[str], depth: int | None = None) -> DilatedEncoder:
@@ -30,7 +32,8 @@ def load_encoder(path: str | PathLike[str], depth: int | None = None) -> Dilated
         logger.warning("'%s' has not ended: this is its encoder at %s", path, stage)
     if encoder_modality(folder) != "series":
         raise UserError(f"'{path}' is no encoder of series: give a run on series", code="not-series-encoder")
-    cfg = from_json(SeriesConfig, read_json(folder / "config.json")["limbeck"]["encoder"], f"{folder}/config.json")
+    described = read_json(folder / "config.json")["limbeck"]["encoder"]
+    cfg = from_json(SeriesConfig, WITHOUT_KERNELS | described, f"{folder}/config.json")
     encoder = DilatedEncoder(cfg)
     try:
         encoder.load_state_dict(load_file(folder / "model.safetensors"))

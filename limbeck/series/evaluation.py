@@ -1,11 +1,13 @@
 """Evaluate every layer of an encoder of series, next to what needs no training.
 
-The lines of reference are the same network untrained, raw series by their nearest neighbor, and, where aeon is
-installed, random convolutions: MiniRocket with its ridge classifier (Dempster, Schmidt and Webb, KDD 2021). For the
-nearest neighbor, channels are standardized by the training data, so that a missing value is the mean of its channel.
+The lines of reference are the same network untrained, the fixed kernels that it is joined with and that no training
+changes, raw series by their nearest neighbor, and, where aeon is installed, random convolutions: MiniRocket with its
+ridge classifier (Dempster, Schmidt and Webb, KDD 2021). For the nearest neighbor, channels are standardized by the
+training data, so that a missing value is the mean of its channel.
 """
 
 import logging
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,16 +19,20 @@ from limbeck.core.types import Dataset
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import evaluate_models
-from limbeck.evaluation.metric import STDERR, Values, standard_error
+from limbeck.evaluation.inputs import MetricInputs
+from limbeck.evaluation.measure import measure_whole
+from limbeck.evaluation.metric import STDERR, Group, Values, standard_error
 from limbeck.evaluation.models import Bank, EvaluatedModel
 from limbeck.evaluation.references import UNTRAINED_NETWORK
 from limbeck.evaluation.results import EvaluationResult, ModelScores
-from limbeck.features.extract import extract
+from limbeck.features.extract import extract, extract_matrix
 from limbeck.series.data import SeriesData
 from limbeck.series.network import DilatedEncoder
 
 logger = logging.getLogger(__name__)
-RAW, ROCKET = "raw series", "MiniRocket"
+RAW, KERNELS, ROCKET = "raw series", "fixed kernels", "MiniRocket"
+GROUPS: tuple[Group, ...] = ("cost", "accuracy")
+"""Metrics of the fixed kernels."""
 NOUNS = ("series", "series")
 SHORTEST_ROCKET = 9  # steps of its kernels
 
@@ -61,6 +67,50 @@ class SeriesModel(EvaluatedModel):
         return torch.randn(1, self.image_size, len(self.encoder.cfg.mean), device=device)
 
 
+class KernelModel(EvaluatedModel):
+    """The fixed kernels of an encoder, without its blocks."""
+
+    offers, depths, name = frozenset({"series"}), (0,), KERNELS
+
+    def __init__(self, encoder: DilatedEncoder, steps: int) -> None:
+        self.network, self.image_size = KernelNetwork(encoder), steps
+
+    def features(self, data: EvalData, store: Dataset) -> Bank:
+        """Compute the features of whole series."""
+        found, network = as_series(store), self.network.to(data.device)
+        return extract_matrix(
+            lambda batch: {0: network(batch)},
+            lambda rows: torch.from_numpy(found.values[rows]).to(data.device),
+            np.arange(len(found)),
+            {0: network.dim},
+            device=data.device,
+            batch_size=data.cfg.batch_size,
+            memory=int(data.cfg.memory_gib * 2**30),
+        )
+
+    def networks(self) -> dict[int, nn.Module]:
+        """Return the kernels."""
+        return {0: self.network}
+
+    def example(self, device: torch.device) -> Tensor:
+        """Return a random series [1 T C]."""
+        return torch.randn(1, self.image_size, len(self.network.encoder.cfg.mean), device=device)
+
+
+class KernelNetwork(nn.Module):
+    """Series [B T C] to the features of the fixed kernels of an encoder [B F]."""
+
+    def __init__(self, encoder: DilatedEncoder) -> None:
+        super().__init__()
+        assert encoder.kernels is not None, "the encoder has kernels"
+        self.encoder, self.kernels, self.dim = encoder.cut(1), encoder.kernels, encoder.kernels.dim
+
+    def forward(self, series: Float[Tensor, "B T C"]) -> Float[Tensor, "B F"]:
+        """Normalize as the encoder does, and apply the kernels."""
+        found: Tensor = self.kernels(self.encoder.normalized(series).mT, self.encoder.present(series))
+        return found
+
+
 def evaluate_series(
     encoder: DilatedEncoder, untrained: DilatedEncoder, train: SeriesData, test: SeriesData, cfg: EvaluateConfig
 ) -> EvaluationResult:
@@ -73,7 +123,8 @@ def evaluate_series(
         encoder.check_channels(series.channels)
     data, steps = EvalData.of(train, test, cfg), train.steps
     models = SeriesModel("network", encoder, steps), SeriesModel(UNTRAINED_NETWORK, untrained, steps)
-    return evaluate_models(*models, data, measure_references, NOUNS)
+    kernels = [KernelModel(encoder, steps)] if encoder.kernels else []
+    return evaluate_models(*models, data, lambda found: measure_references(found, kernels), NOUNS)
 
 
 def as_series(data: Dataset) -> SeriesData:
@@ -82,14 +133,15 @@ def as_series(data: Dataset) -> SeriesData:
     return data
 
 
-def measure_references(data: EvalData) -> tuple[ModelScores, ...]:
-    """Return the accuracies of raw series and, if aeon is there, of random convolutions; none without labels."""
+def measure_references(data: EvalData, kernels: Sequence[KernelModel] = ()) -> tuple[ModelScores, ...]:
+    """Return the accuracies of raw series, `kernels` and, if aeon is there, MiniRocket; none without labels."""
     if data.labels is None or not data.cfg.references:
         return ()
     steps = max(as_series(store).steps for store in (data.train, data.test))
     mean, std = as_series(data.train).normalization()
     scaled = [_rows((as_series(store).values - mean) / std, steps) for store in (data.train, data.test)]
     found = [_scores(RAW, steps, "one_nn", _nearest(scaled[0], data.labels.train, scaled[1]), data.labels.test)]
+    found += [measure_whole(MetricInputs(model, data), GROUPS) for model in kernels]
     train, test = (_rows(as_series(store).values, steps) for store in (data.train, data.test))
     if find_spec("aeon") is None:
         logger.info("for random convolutions as a line of reference: pip install 'limbeck[series]'")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.core.types import BlockOutput, Features, TokenEncoder
 from limbeck.series.config import KERNEL, SeriesConfig
+from limbeck.series.kernels import FixedKernels
 
 
 class DilatedBlock(nn.Module):
@@ -35,7 +36,10 @@ class DilatedBlock(nn.Module):
 
 
 class DilatedEncoder(TokenEncoder):
-    """Map series [B T C] of any length, with NaN where values are missing, to the maximum over steps of every block."""
+    """Map series [B T C] of any length, with NaN where values are missing, to the maximum over steps of every block.
+
+    The features of fixed kernels follow, if there are some, scaled to the mean square of those of the block.
+    """
 
     cfg: SeriesConfig
     mean: Tensor
@@ -53,12 +57,14 @@ class DilatedEncoder(TokenEncoder):
             DilatedBlock(width, out, 2**i, project=width != out or i + 1 == cfg.depth)
             for i, (width, out) in enumerate(zip([cfg.hidden, *widths], widths, strict=False))
         )
+        self.kernels = FixedKernels(cfg) if cfg.kernel_features else None
         self._describe(cfg)
 
     def _describe(self, cfg: SeriesConfig) -> None:
-        widths = cfg.widths()
-        self.cfg, self.dim, self.taps = cfg, widths[-1], tuple(range(1, len(widths) + 1))
-        self.tap_dims = self.map_dims = dict(zip(self.taps, widths, strict=True))
+        widths, joined = cfg.widths(), self.kernels.dim if self.kernels else 0
+        self.cfg, self.dim, self.taps = cfg, widths[-1] + joined, tuple(range(1, len(widths) + 1))
+        self.map_dims = dict(zip(self.taps, widths, strict=True))
+        self.tap_dims = {tap: width + joined for tap, width in self.map_dims.items()}
 
     def present(self, x: Float[Tensor, "B T C"]) -> Bool[Tensor, "B T"]:
         """Return which steps have no missing value."""
@@ -66,8 +72,11 @@ class DilatedEncoder(TokenEncoder):
 
     def tokens(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T h"]:
         """Return the linear map of every step, 0 where it is missing."""
-        z = self.input_map(((x - self.mean) / self.std).nan_to_num())
-        return z * self.present(x)[:, :, None]
+        return self.input_map(self.normalized(x)) * self.present(x)[:, :, None]
+
+    def normalized(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        """Return the values less their mean, by their deviation, 0 where they are missing."""
+        return ((x - self.mean) / self.std).nan_to_num()
 
     def encode_tokens(self, tokens: Float[Tensor, "B T h"]) -> tuple[BlockOutput, ...]:
         """Run the blocks."""
@@ -84,6 +93,9 @@ class DilatedEncoder(TokenEncoder):
         pooled = {
             tap: outputs[tap].masked_fill(missing, -torch.inf).amax(dim=1) for tap in sorted({*taps, self.taps[-1]})
         }
+        if self.kernels:
+            shares = self.kernels(self.normalized(x).mT, self.present(x))
+            pooled = {tap: torch.cat([z, self.kernels.scales[tap - 1] * shares], 1) for tap, z in pooled.items()}
         maps = {tap: outputs[tap].transpose(1, 2) for tap in taps} if feature_maps else {}
         return Features(pooled[self.taps[-1]], {tap: pooled[tap] for tap in taps}, maps)
 
@@ -95,6 +107,13 @@ class DilatedEncoder(TokenEncoder):
                 "that it was trained on",
                 code="channels-differ",
             )
+
+    def with_kernels(self, features: int, kernels: FixedKernels) -> Self:
+        """Return a copy with fitted kernels, which have `features` in their configuration."""
+        joined = copy.deepcopy(self)
+        joined.kernels = copy.deepcopy(kernels).to(self.mean.device)
+        joined._describe(replace(self.cfg, kernel_features=features))
+        return joined
 
     def cut(self, depth: int) -> Self:
         """Return a copy of the blocks 1..`depth`."""

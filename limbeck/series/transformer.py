@@ -1,5 +1,6 @@
 """The encoder of series as a transformer for scikit-learn, aeon and sktime."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from limbeck.methods.config.masked import MaskedConfig
 from limbeck.series.config import FEWEST_BLOCKS, SeriesConfig, fit_to_series
 from limbeck.series.data import SeriesData
 from limbeck.series.encoder_io import load_encoder
+from limbeck.series.join import fit_join
 from limbeck.series.loader import SeriesLoader
 from limbeck.series.network import DilatedEncoder
 from limbeck.series.views import SeriesView
@@ -43,6 +45,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         layer: block whose features are returned, from 1; None: the last one.
         hidden: width of every block but the last.
         dim: width of the last block.
+        kernel_features: features of fixed kernels that follow those of the block; 0: none.
         random_state: of weights, order and hidden steps.
         device: "auto" (a GPU if there is one), "cpu", "cuda" ...
 
@@ -63,6 +66,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         layer: int | None = None,
         hidden: int = 64,
         dim: int = 320,
+        kernel_features: int = 2016,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
@@ -75,6 +79,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.layer = layer
         self.hidden = hidden
         self.dim = dim
+        self.kernel_features = kernel_features
         self.random_state = random_state
         self.device = device
 
@@ -124,12 +129,13 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _trained(self, data: SeriesData) -> DilatedEncoder:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        cfg = SeriesConfig(depth=self.blocks, hidden=self.hidden, dim=self.dim)
+        named = SeriesConfig(depth=self.blocks, hidden=self.hidden, dim=self.dim, kernel_features=self.kernel_features)
+        cfg = fit_to_series(named, data.steps, *data.normalization()).value
         method_cfg = MaskedConfig()
         batch = fitting_batch(self.batch_size, len(data), 1, 1)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            encoder = DilatedEncoder(fit_to_series(cfg, data.steps, *data.normalization()).value)
+            encoder = DilatedEncoder(replace(cfg, kernel_features=0))
             method = method_cfg.build(encoder)
             accelerator: Any = choose_device(self.device).type
             training = TrainConfig(
@@ -141,7 +147,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             batches = runner.loader.batches(0, runner.total_steps)
             for step in range(runner.total_steps):
                 runner.train_step(batches, step, measure_norm=False)
-        return encoder.to("cpu")
+            found = fit_join(data, cfg)(encoder) if cfg.kernel_features else encoder
+        return found.to("cpu")
 
     def __sklearn_tags__(self) -> Tags:
         """Declare that missing values are allowed, series have two or three axes, and features are float32."""

@@ -31,7 +31,7 @@ def waves(count: int, seed: int = 0, steps: int = STEPS) -> SeriesData:
 
 def tiny_encoder(depth: int = 4) -> DilatedEncoder:
     """Build a network of width 6 for them."""
-    cfg = SeriesConfig(depth=depth, hidden=6, dim=8)
+    cfg = SeriesConfig(depth=depth, hidden=6, dim=8, kernel_features=0)
     return DilatedEncoder(fit_to_series(cfg, STEPS, (0.1, -0.2), (1.0, 0.8)).value)
 
 

@@ -27,7 +27,7 @@ def ours(name: str) -> str:
 
 
 def authors(numbers: Golden) -> DilatedEncoder:
-    cfg = SeriesConfig(depth=4, hidden=6, dim=8, channels=1, mean=(0.0,), std=(1.0,))
+    cfg = SeriesConfig(depth=4, hidden=6, dim=8, channels=1, mean=(0.0,), std=(1.0,), kernel_features=0)
     encoder = DilatedEncoder(cfg).double()
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
@@ -107,7 +107,7 @@ def test_the_depth_follows_from_the_length() -> None:
     assert [depth_for(steps) for steps in (5, 9, 24, 61, 62, 150, 427, 10**6)] == [3, 4, 4, 4, 5, 6, 7, 11]
     assert receptive_field(1) == 5
     x = torch.zeros(1, 61, 1, requires_grad=True)
-    cfg = SeriesConfig(depth=4, hidden=3, dim=3)
+    cfg = SeriesConfig(depth=4, hidden=3, dim=3, kernel_features=0)
     encoder = DilatedEncoder(fit_to_series(cfg, 61, (0.0,), (1.0,)).value)
     encoder.encode_tokens(encoder.tokens(x))[-1].output[0, 30].sum().backward()
     assert x.grad is not None

@@ -27,6 +27,8 @@ SMALL = [
     "8",
     "--backbone.depth",
     "4",
+    "--backbone.kernel-features",
+    "84",
     "--precision",
     "fp32",
     "--optim.lr",
@@ -71,7 +73,8 @@ def test_every_layer_is_measured_beside_what_needs_no_training(run: Path) -> Non
     for name in ("svm", "linear", "one_nn"):
         assert (last[name] or 0) > 0.7
         assert last[f"untrained_{name}"] is not None
-    assert [model.name for model in result.references][:2] == ["untrained network", "raw series"]
+    assert [model.name for model in result.references][:3] == ["untrained network", "raw series", "fixed kernels"]
+    assert (result.references[2].values["linear"] or 0) > 0.7
     assert result.image_size == 20
     assert "linear" in result.verdict
 
@@ -143,7 +146,7 @@ def test_embed_writes_what_the_encoder_computes(limbeck: Run, run: Path, data: D
     code, out, err = limbeck("embed", data[1], "--with", run, "--depth", "2", "--out", file, "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["series"], found["dim"], found["depth"]) == (48, 6, 2)
+    assert (found["series"], found["dim"], found["depth"]) == (48, 6 + 168, 2)
     table, series = pq.read_table(file).to_pydict(), waves(48, 1)
     expected = load_encoder(run, 2)(torch.from_numpy(series.values)).final.detach()
     torch.testing.assert_close(torch.tensor(table["vector"]), expected)
@@ -157,7 +160,7 @@ def test_an_export_takes_series_of_any_length_and_is_proved(limbeck: Run, run: P
     code, out, err = limbeck("export", run, tmp_path / "phone", "--format", "onnx", "--depth", "2", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["depth"], found["dim"], found["proof"]["images"]) == (2, 6, 48)
+    assert (found["depth"], found["dim"], found["proof"]["images"]) == (2, 6 + 168, 48)
     assert found["proof"]["neighbors"] == 1
     network, series = open_onnx(tmp_path / "phone" / "model.onnx"), torch.from_numpy(waves(7, 3, steps=31).values)
     expected = load_encoder(run, 2)(series).final.detach()

@@ -16,7 +16,7 @@ from limbeck.series.data import SeriesData
 from tests.helpers.errors import raises
 from tests.helpers.tiny_series import tiny_encoder, waves
 
-SMALL: dict[str, Any] = {"steps": 2, "hidden": 4, "dim": 6, "device": "cpu"}
+SMALL: dict[str, Any] = {"steps": 2, "hidden": 4, "dim": 6, "kernel_features": 84, "device": "cpu"}
 
 
 def test_it_passes_the_checks_of_scikit_learn() -> None:
@@ -32,10 +32,10 @@ def test_series_of_several_channels_are_as_in_aeon() -> None:
     X = data.values.transpose(0, 2, 1)
     encoder = Encoder(**{**SMALL, "steps": 10, "random_state": 0}).fit(X)
     features = encoder.transform(X)
-    assert features.shape == (24, 6)
+    assert features.shape == (24, 6 + 168)
     assert encoder.get_feature_names_out()[0] == "encoder0"
     assert np.array_equal(clone(encoder).fit(X).transform(X), features)
-    assert Encoder(**SMALL, layer=2).fit(X).transform(X).shape == (24, 4)
+    assert Encoder(**SMALL, layer=2).fit(X).transform(X).shape == (24, 4 + 168)
     score = make_pipeline(encoder, SVC(C=100)).fit(X, data.labels).score(X, data.labels)
     assert score > 0.8
 
