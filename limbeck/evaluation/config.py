@@ -40,6 +40,10 @@ class EvaluateConfig:
     """Folder with a mask for each training image, under its name with the ending .png, for segmentation."""
     test_masks: str | None = None
     """Folder with a mask for each test image."""
+    train_keypoints: str | None = None
+    """CSV file with the annotated keypoints of the training images; by default keypoints.csv in their folder."""
+    test_keypoints: str | None = None
+    """CSV file with the annotated keypoints of the test images; by default keypoints.csv in their folder."""
     videos: str | None = None
     """Folder of videos with masks, in the layout of DAVIS, for the segmentation of videos."""
     video_side: int = 480

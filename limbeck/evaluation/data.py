@@ -10,6 +10,7 @@ import torch
 from limbeck.core.devices import choose_device
 from limbeck.core.errors import UserError
 from limbeck.core.types import Dataset
+from limbeck.data.annotated import AnnotatedPair
 from limbeck.data.copydays import Copydays, find_copydays
 from limbeck.data.masks import MaskPair
 from limbeck.data.revisited import Revisited, read_revisited
@@ -36,6 +37,8 @@ class EvalData:
     """Neighbors of the weighted k-NN: those of the settings, or as many as the smallest class has training images."""
     cfg: EvaluateConfig
     device: torch.device
+    keypoints: AnnotatedPair | None = None
+    """The annotated keypoints of the images, in an evaluation of keypoint detectors."""
 
     @classmethod
     def of(cls, train: Dataset, test: Dataset, cfg: EvaluateConfig) -> "EvalData":

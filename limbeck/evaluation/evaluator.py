@@ -88,13 +88,14 @@ def evaluate_models(
     if untrained is not None:
         _add_untrained(values, MetricInputs(untrained, data))
     found = references(data) if callable(references) else references
-    if untrained is not None and data.labels and data.cfg.references:
+    if untrained is not None and (data.labels or data.keypoints) and data.cfg.references:
         found = (_untrained(values[model.depths[-1]], model.image_size), *found)
     result = EvaluationResult(
         layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in model.depths),
         config=data.cfg,
         linear_probe=data.linear_probe,
         classes=tuple(data.train.label_names) if data.labels else (),
+        keypoints=data.keypoints.names if data.keypoints else (),
         train=_image_set(data.train),
         test=_image_set(data.test),
         seconds=time.perf_counter() - started,

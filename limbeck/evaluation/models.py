@@ -30,7 +30,9 @@ Bank = dict[int, Tensor]
 
 PATCH = 32  # pixels: the last stage of most CNNs has a place for so many
 
-Need = Literal["labels", "views", "feature_maps", "descriptors", "frames", "any_shape", "teacher", "series"]
+Need = Literal[
+    "labels", "views", "feature_maps", "descriptors", "frames", "any_shape", "teacher", "series", "keypoints"
+]
 """What a metric may need beyond the features of the test images."""
 
 

@@ -38,6 +38,8 @@ from limbeck.teachers.load import load_teacher
 logger = logging.getLogger(__name__)
 
 PIXELS, FILTERS, UNTRAINED_NETWORK = "raw pixels", "patch filters", "untrained network"
+MEAN_POSE, SUPERVISED = "mean pose", "supervised pixels"
+"""Of keypoints: the mean of the training images, and ridge regression from pixels."""
 PROJECTED = "projected patch filters"
 """The teacher of a run that follows patch filters, which needs no training either."""
 START_NETWORK = "start: "

@@ -103,6 +103,9 @@ def _of_untrained(column: Column) -> bool:
 
 
 def _title(result: EvaluationResult) -> str:
+    if result.keypoints:
+        images = f"{result.train.images:,} + {plural(result.test.images, *result.nouns)}"
+        return f"{images}, {plural(len(result.keypoints), 'annotated keypoint')}"
     if not result.classes:
         return f"{plural(result.test.images, *result.nouns)} without labels"
     probe = f", linear by {result.linear_probe}" if result.linear_probe else ""

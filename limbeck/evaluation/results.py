@@ -118,6 +118,8 @@ class EvaluationResult:
     """One sentence about what training has brought; empty without labels."""
     comparison: Comparison | None = None
     """A distilled network compared with its teacher."""
+    keypoints: tuple[str, ...] = ()
+    """Names of the annotated keypoints, where a keypoint detector was evaluated."""
     confusions: tuple[tuple[int, int, int], ...] = ()
     """Of the linear probe at the last depth: label, predicted label (both positions in `classes`) and number of test
     images, of all pairs that occur; empty without a probe."""

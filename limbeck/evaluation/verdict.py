@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from limbeck.evaluation.metric import standard_error
-from limbeck.evaluation.references import FILTERS, PIXELS, PROJECTED
+from limbeck.evaluation.metric import STDERR, standard_error
+from limbeck.evaluation.references import FILTERS, MEAN_POSE, PIXELS, PROJECTED, UNTRAINED_NETWORK
 from limbeck.evaluation.results import EvaluationResult, LayerResult
 
 ERRORS = 2.0
@@ -13,6 +13,9 @@ ERRORS = 2.0
 ADVICE = "start from trained weights (--from), distill patch filters (--teacher patch-filters), or train longer"
 ADVICE_AFTER_FILTERS = "start from trained weights (--from), or train longer"
 """To a run that follows patch filters already."""
+KEYPOINT_ERROR = "keypoint_error"
+WITHOUT_TRAINING = (MEAN_POSE, UNTRAINED_NETWORK)
+"""What a keypoint detector has to be better than."""
 
 
 class Standing(NamedTuple):
@@ -53,9 +56,35 @@ def verdict(result: EvaluationResult) -> str:
 
     The accuracies are on the same images, so their errors are positively correlated and the verdict is cautious.
     """
+    if result.keypoints:
+        return _places(result)
     found = _sentence(result, main_column(result))
     whitened = _sentence(result, "knn_whitened")
     return f"{found}; half-whitened: {whitened}" if whitened else found
+
+
+def _places(result: EvaluationResult) -> str:
+    """Return how far regressed keypoints are from annotated ones, next to the lines of reference.
+
+    A detector that is not better than no detector is said to be so first.
+    """
+    own = result.layers[-1].values
+    values = [(model.name, model.values) for model in result.references if KEYPOINT_ERROR in model.values]
+    found = Standing([], [], [])
+    for name, other in values:
+        gap = (other[KEYPOINT_ERROR] or 0.0) - (own[KEYPOINT_ERROR] or 0.0)
+        error = ERRORS * math.hypot(*(v.get(KEYPOINT_ERROR + STDERR) or 0.0 for v in (own, other)))
+        group = found.above if gap > error else found.below if gap < -error else found.level
+        group.append(f"{name} ({100 * (other[KEYPOINT_ERROR] or 0.0):.2f})")
+    groups = zip(("better than", "level with", "worse than"), found, strict=True)
+    standing = ", ".join(f"{word} {_list(names)}" for word, names in groups if names)
+    error = own.get(KEYPOINT_ERROR + STDERR) or 0.0
+    sentence = (
+        f"annotated keypoints are predicted to {100 * (own[KEYPOINT_ERROR] or 0.0):.2f} ± {100 * error:.2f} % of the "
+        f"side{f', {standing}' if standing else ''}"
+    )
+    unbeaten = [name for name in WITHOUT_TRAINING if _is_in(name, [*found.level, *found.below])]
+    return f"not yet better than {_list(unbeaten)}: {sentence}" if unbeaten else sentence
 
 
 def _sentence(result: EvaluationResult, column: str) -> str:

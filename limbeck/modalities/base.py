@@ -163,8 +163,8 @@ class Modality(ABC, Generic[Config, Data]):
         Args:
             run: folder of the run.
             untrained: its network at the random initialization.
-            train: source of labeled data to fit on.
-            test: source of labeled data to score.
+            train: source of labeled data to fit on; where data are images in a store, that store.
+            test: likewise, to score.
             cfg: settings of the evaluation.
         """
         raise UserError(f"'{run}' has an encoder of {self.name}, which cannot be evaluated", code="not-images")

@@ -8,8 +8,13 @@ from limbeck.keypoints.config import DEPTH, NORMALIZATION, DetectorConfig
 from limbeck.modalities.base import StoreModality, normalized
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from limbeck.core.types import Encoder
     from limbeck.data.sampling import ViewSpec
     from limbeck.data.store.store import Store
+    from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.evaluation.results import EvaluationResult
     from limbeck.keypoints.network import Detector
     from limbeck.methods import MethodConfig
 
@@ -22,6 +27,7 @@ class Keypoints(StoreModality[DetectorConfig]):
 
     name = "keypoints"
     nouns = ("image", "images")
+    evaluated = True
 
     def recognizes(self, source: object) -> bool:
         """Recognize nothing: images alone are for other networks."""
@@ -53,6 +59,29 @@ class Keypoints(StoreModality[DetectorConfig]):
         from limbeck.keypoints.network import Detector
 
         return Detector(cfg)
+
+    def evaluate(
+        self, run: "Path", untrained: "Encoder", train: "Store", test: "Store", cfg: "EvaluateConfig"
+    ) -> "EvaluationResult":
+        """Regress annotated keypoints from those that the detector of a run finds; UserError without annotations."""
+        from pathlib import Path
+
+        from limbeck.data.annotated import AnnotatedPair
+        from limbeck.evaluation.keypoints import evaluate_keypoints
+        from limbeck.keypoints.encoder_io import load_detector
+        from limbeck.keypoints.network import Detector
+
+        assert isinstance(untrained, Detector), "the encoder of a run on keypoints is what `build_encoder` built"
+        for role, file in (("train", cfg.train_keypoints), ("test", cfg.test_keypoints)):
+            if file is None:
+                raise UserError(
+                    f"the images of --{role} have no annotated keypoints: give --{role}-keypoints FILE.csv, "
+                    "or put keypoints.csv into their folder",
+                    code="no-keypoints",
+                )
+        files = (Path(file or "") for file in (cfg.train_keypoints, cfg.test_keypoints))
+        annotated = AnnotatedPair.read(*zip(files, (train, test), strict=True))
+        return evaluate_keypoints(load_detector(run), untrained, train, test, annotated, cfg)
 
     def make_views(self, method: "MethodConfig", cfg: DetectorConfig) -> "tuple[ViewSpec, ...]":
         """Return the view of a method for keypoints, with pixels in [-1, 1]; UserError for any other method."""

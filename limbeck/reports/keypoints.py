@@ -9,13 +9,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store, read_paths
 from limbeck.data.thumbnail import data_uri
-from limbeck.features.extract import extract
-from limbeck.features.images import augmented_images, to_pixels
-from limbeck.keypoints.config import DEPTH, NORMALIZATION, DetectorConfig
+from limbeck.features.images import to_pixels
+from limbeck.keypoints.config import DetectorConfig
 from limbeck.keypoints.encoder_io import load_detector
+from limbeck.keypoints.places import find_keypoints, whole_images
 from limbeck.reports.charts import color
 from limbeck.reports.runs import RunSummary
 
@@ -65,8 +64,7 @@ def skeletons(run: RunSummary, cfg: DetectorConfig, store: Store) -> Skeletons:
     """
     detector = load_detector(run.folder)
     rows = np.unique(np.linspace(0, len(store) - 1, SAMPLES).round().astype(np.int64))
-    images = augmented_images(store, _middle(cfg.image_size), 0, CPU, seed=0)
-    places = extract(detector, images, rows, taps=[DEPTH], device=CPU)[DEPTH].unflatten(1, (-1, 2))
+    places = find_keypoints(detector, store, rows, CPU)
     paths, points = read_paths(store), percent(places, cfg.image_size).tolist()
     pictures = _pictures(store, rows)
     return Skeletons(
@@ -98,13 +96,7 @@ def percent(keypoints: Float[Tensor, "B K 2"], size: int) -> Float[Tensor, "B K 
     return 100 * pixels / size
 
 
-def _middle(size: int) -> View:
-    """Return the view of a whole image, or of the middle of one that is not square, as in training but unflipped."""
-    mean = std = NORMALIZATION
-    return View(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mean=mean, std=std)
-
-
 def _pictures(store: Store, rows: NDArray[np.int64]) -> Sequence[str]:
-    view = _middle(min(SIDE, store.size))
-    pixels = to_pixels(augmented_images(store, view, 0, CPU, seed=0)(rows), view)
+    images, view = whole_images(store, min(SIDE, store.size), CPU)
+    pixels = to_pixels(images(rows), view)
     return [data_uri(image, SIDE) for image in pixels]

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from limbeck.core.text import format_duration, plural
-from limbeck.evaluation.metric import standard_error
+from limbeck.evaluation.metric import STDERR, standard_error
 from limbeck.evaluation.metrics import all_columns
 from limbeck.evaluation.references import UNTRAINED_NETWORK
-from limbeck.evaluation.results import LayerResult
-from limbeck.evaluation.verdict import cheapest_cut, stand
+from limbeck.evaluation.results import EvaluationResult, LayerResult
+from limbeck.evaluation.verdict import KEYPOINT_ERROR, cheapest_cut, stand
 from limbeck.keypoints.config import DetectorConfig
 from limbeck.reports import charts
 from limbeck.reports.runs import RunSummary
@@ -76,6 +76,8 @@ def key_numbers(runs: Sequence[RunSummary]) -> list[KeyNumber]:
         cut = cheapest_cut(run.result) if run.result else None
         if run.result and cut:
             found.append(_key_number(run, cut, shade))
+        elif run.result and run.result.keypoints:
+            found.append(_keypoint_error(run.name, run.result, shade))
         elif run.knn is not None:
             about = "k-NN accuracy within the training images"
             found.append(KeyNumber(run.name, shade, percent(run.knn), "", about, []))
@@ -115,6 +117,16 @@ def _key_number(run: RunSummary, cut: LayerResult, shade: str) -> KeyNumber:
             if value is not None
         ],
     )
+
+
+def _keypoint_error(name: str, result: EvaluationResult, shade: str) -> KeyNumber:
+    values = result.layers[-1].values
+    about = (
+        f"of the side: mean distance of {plural(len(result.keypoints), 'annotated keypoint')} from those that follow "
+        f"from the found ones, on {plural(result.test.images, 'test image')}"
+    )
+    error = f"± {100 * (values.get(KEYPOINT_ERROR + STDERR) or 0.0):.2f}"
+    return KeyNumber(name, shade, f"{100 * (values.get(KEYPOINT_ERROR) or 0.0):.2f} %", error, about, [])
 
 
 def _bar(name: str, shade: str, accuracy: float, images: int, own: bool) -> Bar:

@@ -9,15 +9,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import nn
 
 from limbeck.core.config import EncoderConfig
+from limbeck.core.devices import choose_device
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.logs import ensure_visible, log_file
 from limbeck.core.run_folder import LOG, RESULT, START
+from limbeck.data.annotated import keypoint_file
 from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
@@ -29,6 +31,7 @@ from limbeck.evaluation.models import EvaluatedModel
 from limbeck.evaluation.references import PROJECTED, START_NETWORK, load_whole, measure_references
 from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
 from limbeck.modalities import modality_of
+from limbeck.modalities.base import StoreModality
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
@@ -191,8 +194,7 @@ def evaluate_run(
 
     Args:
         run: folder of the run.
-        train_data: labeled images to fit on.
-        test_data: labeled images to score.
+        train_data, test_data: labeled images to fit on, and to score.
         cfg: settings of the evaluation.
         others: networks to compare with as a whole, as `limbeck.evaluation.references.load_whole` takes them.
         references: lines of reference that are measured already; None: measure them and `others`. The start always is.
@@ -207,16 +209,16 @@ def evaluate_run(
     folder, cfg = Path(run), cfg or EvaluateConfig()
     check_writable(folder)  # before hours of work
     config = read_config(folder)
+    left_out = select(config, exclude, only)
+    sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     if not isinstance(config.backbone, BackboneConfig):
-        return _evaluate_other_data(folder, config, train_data, test_data, cfg, others)
+        return _evaluate_other_data(folder, config, replace(sources, allow_bad=allow_bad), cfg, others)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
     untrained, size = fresh_encoder(config), Store.open(config.store).size if config.store else None
     assert isinstance(untrained, Backbone), "the encoder of a run on images is what its modality built"
     encoder, how = load(folder), load_preprocessing(folder)
     check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
-    left_out = select(config, exclude, only)
-    sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))
@@ -227,9 +229,9 @@ def evaluate_run(
 
 
 def _evaluate_other_data(
-    run: Path, config: RunConfig, train: Source, test: Source, cfg: EvaluateConfig, others: Sequence[str]
+    run: Path, config: RunConfig, sources: LabeledSources, cfg: EvaluateConfig, others: Sequence[str]
 ) -> EvaluationResult:
-    """Evaluate a run on data that are no images; UserError for other networks, which are for images."""
+    """Evaluate a run whose features are none of images; UserError for other networks, which are for images."""
     modality = modality_of(config.backbone)
     if others:
         raise UserError(
@@ -237,6 +239,13 @@ def _evaluate_other_data(
             "runs one by one",
             code="not-images",
         )
+    train: Any = sources.train
+    test: Any = sources.test
+    if isinstance(modality, StoreModality):
+        choose_device(cfg.device)
+        files = cfg.train_keypoints or keypoint_file(train), cfg.test_keypoints or keypoint_file(test)
+        cfg = replace(cfg, train_keypoints=files[0], test_keypoints=files[1])
+        train, test = sources.images()
     result = modality.evaluate(run, fresh_encoder(config), train, test, cfg)
     result.save(run / RESULT)
     return result

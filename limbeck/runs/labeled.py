@@ -60,6 +60,10 @@ class LabeledSources:
         """
         choose_device(self.device)
         self._check_labels()
+        return self.images()
+
+    def images(self) -> tuple[Store, Store]:
+        """Return the stores of both, whatever their labels, and log how many images were skipped."""
         return self._open(self.train), self._open(self.test)
 
     def _open(self, source: Source) -> Store:
