@@ -75,7 +75,20 @@ def plan_arguments(argv: Sequence[str]) -> type[RunArgs]:
     recipe = peek(argv, "--recipe")
     verb = find_recipe(recipe).verb if recipe else ""
     distills = peek(argv, "--teacher") or verb == "distill" or (not recipe and _settings(argv).name_in("teacher"))
-    return (distill_arguments if distills else pretrain_arguments)(argv)
+    kind = (distill_arguments if distills else pretrain_arguments)(argv)
+
+    @dataclass(frozen=True, kw_only=True)
+    class PlanArgs(kind):  # type: ignore[valid-type, misc]
+        images: float | None = None
+        """Plan store, teacher, graph, training and evaluation of so many images, such as 100e6, in place of one run."""
+        machines: int = 1
+        """With --images: machines, each like this one unless --constants says otherwise."""
+        gpus: int | None = None
+        """With --images: GPUs of each machine; by default as many as this one has, 0 for its processor."""
+        constants: str | None = None
+        """With --images: YAML or JSON file of constants that are not measured here (docs/scale.md)."""
+
+    return PlanArgs
 
 
 def pretrain_arguments(argv: Sequence[str]) -> type[RunArgs]:

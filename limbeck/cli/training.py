@@ -14,6 +14,7 @@ import yaml
 from limbeck.cli.arguments import Run, output_words
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.next import export_commands, report_command, run_modality
+from limbeck.cli.plan import check_alone, plan_many
 from limbeck.cli.run_arguments import adapt_arguments, distill_arguments, plan_arguments, pretrain_arguments
 from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
@@ -125,6 +126,9 @@ def _plan(args: Any) -> Output:
 
     if args.print_config:
         return _resolved(args)
+    if args.images is not None:
+        return plan_many(args, _request)
+    check_alone(args)
     found = plan(**_request(args))
     verb = "distill" if hasattr(args, "student") else "pretrain"
     again = shlex.join(["limbeck", verb, *(word for word in args.words if word not in output_words())])
@@ -304,14 +308,18 @@ PLAN = Command(
   Parts of a few steps are timed and no run is written. On a CPU the fastest
   kernels are found, as a run of five minutes or more does. The options are those of
   `limbeck pretrain`, and with --teacher those of `limbeck distill`.
+  --images N plans all stages of so many images on --machines with --gpus, from
+  constants that are measured here, on SOURCE or on made photographs, or given.
 
 Examples:
   limbeck plan photos/
   limbeck plan photos/ --method sdssl --backbone vit_small_patch16_224 --epochs 200
-  limbeck plan photos/ --teacher vit_base_patch14_dinov2 --student resnet18""",
+  limbeck plan photos/ --teacher vit_base_patch14_dinov2 --student resnet18
+  limbeck plan photos/ --images 1e6 --machines 4 --method simclr --backbone resnet18
+  limbeck plan --images 100e6 --machines 8 --gpus 8 --constants h200.yaml""",
     plan_arguments,
     _plan,
-    TRAINING,
+    (*TRAINING, "--images", "--machines", "--gpus", "--constants"),
 )
 PRETRAIN = Command(
     GROUP,
