@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
 from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
+    from limbeck.core.runners.run import RunnerConfig
     from limbeck.data.check.scan import Check
     from limbeck.data.store.store import Store
     from limbeck.neighbors.near_duplicate_report import NearDuplicates
@@ -35,7 +37,11 @@ class CheckArgs:
     store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
     workers: int | None = None
-    """Decoding threads; by default one per core."""
+    """Decoding threads, and workers of the runner; by default one per core."""
+    runner: Literal["local", "slurm", "ray"] | None = None
+    """Who searches near-duplicates: processes of this machine, jobs of SLURM, tasks of Ray; by default this process."""
+    runner_args: dict[str, Any] = field(default_factory=dict)
+    """For slurm the parameters of submitit, for ray the arguments of ray.init, as JSON."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable; more is an error, after the scan."""
     leave_out: tuple[OptionalIssue, ...] = ()
@@ -88,6 +94,7 @@ def _check(args: CheckArgs) -> Output:
     from limbeck.data.store.layout import is_store
     from limbeck.modalities import find_modality
 
+    _check_runner(args)
     if (modality := find_modality(args.source)).name == IMAGES:
         return _check_store(args) if is_store(Path(args.source)) else _check_files(args)
     _check_for_images(args, modality.name)
@@ -95,6 +102,25 @@ def _check(args: CheckArgs) -> Output:
     source = shlex.quote(args.source)
     data = {"source": args.source, "modality": modality.name, "summary": sentences}
     return Output(data, sentences, next_commands=[f"limbeck pretrain {source}"])
+
+
+def _check_runner(args: CheckArgs) -> None:
+    """Raise UserError for a runner without near-duplicates, which is all that it does, or one that is not there."""
+    from limbeck.core.runners.run import check_runner
+
+    if args.runner and not (args.near_duplicates or args.against):
+        raise UserError(
+            f"--runner {args.runner} searches near-duplicates: add --near-duplicates, or leave it out",
+            code="flag-without-use",
+        )
+    check_runner(_runner(args))
+
+
+def _runner(args: CheckArgs) -> "RunnerConfig":
+    from limbeck.core.runners.run import RunnerConfig
+
+    workers = os.cpu_count() or 1 if args.workers is None else args.workers
+    return RunnerConfig(runner=args.runner, workers=workers, args=args.runner_args)
 
 
 def _check_for_images(args: CheckArgs, kind: str) -> None:
@@ -131,7 +157,7 @@ def _check_files(args: CheckArgs) -> Output:
 
     if args.against and not is_store(Path(args.against)):
         open_source(args.against)  # before the scan: it may be misspelled
-    not_for_the_scan = ("near_duplicates", "against", "similarity_threshold")
+    not_for_the_scan = ("near_duplicates", "against", "similarity_threshold", "runner", "runner_args")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
     logger.info(found.summary())
     logger.info(found.labels)
@@ -175,7 +201,8 @@ def _near_duplicates(args: CheckArgs, store: "Store") -> "NearDuplicates":
     from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
     against = open_store(args.against, allow_bad=args.allow_bad) if args.against else None
-    found = find_near_duplicates(store, against, threshold=args.similarity_threshold)
+    runner = _runner(args) if args.runner else None
+    found = find_near_duplicates(store, against, threshold=args.similarity_threshold, runner=runner)
     logger.info("%s; listed in %s", found.sentence(), found.write(Path(args.out)))
     return found
 
@@ -221,7 +248,8 @@ CHECK = Command(
 Examples:
   limbeck check photos/
   limbeck check photos/ --build-store stores/photos --leave-out duplicate
-  limbeck check photos/ --near-duplicates --against test/""",
+  limbeck check photos/ --near-duplicates --against test/
+  limbeck check stores/photos --near-duplicates --runner local --workers 16""",
     lambda argv: CheckArgs,
     _check,
 )

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.locks import wait_for_lock
 from limbeck.core.progress import progress
+from limbeck.core.runners.run import RunnerConfig, check_runner
 from limbeck.core.text import format_duration
-from limbeck.neighbors.ivf import IvfSearch, num_lists
+from limbeck.neighbors import shards
+from limbeck.neighbors.ivf import IvfSearch, num_lists, write_lists
 from limbeck.neighbors.search import BLOCK_SIZES, ExactSearch, query_blocks
 from limbeck.neighbors.storage import GraphSettings, GraphStorage, SearchMethod, read_settings
 from limbeck.neighbors.vectors import FeatureMatrix, UnitVectors
@@ -48,6 +52,7 @@ def build_graph(
     budget: float = 600.0,
     min_recall: float = 0.95,
     description: str = "",
+    runner: RunnerConfig | None = None,
 ) -> Graph:
     """Find the `k` rows with the largest cosine to each row, itself excluded; of equal cosines the smaller index first.
 
@@ -66,6 +71,8 @@ def build_graph(
         budget: seconds for which "auto" accepts an exact search.
         min_recall: share of the neighbors of 1,000 rows that "ivf" must find; it searches more lists until it does.
         description: text of a progress bar; no bar if empty.
+        runner: whose workers search, each of them some rows; all must see `folder` and the file of the features. The
+            graph is the same. None: this process.
 
     Raises:
         UserError: `k` is too large, `features` or `indices` are not as described, `folder` holds something else, "ivf"
@@ -77,8 +84,10 @@ def build_graph(
             f"{k} neighbors per row were requested for {len(vectors):,} rows; choose 1 to {len(vectors) - 1:,}",
             code="too-many-neighbors",
         )
-    builder = _GraphBuilder(vectors, k, max_similarity, min_recall, description)
+    check_runner(runner or RunnerConfig())
+    builder = _GraphBuilder(vectors, k, max_similarity, min_recall, description, runner)
     if folder is None:
+        assert runner is None, "workers write into a folder"
         return builder.build(builder.choose(search, budget), None)
     assert digest, "a folder outlives the call and needs a digest that identifies its features"
     with wait_for_lock(Path(folder)):
@@ -91,10 +100,16 @@ class _GraphBuilder:
     """One search for the neighbors of all rows, with or without a folder."""
 
     def __init__(
-        self, vectors: UnitVectors, k: int, max_similarity: float | None, min_recall: float, description: str
+        self,
+        vectors: UnitVectors,
+        k: int,
+        max_similarity: float | None,
+        min_recall: float,
+        description: str,
+        runner: RunnerConfig | None,
     ) -> None:
         self.vectors, self.k, self.max_similarity, self.description = vectors, k, max_similarity, description
-        self.min_recall = min_recall
+        self.min_recall, self.runner = min_recall, runner
 
     def settings(self, method: SearchMethod, digest: str) -> GraphSettings:
         """Return everything that determines the graph."""
@@ -117,7 +132,8 @@ class _GraphBuilder:
             )
         if search != "auto":
             return search
-        rows, seconds = len(self.vectors), estimate_seconds(self.vectors, self.k)
+        rows, workers = len(self.vectors), self.runner.workers if self.runner else 1
+        seconds = estimate_seconds(self.vectors, self.k) / workers
         cost = f"neighbor search over {rows:,} rows of width {self.vectors.dim}: exact takes about "
         cost += f"{format_duration(seconds)} (budget {format_duration(budget)})"
         if seconds <= budget:
@@ -138,13 +154,58 @@ class _GraphBuilder:
             if method == "ivf":
                 search = IvfSearch(self.vectors, self.k, self.max_similarity)
                 found = self._tune(search, storage)
-            done = storage.done if storage else 0
-            for query_idx in progress(query_blocks(self.vectors, done), self.description, unit="rows", size=len):
-                positions, cosines = search.find(query_idx)
-                block = self._to_indices(positions), cosines.cpu().numpy()
+            for block in self._search(search, storage):
                 storage.write(*block) if storage else blocks.append(block)
         neighbors, cosines_ = storage.read() if storage else map(np.concatenate, zip(*blocks, strict=True))
         return Graph(self.vectors.indices, neighbors, cosines_, method, 1.0 if found is None else found)
+
+    def _search(
+        self, search: ExactSearch | IvfSearch, storage: GraphStorage | None
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Yield neighbors and cosines of the rows that are not stored, block by block."""
+        if storage and self.runner:
+            yield from self._search_by_shards(search, storage, self.runner)
+            return
+        blocks = query_blocks(self.vectors, storage.done if storage else 0)
+        for query_idx in progress(blocks, self.description, unit="rows", size=len):
+            positions, cosines = search.find(query_idx)
+            yield self._to_indices(positions), cosines.cpu().numpy()
+
+    def _search_by_shards(
+        self, search: ExactSearch | IvfSearch, storage: GraphStorage, runner: RunnerConfig
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Yield the same, found by the workers of the runner."""
+        done, start = storage.done, 0
+        make_folder(work := storage.folder / shards.WORK)
+        spec = self._shards(search, work)
+        for part in shards.search_by_shards(spec, runner, self.description or "neighbors"):
+            rows = part[max(0, done - start) :]
+            start += len(part)
+            if len(rows):
+                yield rows["neighbor"], rows["cosine"]
+
+    def _shards(self, search: ExactSearch | IvfSearch, folder: Path) -> shards.SearchSpec:
+        """Return what the workers are told; writes what they read, unless there is a file of it."""
+        vectors, lists, indices = self.vectors, None, None
+        queries = shards.file_of(vectors.features, folder)
+        if isinstance(search, IvfSearch):
+            write_lists(search.index, folder / "lists.faiss")
+            lists = str((folder / "lists.faiss").absolute())
+        if len(vectors) < len(vectors.features):
+            indices = str(shards.file_of(vectors.indices, folder, "indices"))
+        return shards.SearchSpec(
+            queries=str(queries),
+            base=None,
+            digest=shards.digest_of(str(queries), indices),
+            indices=indices,
+            k=self.k,
+            max_similarity=self.max_similarity,
+            device=str(vectors.device),
+            lists=lists,
+            rows=len(vectors),
+            shard=shards.SHARD,
+            folder=str(folder.absolute()),
+        )
 
     def _stored_recall(self, storage: GraphStorage | None) -> float | None:
         """Return the recall of a stored graph, None where it was not measured or is less than what is asked."""

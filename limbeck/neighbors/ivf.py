@@ -1,11 +1,14 @@
 """Approximate neighbors: a FAISS inverted-file index proposes candidates, which are ranked in float64."""
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from limbeck.core.errors import UserError, one_line
+from limbeck.core.files import atomic_write
 from limbeck.neighbors.search import ExactSearch, TopK
 from limbeck.neighbors.vectors import BLOCK, UnitVectors
 
@@ -34,6 +37,28 @@ def build_lists(vectors: UnitVectors) -> Any:
     for start in range(0, len(vectors), BLOCK):
         index.add(vectors.unit(slice(start, start + BLOCK)).cpu().numpy())
     return index
+
+
+def write_lists(lists: Any, file: Path) -> None:
+    """Write a FAISS index, with the number of lists that are searched, so that other processes search it."""
+    import faiss
+
+    with atomic_write(file) as unfinished:
+        faiss.write_index(lists, str(unfinished))
+
+
+def read_lists(file: Path) -> Any:
+    """Return the FAISS index that `write_lists` wrote; UserError where it cannot be read."""
+    import faiss
+
+    try:
+        return faiss.read_index(str(file))
+    except RuntimeError as error:
+        raise UserError(
+            f"the lists '{file}' cannot be read ({one_line(error):.160}): delete the folder around them and repeat the "
+            "command",
+            code="damaged-array",
+        ) from error
 
 
 class Recall(NamedTuple):
@@ -65,9 +90,9 @@ class IvfSearch:
     fewer than k neighbors remain, because its lists are short or near-duplicates were dropped, is searched exactly.
     """
 
-    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None) -> None:
+    def __init__(self, vectors: UnitVectors, k: int, max_similarity: float | None = None, lists: Any = None) -> None:
         self.vectors, self.exact = vectors, ExactSearch(vectors, k, max_similarity)
-        self.index = build_lists(vectors)
+        self.index = build_lists(vectors) if lists is None else lists
 
     def tune(self, least: float) -> Recall:
         """Search twice as many lists, again and again, until at least a share `least` of the neighbors is found.

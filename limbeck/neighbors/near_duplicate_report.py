@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.locks import wait_for_folder
+from limbeck.core.runners.run import RunnerConfig, check_runner
 from limbeck.core.text import csv_cell, printable
 from limbeck.data.check.page import PICTURES, SIDE, Picture, Section
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
+from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
 from limbeck.data.thumbnail import thumbnail
 from limbeck.neighbors.config import SIMILARITY_THRESHOLD
@@ -24,9 +27,11 @@ from limbeck.neighbors.near_duplicates import (
     FeatureFn,
     Matches,
     matches_across,
+    matches_across_by_shards,
     matches_within,
     thumbnails,
 )
+from limbeck.neighbors.thumbnail_shards import thumbnails_by_shards
 
 CSV = "near_duplicates.csv"
 COLUMNS = ["row", "path", "cosine", "other_row", "other_path", "other_in", "group"]
@@ -82,6 +87,7 @@ def find_near_duplicates(
     *,
     features: FeatureFn = thumbnails,
     threshold: float = SIMILARITY_THRESHOLD,
+    runner: RunnerConfig | None = None,
 ) -> NearDuplicates:
     """Find near-duplicates within `store`, and images of `store` that have a near-duplicate in `against`.
 
@@ -90,18 +96,44 @@ def find_near_duplicates(
         against: a second store, usually the test set of a training set or the reverse.
         features: computes the vectors to compare; those of a network find what thumbnails miss, such as crops.
         threshold: cosine from which two images count as near-duplicates.
+        runner: whose workers compute and compare thumbnails, in the cache; the stores have to be on the disk.
 
     Raises:
-        UserError: a threshold outside (0, 1].
+        UserError: a threshold outside (0, 1], or as `run_shards`.
     """
     if not 0 < threshold <= 1:
         raise UserError(
             f"similarity threshold {threshold} is outside the range of a cosine; choose more than 0 and at most 1",
             code="threshold-out-of-range",
         )
+    if runner is not None:
+        return _by_shards(store, against, threshold, runner)
     vectors = features(store)
     across = None if against is None else matches_across(vectors, features(against), threshold)
     return NearDuplicates(store=store, within=matches_within(vectors, threshold), against=against, across=across)
+
+
+def _by_shards(store: Store, against: Store | None, threshold: float, runner: RunnerConfig) -> NearDuplicates:
+    """Find near-duplicates by the workers of a runner; what they found is in the cache, also for another command."""
+    check_runner(runner)
+    folder, across = _cache(store), None
+    with wait_for_folder(folder):
+        vectors = thumbnails_by_shards(store, folder, runner)
+        within = matches_within(
+            vectors, threshold, runner=runner, folder=folder / "graph", digest=f"thumbnails of {store.digest}"
+        )
+        if against is not None:
+            other = vectors
+            if against.digest != store.digest:
+                with wait_for_folder(_cache(against)):
+                    other = thumbnails_by_shards(against, _cache(against), runner)
+            make_folder(place := folder / f"across-{against.digest[:16]}")
+            across = matches_across_by_shards(vectors, other, threshold, runner, place)
+    return NearDuplicates(store=store, within=within, against=against, across=across)
+
+
+def _cache(store: Store) -> Path:
+    return cache_folder(None) / f"near-duplicates-{store.digest[:16]}"
 
 
 def _section(title: str, store: Store, other: Store, matches: Matches) -> Section:

@@ -1,6 +1,7 @@
 """Near-duplicates: images that are nearly equal within a store, or that occur in a second store as well."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from limbeck.core.progress import progress
+from limbeck.core.runners.run import RunnerConfig
 from limbeck.data.store.store import Store
+from limbeck.neighbors import shards
 from limbeck.neighbors.config import SIMILARITY_THRESHOLD
 from limbeck.neighbors.graph import Graph, build_graph
 from limbeck.neighbors.search import nearest
@@ -17,6 +20,7 @@ from limbeck.neighbors.vectors import FeatureMatrix, UnitVectors
 
 NUM_NEIGHBORS = 5  # joins all copies of an image into one group, because the smaller of equal indices comes first
 GRAY_SIDE, COLOR_SIDE = 16, 4  # pixels of the two thumbnails
+THUMBNAIL_DIM = GRAY_SIDE**2 + 2 * COLOR_SIDE**2 + 1
 CONTRAST = 1 / 255  # contrast of an image that counts as blank; less is noise
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 BATCH = 1024
@@ -34,10 +38,10 @@ class Matches(NamedTuple):
     groups: NDArray[np.int64] | None = None  # [m], from 0: images joined by a chain of near-duplicates share a group
 
 
-def thumbnails(store: Store, rows: NDArray[np.int64] | None = None) -> NDArray[np.float16]:
+def thumbnails(store: Store, rows: NDArray[np.int64] | None = None, *, show: bool = True) -> NDArray[np.float16]:
     """Return a descriptor of how each image looks from afar, float16 [N 289], without a network.
 
-    With `rows` [N], only of these.
+    With `rows` [N], only of these; with `show`, under a progress bar.
 
     It holds the gray values on 16 x 16 cells minus their mean; red and blue relative to gray on 4 x 4 cells minus their
     means, times 4, because such a cell covers 16 of the others; and one gray level of contrast that all images share,
@@ -46,19 +50,34 @@ def thumbnails(store: Store, rows: NDArray[np.int64] | None = None) -> NDArray[n
     """
     rows = np.arange(len(store)) if rows is None else rows
     blocks = np.split(rows, range(BATCH, len(rows), BATCH))
-    shown = progress(blocks, "thumbnails", unit="images", size=len)
+    shown = progress(blocks, "thumbnails" if show else "", unit="images", size=len)
     return np.concatenate([_thumbnails(store.images[block]).astype(np.float16) for block in shown])
 
 
-def matches_within(features: FeatureMatrix, threshold: float = SIMILARITY_THRESHOLD) -> Matches:
+def matches_within(
+    features: FeatureMatrix,
+    threshold: float = SIMILARITY_THRESHOLD,
+    *,
+    runner: RunnerConfig | None = None,
+    folder: Path | None = None,
+    digest: str = "",
+) -> Matches:
     """Return the rows of `features` [N D] whose nearest other row has a cosine of at least `threshold`, with groups.
 
-    A chain of near-duplicates runs through the `NUM_NEIGHBORS` nearest rows of each row.
+    A chain of near-duplicates runs through the `NUM_NEIGHBORS` nearest rows of each row. With a `runner`, its workers
+    search; `folder` and `digest` are then those of `build_graph`.
     """
     if len(features) < 2:
         none = np.empty(0, np.int64)
         return Matches(none, none, none.astype(np.float32), none)
-    graph = build_graph(features, min(NUM_NEIGHBORS, len(features) - 1), description="near-duplicates")
+    graph = build_graph(
+        features,
+        min(NUM_NEIGHBORS, len(features) - 1),
+        description="near-duplicates",
+        runner=runner,
+        folder=folder,
+        digest=digest,
+    )
     matches = _matches(graph.neighbors, graph.cosines, threshold)
     return matches._replace(groups=_groups(graph, threshold)[matches.indices])
 
@@ -70,6 +89,28 @@ def matches_across(features: FeatureMatrix, other: FeatureMatrix, threshold: flo
         UnitVectors(other, None, device), 1, UnitVectors(features, None, device), description="near-duplicates across"
     )
     return _matches(found.positions.numpy(), found.scores.numpy(), threshold)
+
+
+def matches_across_by_shards(
+    features: FeatureMatrix, other: FeatureMatrix, threshold: float, runner: RunnerConfig, folder: Path
+) -> Matches:
+    """Return what `matches_across` returns, found by the workers of a runner, which work in `folder`."""
+    queries, base = (shards.file_of(rows, folder, name) for rows, name in ((features, "features"), (other, "other")))
+    spec = shards.SearchSpec(
+        queries=str(queries),
+        base=str(base),
+        digest=shards.digest_of(str(queries), str(base)),
+        indices=None,
+        k=1,
+        max_similarity=None,
+        device="cpu",
+        lists=None,
+        rows=len(features),
+        shard=shards.SHARD,
+        folder=str(folder.absolute()),
+    )
+    found = np.concatenate(list(shards.search_by_shards(spec, runner, "near-duplicates across")))
+    return _matches(found["neighbor"], found["cosine"], threshold)
 
 
 def _matches(neighbors: NDArray[np.integer], cosines: NDArray[np.float32], threshold: float) -> Matches:

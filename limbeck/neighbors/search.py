@@ -156,7 +156,7 @@ def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None, *, de
     return TopK(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
 
-def query_blocks(queries: UnitVectors, start: int = 0) -> tuple[Tensor, ...]:
-    """Return the positions from `start` on, split into blocks of queries."""
-    positions = torch.arange(start, len(queries), device=queries.device)
+def query_blocks(queries: UnitVectors, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+    """Return the positions from `start` to `stop` (exclusive; None: the end), split into blocks of queries."""
+    positions = torch.arange(start, len(queries) if stop is None else stop, device=queries.device)
     return positions.split(BLOCK_SIZES[queries.device.type].queries)

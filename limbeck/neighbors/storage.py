@@ -44,7 +44,7 @@ class GraphStorage:
                 f"'{folder}' holds another graph ({_difference(stored, settings)}); choose another folder or delete it",
                 code="other-graph",
             )
-        self._settings, self._recall = settings, folder / RECALL
+        self.folder, self._settings, self._recall = folder, settings, folder / RECALL
         self._array = ResumableArray(folder / ARRAY, (settings.k,), PAIR, to_json(settings))
 
     @property
