@@ -6,7 +6,7 @@ shards in their order gives the bytes of a search in one process.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -82,7 +82,7 @@ def digest_of(*files: str | None) -> str:
     return digest.hexdigest()
 
 
-def search_by_shards(spec: SearchSpec, runner: RunnerConfig, description: str) -> Iterator[NDArray[Any]]:
+def search_by_shards(spec: SearchSpec, runner: RunnerConfig, description: str) -> Generator[NDArray[Any], None, None]:
     """Let the workers of a runner search, and yield the neighbors of the shards in their order, [n K] of `PAIR`.
 
     Shards that an earlier call has left are not searched again. When the last one was taken, everything in the folder

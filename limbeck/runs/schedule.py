@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from limbeck.core.text import format_duration
@@ -17,8 +18,18 @@ logger = logging.getLogger(__name__)
 TIME_SHARE, LONGEST = 0.02, 30.0  # of a time that was given: spent on measuring, at most so many seconds
 
 
-def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = False) -> CostEstimate:
-    """Estimate what a run costs from parts of its steps, in one process; several are as many times as fast."""
+def estimate_run(
+    setup: RunSetup,
+    trainable: Trainable,
+    *,
+    try_batches: bool = False,
+    least_budget: float = BUDGET,
+    clock: Callable[[], float] = time.perf_counter,
+) -> CostEstimate:
+    """Estimate what a run costs from parts of its steps, in one process; several are as many times as fast.
+
+    It may take `least_budget` seconds of `clock`, or more if the run has a long time.
+    """
     training, (method, views, sampling) = setup.cfg.training, trainable
     processes = training.num_processes
     estimate = estimate_cost(
@@ -30,7 +41,8 @@ def estimate_run(setup: RunSetup, trainable: Trainable, *, try_batches: bool = F
         sampling,
         setup.modality.loader,
         try_batches=try_batches,
-        budget=max(BUDGET, min(TIME_SHARE * (setup.seconds or 0), LONGEST)),
+        clock=clock,
+        budget=max(least_budget, min(TIME_SHARE * (setup.seconds or 0), LONGEST)),
     )
     return estimate.with_processes(processes, images=setup.num_images, steps=setup.total_steps)
 

@@ -105,13 +105,16 @@ def estimate_cost(
     *,
     try_batches: bool = False,
     budget: float = BUDGET,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> CostEstimate:
     """Time the parts of a step in one process, without a folder; log them. `method` does not change.
 
-    With `try_batches`, on a GPU, twice the batch size is tried, then four times, and so on up to the whole store;
-    otherwise the largest batch is extrapolated.
+    `clock` tells the seconds, of which `budget` is the limit. With `try_batches`, on a GPU, twice the batch size is
+    tried, then four times, and so on up to the whole store; otherwise the largest batch is extrapolated.
     """
-    step, images, runner, memory = time_steps(method, store, views, cfg, optim, sampling, loader, budget=budget)
+    step, images, runner, memory = time_steps(
+        method, store, views, cfg, optim, sampling, loader, budget=budget, clock=clock
+    )
     logger.info("timed with %d of the %d images of a step:", images, cfg.batch_size)
     for line in step.lines():
         logger.info("  %s", line)

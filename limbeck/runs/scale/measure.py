@@ -1,4 +1,8 @@
-"""What this machine and a device of it can do: cores, memory, disk, training steps, forward passes, searches."""
+"""What this machine and a device of it can do: cores, memory, disk, training steps, forward passes, searches.
+
+On a CPU, seconds are those of the processor, divided by the threads of PyTorch: what else a machine does at the moment
+changes times by a factor of five, and is no part of a plan.
+"""
 
 import logging
 import os
@@ -37,6 +41,7 @@ from limbeck.train.config import TrainConfig
 SEARCHED = 16_384  # rows that the time of a search is estimated for
 FORWARD = 64  # images per forward pass, or more until a pass takes so many seconds
 PASS_SECONDS, MOST_FORWARD = 0.5, 4096
+STEP_SECONDS = 20.0  # for timing steps with more and more images: few of them take longer each
 OPTIONAL = {"disk_bytes_per_second", "network_bytes_per_second", "teacher_images_per_second", "teacher_dim"}
 """What is not measured, or only where there is a teacher."""
 
@@ -87,26 +92,29 @@ def _device(images: NDArray[np.uint8], request: RunRequest, cluster: Cluster, ep
     training = replace(
         request.training, batch_size=batch, devices=1, num_nodes=1, epochs=steps * batch / len(rows), warmup_epochs=None
     )
+    device = choose_device(training.accelerator)
+    clock = _clock_of(device)
     with _only_warnings():
         setup = resolve_run(replace(request, source=images[rows], training=training, time=None, exclude=(), only=()))
         trainable = build_method(setup, Path())
-        setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable))
-        encoder, device = trainable.method.encoder(), choose_device(training.accelerator)
+        setup, _ = with_kernels(setup, trainable, estimate_run(setup, trainable))
+        estimate = estimate_run(setup, trainable, least_budget=STEP_SECONDS, clock=clock)
+        encoder = trainable.method.encoder()
         if not isinstance(encoder, Backbone) or not isinstance(setup.data, Store):
             raise UserError("--images plans trainings on images: leave it out for other data", code="not-images")
         size, triple = encoder.cfg.image_size or setup.data.size, (0.5, 0.5, 0.5)
         view, bf16 = eval_images(setup.data, size, triple, triple, device), resolve_bf16("auto", device)
-        forward = _rate(lambda rows: extract(encoder, view, rows, device=device, bf16=bf16), device, len(rows))
+        forward = _rate(lambda rows: extract(encoder, view, rows, device=device, bf16=bf16), clock, len(rows))
         dim = encoder.dim
         return Constants(
             step_images_per_second=estimate.images_per_second,
             forward_images_per_second=forward,
-            products_per_second=_products(dim, device),
+            products_per_second=_products(dim, device, clock),
             dim=dim,
             gradient_bytes=sum(4 * p.numel() for p in trainable.method.parameters() if p.requires_grad),
             run_bytes=estimate.run_bytes,
             batch_size=batch,
-        ).over(_teacher(setup, device, len(rows)))
+        ).over(_teacher(setup, device, clock, len(rows)))
 
 
 def per_device(training: TrainConfig, cluster: Cluster) -> int:
@@ -116,34 +124,42 @@ def per_device(training: TrainConfig, cluster: Cluster) -> int:
     return max(1, training.batch_size // cluster.devices)
 
 
-def _teacher(setup: RunSetup, device: torch.device, images: int) -> Constants:
+def _clock_of(device: torch.device) -> Callable[[], float]:
+    """Return the clock of a device; that of a GPU waits for it."""
+
+    def of_gpu() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return of_gpu if device.type == "cuda" else lambda: time.process_time() / torch.get_num_threads()
+
+
+def _teacher(setup: RunSetup, device: torch.device, clock: Callable[[], float], images: int) -> Constants:
     if setup.teacher is None:
         return Constants()
     teacher, store = setup.teacher.teacher, setup.teacher.store
-    rate = _rate(lambda rows: teacher_features(teacher, store, rows, device=device), device, images)
+    rate = _rate(lambda rows: teacher_features(teacher, store, rows, device=device), clock, images)
     return Constants(teacher_images_per_second=rate, teacher_dim=teacher.dim)
 
 
-def _rate(work: Callable[[NDArray[np.int64]], object], device: torch.device, images: int) -> float:
+def _rate(work: Callable[[NDArray[np.int64]], object], clock: Callable[[], float], images: int) -> float:
     """Return images per second, timed with twice as many images until they take long enough."""
     count = FORWARD
     work(np.arange(min(count, images)))  # warms up
     while True:
         rows = np.arange(count) % images
-        began = time.perf_counter()
+        began = clock()
         work(rows)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
         if seconds >= PASS_SECONDS or count >= MOST_FORWARD:
             return count / seconds
         count *= 2
 
 
-def _products(dim: int, device: torch.device) -> float:
+def _products(dim: int, device: torch.device, clock: Callable[[], float]) -> float:
     """Return the operations per second of an exact neighbor search, with everything that it does besides."""
     rows = torch.randn(SEARCHED, dim, generator=torch.Generator().manual_seed(0))
-    seconds = estimate_seconds(UnitVectors(rows, None, device), 5)
+    seconds = estimate_seconds(UnitVectors(rows, None, device), 5, clock)
     return 2 * SEARCHED**2 * dim / seconds
 
 

@@ -16,6 +16,7 @@ from tests.helpers.commands import TINY, Run
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "PASS_SECONDS", 0.0)
     monkeypatch.setattr(measure, "SEARCHED", 9000)
+    monkeypatch.setattr(measure, "STEP_SECONDS", 0.0)
     monkeypatch.setattr(sample, "IMAGES", 8)
     monkeypatch.setattr("limbeck.runs.kernels.WORTH", float("inf"))
 
