@@ -79,12 +79,7 @@ def build_graph(
             is requested without FAISS, or the disk is full.
     """
     vectors = UnitVectors(features, indices, torch.device(device))
-    if not 1 <= k < len(vectors):
-        raise UserError(
-            f"{k} neighbors per row were requested for {len(vectors):,} rows; choose 1 to {len(vectors) - 1:,}",
-            code="too-many-neighbors",
-        )
-    check_runner(runner or RunnerConfig())
+    _check(k, len(vectors), runner)
     builder = _GraphBuilder(vectors, k, max_similarity, min_recall, description, runner)
     if folder is None:
         assert runner is None, "workers write into a folder"
@@ -94,6 +89,15 @@ def build_graph(
         stored = read_settings(Path(folder)) if search == "auto" else None
         method = stored.search if stored else builder.choose(search, budget)
         return builder.build(method, GraphStorage(Path(folder), builder.settings(method, digest)))
+
+
+def _check(k: int, rows: int, runner: RunnerConfig | None) -> None:
+    if not 1 <= k < rows:
+        raise UserError(
+            f"{k} neighbors per row were requested for {rows:,} rows; choose 1 to {rows - 1:,}",
+            code="too-many-neighbors",
+        )
+    check_runner(runner or RunnerConfig())
 
 
 class _GraphBuilder:
