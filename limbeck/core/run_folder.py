@@ -1,6 +1,7 @@
 """Names of the files in a run folder; no other module spells them."""
 
 CONFIG = "config.json"  # everything that defines the run
+JOB = "job.json"  # the job of SLURM that began the run, which resumes it when it is requeued
 LOG = "log.txt"  # the messages of the run, with their time
 METRICS = "metrics.csv"  # one row per logged step
 TENSORBOARD = "tensorboard"  # folder: the same for TensorBoard

@@ -37,7 +37,7 @@ from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
-from limbeck.runs.folder import check_new_run
+from limbeck.runs.folder import began_in_this_job, check_new_run
 from limbeck.runs.kernels import with_kernels
 from limbeck.runs.labeled import LabeledSources, select
 from limbeck.runs.request import RunRequest, RunSettings
@@ -273,9 +273,12 @@ def _load_start(run: Path, config: RunConfig) -> list[EvaluatedModel]:
 
 
 def start_run(request: RunRequest, run: Path) -> Path:
-    """Train what is requested in the new folder `run`, and return it."""
+    """Train what is requested in the new folder `run`, and return it; a job that was requeued resumes its run."""
     ensure_visible()
     check_launch(request.training)
+    if began_in_this_job(run):
+        logger.info("'%s' was begun by this job of SLURM, which was requeued: resuming it", run)
+        return resume(run, stop_on_collapse=request.training.stop_on_collapse, teacher_module=request.teacher_module)
     check_new_run(run)
     with log_file(run / LOG) as begin_log:
         return train_run(resolve_run(request), run, begin_log)

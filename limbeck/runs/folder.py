@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from limbeck.core import slurm
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
+from limbeck.core.files import read_json, write_json
 from limbeck.core.locks import LOCK
 from limbeck.core.rank import is_rank0
-from limbeck.core.run_folder import CONFIG, START, TEACHER
+from limbeck.core.run_folder import CONFIG, JOB, START, TEACHER
 from limbeck.core.unfinished import remove_abandoned
 
 
@@ -14,6 +16,19 @@ def default_folder(method: str, source: object) -> Path:
     """Return the folder of a run that names none: runs/METHOD-SOURCE."""
     name = Path(source).expanduser().resolve().stem if isinstance(source, str | Path) else "images"
     return Path("runs") / f"{method}-{name}"
+
+
+def record_job(run: Path) -> None:
+    """Write down which job of SLURM the run is in, if it is in one."""
+    if slurm.job_id():
+        write_json(run / JOB, {"slurm": slurm.job_id()})
+
+
+def began_in_this_job(run: Path) -> bool:
+    """Return whether this job of SLURM was requeued and has begun the run in this folder before."""
+    if not slurm.is_requeued() or not (run / CONFIG).is_file() or not (run / JOB).is_file():
+        return False
+    return bool(read_json(run / JOB) == {"slurm": slurm.job_id()})
 
 
 def check_new_run(run: Path) -> None:

@@ -24,7 +24,7 @@ from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
 from limbeck.runs.classifier import save_classifier
 from limbeck.runs.config import RunConfig, write_config
-from limbeck.runs.folder import check_new_run
+from limbeck.runs.folder import check_new_run, record_job
 from limbeck.runs.kernels import with_kernels
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
@@ -61,6 +61,7 @@ def train_run(
             if setup.start and not (resume and (run / START).is_dir()):  # for evaluations, and to begin again
                 setup.modality.save_encoder(method.encoder(), run / START, setup.data, cfg.backbone, {"run": config})
             write_config(run, cfg)
+            record_job(run)
         begin_log()
         eval_callback = setup.modality.make_eval_callback(setup.data, cfg.backbone, setup.teacher)
 

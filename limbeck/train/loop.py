@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+from limbeck.core import slurm
 from limbeck.core.config import Json
 from limbeck.core.disk import make_folder
 from limbeck.core.errors import UserError
@@ -134,7 +135,7 @@ class _Loop:
                 if stopping or step + 1 == self.total_steps or self._checkpoint_due(due):
                     self._save_checkpoint(step + 1, result.loss)
                 if stopping:
-                    self._interrupt(step + 1, request.code)
+                    self._interrupt(step + 1, request)
         if self.health and self.health.readings and (self.start < self.total_steps or not (self.run / HEALTH).exists()):
             self.health.summarize()
 
@@ -238,8 +239,12 @@ class _Loop:
     def _locate_nonfinite(self, step: int) -> None:
         locate_nonfinite(self.runner, self._load_checkpoint(), step, self.run, self.config)
 
-    def _interrupt(self, step: int, code: int) -> None:
+    def _interrupt(self, step: int, request: StopRequest) -> None:
+        """End the run in every process; a job that SLURM has warned is requeued, once its state is on the disk."""
+        follow = f"continue with `limbeck resume {self.run}`"
+        if any_process(self.fabric, request.is_warning):
+            follow = (
+                slurm.requeue() if self.fabric.is_global_zero else "the first process asks SLURM to requeue the job"
+            )
         self.fabric.barrier()
-        raise Interrupted(
-            f"stopped after step {step} of {self.total_steps}; continue with `limbeck resume {self.run}`", code
-        )
+        raise Interrupted(f"stopped after step {step} of {self.total_steps}; {follow}", request.code)
