@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.text import first_names
+from limbeck.data.address import Address
 
 
 class FileState(NamedTuple):
@@ -24,8 +25,10 @@ def fingerprint(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def file_state(path: str | Path, name: str | None = None) -> FileState:
+def file_state(path: str | Path | Address, name: str | None = None) -> FileState:
     """Return the state of a file, under its path or another name."""
+    if isinstance(path, Address):
+        return FileState(name or str(path), *path.state())
     try:
         state = Path(path).stat()
     except OSError:

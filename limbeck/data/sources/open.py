@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.text import plural
 from limbeck.data import sources
+from limbeck.data.address import is_address
 from limbeck.data.sources.base import ImageSource, SourceType
 from limbeck.data.sources.dataset import MapDataset
 from limbeck.data.sources.folder import open_folder
@@ -79,6 +80,8 @@ def _open_other(source: Source) -> ImageSource:
 
 def _open_path(source: str | Path) -> ImageSource:
     """Open a file, a pattern or, where there is none of these, a name that another source accepts."""
+    if is_address(source) and (found := _open_value(source)) is not None:
+        return found
     path = Path(source).expanduser()
     if path.exists():
         return _open_files([path], name=str(path))

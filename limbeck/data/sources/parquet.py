@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.data.address import Address
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import file_state, state_fingerprint
 from limbeck.data.sources.base import ImageSource, LeftOut, SourceType
 from limbeck.data.sources.table import BATCH, TablePart, table_source
 
 
-def open_parquet(files: Sequence[Path], name: str) -> ImageSource:
+def open_parquet(files: Sequence[Path | Address], name: str) -> ImageSource:
     """Return the rows of parquet files, in the order given; files that cannot be read are left out and listed.
 
     Raises:
@@ -32,18 +33,19 @@ def open_parquet(files: Sequence[Path], name: str) -> ImageSource:
             if len(left_out) == len(files):
                 raise
     states = [file_state(file) for file in files]
-    source = table_source(name, parts, list(dict.fromkeys(file.parent for file in files)))
+    roots = list(dict.fromkeys(file.parent for file in files if isinstance(file, Path)))
+    source = table_source(name, parts, roots)
     return replace(source, left_out=left_out, fingerprint=state_fingerprint(states), files=lambda: iter(states))
 
 
-def parquet_part(file: Path) -> TablePart:
+def parquet_part(file: Path | Address) -> TablePart:
     """Open a parquet file; UserError where it cannot be read."""
     with arrow_errors(str(file)):
-        table = pq.ParquetFile(file)
+        table = pq.ParquetFile(file if isinstance(file, Path) else file.open("rb"))
     return TablePart(str(file), file.name, table.schema_arrow, table.metadata.num_rows, partial(read, file, table))
 
 
-def read(file: Path, table: Any, columns: Sequence[str]) -> Iterator[Any]:
+def read(file: Path | Address, table: Any, columns: Sequence[str]) -> Iterator[Any]:
     """Yield the rows of a parquet file in batches."""
     with arrow_errors(str(file)):
         yield from table.iter_batches(batch_size=BATCH, columns=list(columns))

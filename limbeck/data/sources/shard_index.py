@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.errors import one_line
+from limbeck.data.address import Address
 from limbeck.data.check.issues import Issue
+from limbeck.data.fingerprint import file_state
 from limbeck.data.sources.base import LeftOut
 from limbeck.data.sources.labels import LABEL_NAMES, pick
 from limbeck.data.sources.names import has_image_suffix, why_hidden, why_ignored
@@ -44,13 +46,13 @@ class LabelMember:
         self.path, self.suffix, self.value, self.place, self.used = path, suffix, value, place, False
 
 
-def index_shard(file: Path) -> ShardIndex:
+def index_shard(file: Path | Address) -> ShardIndex:
     """Read the headers and labels of a tar file, compressed or not; damage is listed with what is left out."""
     index, images, labels = ShardIndex(), list[str](), dict[str, LabelMember]()
     try:
-        if file.stat().st_size == 0:
+        if file_state(file).bytes == 0:
             raise tarfile.ReadError("the file is empty")
-        with tarfile.open(file, "r:*", ignore_zeros=True) as archive:
+        with file.open("rb") as opened, tarfile.open(str(file), "r:*", opened, ignore_zeros=True) as archive:
             for member in _members(archive, index.left_out):
                 path = member_path(member)
                 if not member.isfile():

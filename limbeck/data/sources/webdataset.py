@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from limbeck.core.errors import UserError
+from limbeck.data.address import Address
 from limbeck.data.decode import Content, UndecodableError
 from limbeck.data.fingerprint import file_state, state_fingerprint
 from limbeck.data.sources.base import ImageSource, LeftOut, Sample, SourceType
@@ -20,7 +21,7 @@ from limbeck.data.sources.names import is_image
 from limbeck.data.sources.shard_index import TAR_ERRORS, ShardIndex, index_shard, member_path
 
 
-def open_shards(files: Sequence[Path], name: str) -> ImageSource:
+def open_shards(files: Sequence[Path | Address], name: str) -> ImageSource:
     """Return the images of the shards in the order of the files, each with its label, if there are any.
 
     Raises:
@@ -70,7 +71,7 @@ def _raise_if_damaged(left_out: Sequence[LeftOut], count: int) -> None:
             raise UserError(f"the shard '{path}' cannot be read ({issue.detail}): copy it again", code="bad-shard")
 
 
-def shard_images(file: Path, shard: ShardIndex) -> Iterator[tuple[str, Content]]:
+def shard_images(file: Path | Address, shard: ShardIndex) -> Iterator[tuple[str, Content]]:
     """Yield path and content of the samples of a shard, also of those that can no longer be read."""
     done = 0
     for data in _contents(file, shard.places):
@@ -80,10 +81,14 @@ def shard_images(file: Path, shard: ShardIndex) -> Iterator[tuple[str, Content]]
         yield path, UndecodableError(f"the shard '{file}' is damaged or has changed")
 
 
-def _contents(file: Path, places: Sequence[int]) -> Iterator[bytes]:
+def _contents(file: Path | Address, places: Sequence[int]) -> Iterator[bytes]:
     """Yield the images at these places among all images of a shard, up to the first damage."""
     wanted, place = set(places), 0
-    with suppress(*TAR_ERRORS), tarfile.open(file, "r|*", ignore_zeros=True) as archive:
+    with (
+        suppress(*TAR_ERRORS),
+        file.open("rb") as opened,
+        tarfile.open(str(file), "r|*", opened, ignore_zeros=True) as archive,
+    ):
         for member in archive:
             if member.isfile() and is_image(member_path(member)):
                 if place in wanted and (reader := archive.extractfile(member)) is not None:

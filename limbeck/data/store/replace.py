@@ -14,6 +14,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.core.locks import LOCK, wait_for_lock
 from limbeck.core.unfinished import remove_abandoned
+from limbeck.data.address import is_address
 from limbeck.data.store.layout import INDEX, INDEX_SCHEMA, MANIFEST, holds_images, is_store_file
 
 MANIFEST_KEYS = frozenset({"version", "images", "digest", "fingerprint"})  # of every version
@@ -24,6 +25,12 @@ SHARD_LINES = re.compile(r"images-\d{5,}\.jsonl")  # the samples of a shard that
 
 def store_path(out: str | Path) -> Path:
     """Return the path under which a store is replaced and locked: the place that a link points to."""
+    if is_address(str(out)):
+        raise UserError(
+            f"a store is read in random order and lies on a disk, not at '{out}': name a folder, and copy it from "
+            "there",
+            code="store-at-address",
+        )
     path = Path(out)
     try:
         return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
