@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.augment.apply import eval_view
 from limbeck.data.sources.open import Source
 from limbeck.data.store.layout import is_store
@@ -69,8 +70,8 @@ def _rows(store: Store, proof: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows for the calibration and for the proof."""
     if len(store) < LEAST:
         raise UserError(
-            f"'{store.path or 'the images'}' has {len(store)} images, and calibration and proof need at least {LEAST}: "
-            "give more with --images",
+            f"there are {plural(len(store), 'image')} for calibration and proof, which need at least {LEAST}: give "
+            "more with --images",
             code="too-few-images",
         )
     count = min(len(store), CALIBRATION + proof)

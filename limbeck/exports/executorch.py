@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError, one_line
 from limbeck.exports.networks import Network
 from limbeck.exports.onnx_file import quiet
+from limbeck.exports.refusal import not_exportable
 
 PROGRAM = "model.pte"
 
@@ -28,10 +28,7 @@ def write_executorch(model: nn.Module, image: Tensor, folder: Path) -> Network:
             program = torch.export.export(model, (image,))
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
         except Exception as error:  # its passes raise errors of their own
-            raise UserError(
-                f"this network cannot be written for ExecuTorch ({one_line(error):.300}); choose format onnx",
-                code="not-exportable",
-            ) from error
+            raise not_exportable("written for ExecuTorch", error, "choose format onnx") from error
     (folder / PROGRAM).write_bytes(lowered.buffer)
     return open_executorch(folder / PROGRAM)
 

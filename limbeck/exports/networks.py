@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from limbeck.exports.refusal import not_exportable
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import NOT_IN_TIMM, Preprocessing, save_encoder, timm_format
 from limbeck.models.standalone import load as load_standalone
@@ -52,9 +53,16 @@ def free_axes(names: Sequence[str]) -> dict[int, Any]:
 
 
 def write_torch(model: nn.Module, images: Tensor, folder: Path, free: Sequence[str] = ("batch",)) -> Network:
-    """Write model.pt2, whose first axes `free` may have any size, and return the network that is read from it."""
+    """Write model.pt2, whose first axes `free` may have any size, and return the network that is read from it.
+
+    Raises:
+        UserError: what the network computes depends on values in a way that no program can have.
+    """
     path = folder / "model.pt2"
-    program = torch.export.export(model, (images,), dynamic_shapes=(free_axes(free),))
+    try:
+        program = torch.export.export(model, (images,), dynamic_shapes=(free_axes(free),))
+    except Exception as error:  # its passes raise errors of their own
+        raise not_exportable("written as a program of PyTorch", error, "choose format timm") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
     content = io.BytesIO()  # on a full disk torch would end the process by itself

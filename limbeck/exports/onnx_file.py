@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.errors import UserError
 from limbeck.exports.networks import Network, free_axes
+from limbeck.exports.refusal import not_exportable
 
 LAYERS = ("Conv", "MatMul", "Gemm")  # with weights: what is quantized
 
@@ -42,9 +42,7 @@ def write_onnx(
                 dynamic_shapes=(free_axes(free),),
             )
     except torch.onnx.OnnxExporterError as error:
-        raise UserError(
-            f"this network cannot be written as ONNX ({error}); choose format torch", code="not-exportable"
-        ) from error
+        raise not_exportable("written as ONNX", error, "choose format torch") from error
     assert program is not None, "without a path and with dynamo torch returns the program"
     layers = {}
     for node in program.model.graph.all_nodes():
@@ -77,24 +75,31 @@ def open_onnx(path: Path, threads: int = 1) -> Network:
 
 
 def open_session(model: Path | bytes, threads: int) -> Any:
-    """Return a session of ONNX Runtime on the CPU, for a file or its content."""
+    """Return a session of ONNX Runtime on the CPU, for a file or its content.
+
+    Raises:
+        UserError: ONNX Runtime lacks an operator, or does not take the file for another reason.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class in common
+        raise not_exportable("run by ONNX Runtime", error, "choose another precision, or format torch") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress what the tools of ONNX and its Runtime print through the root logger and as warnings.
+    """Suppress what the tools of torch, ONNX and its Runtime print through loggers and as warnings.
 
     A logger without a handler would get one from the first message, and print those of Limbeck a second time.
     """
     root, handler = logging.getLogger(), logging.NullHandler()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    disabled = root.manager.disable
+    logging.disable(logging.WARNING)  # also of loggers with a handler of their own, as torch's
     root.addHandler(handler)
     try:
         with warnings.catch_warnings():
@@ -102,4 +107,4 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         root.removeHandler(handler)
-        root.setLevel(level)
+        logging.disable(disabled)
