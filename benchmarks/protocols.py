@@ -21,8 +21,20 @@ from limbeck.models.backbone import build_backbone
 from limbeck.models.encoder_io import load, load_preprocessing
 
 COLUMNS = (
-    *("knn", "linear", "retrieval_map", "recall_1", "few_shot_1", "copies_strong", "copies_crops", "copies_whitened"),
-    *("exit_accuracy", "exit_gflops", "gflops"),
+    *(
+        "knn",
+        "knn_top5",
+        "linear",
+        "linear_top5",
+        "retrieval_map",
+        "recall_1",
+        "few_shot_1",
+        "few_shot_5",
+        "copies_strong",
+        "copies_crops",
+        "copies_whitened",
+    ),
+    *("exit_accuracy", "exit_gflops", "exit_share", "gflops"),
 )
 
 
@@ -52,17 +64,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("test")
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--images", nargs=2, type=int, default=(5000, 2000))
+    parser.add_argument("--alone", action="store_true", help="leave out untrained networks, pixels and patch filters")
     args = parser.parse_args(argv)
     train, test = (first(source, count) for source, count in zip((args.train, args.test), args.images, strict=True))
     for number, name in enumerate(args.networks):
-        cfg = EvaluateConfig(latency=False, copies=True, references=number == 0, precision="fp32")
+        cfg = EvaluateConfig(latency=False, copies=True, references=number == 0 and not args.alone, precision="fp32")
         backbone, how = load(name), load_preprocessing(name)
         torch.manual_seed(0)
-        untrained = build_backbone(backbone.cfg)
+        untrained = None if args.alone else build_backbone(backbone.cfg)
         result = evaluate(backbone, train, test, cfg, preprocessing=how, reference=untrained)
         print(f"\n{name}: {backbone.cfg.name}, {how.image_size} pixels\n")
         show({f"layer {layer.depth}": layer.values for layer in result.layers})
-        if number == 0:
+        if result.references and number == 0:
             print()
             show({model.name: model.values for model in result.references})
 

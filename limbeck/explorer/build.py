@@ -16,7 +16,9 @@ from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.html import PAGE_START
 from limbeck.core.rank import is_rank0
 from limbeck.core.text import format_bytes
-from limbeck.data.sources.open import Source
+from limbeck.data.sources.open import Source, open_source
+from limbeck.data.sources.selection import Selection
+from limbeck.data.store.layout import is_store
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
@@ -75,6 +77,8 @@ def write_explorer(
     cfg, embed, path = cfg or ExploreConfig(), embed or EmbedConfig(), Path(out)
     check_writable(path.absolute().parent)
     check_ours(path, PAGE_START, "page")
+    if files := _count_files(source, embed):
+        _check_page(shown_count(files, cfg))
     network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
     store = open_images(source, network, embed)
     _check_page(shown_count(len(store), cfg))
@@ -96,6 +100,13 @@ def write_explorer(
         clusters=len(view.clusters.clusters),
         tile=view.atlas.side,
     )
+
+
+def _count_files(source: Source | Store, embed: EmbedConfig) -> int | None:
+    """Return how many images a folder or file has before any is decoded; None where that is not known."""
+    if not isinstance(source, str | Path) or not Path(source).exists() or is_store(Path(source)):
+        return None
+    return open_source(source, Selection.by(embed.exclude, embed.only)).count
 
 
 def _check_page(images: int) -> None:

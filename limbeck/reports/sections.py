@@ -28,6 +28,7 @@ OTHER = (
     "epoch",
     "lr",
     "knn",
+    "neighbor_agreement_chance",
     "grad_norm",
     "images_per_second",
     "data_wait",

@@ -248,7 +248,7 @@ def test_mistakes_are_found_before_any_work(
 ) -> None:
     (tmp_path / "mine.html").write_text("mine")
     monkeypatch.setattr("limbeck.explorer.build.MOST", 50)
-    monkeypatch.setattr("limbeck.explorer.build.embed_source", lambda *args, **options: pytest.fail("a pass began"))
+    monkeypatch.setattr("limbeck.explorer.build.open_images", lambda *args, **options: pytest.fail("decoding began"))
     cases: list[tuple[str, str, list[str | Path]]] = [
         ("not-ours", "mine.html", ["--out", tmp_path / "mine.html"]),
         ("too-many-images", "80 images", ["--out", tmp_path / "a.html"]),

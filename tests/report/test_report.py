@@ -239,8 +239,9 @@ def test_health_has_charts_and_a_sentence_and_is_no_term_of_the_loss(tmp_path: P
 
 
 def test_a_distilled_run_is_compared_with_its_teacher_and_others_are_not(tmp_path: Path) -> None:
-    log = METRICS.replace(",knn\n", ",knn,neighbor_agreement,cka\n").replace("3.1,\n", "3.1,,0.4,0.5\n")
-    log = log.replace("0.875\n", "0.875,0.6,0.7\n")
+    log = METRICS.replace(",knn\n", ",knn,neighbor_agreement,neighbor_agreement_chance,cka\n")
+    log = log.replace("3.1,\n", "3.1,,0.4,0.1,0.5\n")
+    log = log.replace("0.875\n", "0.875,0.6,0.1,0.7\n")
     distilled = make_run(tmp_path / "distilled", judged=result(comparison=with_its_teacher()), metrics=log)
     plain = make_run(tmp_path / "plain", judged=result(), metrics=METRICS)
     text = body(write_report([plain, distilled], tmp_path / "report.html"))
@@ -250,6 +251,7 @@ def test_a_distilled_run_is_compared_with_its_teacher_and_others_are_not(tmp_pat
     assert "<b>distilled</b>: the student preserves 80\u00a0% of the teacher&#39;s" in text
     assert text.count("<figcaption>distilled: ") == text.count("<figcaption>plain: "), "no terms of a loss"
     assert "<figcaption>CKA with the teacher" in text
+    assert "neighbor_agreement_chance" not in text
     alone = body(write_report([plain], tmp_path / "report.html"))
     for absent in ("Student and teacher", "CKA", "teacher&#39;s"):
         assert absent not in alone
