@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.side_by_side.record import OURS
 
 BEGIN, END = "<!-- side by side: begin -->", "<!-- side by side: end -->"
-COLUMNS = ("what", "Limbeck", "beside", "theirs", "Limbeck is faster by", "range", "rounds", "load")
+COLUMNS = ("what", "Limbeck", "beside", "theirs", "theirs over Limbeck's", "range", "rounds", "load")
 BLUE, GRAY = "#3f74e8", "#8b93a1"
 
 
@@ -42,10 +42,16 @@ def rows(results: dict[str, Any]) -> list[str]:
 
 def notes(results: dict[str, Any]) -> str:
     """Return a sentence for each measurement that has a note, and where all of them were made."""
-    said = [f"*{item}*: {result['note']}." for item, result in results.items() if result["note"]]
+    said = [f"* {item}: {result['note']}." for item, result in results.items() if result["note"]]
     places = sorted({f"{r['date']}, commit {r['commit']}, {r['processor']}" for r in results.values()})
     versions = next(iter(results.values()))["versions"]
-    return "\n".join([*said, f"{'; '.join(places)}; torch {versions['torch']}, Python {versions['python']}."])
+    return "\n".join([*said, "", f"{'; '.join(places)}; torch {versions['torch']}, Python {versions['python']}."])
+
+
+def section(results: dict[str, Any]) -> str:
+    """Return the table, and below it what was measured where."""
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return "\n".join([*head, *rows(results), "", notes(results)])
 
 
 def update(page: Path, results: dict[str, Any]) -> None:
@@ -53,8 +59,7 @@ def update(page: Path, results: dict[str, Any]) -> None:
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    table = "\n".join([f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows(results)])
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{notes(results)}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{section(results)}\n\n{END}{after}", encoding="utf-8")
 
 
 def draw(results: dict[str, Any], out: Path) -> None:

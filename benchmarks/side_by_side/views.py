@@ -177,7 +177,7 @@ def encoded(image: Pixels) -> bytes:
 
 def by_pillow(file: bytes) -> Pixels:
     """Decode a JPEG as data sets of Python do."""
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    return np.array(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
 def by_torchvision(file: bytes) -> Pixels:
