@@ -69,15 +69,18 @@ def main() -> None:
     measuring.add_argument("--rounds", type=int, default=7)
     measuring.add_argument("--only", nargs="+")
     measuring.add_argument("--results", type=Path, default=RESULTS)
-    verbs.add_parser("table")
+    writing = verbs.add_parser("table")
+    writing.add_argument("--results", type=Path, default=RESULTS)
+    writing.add_argument("--page", type=Path, default=REPOSITORY / "BENCHMARKS.md")
+    writing.add_argument("--picture", type=Path, default=REPOSITORY / "docs" / "side_by_side.svg")
     args = parser.parse_args()
     if args.verb == "install":
         return install(args.folder)
     if args.verb == "measure":
         return measure(args)
-    results = table.load(RESULTS)
-    table.update(REPOSITORY / "BENCHMARKS.md", results)
-    return table.draw(results, REPOSITORY / "docs" / "side_by_side.svg")
+    results = table.load(args.results)
+    table.update(args.page, results)
+    return table.draw(results, args.picture)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,14 @@ def test_a_view_does_not_depend_on_its_batch(size: int) -> None:
     torch.testing.assert_close(whole, torch.cat(parts), atol=1e-6, rtol=0)
 
 
+def test_views_can_be_trained_on() -> None:
+    view = preset("byol", 32)[0]
+    made = augment(pictures(4, 32), view, drawn(view, 4, 32), IMAGENET_MEAN, IMAGENET_STD)
+    weight = torch.ones((), requires_grad=True)
+    (weight * made).sum().backward()  # for which autograd keeps the views
+    torch.testing.assert_close(weight.grad, made.sum())
+
+
 def test_input_is_left_alone() -> None:
     pixels = pictures(4, 32)
     before = pixels.clone()
