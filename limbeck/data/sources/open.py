@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import pkgutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -127,6 +128,11 @@ def _open_files(files: Sequence[Path], name: str) -> ImageSource:
     for file in files:
         if not file.is_file():
             raise UserError(f"'{file}' is not an existing file", code="source-missing")
+    times = Counter(file.resolve() for file in files)
+    if twice := next((file for file in files if times[file.resolve()] > 1), None):
+        raise UserError(
+            f"'{twice}' is listed twice, and its images would count twice: list every file once", code="listed-twice"
+        )
     kinds = [_kind_of(file.name) for file in files]
     kind = kinds[0]
     if kind is None or kind.open_files is None or any(other is not kind for other in kinds):

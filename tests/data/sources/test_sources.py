@@ -362,6 +362,15 @@ def test_arrays_that_are_no_source(tmp_path: Path) -> None:
         open_source(tmp_path / "pickled.npy")
 
 
+def test_a_shard_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w"):
+            pass
+    (tmp_path / "link.tar").symlink_to(tmp_path / "a.tar")
+    with raises("listed-twice", "a.tar"):
+        open_source([tmp_path / "b.tar", tmp_path / "a.tar", tmp_path / "link.tar"])
+
+
 def test_several_array_files_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         np.save(tmp_path / f"{name}.npy", grayscale((6, 6)))
