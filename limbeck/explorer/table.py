@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 VERSION, KEY = b"1", b"limbeck-map"
 """Metadata of the file, by which Limbeck recognizes it."""
-SIDE = 96  # pixels of the longer side of a thumbnail
+SIDE = 96  # pixels of the longer side of a thumbnail, or as many as a store has
 SHOWN = 10  # neighbors of an image
 ROWS = 4096  # of a block
 FITTED = 100_000  # images that principal components are fitted to
@@ -189,8 +189,9 @@ def _columns(found: Embedded, rows: NDArray[np.int64], block: slice, shown: _Map
 
 
 def _images(store: Store, rows: NDArray[np.int64]) -> Iterator[bytes]:
+    side = min(SIDE, store.size)
     for row in rows:
-        yield jpeg(np.asarray(store.images[row]), int(store.widths[row]), int(store.heights[row]), SIDE)
+        yield jpeg(np.asarray(store.images[row]), int(store.widths[row]), int(store.heights[row]), side)
 
 
 def _neighbors(graph: Graph, block: slice) -> list[dict[str, list[Any]]]:
