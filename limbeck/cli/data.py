@@ -249,9 +249,21 @@ Examples:
   limbeck check photos/
   limbeck check photos/ --build-store stores/photos --leave-out duplicate
   limbeck check photos/ --near-duplicates --against test/
-  limbeck check stores/photos --near-duplicates --runner local --workers 16""",
+  limbeck check photos/ --near-duplicates --runner local --workers 16""",
     lambda argv: CheckArgs,
     _check,
+    (
+        "--out",
+        "--build-store",
+        "--workers",
+        "--runner",
+        "--leave-out",
+        "--exclude",
+        "--only",
+        "--near-duplicates",
+        "--against",
+        "--similarity-threshold",
+    ),
 )
 STORE = Command(
     GROUP,

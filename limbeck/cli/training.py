@@ -28,6 +28,10 @@ TRAINING = (
     "--out", "--quick", "--time", "--recipe", "--method", "--method.host", "--backbone", "--backbone.image-size",
     "--from", "--epochs", "--batch-size", "--optim", "--optim.lr", "--config",
 )  # fmt: skip
+PLANNED = (
+    "--time", "--method", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--config",
+    "--images", "--machines", "--gpus", "--constants",
+)  # fmt: skip
 ADAPTATION_FLAGS = (
     "--from", "--out", "--time", "--recipe", "--backbone", "--backbone.image-size", "--method.distance-weight",
     "--epochs", "--batch-size", "--optim.lr", "--devices", "--config",
@@ -319,7 +323,7 @@ Examples:
   limbeck plan --images 100e6 --machines 8 --gpus 8 --constants h200.yaml""",
     plan_arguments,
     _plan,
-    (*TRAINING, "--images", "--machines", "--gpus", "--constants"),
+    PLANNED,
 )
 PRETRAIN = Command(
     GROUP,
