@@ -10,6 +10,7 @@ from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, save_encoder
 
 HALF = (0.5, 0.5, 0.5)
+SILENT = 1e-3  # largest scale of a branch that is not seen
 VIT = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ViT": ("vit_tiny_patch16_224", VIT),
@@ -28,10 +29,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def random_encoder(form: BackboneConfig, folder: Path, batches: int = 20) -> int:
-    """Write a network with random weights and the BatchNorm statistics of some batches of noise; return its depth."""
+    """Write a network with random weights and the BatchNorm statistics of some batches of noise; return its depth.
+
+    Scales that begin at (nearly) 0 are 1: they would leave the branches of a ResNet or a ConvNeXt out.
+    """
     torch.manual_seed(0)
     backbone, size = build_backbone(form), form.image_size or 32
     with torch.no_grad():
+        for name, value in backbone.named_parameters():
+            if name.endswith(("weight", "gamma")) and value.squeeze().ndim == 1 and value.abs().max() < SILENT:
+                value.fill_(1.0)
         for _ in range(batches):
             backbone(torch.randn(16, 3, size, size))
     how = Preprocessing(image_size=size, store_size=size, mean=HALF, std=HALF)
