@@ -245,10 +245,11 @@ def _encoder(argv: Sequence[str], file: ConfigFile, flag: str) -> "EncoderConfig
 
     name = peek(argv, flag) or file.name_in("backbone")
     if start := _start(argv, file).name:
-        from limbeck.models.start import is_file, start_form
+        from limbeck.models.config import StartConfig
+        from limbeck.models.start import is_file
 
         if not (name and is_file(start)):
-            form = start_form(start)
+            form: EncoderConfig = _modality(argv, file).start_encoder(StartConfig(name=start))
             return form if name in (None, form.name) else default_config(name)
     return default_config(name) if name else None
 

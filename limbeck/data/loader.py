@@ -58,6 +58,8 @@ class Loader:
         UserError: the store holds less than one batch, or a batch does not divide among processes and micro-batches.
     """
 
+    unit = "images"
+
     def __init__(
         self,
         store: Store,

@@ -48,6 +48,8 @@ class EvaluateConfig:
     """Folder of videos with masks, in the layout of DAVIS, for the segmentation of videos."""
     video_side: int = 480
     """Short side of the frames in pixels; networks of small images need fewer."""
+    forecast: tuple[int, ...] = ()
+    """Of recordings: forecast so many steps, by ridge regression; the test recordings continue the training ones."""
     references: bool = True
     """Measure raw pixels, patch filters and the untrained network as lines of reference."""
     alignment_images: int = 1000
@@ -79,6 +81,8 @@ class EvaluateConfig:
         if (self.train_masks is None) != (self.test_masks is None):
             given = "train_masks" if self.train_masks else "test_masks"
             raise UserError(f"{given} alone is of no use: give train_masks and test_masks", code="no-masks")
+        if self.forecast and min(self.forecast) < 1:
+            raise UserError(f"a horizon of {min(self.forecast)} steps: take at least 1", code="value-out-of-range")
         if self.video_side < LEAST_SIDE:
             raise UserError(
                 f"video_side is {self.video_side}; it must be at least {LEAST_SIDE}", code="value-out-of-range"

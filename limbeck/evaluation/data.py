@@ -48,7 +48,7 @@ class EvalData:
             UserError: labels that do not match, a store without labels, fewer than two test images, an unknown
                 device.
         """
-        if len(test) < 2:
+        if len(test) < 2 and not cfg.forecast:
             raise UserError(
                 f"the test images{f' in {test.path}' if test.path else ''} are {len(test)} in number; "
                 "an evaluation needs at least 2",

@@ -31,7 +31,16 @@ Bank = dict[int, Tensor]
 PATCH = 32  # pixels: the last stage of most CNNs has a place for so many
 
 Need = Literal[
-    "labels", "views", "feature_maps", "descriptors", "frames", "any_shape", "teacher", "series", "keypoints"
+    "labels",
+    "views",
+    "feature_maps",
+    "descriptors",
+    "frames",
+    "any_shape",
+    "teacher",
+    "series",
+    "recordings",
+    "keypoints",
 ]
 """What a metric may need beyond the features of the test images."""
 
@@ -70,6 +79,10 @@ class EvaluatedModel(ABC):
 
     def descriptors(self, data: EvalData, store: Dataset) -> Bank:
         """Return features for copy detection of all images of `store`, where "descriptors" is offered."""
+        raise NotImplementedError
+
+    def forecast_errors(self, data: EvalData) -> dict[int, dict[str, float | None]]:
+        """Return the errors of forecasts at every depth, where "recordings" is offered."""
         raise NotImplementedError
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limbeck.core.config import Json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder, read_json
+from limbeck.core.run_folder import ENCODER
 from limbeck.exports.checks import check_request
 from limbeck.exports.networks import Network, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
@@ -19,6 +20,7 @@ from limbeck.exports.provenance import store_of, without_absolute_paths
 from limbeck.exports.reduced import Reduction
 from limbeck.exports.result import ExportResult, Format
 from limbeck.metrics.cost import latencies
+from limbeck.modalities.base import write_encoder
 from limbeck.models.encoder_io import encoder_folder
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
@@ -126,6 +128,7 @@ def _write(
     found = read_json(encoder_folder(run) / "config.json")["limbeck"]["provenance"]
     content = {name: value for name, value in vars(result).items() if name != "path"}
     content |= about | {"provenance": without_absolute_paths(found)}
+    write_encoder(encoder, folder / ENCODER, "series", without_absolute_paths(found))
     (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n", encoding="utf-8")
     (folder / README).write_text(_readme(result, len(encoder.cfg.mean)), encoding="utf-8")
     return result

@@ -31,6 +31,7 @@ def extract_matrix(
     batch_size: int = 256,
     memory: int = 2**32,
     show: str = "",
+    unit: str = "images",
 ) -> dict[int, Tensor]:
     """Return the features of the images at `rows`: key -> float32 [N dims[key]].
 
@@ -44,10 +45,11 @@ def extract_matrix(
         batch_size: images per call.
         memory: in bytes.
         show: text of the progress bar; no bar if empty.
+        unit: what the rows are called there.
     """
     bank = _allocate(len(rows), dims, memory, device)
     parts = [slice(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
-    for part in progress(parts, show, unit="images", size=lambda part: part.stop - part.start):
+    for part in progress(parts, show, unit=unit, size=lambda part: part.stop - part.start):
         for key, values in features(images(rows[part])).items():
             bank[key][part] = values
     return bank
@@ -64,11 +66,12 @@ def extract(
     bf16: bool = False,
     memory: int = 2**32,
     show: str = "",
+    unit: str = "images",
 ) -> dict[int, Tensor]:
     """Return the pooled features of the images at `rows` [N] at `taps` (default: all): tap -> float32 [N D_tap].
 
     Runs one forward pass per batch in evaluation mode and restores the mode of `backbone`, which is moved to `device`.
-    `images`, `batch_size`, `memory` and `show` are those of `extract_matrix`.
+    `images`, `batch_size`, `memory`, `show` and `unit` are those of `extract_matrix`.
     """
     backbone.to(device)
     dims = {tap: backbone.tap_dims[tap] for tap in backbone.taps if taps is None or tap in taps}
@@ -79,7 +82,7 @@ def extract(
 
     with eval_mode(backbone):
         return extract_matrix(
-            features, images, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show
+            features, images, rows, dims, device=device, batch_size=batch_size, memory=memory, show=show, unit=unit
         )
 
 

@@ -99,6 +99,10 @@ class Modality(ABC, Generic[Config, Data]):
         """Return trained weights to start from, for their own encoder or the one that is given."""
         raise UserError(f"encoders of {self.name} cannot start from '{cfg.name}': leave it out", code="no-starts")
 
+    def fit_start(self, cfg: Config, data: Data) -> Resolved[Config]:
+        """Return the network of a start for the data of the run; UserError if they do not fit together."""
+        return Resolved(cfg, [])
+
     @abstractmethod
     def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection") -> Resolved[Data]:
         """Return the data of a source, without what is left out by name."""
@@ -173,14 +177,19 @@ class Modality(ABC, Generic[Config, Data]):
         self, encoder: "Encoder", folder: Path, data: Data, cfg: Config, provenance: dict[str, Json]
     ) -> None:
         """Write the trained encoder into `folder`: its weights, its configuration and where it comes from."""
-        from safetensors.torch import save
+        write_encoder(encoder, folder, self.name, provenance)
 
-        make_folder(folder)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-        with atomic_write(folder / "model.safetensors") as path:
-            path.write_bytes(save(weights))
-        written = {"modality": self.name, "encoder": to_json(encoder.cfg), "provenance": provenance}
-        write_json(folder / "config.json", {"limbeck": written})
+
+def write_encoder(encoder: "Encoder", folder: Path, modality: str, provenance: Json) -> None:
+    """Write the weights and the configuration of an encoder of data other than images."""
+    from safetensors.torch import save
+
+    make_folder(folder)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    with atomic_write(folder / "model.safetensors") as path:
+        path.write_bytes(save(weights))
+    written = {"modality": modality, "encoder": to_json(encoder.cfg), "provenance": provenance}
+    write_json(folder / "config.json", {"limbeck": written})
 
 
 class StoreModality(Modality[Config, "Store"]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.modalities.base import Modality
-from limbeck.series.config import SeriesConfig, fit_to_series
+from limbeck.series.config import SeriesConfig, fit_start, fit_to_series
 from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
+    from limbeck.models.config import StartConfig
+    from limbeck.models.start import LoadedStart
     from limbeck.series.data import SeriesData
     from limbeck.series.network import DilatedEncoder
     from limbeck.series.views import SeriesView
@@ -57,7 +59,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     def check_encoder(self, cfg: SeriesConfig) -> tuple[int, ...]:
         """Return the depths, if they are given."""
-        return tuple(range(1, cfg.depth + 1)) if cfg.depth else ()
+        return tuple(range(1, len(cfg.widths()) + 1)) if cfg.depth else ()
 
     def open(
         self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection"
@@ -93,6 +95,23 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     def resolve_encoder(self, cfg: SeriesConfig, data: "SeriesData") -> Resolved[SeriesConfig]:
         """Choose the depth for the length of the series, and take their channels, means and deviations."""
         return fit_to_series(cfg, data.steps, *data.normalization())
+
+    def start_encoder(self, cfg: "StartConfig") -> SeriesConfig:
+        """Return the network of a run, an encoder or an export."""
+        from limbeck.series.encoder_io import encoder_config
+
+        return encoder_config(cfg.name)
+
+    def load_start(self, cfg: "StartConfig", encoder: SeriesConfig | None) -> "LoadedStart":
+        """Return the blocks of a trained encoder."""
+        from limbeck.series.start import load_start
+
+        return load_start(cfg, encoder)
+
+    def fit_start(self, cfg: SeriesConfig, data: "SeriesData") -> Resolved[SeriesConfig]:
+        """Keep the blocks, with the means and deviations that they were trained with; kernels follow the data."""
+        reason = f"{len(cfg.widths())} blocks with the means and deviations of the series that they were trained on"
+        return Resolved(fit_start(cfg, data.channels, data.steps), [f"{reason} (--from)"])
 
     def build_encoder(self, cfg: SeriesConfig) -> "DilatedEncoder":
         """Build the network; fixed kernels are joined when it is trained."""

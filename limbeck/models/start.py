@@ -3,14 +3,14 @@
 import logging
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.models.backbone import Backbone, build_backbone, check_name, wants_small_stem
+from limbeck.models.backbone import build_backbone, check_name, wants_small_stem
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.models.licenses import license_fact
 from limbeck.models.pretrained import NetworkRef, Pretrained, load_from_file, load_pretrained, network_form
@@ -29,7 +29,7 @@ class LoadedStart(NamedTuple):
     """Trained weights, and the network that they belong to."""
 
     cfg: StartConfig  # with digest and license
-    backbone: BackboneConfig  # of the network to train
+    backbone: Any  # its configuration, an `EncoderConfig`; of images a `BackboneConfig`
     weights: dict[str, Tensor]  # its state dict
 
 
@@ -72,7 +72,7 @@ def load_start(cfg: StartConfig, given: BackboneConfig | None = None) -> LoadedS
         logger.warning("the start %s has %s, and it may bind what is trained from it", cfg.name, fact)
     path = Path(cfg.name)
     name = str(path.absolute()) if path.exists() else cfg.name
-    recorded = replace(cfg, name=name, license=license, digest=_checked_digest(cfg, backbone))
+    recorded = replace(cfg, name=name, license=license, digest=checked_digest(cfg, backbone))
     return LoadedStart(recorded, trained, backbone.state_dict())
 
 
@@ -152,7 +152,7 @@ def _described(name: str, form: BackboneConfig) -> str:
     return f"from {name}: {form.name}{stem}{cut}, images of {size}{how}"
 
 
-def _checked_digest(cfg: StartConfig, backbone: Backbone) -> str:
+def checked_digest(cfg: StartConfig, backbone: nn.Module) -> str:
     """Return the digest of the weights; raise UserError if the configuration records another one."""
     found = digest(backbone, {})
     if cfg.digest not in ("", found):

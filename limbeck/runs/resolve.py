@@ -118,7 +118,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     training = resolve_training(
         request.training, images, fixed=seconds is not None, steps=modality.usual_steps(data), nouns=modality.nouns
     ).log(logger)
-    backbone = start.backbone if start else _resolve_encoder(request, modality, data, why, flag)
+    backbone = _resolve_encoder(request, modality, data, why, flag, start)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
@@ -317,14 +317,17 @@ def _warm_up(
 
 
 def _resolve_encoder(
-    request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str, flag: str
+    request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str, flag: str, start: LoadedStart | None
 ) -> EncoderConfig:
-    """Return the encoder of a run that starts from random weights, with what the data decide filled in.
+    """Return the encoder of a run, that of its `start` or one with random weights, with what the data decide filled in.
 
     `flag` is the option that names another network.
     """
-    encoder: EncoderConfig = modality.resolve_encoder(_encoder(request, modality, data, why, flag), data).log(logger)
-    return encoder
+    if start:
+        found: Resolved[EncoderConfig] = modality.fit_start(start.backbone, data)
+    else:
+        found = modality.resolve_encoder(_encoder(request, modality, data, why, flag), data)
+    return found.log(logger)
 
 
 def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, why: str, flag: str) -> EncoderConfig:

@@ -80,6 +80,17 @@ def kernel_dilations(steps: int) -> tuple[int, ...]:
     return tuple(sorted({int(most**power) for power in powers}))
 
 
+def fit_start(cfg: SeriesConfig, channels: int, steps: int) -> SeriesConfig:
+    """Return the network of a start with kernels for series of `steps` steps; UserError for other channels."""
+    if cfg.channels != channels:
+        raise UserError(
+            f"the network has {cfg.channels} channels and the series {channels}: start from one that was trained on "
+            "series of the same channels",
+            code="channels-differ",
+        )
+    return replace(cfg, dilations=kernel_dilations(steps))
+
+
 def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Sequence[float]) -> Resolved[SeriesConfig]:
     """Return the configuration for series of `steps` steps with these means and deviations of the channels.
 

@@ -19,6 +19,19 @@ WITHOUT_KERNELS = {"kernel_features": 0}
 """What encoders have that were written before there were fixed kernels."""
 
 
+def encoder_config(path: str | PathLike[str]) -> SeriesConfig:
+    """Return the configuration of the encoder of a run, an export or an encoder folder.
+
+    Raises:
+        UserError: there is none, or it is not of series.
+    """
+    folder = encoder_folder(path)
+    if encoder_modality(folder) != "series":
+        raise UserError(f"'{path}' is no encoder of series: give a run on series", code="not-series-encoder")
+    described = read_json(folder / "config.json")["limbeck"]["encoder"]
+    return from_json(SeriesConfig, WITHOUT_KERNELS | described, f"{folder}/config.json")
+
+
 def load_encoder(path: str | PathLike[str], depth: int | None = None) -> DilatedEncoder:
     """Load the encoder of a run or an encoder folder, cut at `depth` if given.
 
@@ -30,11 +43,7 @@ def load_encoder(path: str | PathLike[str], depth: int | None = None) -> Dilated
     folder = encoder_folder(path)
     if stage := training_stage(folder):
         logger.warning("'%s' has not ended: this is its encoder at %s", path, stage)
-    if encoder_modality(folder) != "series":
-        raise UserError(f"'{path}' is no encoder of series: give a run on series", code="not-series-encoder")
-    described = read_json(folder / "config.json")["limbeck"]["encoder"]
-    cfg = from_json(SeriesConfig, WITHOUT_KERNELS | described, f"{folder}/config.json")
-    encoder = DilatedEncoder(cfg)
+    encoder = DilatedEncoder(encoder_config(path))
     try:
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:

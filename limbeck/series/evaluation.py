@@ -1,13 +1,15 @@
 """Evaluate every layer of an encoder of series, next to what needs no training.
 
 The lines of reference are the same network untrained, the fixed kernels that it is joined with and that no training
-changes, raw series by their nearest neighbor, and, where aeon is installed, random convolutions: MiniRocket with its
-ridge classifier (Dempster, Schmidt and Webb, KDD 2021). For the nearest neighbor, channels are standardized by the
+changes, raw series by their nearest neighbor, and, where aeon is installed, random convolutions with their
+ridge classifier: MiniRocket (Dempster, Schmidt and Webb, KDD 2021) and MultiRocket (Tan, Dempster, Bergmeir and Webb,
+2022). For the nearest neighbor, channels are standardized by the
 training data, so that a missing value is the mean of its channel.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,10 +29,13 @@ from limbeck.evaluation.references import UNTRAINED_NETWORK
 from limbeck.evaluation.results import EvaluationResult, ModelScores
 from limbeck.features.extract import extract, extract_matrix
 from limbeck.series.data import SeriesData
+from limbeck.series.forecast import WINDOW, Recordings, forecast_errors, last_step_features, raw_windows
 from limbeck.series.network import DilatedEncoder
 
 logger = logging.getLogger(__name__)
-RAW, KERNELS, ROCKET = "raw series", "fixed kernels", "MiniRocket"
+RAW, RAW_WINDOW, KERNELS = "raw series", "raw window", "fixed kernels"
+ROCKETS = {"MiniRocket": "MiniRocketClassifier", "MultiRocket": "MultiRocketClassifier"}
+"""Random convolutions, and their classes in aeon."""
 GROUPS: tuple[Group, ...] = ("cost", "accuracy")
 """Metrics of the fixed kernels."""
 NOUNS = ("series", "series")
@@ -40,10 +45,9 @@ SHORTEST_ROCKET = 9  # steps of its kernels
 class SeriesModel(EvaluatedModel):
     """An encoder of series at all of its depths."""
 
-    offers = frozenset({"series"})
-
-    def __init__(self, name: str, encoder: DilatedEncoder, steps: int) -> None:
+    def __init__(self, name: str, encoder: DilatedEncoder, steps: int, recordings: Recordings | None = None) -> None:
         self.name, self.encoder, self.image_size, self.depths = name, encoder, steps, encoder.taps
+        self.recordings, self.offers = recordings, frozenset({"series" if recordings is None else "recordings"})
 
     def features(self, data: EvalData, store: Dataset) -> Bank:
         """Extract the features of whole series in float32."""
@@ -56,7 +60,14 @@ class SeriesModel(EvaluatedModel):
             batch_size=data.cfg.batch_size,
             memory=int(data.cfg.memory_gib * 2**30),
             show=data.description(f"{self.name}: {'test' if store is data.test else 'train'} series"),
+            unit=NOUNS[1],
         )
+
+    def forecast_errors(self, data: EvalData) -> dict[int, Values]:
+        """Forecast from the features of the window before every step."""
+        assert self.recordings is not None, "recordings are offered"
+        encoder = self.encoder.to(data.device).eval()
+        return forecast_errors(self.recordings, last_step_features(encoder), encoder.tap_dims, data)
 
     def networks(self) -> dict[int, nn.Module]:
         """Return the cuts of the encoder."""
@@ -122,9 +133,23 @@ def evaluate_series(
     for series in (train, test):
         encoder.check_channels(series.channels)
     data, steps = EvalData.of(train, test, cfg), train.steps
-    models = SeriesModel("network", encoder, steps), SeriesModel(UNTRAINED_NETWORK, untrained, steps)
+    recordings = Recordings.of(train, test, cfg.forecast) if cfg.forecast else None
+    own = SeriesModel("network", encoder, steps, recordings)
+    models = own, SeriesModel(UNTRAINED_NETWORK, untrained, steps, recordings)
+    if recordings:
+        return evaluate_models(*models, replace(data, labels=None), _forecast_references(recordings), NOUNS)
     kernels = [KernelModel(encoder, steps)] if encoder.kernels else []
     return evaluate_models(*models, data, lambda found: measure_references(found, kernels), NOUNS)
+
+
+def _forecast_references(recordings: Recordings) -> Callable[[EvalData], tuple[ModelScores, ...]]:
+    """Return what forecasts from the raw values of the same windows."""
+
+    def measured(data: EvalData) -> tuple[ModelScores, ...]:
+        values = forecast_errors(recordings, *raw_windows(recordings), data)[0]
+        return (ModelScores(name=RAW_WINDOW, image_size=WINDOW, values=values),) if data.cfg.references else ()
+
+    return measured
 
 
 def as_series(data: Dataset) -> SeriesData:
@@ -146,8 +171,9 @@ def measure_references(data: EvalData, kernels: Sequence[KernelModel] = ()) -> t
     if find_spec("aeon") is None:
         logger.info("for random convolutions as a line of reference: pip install 'limbeck[series]'")
     elif steps >= SHORTEST_ROCKET:
-        predicted = rocket(train, data.labels.train.numpy(), test, data.cfg.seed)
-        found.append(_scores(ROCKET, steps, "linear", torch.from_numpy(predicted), data.labels.test))
+        for name in ROCKETS:
+            predicted = rocket(name, train, data.labels.train.numpy(), test, data.cfg.seed)
+            found.append(_scores(name, steps, "linear", torch.from_numpy(predicted), data.labels.test))
     return tuple(found)
 
 
@@ -164,12 +190,12 @@ def _nearest(train: Float32[np.ndarray, "N T C"], labels: Tensor, test: Float32[
 
 
 def rocket(
-    train: Float32[np.ndarray, "N T C"], labels: np.ndarray, test: Float32[np.ndarray, "M T C"], seed: int
+    name: str, train: Float32[np.ndarray, "N T C"], labels: np.ndarray, test: Float32[np.ndarray, "M T C"], seed: int
 ) -> np.ndarray:
-    """Return the classes by MiniRocket of aeon, with the ridge classifier that its authors use."""
-    from aeon.classification.convolution_based import MiniRocketClassifier
+    """Return the classes by one of `ROCKETS` of aeon, with the ridge classifier that its authors use."""
+    from aeon.classification import convolution_based
 
-    model = MiniRocketClassifier(random_state=seed)
+    model = getattr(convolution_based, ROCKETS[name])(random_state=seed)
     found: np.ndarray = model.fit(train.transpose(0, 2, 1), labels).predict(test.transpose(0, 2, 1))
     return found.astype(np.int64)
 

@@ -24,6 +24,8 @@ class SeriesLoader:
         UserError: as `check_batch`; or the spans to be hidden are longer than the series.
     """
 
+    unit = "series"
+
     def __init__(
         self,
         store: SeriesData,

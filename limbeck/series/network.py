@@ -115,6 +115,13 @@ class DilatedEncoder(TokenEncoder):
         joined._describe(replace(self.cfg, kernel_features=features))
         return joined
 
+    def without_kernels(self) -> Self:
+        """Return a copy of the blocks alone."""
+        alone = copy.deepcopy(self)
+        alone.kernels = None
+        alone._describe(replace(self.cfg, kernel_features=0))
+        return alone
+
     def cut(self, depth: int) -> Self:
         """Return a copy of the blocks 1..`depth`."""
         shorter = copy.deepcopy(self)

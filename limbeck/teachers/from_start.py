@@ -21,5 +21,6 @@ def from_start(start: LoadedStart | None) -> TeacherSource:
         )
     backbone = build_backbone(replace(start.backbone, patch_filters=0))
     backbone.load_state_dict(start.weights)
-    stated = StatedPreprocessing(start.backbone.image_size, *start.backbone.normalization, "bilinear")
+    mean, std = start.backbone.normalization
+    stated = StatedPreprocessing(start.backbone.image_size, mean, std, "bilinear")
     return teacher_source(Pretrained(backbone, stated, start.cfg.license))

@@ -46,13 +46,16 @@ class CostEstimate:
     """Two checkpoints (the new one is complete before it replaces the old one) and the encoder."""
     kernels: str = ""
     """Precision, attention and memory format; empty where several processes choose them."""
+    unit: str = "images"
+    """What the rows of a batch are called."""
     kernel_gain: float = 1.0
     """How many times as fast as the usual kernels they were measured to be."""
 
     def __str__(self) -> str:
         batch = f"{self.largest_batch:,} (tried)" if self.tried else f"about {self.largest_batch:,} (extrapolated)"
+        speed = f"{self.images_per_second:,.1f} {self.unit}/s"
         return (
-            f"cost: {format_duration(self.seconds)} for {self.steps:,} steps, {self.images_per_second:,.1f} images/s; "
+            f"cost: {format_duration(self.seconds)} for {self.steps:,} steps, {speed}; "
             f"{format_bytes(self.memory)} of memory, largest batch {batch}; "
             f"disk: store {format_bytes(self.store_bytes)}, run {format_bytes(self.run_bytes)}"
         )
@@ -115,7 +118,7 @@ def estimate_cost(
     step, images, runner, memory = time_steps(
         method, store, views, cfg, optim, sampling, loader, budget=budget, clock=clock
     )
-    logger.info("timed with %d of the %d images of a step:", images, cfg.batch_size)
+    logger.info("timed with %d of the %d %s of a step:", images, cfg.batch_size, runner.loader.unit)
     for line in step.lines():
         logger.info("  %s", line)
     estimate = _estimate(runner, step.seconds, memory)
@@ -135,6 +138,7 @@ def _estimate(runner: StepRunner, seconds_per_step: float, memory: MemoryUse) ->
     loader, method = runner.loader, runner.method
     saved = tensor_bytes(method.state_dict()) + tensor_bytes(runner.optimizer.state_dict())
     return CostEstimate(
+        unit=loader.unit,
         images_per_second=loader.batch_size / seconds_per_step,
         memory=memory.peak,
         largest_batch=_largest_batch(runner, memory),

@@ -30,6 +30,8 @@ class BatchLoader(Protocol):
     count: int
     """Rows that an epoch visits."""
     steps_per_epoch: int
+    unit: str
+    """What the rows are called in a speed: images, series ..."""
     wait_seconds: float
     """Seconds that the training loop has waited for data so far."""
 

@@ -142,7 +142,7 @@ class _Loop:
     def _open_log(self) -> AbstractContextManager[RunLog | None]:
         if not self.fabric.is_global_zero:
             return nullcontext()
-        return RunLog(self.run, self.start, self.total_steps, self.cfg, self.config)
+        return RunLog(self.run, self.start, self.total_steps, self.cfg, self.config, self.runner.loader.unit)
 
     def _begin(self) -> None:
         if not self.log:

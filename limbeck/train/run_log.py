@@ -27,13 +27,16 @@ class RunLog:
         total_steps: optimizer steps of the whole run.
         cfg: names the trackers, and the images of a step.
         config: everything that defines the run, for the trackers.
+        unit: what the rows of a batch are called.
     """
 
-    def __init__(self, run: Path, start: int, total_steps: int, cfg: TrainConfig, config: Json = None) -> None:
+    def __init__(
+        self, run: Path, start: int, total_steps: int, cfg: TrainConfig, config: Json = None, unit: str = "images"
+    ) -> None:
         self._metrics = MetricsFile(run / METRICS, last_step=start)
         self._loggers = RunLoggers(cfg.loggers, run, start, config)
         self._bar_shown = progress_bar(total_steps, "training", unit="steps", completed=start)
-        self._total_steps, self._batch_size = total_steps, cfg.batch_size
+        self._total_steps, self._batch_size, self._unit = total_steps, cfg.batch_size, unit
         self._row_time = time.monotonic()
         self._row_step, self._wait_seconds = start, 0.0
 
@@ -76,7 +79,7 @@ class RunLog:
     def _show(self, step: int, values: Mapping[str, float]) -> None:
         line = (
             f"epoch {values['epoch']:.1f}  loss {values['loss']:.4f}  "
-            f"{values['images_per_second']:,.0f} images/s  data wait {values['data_wait']:.0%}"
+            f"{values['images_per_second']:,.0f} {self._unit}/s  data wait {values['data_wait']:.0%}"
         )
         self._bar.describe(line)
         if step == self._total_steps:

@@ -85,6 +85,8 @@ class GraphData:
 class GraphLoader:
     """Batches of graphs without some of their edges, which a hash of (seed, epoch, view, row) chooses."""
 
+    unit = "graphs"
+
     def __init__(
         self,
         store: GraphData,

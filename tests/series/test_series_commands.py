@@ -96,15 +96,16 @@ def test_the_random_convolutions_are_a_line_where_aeon_is(
         def predict(self, X: np.ndarray) -> np.ndarray:
             return np.zeros(len(X))
 
-    module = ModuleType("aeon.classification.convolution_based")
-    module.MiniRocketClassifier = Classifier  # type: ignore[attr-defined]
-    for name in ("aeon", "aeon.classification"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module, parent = ModuleType("aeon.classification.convolution_based"), ModuleType("aeon.classification")
+    module.MiniRocketClassifier = module.MultiRocketClassifier = Classifier  # type: ignore[attr-defined]
+    parent.convolution_based = module  # type: ignore[attr-defined]
+    for each in (ModuleType("aeon"), parent, module):
+        monkeypatch.setitem(sys.modules, each.__name__, each)
     monkeypatch.setattr(evaluation, "find_spec", lambda name: name)
     before = (run / "result.json").read_bytes()
     found = package.evaluate(run, data[0], data[1], linear="one-vs-rest", latency=False)
-    assert found.references[-1].values["linear"] == 0.5
+    assert [model.name for model in found.references[-2:]] == ["MiniRocket", "MultiRocket"]
+    assert [model.values["linear"] for model in found.references[-2:]] == [0.5, 0.5]
     (run / "result.json").write_bytes(before)
 
 
@@ -206,3 +207,27 @@ def test_what_is_for_images_alone_is_refused(
     code, _, err = limbeck(*(places.get(word, word) for word in words))
     assert code == 1
     assert value in err.splitlines()[-1]
+
+
+def test_a_run_starts_from_a_run_or_an_export(limbeck: Run, run: Path, data: Data, tmp_path: Path) -> None:
+    assert limbeck("export", run, tmp_path / "phone", "--format", "onnx", "--depth", "3")[0] == 0
+    words = ["--epochs", "1", "--precision", "fp32", "--optim.lr", "1e-9", "--method.target-blocks", "1"]
+    for start, blocks in ((run, 4), (tmp_path / "phone", 3)):
+        out = tmp_path / f"from-{blocks}"
+        code, _, err = limbeck("pretrain", data[1], "--out", out, "--from", start, *words)
+        assert code == 0, err
+        assert "48" in err
+        found, before = load_encoder(out), load_encoder(start)
+        assert len(found.blocks) == blocks
+        torch.testing.assert_close(found.input_map.weight, before.input_map.weight, rtol=0, atol=1e-6)
+        assert torch.equal(found.mean, before.mean)
+        config = json.loads((out / "config.json").read_text())
+        assert config["start"]["digest"]
+    one = tmp_path / "one.npz"
+    np.savez(one, series=waves(20).values[:, :, :1])
+    for source, more, code_of_error in (
+        (one, [], "channels-differ"),
+        (data[1], ["--backbone.hidden", "7"], "start-contradicted"),
+    ):
+        code, text, _ = limbeck("pretrain", source, "--out", tmp_path / "none", "--from", run, *more, "--json")
+        assert (code, json.loads(text)["error"]["code"]) == (1, code_of_error)
