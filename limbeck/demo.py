@@ -47,6 +47,7 @@ from limbeck.train.config import OptimConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
 
+EPOCHS = 12  # of each run
 VIT = {"patch_size": 7, "embed_dim": 96, "depth": 6, "num_heads": 3, "global_pool": "avg", "class_token": False}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from limbeck.cli.arguments import FLATTENED
+from limbeck.cli.arguments import FLATTENED, Flag
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import export_commands, open_command, report_command
 from limbeck.core.config import to_json
@@ -58,8 +58,10 @@ class DemoArgs:
 
     out: str = "demo"
     """Folder for everything that the demo writes."""
-    epochs: int = 12
-    """Passes over the 4,000 training images, for each of the two runs."""
+    epochs: int | None = None
+    """Passes over the training data in each run; by default 12 over the 4,000 images, and of series what suits them."""
+    series: Flag = False
+    """Sets of series that aeon contains, in place of digits."""
 
 
 def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
@@ -180,9 +182,14 @@ def _report(args: ReportArgs) -> Output:
 
 
 def _demo(args: DemoArgs) -> Output:
-    from limbeck.demo import demo
+    if args.series:
+        from limbeck.series_demo import demo_series
 
-    page = str(demo(Path(args.out), args.epochs))
+        page = str(demo_series(Path(args.out), args.epochs))
+    else:
+        from limbeck.demo import EPOCHS, demo
+
+        page = str(demo(Path(args.out), EPOCHS if args.epochs is None else args.epochs))
     runs = shlex.quote(str(Path(args.out) / "runs"))
     return Output(
         {"report": page}, [page], next_commands=[open_command(page), f"limbeck runs {runs}", "limbeck check PHOTOS"]
@@ -239,6 +246,7 @@ DEMO = Command(
 
 Examples:
   limbeck demo
+  limbeck demo --series --out demo-series
   limbeck demo --out digits --epochs 4""",
     lambda argv: DemoArgs,
     _demo,
