@@ -24,8 +24,8 @@ from limbeck.runs.api import evaluate_run, pretrain, resume
 from limbeck.runs.defaults import default_training
 
 logger = logging.getLogger(__name__)
-SETS = ("ItalyPowerDemand", "BasicMotions", "GunPoint")
-"""Days of 24 hours, two seasons; six channels of a watch, four motions; hands with and without a gun."""
+SETS = ("ItalyPowerDemand", "BasicMotions")
+"""Days of 24 hours in two seasons; six channels of a watch in four motions."""
 
 
 def demo_series(out: Path, epochs: float | None = None, sets: tuple[str, ...] = SETS) -> Path:

@@ -34,7 +34,7 @@ def fit_join(data: SeriesData, cfg: SeriesConfig) -> Callable[[Encoder], Dilated
         device = encoder.mean.device
         with eval_mode(encoder):
             taps = extract(encoder, lambda part: values[part].to(device), np.arange(len(values)), device=device)
-        kernels.scales.copy_(torch.stack([_spread(taps[tap].cpu()) / own for tap in encoder.taps]))
+        kernels.scales[: len(encoder.taps)] = torch.stack([_spread(taps[tap].cpu()) / own for tap in encoder.taps])
         return encoder.with_kernels(cfg.kernel_features, kernels)
 
     return join

@@ -12,6 +12,7 @@ from tests.helpers.errors import raises
 from tests.helpers.tiny_series import waves
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_table_an_export_and_a_report(
     limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
