@@ -40,7 +40,7 @@ def read_oracle(oracle: str | PathLike[str], source: object, store: Store) -> Or
             code="oracle-is-folder",
         )
     paths = read_paths(store)
-    labels, names = (store.labels, store.label_names) if own else read_label_list(Path(oracle), paths)[:2]
+    labels, names = (store.labels, store.label_names) if own else read_label_list(Path(oracle), store)[:2]
     missing = np.flatnonzero(labels < 0)
     if len(missing):
         raise UserError(

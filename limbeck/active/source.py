@@ -192,7 +192,7 @@ def _listed(file: str | PathLike[str] | None, store: Store) -> ListedLabels:
     """Return the labels of a list; without one, none."""
     if file is None:
         return ListedLabels(np.full(len(store), -1), [], 0)
-    return read_label_list(Path(file), read_paths(store))
+    return read_label_list(Path(file), store)
 
 
 def _check_budget(cfg: SelectConfig, cycles: CyclesConfig, known: Labels, held_out: Rows) -> None:

@@ -25,7 +25,7 @@ from limbeck.core.text import csv_cell, first_names, plural
 from limbeck.data.label_list import check_label_names, read_label_list
 from limbeck.data.sources.labels import class_name
 from limbeck.data.sources.open import Source
-from limbeck.data.store.store import Store, read_paths
+from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source, open_images
@@ -91,7 +91,7 @@ def _network(encoder: str | PathLike[str], precision: Literal["auto", "bf16", "f
 def _labels(store: Store, file: str | PathLike[str] | None) -> tuple[NDArray[np.int64], list[str]]:
     """Return the class [N] of every image, -1 where there is none, and the names of the classes that have images."""
     if file is not None:
-        listed = read_label_list(Path(file), read_paths(store))
+        listed = read_label_list(Path(file), store)
         labels, names, where = listed.labels, listed.names, f"'{file}'"
     else:
         labels, where = store.labels, f"'{store.path or 'memory'}'"

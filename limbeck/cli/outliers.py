@@ -12,6 +12,7 @@ from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
 from limbeck.cli.images import GROUP, With
 from limbeck.cli.next import open_command
+from limbeck.core.text import printable
 
 if TYPE_CHECKING:
     from limbeck.anomalies.source import Outliers
@@ -73,7 +74,7 @@ def _table(found: "Outliers") -> Any:
 
     table = Table("rank", "score", "path", box=SIMPLE_HEAD, pad_edge=False)
     for rank, row in enumerate(found.order[:PRINTED], start=1):
-        table.add_row(str(rank), f"{found.scores[row]:.4g}", Text(found.paths[row], overflow="fold"))
+        table.add_row(str(rank), f"{found.scores[row]:.4g}", Text(printable(found.paths[row]), overflow="fold"))
     return table
 
 

@@ -8,13 +8,16 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.cli.command import Output, UsageError
 from limbeck.cli.signals import Stopped
 from limbeck.core.disk import DISK_FULL, REFUSED, reason
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
@@ -46,7 +49,15 @@ def show(output: Output, *, as_json: bool) -> None:
 
     console = Console(markup=False, emoji=False, highlight=False)  # names may hold brackets and colons
     for item in output.text:
-        print(printable_lines(item)) if isinstance(item, str) else console.print(item)
+        print(printable_lines(item)) if isinstance(item, str) else _print_table(console, item)
+
+
+def _print_table(console: "Console", table: Any) -> None:
+    """Print something of rich's, of whose cells the terminal obeys none."""
+    from rich.segment import Segment, Segments
+
+    segments = console.render(table)
+    console.print(Segments([s if s.control else Segment(printable_lines(s.text), s.style) for s in segments]))
 
 
 def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:

@@ -10,6 +10,7 @@ import tyro
 
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import report_command
+from limbeck.core.text import printable
 
 if TYPE_CHECKING:
     from limbeck.runs.listing import RunStatus
@@ -64,7 +65,7 @@ def _table(found: "list[RunStatus]", folder: Path) -> Any:
         epochs = f"{status.epoch:.3g}" + (f"/{status.epochs:g}" if isinstance(status.epochs, int | float) else "")
         images = "" if status.images is None else f"{status.images:,}"
         cells = (name, status.method + teacher, status.network, images, epochs, f"{status.step:,}", knn, status.state)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, map(printable, cells)))
     return table
 
 

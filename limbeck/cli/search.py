@@ -12,6 +12,7 @@ from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
 from limbeck.cli.images import GROUP
 from limbeck.core.config import to_json
+from limbeck.core.text import printable
 
 Index = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INDEX")]
 Encoder = Annotated[str | None, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")]
@@ -85,7 +86,8 @@ def _search(args: Any) -> Output:
     for query in found:
         table = Table("rank", "cosine", "label", "path", box=SIMPLE_HEAD, pad_edge=False)
         for rank, hit in enumerate(query.hits, start=1):
-            table.add_row(str(rank), f"{hit.cosine:.4f}", Text(hit.label or ""), Text(hit.path, overflow="fold"))
+            label, path = (Text(printable(text or ""), overflow="fold") for text in (hit.label, hit.path))
+            table.add_row(str(rank), f"{hit.cosine:.4f}", label, path)
         text += [f"nearest to {query.query}:", table]
     queries = [{"query": query.query, "hits": [hit._asdict() for hit in query.hits]} for query in found]
     return Output({"queries": queries}, text)

@@ -135,7 +135,11 @@ def from_array(array: NDArray[Any]) -> tuple[Image.Image, PixelRange | None]:
     """Return an image from [H W] or [H W C] with 1, 3 or 4 channels, and the range if it was scaled to 8 bits."""
     grayscale = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if not grayscale and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels")
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        way = ": move the channels from the first place to the last, as numpy.moveaxis does" if first else ""
+        raise UndecodableError(f"an array of shape {array.shape} is not [H W] or [H W C] with 1, 3 or 4 channels{way}")
+    if not array.size:
+        raise UndecodableError(f"an array of shape {array.shape} has no pixels")
     values = None
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)

@@ -1,6 +1,11 @@
 """Labels in a CSV file with the columns path and label, as a person writes them into a list of images."""
 
+import codecs
 import csv
+import io
+import logging
+import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +15,16 @@ from numpy.typing import NDArray
 
 from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.text import csv_cell, first_names, plain_cell
+from limbeck.core.text import csv_cell, first_names, plain_cell, plural
 from limbeck.data.sources.labels import class_name
+from limbeck.data.sources.selection import Selection
+from limbeck.data.store.layout import SKIPPED
+from limbeck.data.store.store import Store, read_paths
 
+logger = logging.getLogger(__name__)
 PATH, LABEL = "path", "label"
+DELIMITERS = ",;\t"  # of spreadsheets, by the language that they are set to
+MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class ListedLabels(NamedTuple):
@@ -24,33 +35,36 @@ class ListedLabels(NamedTuple):
     unfilled: int  # images of the file without a label
 
 
-def read_label_list(file: Path, paths: Sequence[str]) -> ListedLabels:
-    """Return the labels that a CSV file gives to the images with these `paths` [N].
+def read_label_list(file: Path, store: Store) -> ListedLabels:
+    """Return the labels that a CSV file gives to the images of a store of N.
 
-    Rows with an empty label are counted and left out.
+    Rows with an empty label are counted and left out, and so are images of the source that are not in the store, which
+    a message says.
 
     Raises:
         UserError: the file cannot be read, lacks a column, names an image that is not there, or gives one image two
             labels.
     """
-    position = {_plain(path): row for row, path in enumerate(paths)}
+    paths = read_paths(store)
+    position = {_composed(path): row for row, path in enumerate(paths)} | {path: row for row, path in enumerate(paths)}
     found: dict[int, str] = {}
-    unfilled = 0
+    unfilled, unused = 0, list[str]()
     for line, (path, label) in enumerate(_read(file), start=2):
-        row = position.get(_plain(path))
+        if not path + label:  # as spreadsheets end a table
+            continue
+        row = position.get(path, position.get(_composed(path)))
         if row is None:
-            meant = did_you_mean(path, paths[:10_000])
-            raise UserError(
-                f"'{file}' names '{path}' in line {line}, and no image has this path{meant}: paths are those of "
-                "`limbeck select` and `limbeck embed`",
-                code="unknown-image",
-            )
+            _raise_unless_unused(file, line, path, store, paths)
+            unused.append(path)
+            continue
         name = class_name(plain_cell(label))
         if name and found.setdefault(row, name) != name:
             raise UserError(
                 f"'{file}' gives '{path}' two labels, '{found[row]}' and '{name}': leave one of them", code="two-labels"
             )
         unfilled += not name
+    if unused:
+        logger.info("'%s' lists %s that cannot be used: %s", file, plural(len(unused), "image"), first_names(unused))
     names = sorted({*found.values()})
     check_label_names(f"'{file}'", names)
     labels = np.full(len(paths), -1)
@@ -59,28 +73,63 @@ def read_label_list(file: Path, paths: Sequence[str]) -> ListedLabels:
     return ListedLabels(labels, names, unfilled)
 
 
+def _raise_unless_unused(file: Path, line: int, path: str, store: Store, paths: Sequence[str]) -> None:
+    """Raise UserError unless a path is that of an image of the source which is not in the store."""
+    selection = Selection(exclude=store.exclude, only=store.only)
+    if _composed(path) in _skipped(store) or selection.excluded(path):
+        return
+    below = next((f" (did you mean '{known}'?)" for known in paths if path.endswith(f"/{known}")), "")
+    meant = below or did_you_mean(path, paths[:10_000])
+    raise UserError(
+        f"'{file}' names '{path}' in line {line}, and no image has this path{meant}: paths are those of "
+        "`limbeck select` and `limbeck embed`",
+        code="unknown-image",
+    )
+
+
+def _skipped(store: Store) -> set[str]:
+    """Return the paths of the images of a source that its store skipped."""
+    table = store.path and store.path / SKIPPED
+    if not table or not table.exists():
+        return set()
+    with table.open(newline="", encoding="utf-8") as opened:
+        return {_composed(line.get(PATH) or "") for line in csv.DictReader(opened)}
+
+
 def _read(file: Path) -> list[tuple[str, str]]:
+    """Return path and label of all rows; columns may be in any case, and separated as spreadsheets do it."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            reader = csv.DictReader(opened)
-            columns = reader.fieldnames or []
-            rows = [((row.get(PATH) or "").strip(), (row.get(LABEL) or "").strip()) for row in reader]
+        data = file.read_bytes()
+        text = data.decode("utf-16" if data.startswith(MARKS) else "utf-8-sig")
+        delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        rows = [(row.get(PATH) or "", (row.get(LABEL) or "").strip()) for row in reader]
     except OSError as error:
         raise not_readable(file, error) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"'{file}' is no CSV file in UTF-8: {error}", code="not-a-list") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"'{file}' is not in UTF-8 (byte {error.start:,}): save it as CSV UTF-8", code="not-a-list"
+        ) from error
+    except csv.Error as error:
+        raise UserError(f"'{file}' is no CSV file ({error}): save it as CSV UTF-8", code="not-a-list") from error
     if missing := [name for name in (PATH, LABEL) if name not in columns]:
         raise UserError(
             f"'{file}' has no column '{missing[0]}': the columns {PATH} and {LABEL} are needed, and it has "
-            f"{first_names(list(columns)) or 'none'}",
+            f"{first_names(columns) or 'none'}",
             code="not-a-list",
         )
     return rows
 
 
-def _plain(path: str) -> str:
-    """Return a path as a list may have it, which a spreadsheet cannot take for a formula."""
-    return csv_cell(plain_cell(path))
+def _composed(path: str) -> str:
+    """Return a path as different programs agree on it: composed Unicode, nothing before it that means nothing.
+
+    Of a cell that no spreadsheet can take for a formula, the path in it.
+    """
+    plain = csv_cell(plain_cell(path)).strip()
+    return unicodedata.normalize("NFC", os.path.normpath(plain)) if plain else ""
 
 
 def check_label_names(where: str, names: Sequence[str]) -> None:

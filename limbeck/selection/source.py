@@ -103,7 +103,7 @@ def select_images(
     depth = network.last if depth is None else depth
     network.check_depths([depth])
     store = open_images(source, network, embed)
-    known = read_label_list(Path(labeled), read_paths(store)) if labeled is not None else None
+    known = read_label_list(Path(labeled), store) if labeled is not None else None
     if known and known.unfilled:
         logger.info("%s in '%s' without a label, which may be chosen", plural(known.unfilled, "image"), labeled)
     check_request(cfg, known.labels if known else np.full(len(store), -1))

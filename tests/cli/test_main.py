@@ -145,6 +145,22 @@ def test_output_that_cannot_be_written_is_a_sentence() -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
+def test_no_cell_of_a_table_is_obeyed_by_the_terminal(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(args: Any) -> cli.Output:
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = Table("path")
+        rows.add_row(Text("\x1b]0;x\x07\u202e.png"))
+        return cli.Output({}, [rows])
+
+    monkeypatch.setitem(cli.VERBS, "methods", cli.VERBS["methods"]._replace(run=table))
+    code, out, _ = limbeck("methods")
+    assert code == 0
+    assert not {"\x1b", "\x07", "\u202e"} & {*out}
+    assert "\\x1b]0;x" in out
+
+
 def test_quiet_leaves_the_result_alone_and_verbose_adds_detail(limbeck: Run) -> None:
     usual, quiet = limbeck("methods"), limbeck("methods", "-q")
     assert quiet == (0, usual[1], "")

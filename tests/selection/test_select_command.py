@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 import limbeck as library
 from limbeck.core.text import csv_cell
 from limbeck.data.label_list import ListedLabels, read_label_list
+from limbeck.data.store.store import read_paths
 from limbeck.embeddings.config import EmbedConfig
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
+from tests.helpers.sources import png, write_folder
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -95,25 +98,52 @@ def test_what_needs_no_features_is_refused_before_they_are_computed(
             library.select(photos / "train", trained, **options)
 
 
+def build(folder: Path, names: Sequence[str]) -> library.Store:
+    """Return a store of a new folder with so many images."""
+    return library.build_store(
+        write_folder(folder, [(name, png(row)) for row, name in enumerate(names)]), f"{folder}.s"
+    )
+
+
 def test_lists_of_labels(tmp_path: Path) -> None:
     file, paths = tmp_path / "rows.csv", ["a/1.png", "=b.png", "c.png", "'+d\n.png"]
+    paths = read_paths(store := build(tmp_path / "photos", paths))
+    order = [paths.index(path) for path in ("a/1.png", "=b.png", "c.png", "'+d\n.png")]
 
     def read(*lines: str) -> ListedLabels:
         file.write_text("path,label\n" + "\n".join(lines), encoding="utf-8")
-        return read_label_list(file, paths)
+        return read_label_list(file, store)
 
     found = read("a/1.png,zebra", "'=b.png, ape ", "c.png,")
-    assert found.labels.tolist() == [1, 0, -1, -1]
+    assert found.labels[order].tolist() == [1, 0, -1, -1]
     assert (found.names, found.unfilled) == (["ape", "zebra"], 1)
-    written = [f"{csv_cell(path)},{csv_cell(label)}" for path, label in zip(paths, ["=x", "y", "=x", "z"], strict=True)]
-    found = read(*written)
-    assert (found.labels.tolist(), found.names) == ([0, 1, 0, 2], ["=x", "y", "z"])
+    texts = dict(zip(order, ["=x", "y", "=x", "z"], strict=True))
+    found = read(*(f"{csv_cell(path)},{csv_cell(texts[row])}" for row, path in enumerate(paths)))
+    assert (found.labels[order].tolist(), found.names) == ([0, 1, 0, 2], ["=x", "y", "z"])
     with raises("unknown-image", "d.png", "line 3"):
         read("a/1.png,zebra", "d.png,zebra")
+    with raises("unknown-image", "did you mean 'a/1.png'"):
+        read("/home/me/photos/a/1.png,zebra")
     with raises("two-labels", "a/1.png", "ape"):
         read("a/1.png,zebra", "a/1.png,ape")
     with raises("labels-collide", "Ape", "ape"):
         read("a/1.png,Ape", "c.png,ape")
     file.write_text("file,label\nx,y\n")
     with raises("not-a-list", "path", "file"):
-        read_label_list(file, paths)
+        read_label_list(file, store)
+    file.write_bytes("path,label\na/1.png,caf\u00e9\n".encode("cp1252"))
+    with raises("not-a-list", "UTF-8"):
+        read_label_list(file, store)
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-8")])
+def test_lists_are_read_as_spreadsheets_write_them(delimiter: str, encoding: str, tmp_path: Path) -> None:
+    """With other delimiters, cases of letters, forms of Unicode; images that are not used are no mistake."""
+    names = ["cafe\u0301.png", " b.png", "d.png"]
+    folder = write_folder(tmp_path / "photos", [*zip(names, map(png, range(3)), strict=True), ("broken.png", b"x")])
+    store = library.build_store(folder, tmp_path / "store", exclude=["d.png"], allow_bad=0.5)
+    rows = [("Path ", "LABEL"), ("./caf\u00e9.png", "a"), ("b.png", "b"), ("broken.png", "a"), ("d.png", "a"), ("", "")]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(delimiter.join(row) for row in rows), encoding=encoding)
+    found = read_label_list(file, store)
+    assert [found.names[label] for label in found.labels] == ["b", "a"]

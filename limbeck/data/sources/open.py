@@ -5,18 +5,18 @@ import logging
 import os
 import pkgutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.text import plural
+from limbeck.core.text import plural, printable
 from limbeck.data import sources
 from limbeck.data.address import is_address
 from limbeck.data.sources.base import ImageSource, SourceType
@@ -65,6 +65,8 @@ def _open_folder(folder: Path, selection: Selection) -> ImageSource:
         return selection.of(found)
     images = open_folder(folder, selection.excluded)
     if images.count:
+        selection.report(selection.without_use(item.path for item in images.left_out), images.name)
+        _report_unread(folder, images)
         return selection.mark(images)
     return selection.of(_open_files_in(folder, images))
 
@@ -86,7 +88,7 @@ def _open_path(source: str | Path) -> ImageSource:
     path = Path(source).expanduser()
     if path.exists():
         return _open_files([path], name=str(path))
-    if files := sorted(glob(str(path))):
+    if files := sorted(_matching(path)):
         return _open_files([Path(file) for file in files], name=str(path))
     looks_like_a_file = _kind_of(path.name) is not None or is_image(path.name)
     if not looks_like_a_file and (found := _open_value(source)) is not None:
@@ -95,22 +97,49 @@ def _open_path(source: str | Path) -> ImageSource:
     raise UserError(f"'{source}' does not exist{similar}: give {_options()}", code="source-missing")
 
 
+def _matching(pattern: Path) -> list[str]:
+    """Return the files that fit a pattern; brackets in the names of its folders that exist are no pattern."""
+    there = next(folder for folder in pattern.parents if folder.is_dir())
+    within = Path(escape(str(there)), *pattern.parts[len(there.parts) :])
+    return glob(str(within)) or glob(str(pattern))
+
+
 def _visible_names(folder: Path) -> list[str]:
     with suppress(OSError):
         return [name for name in os.listdir(folder) if not name.startswith(".")]
     return []
 
 
-def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
-    """Open the files of one other kind in a folder without images; those of further kinds are left out."""
+def _files_by_kind(images: ImageSource) -> Iterator[tuple[SourceType, list[str]]]:
+    """Yield the kinds of source of which a folder holds files, and their paths in it."""
     visible = [item for item in images.left_out if item.issue.name == "not_an_image" and not why_hidden(item.path)]
     for kind in source_types().values():
         paths = [item.path for item in visible if kind.reads(item.path)]
         if paths and kind.open_files and kind.several_files:
-            _report_splits(paths, str(folder))
-            source = kind.open_files([folder / path for path in paths], str(folder))
-            others = [item for item in images.left_out if item.path not in set(paths)]
-            return replace(source, left_out=[*others, *source.left_out])
+            yield kind, paths
+
+
+def _report_unread(folder: Path, images: ImageSource) -> None:
+    """Warn where a folder holds images, perhaps a picture for its page, and files that may hold many more."""
+    for kind, paths in _files_by_kind(images):
+        logger.warning(
+            "'%s' holds %s, and only that is used, not the images in %s, such as '%s': give %s by name for those",
+            folder,
+            plural(images.count or 0, "image"),
+            plural(len(paths), "file"),
+            printable(paths[0]),
+            kind.description.partition(" (")[0],
+        )
+
+
+def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
+    """Open the files of one other kind in a folder without images; those of further kinds are left out."""
+    for kind, paths in _files_by_kind(images):
+        _report_splits(paths, str(folder))
+        assert kind.open_files is not None
+        source = kind.open_files([folder / path for path in paths], str(folder))
+        others = [item for item in images.left_out if item.path not in set(paths)]
+        return replace(source, left_out=[*others, *source.left_out])
     excluded = [item for item in images.left_out if item.issue.name == "excluded"]
     if excluded:
         count = plural(len(excluded), "image")

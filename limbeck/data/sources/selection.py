@@ -1,7 +1,9 @@
 """Leave images out: by their names, or at random where there are too many."""
 
+import logging
 import shlex
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import compress
@@ -13,6 +15,8 @@ from limbeck.data.check.issues import Issue
 from limbeck.data.decode import UndecodableError
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource, Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,20 @@ class Selection:
             return Issue("excluded", f"--only {' '.join(self.only)}")
         return None
 
+    def without_use(self, paths: Iterable[str]) -> set[str]:
+        """Return the patterns of `exclude` that fit none of the paths."""
+        unused = set(self.exclude)
+        for path in paths if unused else ():
+            unused -= {pattern for pattern in unused if matches(path, pattern)}
+        return unused
+
+    @staticmethod
+    def report(unused: set[str], name: str) -> None:
+        """Say which patterns fit nothing in a source: they may be misspelled."""
+        if unused:
+            patterns = " ".join(map(shlex.quote, sorted(unused)))
+            logger.info("--exclude %s fits no name in '%s' (upper and lower case differ)", patterns, name)
+
     def mark(self, source: ImageSource) -> ImageSource:
         """Return the source, less what is too much, with its selection recorded and in its fingerprint."""
         source = at_most(source, self.max_images)
@@ -72,10 +90,20 @@ class Selection:
                 issue = self.excluded(sample.path)
                 yield sample if issue is None else sample._replace(content=UndecodableError(issue.detail, issue.name))
 
+        said = set[str]()
+
+        def all_samples() -> Iterator[Sample]:
+            unused = self.without_use(item.path for item in source.left_out)
+            for sample in selected(source.samples()):
+                unused -= {pattern for pattern in unused if matches(sample.path, pattern)}
+                yield sample
+            self.report(unused - said, source.name)
+            said.update(unused)
+
         every_nth = source.every_nth
         chosen = replace(
             source,
-            samples=lambda: selected(source.samples()),
+            samples=all_samples,
             every_nth=None if every_nth is None else lambda step: selected(every_nth(step)),
         )
         return self.mark(chosen)
@@ -103,6 +131,7 @@ def at_most(source: ImageSource, count: int | None) -> ImageSource:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Return whether a pattern fits a path."""
+    """Return whether a pattern fits a path, or is a name in it; composed and decomposed Unicode are the same."""
+    path, pattern = (unicodedata.normalize("NFC", text) for text in (path, pattern))
     names: Sequence[str] = [path] if "/" in pattern else path.split("/")
-    return any(fnmatchcase(name, pattern) for name in names)
+    return pattern in names or any(fnmatchcase(name, pattern) for name in names)

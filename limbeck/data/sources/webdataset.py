@@ -4,6 +4,7 @@ The headers are read first, so that labels are found wherever they are, and ever
 with the standard library, because `datasets` cannot read shards in which samples have different members.
 """
 
+import logging
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from limbeck.data.sources.labels import Classes, classify
 from limbeck.data.sources.names import is_image
 from limbeck.data.sources.shard_index import TAR_ERRORS, ShardIndex, index_shard, member_path
 
+logger = logging.getLogger(__name__)
+
 
 def open_shards(files: Sequence[Path | Address], name: str) -> ImageSource:
     """Return the images of the shards in the order of the files, each with its label, if there are any.
@@ -31,6 +34,7 @@ def open_shards(files: Sequence[Path | Address], name: str) -> ImageSource:
     left_out = [item for shard in shards for item in shard.left_out]
     count = sum(len(shard.paths) for shard in shards)
     _raise_if_damaged(left_out, count)
+    _report_kinds(files, shards)
     classes, origin = _find_labels(shards)
     states = [file_state(file) for file in files]
 
@@ -63,6 +67,23 @@ def _find_labels(shards: Sequence[ShardIndex]) -> tuple[Classes, str]:
     if folders.problem:
         found.problems[f"no member such as .cls holds one, and {folders.problem}"] = len(paths)
     return found, f"{folders.origin} of the archive"
+
+
+def _report_kinds(files: Sequence[Path], shards: Sequence[ShardIndex]) -> None:
+    """Warn where the labels of one shard are words and those of another are numbers, which then are words as well."""
+    first: dict[str, Path] = {}
+    for file, shard in zip(files, shards, strict=True):
+        labels = [label for label in shard.labels if label is not None]
+        kind = "words" if any(isinstance(label, str) for label in labels) else "numbers"
+        if labels:
+            first.setdefault(kind, file)
+    if len(first) > 1:
+        logger.warning(
+            "the labels of '%s' are words and those of '%s' are numbers: each number is taken for a class of its own; "
+            "write them in one way if they mean the same classes",
+            first["words"],
+            first["numbers"],
+        )
 
 
 def _raise_if_damaged(left_out: Sequence[LeftOut], count: int) -> None:

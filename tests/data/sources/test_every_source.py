@@ -270,14 +270,26 @@ def test_files_of_several_splits_are_not_joined_without_a_word(
     assert [record.levelname for record in caplog.records if "train" in record.message] == ["WARNING"] * 2
 
 
-def test_files_of_another_kind_are_listed(tmp_path: Path) -> None:
+def test_files_of_another_kind_are_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_parquet(tmp_path / "0.PARQUET", [png(0)])
     write_tar(tmp_path / "1.tar", numbered([0]))
     write_tar(tmp_path / "._1.tar", [])
     rows = open_source(tmp_path)
     assert (rows.count, sorted(item.path for item in rows.left_out)) == (1, ["._1.tar", "1.tar"])
     write_folder(tmp_path, numbered([0]))
+    assert not caplog.messages
     assert sorted(item.path for item in open_source(tmp_path).left_out) == ["._1.tar", "0.PARQUET", "1.tar"]
+    assert [name for name in ("0.PARQUET", "1.tar") if name in caplog.text] == ["0.PARQUET", "1.tar"]
+
+
+def test_shards_whose_labels_are_words_and_numbers_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mixed = [("0.png", png(0)), ("0.cls", b"7"), ("1.png", png(1)), ("1.cls", b"seven")]
+    words = write_tar(tmp_path / "words.tar", mixed)
+    assert open_source(words).label_names == ["7", "seven"]
+    assert not caplog.messages
+    numbers = write_tar(tmp_path / "numbers.tar", mixed[:2])
+    open_source([numbers, words])
+    assert (str(words) in caplog.text, str(numbers) in caplog.text) == (True, True)
 
 
 def test_what_cannot_be_read_is_a_finding_and_the_rest_is_read(tmp_path: Path) -> None:

@@ -43,6 +43,24 @@ def test_images_are_left_out_by_name(
     assert build_store(folder, tmp_path / "store", exclude=["raw", "b"]).label_names == []
 
 
+def test_patterns_take_names_as_they_are_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Brackets and both forms of Unicode fit themselves, in folders as well; what fits nothing is said."""
+    caplog.set_level("INFO")
+    names = ["a[1].png", "cafe\u0301_mask.png", "b.png"]
+    members = [(name, png(row)) for row, name in enumerate(names)]
+    (tmp_path / "shards [2020]").mkdir()
+    folder = write_folder(tmp_path / "photos", members)
+    archive = write_tar(tmp_path / "shards [2020]" / "0.tar", members)
+    assert open_source(str(archive.parent / "*.tar")).count == len(names)
+    for source in (folder, archive):
+        caplog.clear()
+        store = build_store(source, tmp_path / "store", exclude=["a[1].png", "caf\u00e9_*", "*_masks.png"])
+        assert len(store) == 1
+        assert [("*_masks.png" in text, "caf" in text) for text in caplog.messages if "--exclude" in text] == [
+            (True, False)
+        ]
+
+
 def test_the_cache_is_where_the_desktop_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "photos", numbered(range(2)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
