@@ -11,6 +11,7 @@ Conventions, where a file leaves a choice:
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -201,7 +202,9 @@ def pillow_errors() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise UndecodableError("not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise UndecodableError(str(error), "too_many_pixels") from error
+        pixels = int(re.sub(r"\D*(\d+)\D.*", r"\1", str(error)))
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+        raise UndecodableError(f"{pixels:,} pixels, and at most {limit} are read", "too_many_pixels") from error
     except Exception as error:  # also struct.error, SyntaxError, IndexError, zlib.error ...
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         name: IssueName = "truncated" if "truncated" in reason.lower() else "unreadable"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-BITS = (8, 10, 12, 14, 16, 24, 32)
+BITS = (8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32)  # so that the brightest value is a quarter or more
 
 
 class PixelRange(NamedTuple):
@@ -27,7 +27,7 @@ class PixelRange(NamedTuple):
     def between(cls, low: float, high: float) -> Self:
         """Return the range that pixels from `low` to `high` span: that of the next usual depth, else their own.
 
-        Floats up to 1 span [0, 1]; other numbers from 0 on span 8, 10, 12, 14, 16, 24 or 32 bits.
+        Floats up to 1 span [0, 1]; other numbers from 0 on span an even number of bits, from 8 to 32.
         """
         if not np.isfinite([low, high]).all():
             raise ValueError(f"pixels that are not finite: from {low} to {high}")

@@ -128,6 +128,17 @@ def wide_tiff(values: np.ndarray, order: str) -> bytes:
     return (start + table).ljust(200, b"\0") + data
 
 
+@pytest.mark.parametrize("highest", [256, 65_536, 255_000, 10**6, 2**24, 2**31 - 1])
+def test_no_range_leaves_an_image_nearly_black(highest: int) -> None:
+    assert decode(np.array([[0, highest]], dtype=np.int32), 2).pixels.max() >= 255 // 4
+
+
+def test_arrays_that_are_no_images_say_why() -> None:
+    for shape, reason in (((3, 8, 8), "moveaxis"), ((0, 8, 3), "no pixels")):
+        with pytest.raises(UndecodableError, match=reason):
+            decode(np.zeros(shape, np.uint8), 8)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_the_content_tells_how_many_bits_a_container_of_sixteen_holds(bits: int) -> None:
     top = 2**bits - 1
