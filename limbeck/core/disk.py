@@ -3,6 +3,8 @@
 import ctypes
 import errno
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,12 +27,19 @@ def write_errors_as_user_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch.save raises a RuntimeError over it
+        cause = system_error(error)
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             raise disk_full(path, cause) from error
         if isinstance(cause, OSError) and cause.errno in REFUSED and _is_about(cause, path):
             raise not_writable(path, cause) from error
         raise
+
+
+def system_error(error: BaseException) -> BaseException | None:
+    """Return the error of the operating system behind one of torch.save, or the first of shutil's copy of a folder."""
+    if isinstance(error, shutil.Error) and (number := re.search(r"\[Errno (\d+)\]", str(error))):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return error if isinstance(error, OSError) else error.__context__
 
 
 def _is_about(error: OSError, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from unittest.mock import Mock
@@ -34,6 +35,14 @@ def test_a_place_that_may_not_be_written(tmp_path: Path, number: int) -> None:
     for name in (None, tmp_path / "a", tmp_path / "a" / "inner", tmp_path / ".a.lock", tmp_path):
         with raises("not-writable", tmp_path / "a"):
             fail(tmp_path / "a", number, name)
+
+
+def test_a_copy_of_a_folder_without_room(tmp_path: Path) -> None:
+    """`shutil` raises an error without a number for it, after all files."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").touch()
+    with raises("disk-full", tmp_path / "c"), write_errors_as_user_error(tmp_path / "c"):
+        shutil.copytree(tmp_path / "a", tmp_path / "c", copy_function=Mock(side_effect=OSError(errno.ENOSPC, "")))
 
 
 def test_what_is_read_is_not_blamed_on_what_is_written(tmp_path: Path) -> None:
