@@ -157,6 +157,10 @@ def _check_files(args: CheckArgs) -> Output:
 
     if args.against and not is_store(Path(args.against)):
         open_source(args.against)  # before the scan: it may be misspelled
+    if args.near_duplicates or args.against:
+        from limbeck.neighbors.near_duplicate_report import check_threshold
+
+        check_threshold(args.similarity_threshold)
     not_for_the_scan = ("near_duplicates", "against", "similarity_threshold", "runner", "runner_args")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
     logger.info(found.summary())

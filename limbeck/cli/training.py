@@ -221,7 +221,7 @@ def _selection(args: Any, source: str) -> dict[str, Any]:
     from limbeck.data.store.layout import is_store
 
     given = {"exclude": args.exclude, "only": args.only, "max_images": args.max_images}
-    if any(given.values()) or is_store(Path(source)):
+    if args.exclude or args.only or args.max_images is not None or is_store(Path(source)):
         return given
     return {
         "exclude": args.file.texts("exclude"),

@@ -26,6 +26,7 @@ from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
 
 CHUNK = 16  # samples decoded by one task: enough to hide the cost of a task, few enough to hold large files
+CHUNK_PIXELS = 2**22  # that a task holds at most, unless one image has more
 ELONGATED = 3  # long side over short side: twice as far from a square as usual photographs
 CONSTANT = 4  # of 255: the noise of a strongly compressed plain surface
 DARK = 32  # of 255: hardly distinguishable from black on a screen
@@ -86,7 +87,8 @@ def decode_samples(
         encode: makes `DecodedSample.encoded`.
     """
     decode = partial(_decode_chunk, size=size, encode=encode)
-    for decoded in ordered_map(decode, batched(samples, CHUNK), workers or os.cpu_count() or 1):
+    chunks = batched(samples, max(1, min(CHUNK, CHUNK_PIXELS // size**2)))
+    for decoded in ordered_map(decode, chunks, workers or os.cpu_count() or 1):
         paths = [previous, *(sample.path for sample in decoded)]
         yield [mark_mask(sample, before) for sample, before in zip(decoded, paths, strict=False)]
         previous = paths[-1]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.core.config import from_json, to_json
-from limbeck.core.disk import check_writable
+from limbeck.core.disk import check_writable, is_refusal, not_readable
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, replaced_folder, write_json
 from limbeck.core.packages import require
@@ -80,6 +80,8 @@ class ImageIndex:
             self.vectors: NDArray[np.float32] = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
             table = pq.read_table(folder / IMAGES)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+            if is_refusal(error):
+                raise not_readable(folder, error) from error
             raise _damaged(folder, str(error)) from error
         self.paths: list[str] = table["path"].to_pylist()
         self.labels: list[str | None] = table["label"].to_pylist()

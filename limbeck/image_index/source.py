@@ -1,6 +1,7 @@
 """Put the images of a source into an index, and search it with the images of another."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -22,6 +23,7 @@ from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.image_index.index import About, Hit, ImageIndex, Rows, SearchKind, check_place, is_index, write_index
+from limbeck.models.hub import known_only
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +139,14 @@ def _encoder(
     """Return the encoder, which for an index must be the one that made it; for queries also one aligned with it."""
     name = named if named is not None else index.about.encoder if index else ""
     try:
-        network = load_encoder(name, (embed or EmbedConfig()).precision)
+        with nullcontext() if named is not None else known_only():
+            network = load_encoder(name, (embed or EmbedConfig()).precision)
     except UserError as error:
         if named is not None or index is None:
             raise
         raise UserError(
-            f"the index '{index.folder}' was made by '{name}', which cannot be loaded ({error}): give its new place "
-            "with --with",
+            f"the index '{index.folder}' was made by '{name}', which cannot be loaded ({error}): give it, or its new "
+            "place, with --with",
             code=error.code,
         ) from error
     if index and queries and network.aligned_to == index.about.digest:

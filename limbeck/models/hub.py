@@ -1,5 +1,8 @@
 """Networks on the Hugging Face hub: what their config.json holds, and the files of an encoder of Limbeck's."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,22 @@ FILES = ("config.json", "*.safetensors", "README.md")
 """What is downloaded of an encoder: nothing that can be executed."""
 
 
+_KNOWN_ONLY = ContextVar("known_only", default=False)
+
+
+@contextmanager
+def known_only() -> Iterator[None]:
+    """Let the hub be asked for nothing in the block: its networks must be in the cache of `huggingface_hub`.
+
+    For a name that a file holds, which may be a stranger's.
+    """
+    token = _KNOWN_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _KNOWN_ONLY.reset(token)
+
+
 def is_on_hub(name: str | PathLike[str]) -> bool:
     """Return whether a name is one of the hub's."""
     return fspath(name).startswith(HUB)
@@ -28,7 +47,9 @@ def hub_config(name: str) -> dict[str, Any]:
     """
     repository, revision = _split(name)
     try:
-        config = read_json(Path(hf_hub_download(repository, "config.json", revision=revision)))
+        config = read_json(
+            Path(hf_hub_download(repository, "config.json", revision=revision, local_files_only=_KNOWN_ONLY.get()))
+        )
     except (OSError, ValueError) as error:  # the hub's errors, those of the network, and names that it refuses
         raise unreachable(name, error) from error
     if not isinstance(config, dict):
@@ -49,13 +70,22 @@ def hub_encoder(name: str) -> Path:
         )
     repository, revision = _split(name)
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*FILES]))
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=[*FILES], local_files_only=_KNOWN_ONLY.get()
+            )
+        )
     except (OSError, ValueError) as error:
         raise unreachable(name, error) from error
 
 
 def unreachable(name: str, error: BaseException) -> UserError:
     """Return the error for a network that the hub does not provide."""
+    if _KNOWN_ONLY.get():
+        return UserError(
+            f"'{name}' is not on this machine, and a file that names it may not download it: name it yourself",
+            code="hub-unreachable",
+        )
     return UserError(f"'{name}' cannot be read from the hub: {one_line(error)}", code="hub-unreachable")
 
 

@@ -101,16 +101,21 @@ def find_near_duplicates(
     Raises:
         UserError: a threshold outside (0, 1], or as `run_shards`.
     """
-    if not 0 < threshold <= 1:
-        raise UserError(
-            f"similarity threshold {threshold} is outside the range of a cosine; choose more than 0 and at most 1",
-            code="threshold-out-of-range",
-        )
+    check_threshold(threshold)
     if runner is not None:
         return _by_shards(store, against, threshold, runner)
     vectors = features(store)
     across = None if against is None else matches_across(vectors, features(against), threshold)
     return NearDuplicates(store=store, within=matches_within(vectors, threshold), against=against, across=across)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise UserError for a similarity that is no cosine of near-duplicates."""
+    if not 0 < threshold <= 1:
+        raise UserError(
+            f"similarity threshold {threshold} is outside the range of a cosine; choose more than 0 and at most 1",
+            code="threshold-out-of-range",
+        )
 
 
 def _by_shards(store: Store, against: Store | None, threshold: float, runner: RunnerConfig) -> NearDuplicates:

@@ -35,6 +35,7 @@ from limbeck.modalities.base import StoreModality
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
+from limbeck.models.hub import known_only
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import began_in_this_job, check_new_run
@@ -214,12 +215,12 @@ def evaluate_run(
     if not isinstance(config.backbone, BackboneConfig):
         return _evaluate_other_data(folder, config, replace(sources, allow_bad=allow_bad), cfg, others)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
-    untrained, size = fresh_encoder(config), Store.open(config.store).size if config.store else None
+    untrained = fresh_encoder(config)
     assert isinstance(untrained, Backbone), "the encoder of a run on images is what its modality built"
     encoder, how = load(folder), load_preprocessing(folder)
     check_takes(encoder, override(how, cfg).image_size)
     teacher = _reload_teacher(config, teacher_module)
-    bank, queries = replace(sources, store_size=size, allow_bad=allow_bad).open()
+    bank, queries = replace(sources, store_size=how.store_size, allow_bad=allow_bad).open()
     comparison = compare_run(folder, teacher, untrained, bank, queries, cfg, models) if teacher else None
     data = EvalData.of(bank, queries, cfg if references is None else replace(cfg, references=False))
     found = (*_measure_around(data, models, comparison, config.teacher), *(references or ()))
@@ -290,7 +291,8 @@ def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> Load
         return None
     try:
         store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None
-        return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
+        with known_only():
+            return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
     except UserError as error:
         logger.warning("not comparing with the teacher: %s", error)
         return None

@@ -63,6 +63,8 @@ def read_config(run: Path) -> RunConfig:
     if not file.is_file():
         raise UserError(f"'{run}' is not a run folder (no {CONFIG})", code="not-a-run")
     data = read_json(file)
+    if isinstance(data, dict) and "architecture" in data:
+        raise UserError(f"'{run}' is a network and not a run: give the folder of the run around it", code="not-a-run")
     backbone = data.get("backbone") if isinstance(data, dict) else None
     name = backbone.get("name") if isinstance(backbone, dict) else None
     return from_json(RunConfig, data, CONFIG, {"backbone": type(default_config(str(name)))})

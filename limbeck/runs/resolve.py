@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.modalities import Modality, modality_of
+from limbeck.models.hub import known_only
 from limbeck.models.start import LoadedStart
 from limbeck.runs.choose import choose_recipe, seconds_of, usual_method
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
@@ -171,7 +173,8 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             code="store-changed",
         )
     start = _reload_start(cfg, run, modality)
-    loaded = resolve_teacher(cfg.teacher, teacher_module, data, start)
+    with nullcontext() if (place or {}).get("teacher") else known_only():
+        loaded = resolve_teacher(cfg.teacher, teacher_module, data, start)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     images = _num_images(data, teacher, cfg.method)

@@ -47,6 +47,7 @@ SOURCES: list[Mistake] = [
     ("store {tmp}/allbad {tmp}/out", 1, "no-usable-image", ["/allbad'", "1.jpg"]),
     ("store {tmp}/letters {tmp}/out --allow-bad 5", 1, "bad-share", ["5.0"]),
     ("store {tmp}/letters {tmp}/out --store-size 0", 1, "bad-store-size", ["0 pixels"]),
+    ("store {tmp}/letters {tmp}/out --store-size 100000", 1, "bad-store-size", ["100000 pixels", "4,096"]),
     ("store {tmp}/letters {tmp}/out --workers 0", 1, "bad-workers", ["0 workers"]),
     ("store {tmp}/letters {tmp}/texts", 1, "not-a-store", ["/texts'"]),
     ("store {tmp}/letters {tmp}/texts/note.txt/out", 1, "not-writable", ["/note.txt'"]),
@@ -63,6 +64,7 @@ SOURCES: list[Mistake] = [
     ("check {tmp}/bad --out {tmp}/table --build-store {tmp}/out", 1, "too-many-bad-images", ["/bad'", "3 of the 4"]),
     ("check {tmp}/letters --build-store {tmp}/texts", 1, "not-a-store", ["/texts'"]),
     ("check {tmp}/letters --out {tmp}/texts/note.txt", 1, "not-writable", ["/note.txt'"]),
+    ("check {tmp}/letters --near-duplicates --similarity-threshold 7", 1, "threshold-out-of-range", ["7.0"]),
     ("check {store} --build-store {tmp}/out", 1, "already-a-store", ["/store'", "--build-store"]),
     ("check {tmp}/flipped", 1, "damaged-store", ["/flipped'"]),
 ]
@@ -121,6 +123,8 @@ SETTINGS: list[Mistake] = [
         None,
         ["'checkpoint_path'", "('x')"],
     ),
+    ("pretrain {tmp}/letters --out {tmp}/run --max-images 0", 1, "out-of-range", ["0"]),
+    ("resume {run}/encoder", 1, "not-a-run", ["/encoder'"]),
     ("pretrain {store} --out {run}", 1, "run-exists", ["/run'", "limbeck resume"]),
     ("pretrain {store} --out {tmp}/texts/note.txt/run --batch-size 32", 1, "not-writable", ["/note.txt/run'"]),
 ]

@@ -1,5 +1,6 @@
 """An index finds what a comparison of all vectors finds, grows, and refuses another encoder."""
 
+import errno
 import json
 import shutil
 from importlib.util import find_spec
@@ -111,6 +112,15 @@ def test_another_encoder_is_refused(trained: Path, photos: Path, index: Path, tm
     assert library.search(index, photos / "test" / "1" / "16.png", 1, encoder=tmp_path / "moved")
 
 
+def test_the_hub_is_not_asked_for_what_an_index_names(index: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(index, tmp_path / "index")
+    found = json.loads((index / ABOUT).read_text())
+    (tmp_path / "index" / ABOUT).write_text(json.dumps(found | {"encoder": "hf-hub:somebody/network"}))
+    asked = patch("huggingface_hub.file_download.get_hf_file_metadata", side_effect=AssertionError("the hub was asked"))
+    with asked, raises("hub-unreachable", "somebody/network", "--with"):
+        library.search(tmp_path / "index", photos / "test" / "1" / "16.png")
+
+
 def test_mistakes(trained: Path, photos: Path, index: Path, tmp_path: Path) -> None:
     with raises("encoder-not-named", "--with"):
         library.index(photos / "test", tmp_path / "new")
@@ -127,6 +137,8 @@ def test_mistakes(trained: Path, photos: Path, index: Path, tmp_path: Path) -> N
     shutil.copytree(index, tmp_path / "damaged")
     (tmp_path / "damaged" / "vectors.npy").write_bytes(b"")
     with raises("damaged-index", "damaged"):
+        library.search(tmp_path / "damaged", photos / "test")
+    with patch("numpy.load", side_effect=PermissionError(errno.EACCES, "")), raises("not-readable", "damaged"):
         library.search(tmp_path / "damaged", photos / "test")
     found = json.loads((index / ABOUT).read_text())
     (tmp_path / "damaged" / ABOUT).write_text(json.dumps(found | {"encoder": "gone", "version": 1}))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import limbeck
-from limbeck.core.run_folder import CHECKPOINT, CONFIG, HEALTH, LOG, METRICS
+from limbeck.core.run_folder import CHECKPOINT, CONFIG, HEALTH, LOG, METRICS, RESULT
 from limbeck.methods import method_config
 from limbeck.models.config import BackboneConfig
 from limbeck.runs import api
@@ -90,6 +90,11 @@ def test_a_run_continues_where_its_project_has_moved(tmp_path: Path, store: Path
     assert limbeck.resume(moved / "run", store=moved / "store", precision="fp32").path == moved / "run"
     assert read_config(moved / "run").store == str(moved / "store")
     limbeck.resume(moved / "run")
+    shutil.move(moved / "store", moved / "gone")  # as a cache that was emptied
+    limbeck.build_store((IMAGES, np.arange(len(IMAGES)) % 2), labeled := tmp_path / "labeled")
+    found = limbeck.evaluate(moved / "run", labeled, labeled, references=False, linear="none", k=1)
+    assert (moved / "run" / RESULT).is_file()
+    assert found.layers
 
 
 def test_a_resumed_run_that_is_over_says_what_it_said(tmp_path: Path, store: Path) -> None:

@@ -78,7 +78,11 @@ ISSUE_TYPES: dict[IssueName, IssueType] = {
     ),
     "empty": IssueType("empty", "skipped", "copy the files again; interrupted downloads and full disks cause this"),
     "truncated": IssueType("truncated", "skipped", "copy the files again: the ends are missing"),
-    "unreadable": IssueType("unreadable", "skipped", "delete the files, or convert them to PNG or JPEG"),
+    "unreadable": IssueType(
+        "unreadable",
+        "skipped",
+        "by the reason: change permissions, copy the files again, or convert them to PNG",
+    ),
     "too_many_pixels": IssueType(
         "too many pixels", "skipped", "tile or shrink the images: decoding one takes gigabytes of memory"
     ),

@@ -44,6 +44,8 @@ from limbeck.data.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
+LARGEST_SIZE = 4096  # of a stored image: a side that a GPU can still train on, and of which threads can hold several
+
 
 def write_store(
     source: ImageSource,
@@ -181,8 +183,11 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
 
 def check_arguments(out: Path | None, size: int | None, workers: int | None) -> None:
     """Raise UserError where the output would overwrite something else, or a number is out of range."""
-    if size is not None and size < 1:
-        raise UserError(f"a store cannot have images of {size} pixels: give a side of 1 or more", code="bad-store-size")
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise UserError(
+            f"a store cannot have images of {size} pixels: give a side from 1 to {LARGEST_SIZE:,}",
+            code="bad-store-size",
+        )
     if workers is not None and workers < 1:
         raise UserError(f"{workers} workers cannot decode images: give 1 or more", code="bad-workers")
     if out:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.data.store.layout import Keep, Pixels
 
@@ -160,6 +161,8 @@ class EncodedImages:
                 data = self._open(shard)[start : start + int(self._bytes[row])]
                 out[place] = self._codec.decode(data, self._size)
             except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last of a broken header
+                if is_refusal(error):
+                    raise not_readable(Path(error.filename or shard), error) from error
                 raise UserError(
                     f"the shard '{shard}' of the store is damaged (image {row} from byte {start:,}: "
                     f"{one_line(error)}): delete the store and build it again",
