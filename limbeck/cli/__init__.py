@@ -77,6 +77,7 @@ VERBS["completion"] = completion_command(VERBS)
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exit unless it succeeds."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         with stop_signals():
             _run(words)
@@ -99,6 +100,14 @@ def _show(error: BaseException, failure: Failure, words: list[str]) -> None:
         traceback.print_exception(error)
     show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
     sys.stdout.flush()
+
+
+def _open_closed_streams() -> None:
+    """Let streams that are closed (`>&-`) lead nowhere, so that no file of ours gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
 
 
 def _discard_output() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 USAGE, WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 3, 130
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "failed to map segment")
 """Parts of the messages of torch, whose errors are RuntimeErrors on a CPU."""
 REPORTED = ("limbeck", "torch", "timm", "lightning-fabric", "numpy")
 """Packages with versions in the file of an unexpected error."""

@@ -1,5 +1,6 @@
 """The card of a network on the hub: what it is, how to load it, what it is worth, and which licenses bear on it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +58,17 @@ def write_card(facts: CardFacts) -> str:
         rows=[_row(layer, columns, facts.depth) for layer in layers],
         method=_part(facts.config, "method").get("name"),
         sources=[source for key in ("teacher", "start") if (source := _source(facts.config, key))],
-        labels=", ".join(map(printable, facts.label_names)),
+        labels=", ".join(map(_code, facts.label_names)),
     )
     return str(ModelCard(text))  # which reads the metadata again, and refuses what it does not know
+
+
+def _code(text: str) -> str:
+    """Return text that Markdown shows as it is: no HTML, link or emphasis."""
+    plain = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    pad = " " if len(fence) > 1 else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
 
 
 def _metadata(facts: CardFacts) -> ModelCardData:

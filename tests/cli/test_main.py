@@ -174,6 +174,12 @@ def test_the_reader_of_a_pipe_may_leave() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str, tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m limbeck.cli runs {tmp_path} --json {closed}"
+    assert subprocess.run(["bash", "-c", command], capture_output=True).returncode == 0
+
+
 def test_public_names_are_there_before_they_are_imported() -> None:
     code = "import limbeck, sys; assert set(limbeck.__all__) <= set(dir(limbeck)); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,11 +18,12 @@ import limbeck as library
 from limbeck.embeddings.encoders import load_encoder
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import EvaluationResult, ImageSet, LayerResult
+from limbeck.hub.card import CardFacts, write_card
 from limbeck.hub.push import push
 from limbeck.metrics.cost import Latency
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig, StartConfig
-from limbeck.models.encoder_io import load, save_encoder
+from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from limbeck.models.pretrained import NetworkRef, load_pretrained
 from limbeck.models.start import load_start
 from limbeck.teachers.config import TeacherConfig
@@ -258,3 +259,24 @@ def test_a_network_of_others_is_no_encoder(tmp_path: Path, monkeypatch: pytest.M
         load_pretrained(NetworkRef("hf-hub:b/c"))
     with raises("hub-unreachable", "nobody/nothing"):
         load("hf-hub:nobody/nothing")
+
+
+def test_names_of_classes_are_text_on_the_card() -> None:
+    names = ["<img src=x>", "[here](http://x)", "`tick`", "a\nb"]
+    how = Preprocessing(image_size=8, store_size=8, mean=(0, 0, 0), std=(1, 1, 1))
+    facts = CardFacts(
+        name="a/b",
+        architecture="resnet18",
+        network="resnet18",
+        depth=1,
+        dim=4,
+        preprocessing=how,
+        label_names=names,
+        accuracy="",
+        config={},
+        result=None,
+        license=None,
+        data=(),
+    )
+    shown = next(line for line in write_card(facts).splitlines() if line.startswith("Classes:"))
+    assert "`<img src=x>`, `[here](http://x)`, `` `tick` ``, `a\\x0ab`" in shown

@@ -69,9 +69,9 @@ def _find_labels(shards: Sequence[ShardIndex]) -> tuple[Classes, str]:
     return found, f"{folders.origin} of the archive"
 
 
-def _report_kinds(files: Sequence[Path], shards: Sequence[ShardIndex]) -> None:
+def _report_kinds(files: Sequence[Path | Address], shards: Sequence[ShardIndex]) -> None:
     """Warn where the labels of one shard are words and those of another are numbers, which then are words as well."""
-    first: dict[str, Path] = {}
+    first: dict[str, Path | Address] = {}
     for file, shard in zip(files, shards, strict=True):
         labels = [label for label in shard.labels if label is not None]
         kind = "words" if any(isinstance(label, str) for label in labels) else "numbers"
