@@ -25,7 +25,7 @@ def check_alone(args: Any) -> None:
 def plan_many(args: Any, request_of: Callable[[Any], dict[str, Any]]) -> Output:
     """Plan `args.images` images; `request_of` returns what the training is made from."""
     from limbeck.runs.request import RunRequest
-    from limbeck.runs.scale.arithmetic import Cluster
+    from limbeck.runs.scale.arithmetic import Workload
     from limbeck.runs.scale.constants import read_constants
     from limbeck.runs.scale.plan import plan_scale
 
@@ -34,12 +34,12 @@ def plan_many(args: Any, request_of: Callable[[Any], dict[str, Any]]) -> Output:
             "--images plans whole epochs: leave --time and --quick out, or say --epochs", code="flag-without-use"
         )
     gpus = _gpus_here() if args.gpus is None else args.gpus
-    cluster = Cluster(images=args.images, machines=args.machines, gpus=gpus)
+    workload = Workload(images=args.images, machines=args.machines, gpus=gpus)
     given = read_constants(args.constants)
     epochs = args.training.epochs
     named = replace_source(args)
     request = RunRequest(**(request_of(named) | ({"source": ""} if args.source is None else {})))
-    found = plan_scale(cluster, given=given, request=request, epochs=None if epochs == "auto" else epochs)
+    found = plan_scale(workload, given=given, request=request, epochs=None if epochs == "auto" else epochs)
     source = "SOURCE" if args.source is None else shlex.quote(args.source)
     follow = [f"limbeck store {source} STORE --keep jpeg"]
     return Output(found.to_json(), found.tables(), next_commands=follow)

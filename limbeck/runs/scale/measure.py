@@ -30,7 +30,7 @@ from limbeck.neighbors.vectors import UnitVectors
 from limbeck.runs.kernels import with_kernels
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
-from limbeck.runs.scale.arithmetic import Cluster
+from limbeck.runs.scale.arithmetic import Workload
 from limbeck.runs.scale.constants import Constants, names_of
 from limbeck.runs.scale.sample import measure_images
 from limbeck.runs.schedule import estimate_run
@@ -46,34 +46,34 @@ OPTIONAL = {"disk_bytes_per_second", "network_bytes_per_second", "teacher_images
 """What is not measured, or only where there is a teacher."""
 
 
-def complete(given: Constants, cluster: Cluster, request: RunRequest | None, epochs: float) -> Constants:
+def complete(given: Constants, workload: Workload, request: RunRequest | None, epochs: float) -> Constants:
     """Return the given constants, and for what they leave out what is measured here.
 
     Args:
         given: what is known.
-        cluster: the machines; devices other than those of this machine cannot be measured.
+        workload: the machines; devices other than those of this machine cannot be measured.
         request: the training, of which the source may be None: then photographs are made.
         epochs: of the planned training.
 
     Raises:
-        UserError: as `resolve_run`; or the cluster has GPUs, this machine has none, and their speeds are not given.
+        UserError: as `resolve_run`; or there are GPUs in it, this machine has none, and their speeds are not given.
     """
     found, request = given.over(_machine()), request or RunRequest(source="")
     lacking = [name for name in names_of("device") if getattr(found, name) is None and name not in OPTIONAL]
     if not lacking and all(getattr(found, name) is not None for name in names_of("image")):
         return found
     here = choose_device(request.training.accelerator).type
-    if lacking and (cluster.gpus > 0) != (here != "cpu"):
+    if lacking and (workload.gpus > 0) != (here != "cpu"):
         raise UserError(
-            f"{'GPUs are' if cluster.gpus else 'a machine without GPUs is'} planned for and this machine has "
-            f"{'none' if cluster.gpus else 'some'}: give {', '.join(lacking)} with --constants FILE, or --gpus "
-            f"{0 if cluster.gpus else 1}",
+            f"{'GPUs are' if workload.gpus else 'a machine without GPUs is'} planned for and this machine has "
+            f"{'none' if workload.gpus else 'some'}: give {', '.join(lacking)} with --constants FILE, or --gpus "
+            f"{0 if workload.gpus else 1}",
             code="missing-constants",
         )
     selection = Selection.by(request.exclude, request.only)
     pixels = measure_images(request.source or None, request.store_size, selection)
     found = found.over(pixels.constants)
-    return found.over(_device(pixels.images, request, cluster, epochs)) if lacking else found
+    return found.over(_device(pixels.images, request, workload, epochs)) if lacking else found
 
 
 def _machine() -> Constants:
@@ -84,11 +84,11 @@ def _machine() -> Constants:
     )
 
 
-def _device(images: NDArray[np.uint8], request: RunRequest, cluster: Cluster, epochs: float) -> Constants:
+def _device(images: NDArray[np.uint8], request: RunRequest, workload: Workload, epochs: float) -> Constants:
     """Measure steps and passes on the images, repeated until they fill a batch."""
-    batch = per_device(request.training, cluster)
+    batch = per_device(request.training, workload)
     rows = np.resize(np.arange(len(images)), max(2 * batch, len(images)))
-    steps = max(1, round(epochs * cluster.images / (batch * cluster.devices)))  # of the whole run, for its kernels
+    steps = max(1, round(epochs * workload.images / (batch * workload.devices)))  # of the whole run, for its kernels
     training = replace(
         request.training, batch_size=batch, devices=1, num_nodes=1, epochs=steps * batch / len(rows), warmup_epochs=None
     )
@@ -117,11 +117,11 @@ def _device(images: NDArray[np.uint8], request: RunRequest, cluster: Cluster, ep
         ).over(_teacher(setup, device, clock, len(rows)))
 
 
-def per_device(training: TrainConfig, cluster: Cluster) -> int:
+def per_device(training: TrainConfig, workload: Workload) -> int:
     """Return the images per step of a device: what is left of a batch that was given, or else the usual batch."""
     if training.batch_size == TrainConfig().batch_size:
         return training.batch_size
-    return max(1, training.batch_size // cluster.devices)
+    return max(1, training.batch_size // workload.devices)
 
 
 def _clock_of(device: torch.device) -> Callable[[], float]:

@@ -9,13 +9,13 @@ import yaml
 
 from limbeck.core.config import from_json
 from limbeck.core.text import format_bytes, format_duration
-from limbeck.runs.scale.arithmetic import Cluster, stages
+from limbeck.runs.scale.arithmetic import Workload, stages
 from limbeck.runs.scale.constants import Constants
 from limbeck.runs.scale.limits import limits
 
 BEGIN, END = "<!-- plan: begin -->", "<!-- plan: end -->"
 SIZES = {"1.28 million": 1.28e6, "100 million": 1e8, "a billion": 1e9}
-GPUS = {"one GPU": Cluster(images=1, machines=1, gpus=1), "64 GPUs": Cluster(images=1, machines=8, gpus=8)}
+GPUS = {"one GPU": Workload(images=1, machines=1, gpus=1), "64 GPUs": Workload(images=1, machines=8, gpus=8)}
 BLOCK = re.compile(r"^```yaml constants\n(.*?)^```$", re.M | re.S)
 
 
@@ -34,8 +34,8 @@ def update(page: Path) -> None:
     page.write_text(f"{before}{BEGIN}\n{tables_of(text)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def _of(given: Constants, cluster: Cluster) -> Constants:
-    return replace(given, cores=given.need("cores") * cluster.gpus)
+def _of(given: Constants, workload: Workload) -> Constants:
+    return replace(given, cores=given.need("cores") * workload.gpus)
 
 
 def _stages(given: Constants) -> str:
@@ -45,8 +45,8 @@ def _stages(given: Constants) -> str:
     ]
     for size, images in SIZES.items():
         for where, usual in GPUS.items():
-            cluster = replace(usual, images=images)
-            found = stages(_of(given, cluster), cluster, 1)
+            workload = replace(usual, images=images)
+            found = stages(_of(given, workload), workload, 1)
             cells = [f"{format_duration(stage.seconds)}, {stage.bound_by}" for stage in found]
             disk = format_bytes(sum(stage.disk_bytes for stage in found))
             lines.append(f"| {size} | {where} | {' | '.join(cells)} | {disk} |")
@@ -55,7 +55,7 @@ def _stages(given: Constants) -> str:
 
 def _limits(given: Constants) -> str:
     lines = ["| enough is | one GPU: up to | 64 GPUs: up to | beyond it |", "|---|---|---|---|"]
-    both = [{limit.what: limit for limit in limits(_of(given, cluster), cluster)} for cluster in GPUS.values()]
+    both = [{limit.what: limit for limit in limits(_of(given, workload), workload)} for workload in GPUS.values()]
     for what, limit in both[1].items():
         alone = f"{both[0][what].stops_at:,.3g}" if what in both[0] else "-"
         lines.append(f"| {what} | {alone} | {limit.stops_at:,.3g} {limit.unit} | {limit.remedy} |")

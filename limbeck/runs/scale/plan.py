@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.text import format_bytes, format_duration
 from limbeck.runs.request import RunRequest
-from limbeck.runs.scale.arithmetic import Cluster, Stage, stages
+from limbeck.runs.scale.arithmetic import Stage, Workload, stages
 from limbeck.runs.scale.constants import Constants, Origin, unit_of
 from limbeck.runs.scale.limits import Limit, limits
 from limbeck.runs.scale.measure import complete
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ScalePlan:
     """What many images take; stages and limits are derived from constants, which are measured or given."""
 
-    cluster: Cluster
+    workload: Workload
     epochs: float
     constants: Constants
     origins: dict[str, Origin]
@@ -29,7 +29,7 @@ class ScalePlan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return {
-            "cluster": vars(self.cluster),
+            "workload": vars(self.workload),
             "epochs": self.epochs,
             "constants": {
                 name: {"value": value, "unit": unit_of(name), "origin": self.origins[name]}
@@ -52,10 +52,10 @@ class ScalePlan:
         return table
 
     def _stages(self) -> "Table":
-        cluster = self.cluster
-        devices = f"{cluster.gpus} GPUs each" if cluster.gpus else "no GPU"
+        workload = self.workload
+        devices = f"{workload.gpus} GPUs each" if workload.gpus else "no GPU"
         table = _table("stage (all derived)", "time", "bound by", "disk", "network into a machine")
-        table.title = f"{cluster.images:,.0f} images, {cluster.machines} machine(s), {devices}"
+        table.title = f"{workload.images:,.0f} images, {workload.machines} machine(s), {devices}"
         for stage in self.stages:
             traffic = f"{format_bytes(stage.network_bytes_per_second)}/s"
             disk = format_bytes(stage.disk_bytes)
@@ -71,7 +71,7 @@ class ScalePlan:
 
 
 def plan_scale(
-    cluster: Cluster,
+    workload: Workload,
     *,
     given: Constants | None = None,
     request: RunRequest | None = None,
@@ -80,7 +80,7 @@ def plan_scale(
     """Plan store, teacher, graph, training and evaluation of many images.
 
     Args:
-        cluster: the images, the machines and their GPUs.
+        workload: the images, the machines and their GPUs.
         given: constants that are known; those that are not are measured here, on a few images.
         request: the training, of which `source` may be ""; None: the usual one, on photographs that are made.
         epochs: of the training; None: as a run of so many images has.
@@ -89,16 +89,16 @@ def plan_scale(
         UserError: a constant is neither given nor can be measured here, or as `resolve_run`.
     """
     known = given or Constants()
-    passes = epochs or float(auto_epochs(int(cluster.images), "cuda" if cluster.gpus else "cpu"))
-    found = complete(known, cluster, request, passes)
+    passes = epochs or float(auto_epochs(int(workload.images), "cuda" if workload.gpus else "cpu"))
+    found = complete(known, workload, request, passes)
     origins: dict[str, Origin] = {name: "given" if name in known.known() else "measured" for name in found.known()}
     return ScalePlan(
-        cluster=cluster,
+        workload=workload,
         epochs=passes,
         constants=found,
         origins=origins,
-        stages=stages(found, cluster, passes),
-        limits=limits(found, cluster),
+        stages=stages(found, workload, passes),
+        limits=limits(found, workload),
     )
 
 

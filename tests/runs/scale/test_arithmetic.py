@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.runs.scale import page
-from limbeck.runs.scale.arithmetic import Cluster, Stage, stages
+from limbeck.runs.scale.arithmetic import Stage, Workload, stages
 from limbeck.runs.scale.constants import Constants, names_of, read_constants, unit_of
 from limbeck.runs.scale.limits import limits
 from limbeck.runs.scale.plan import plan_scale
@@ -40,7 +40,7 @@ def named(found: list[Stage]) -> dict[str, Stage]:
 
 def test_devices_and_decoding_overlap_on_gpus() -> None:
     """Two machines of four GPUs and ten cores: 20,000 images a second are decoded."""
-    found = named(stages(GIVEN, Cluster(images=N, machines=2, gpus=4), epochs=3))
+    found = named(stages(GIVEN, Workload(images=N, machines=2, gpus=4), epochs=3))
     assert found["store"].seconds == pytest.approx(N * 0.01 / 20)
     assert found["store"].disk_bytes == N * 1e4
     assert found["store"].network_bytes_per_second == pytest.approx(1e5 * 10 / 0.01)
@@ -56,31 +56,31 @@ def test_devices_and_decoding_overlap_on_gpus() -> None:
 
 
 def test_a_processor_decodes_and_computes_one_after_the_other() -> None:
-    found = named(stages(GIVEN, Cluster(images=N, machines=2), epochs=1))
+    found = named(stages(GIVEN, Workload(images=N, machines=2), epochs=1))
     assert found["training"].seconds == pytest.approx(N * (1 / 1000 + 0.001 / 20))
     assert found["training"].bound_by == "cores"
 
 
 def test_disk_and_network_bound_what_they_carry() -> None:
-    cluster = Cluster(images=N, machines=4, gpus=1)
+    workload = Workload(images=N, machines=4, gpus=1)
     slow = replace(GIVEN, disk_bytes_per_second=1e6, network_bytes_per_second=1e6)
-    found = named(stages(slow, cluster, epochs=1))
+    found = named(stages(slow, workload, epochs=1))
     assert found["store"].seconds == pytest.approx(N * 1e5 / 4e6)
     assert found["store"].bound_by == "disk"
     exchange = 2 * 1e8 * 3 / 4 / 1e6  # seconds, for a step of 1,000 images
     assert found["training"].seconds == pytest.approx(N / 1000 * exchange)
     assert found["training"].bound_by == "network"
-    assert named(stages(slow, replace(cluster, machines=1), 1))["training"].bound_by == "disk"
+    assert named(stages(slow, replace(workload, machines=1), 1))["training"].bound_by == "disk"
 
 
 def test_a_limit_is_where_a_stage_takes_what_there_is() -> None:
-    cluster = Cluster(images=1e8, machines=1, gpus=4)
-    found = {limit.what: limit for limit in limits(GIVEN, cluster)}
+    workload = Workload(images=1e8, machines=1, gpus=4)
+    found = {limit.what: limit for limit in limits(GIVEN, workload)}
     assert found["disk for a raw store"].stops_at == pytest.approx(1e12 / 30_000)
     assert found["disk for an encoded store"].stops_at == pytest.approx(1e8)
     rows = found["an exact graph within a day"].stops_at
     alone = replace(GIVEN, read_core_seconds=1e-12, forward_images_per_second=1e15)
-    assert named(stages(alone, replace(cluster, images=rows), 1))["graph"].seconds == pytest.approx(86_400)
+    assert named(stages(alone, replace(workload, images=rows), 1))["graph"].seconds == pytest.approx(86_400)
     assert found["cores that decode for training"].stops_at == pytest.approx(10_000 / 500)
     assert found["cores that decode for a pass"].is_exceeded
     assert not found["disk for an encoded store"].is_exceeded
@@ -102,13 +102,13 @@ def test_constants_are_read_and_what_lacks_is_named(tmp_path: Path) -> None:
 
 def test_what_is_given_is_not_measured_and_gpus_elsewhere_must_be_given() -> None:
     known = replace(GIVEN, cores=None)
-    found = plan_scale(Cluster(images=N, machines=2, gpus=4), given=known, epochs=1)
+    found = plan_scale(Workload(images=N, machines=2, gpus=4), given=known, epochs=1)
     assert found.origins["dim"] == "given"
     assert found.origins["cores"] == "measured"
-    assert found.stages == stages(found.constants, found.cluster, 1)
+    assert found.stages == stages(found.constants, found.workload, 1)
     some = replace(GIVEN, dim=None, run_bytes=None)
     with raises("missing-constants", "dim", "run_bytes", "--gpus 0"):
-        plan_scale(Cluster(images=N, gpus=4), given=some, epochs=1)
+        plan_scale(Workload(images=N, gpus=4), given=some, epochs=1)
     assert "teacher_dim" in names_of("device")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.core.config import to_json
 from limbeck.runs.scale import measure, sample
-from limbeck.runs.scale.arithmetic import Cluster, stages
+from limbeck.runs.scale.arithmetic import Workload, stages
 from limbeck.runs.scale.constants import Constants, names_of
 from tests.helpers.commands import TINY, Run
 
@@ -30,8 +30,8 @@ def test_constants_are_measured_on_the_source(limbeck: Run, photos: Path) -> Non
     assert {value["origin"] for value in found["constants"].values()} == {"measured"}
     wanted = {*names_of("machine"), *names_of("image"), *names_of("device")} - measure.OPTIONAL
     assert {*known} == wanted
-    cluster = Cluster(images=1e6, machines=3)
-    again = stages(Constants(**known), cluster, found["epochs"])
+    workload = Workload(images=1e6, machines=3)
+    again = stages(Constants(**known), workload, found["epochs"])
     assert [stage["seconds"] for stage in found["stages"]] == [stage.seconds for stage in again]
     sizes = [path.stat().st_size for path in (photos / "train").rglob("*.*")]
     assert min(sizes) <= known["source_bytes"] <= max(sizes)
@@ -44,7 +44,7 @@ def test_without_a_source_photographs_are_made(limbeck: Run, tmp_path: Path) -> 
     code, out, _ = limbeck("plan", *words, "--json")
     assert code == 0
     found = json.loads(out)
-    assert found["cluster"] == to_json(Cluster(images=1e8, machines=8, gpus=8))
+    assert found["workload"] == to_json(Workload(images=1e8, machines=8, gpus=8))
     origins = {name: value["origin"] for name, value in found["constants"].items()}
     assert (origins["dim"], origins["build_core_seconds"]) == ("given", "measured")
     assert [stage["name"].partition(",")[0] for stage in found["stages"]] == [
