@@ -1,5 +1,6 @@
 """Files in OpenVINO, for their latency beside that in ONNX Runtime."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def open_openvino(model: Path | bytes) -> Network | str:
     """
     if find_spec("openvino") is None:
         return NOT_INSTALLED
+    _turn_telemetry_off()
     import openvino
 
     core = openvino.Core()
@@ -30,3 +32,9 @@ def open_openvino(model: Path | bytes) -> Network | str:
         summary = " ".join(str(error).rpartition("Summary:")[2].split())  # names the operators
         return f"OpenVINO does not take this file: {summary:.300}"
     return lambda batch: torch.from_numpy(compiled(batch.numpy())[0])
+
+
+def _turn_telemetry_off() -> None:
+    """Let OpenVINO find no `openvino_telemetry`, which sends usage data: it then takes a stub of its own."""
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
