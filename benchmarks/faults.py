@@ -151,7 +151,7 @@ def _identical_views(replace: Any) -> None:
     from limbeck.data.loader import Loader
 
     view = Loader._view
-    replace(Loader, "_view", lambda self, index, raw, pixels: view(self, 0, raw, pixels))
+    replace(Loader, "_view", lambda self, index, *args: view(self, 0, *args))
 
 
 @fault("one side detached", "simclr")

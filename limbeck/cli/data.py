@@ -70,6 +70,8 @@ class StoreArgs:
     """Side of the stored images in pixels; by default their own where that is small (up to 128), else 256."""
     keep: Literal["raw", "jpeg", "webp"] = "raw"
     """Store pixels, or encoded images, which take about a tenth of the room and are decoded while training."""
+    depth: Literal["distance", "inverse"] | None = None
+    """The images are depth: distances of any unit, or inverse ones (disparity, MiDaS); near becomes white."""
     quality: int | None = None
     """Of encoded images, 1 to 100; by default 90, and small images (up to 64 pixels) lose nothing."""
     workers: int | None = None

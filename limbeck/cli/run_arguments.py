@@ -49,6 +49,8 @@ class RunArgs:
     """A first look in ten minutes, or in --time: small network and images."""
     store_size: int | None = None
     """Side of the stored images in pixels; by default as `limbeck store` chooses."""
+    companion: str | None = None
+    """A store of depth (`limbeck store --depth`) with a row for every image, for a method that compares with it."""
     allow_bad: float = ALLOW_BAD
     """Share of the images that may be unreadable."""
     exclude: tuple[str, ...] = ()

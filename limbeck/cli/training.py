@@ -68,6 +68,8 @@ class ResumeArgs:
     """Stop the run if its embeddings collapse; a run that was started without this goes on regardless."""
     store: str | None = None
     """Where the store is now, if it has moved."""
+    companion: str | None = None
+    """Where the companion of the images is now, if it has moved."""
     teacher: str | None = None
     """Where the teacher is now, if it has moved."""
     devices: int | None = None
@@ -213,7 +215,8 @@ def _request(args: Any) -> dict[str, Any]:
         given["time"] = find_recipe(args.recipe).time
     source, start = _source(args), {"start": args.start if args.start.name else None}
     teacher = {"teacher": args.teacher} if hasattr(args, "teacher") else {}
-    return {"source": source} | given | start | teacher | _selection(args, source)
+    companion = {"companion": args.companion or args.file.text("companion")}
+    return {"source": source} | given | start | teacher | companion | _selection(args, source)
 
 
 def _selection(args: Any, source: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class RawBatch(NamedTuple):
     rows: tuple[NDArray[np.int64], ...]  # [B] of the store
     indices: tuple[Tensor, ...]  # [B] int64, the same
     pixels: tuple[Tensor, ...]  # [B S S 3] uint8; empty when the store is on the device
+    companion: Tensor | None = None  # [B S S 3] uint8, where a view is of it
 
 
 class Loader:
@@ -84,6 +85,7 @@ class Loader:
         """Seconds that the caller has waited for pixels so far."""
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
         self._labels = None if labels is None else np.asarray(labels)
+        self._companion = _companion_of(store, self.schedule)
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
@@ -115,7 +117,8 @@ class Loader:
             images = (indices, draw_partners(self.sampling.bags, indices, self.seed, epoch))
         pixels = tuple(_gather(self.store.images, rows, pin) for rows in images) if self._resident is None else ()
         tensors = [torch.from_numpy(rows).contiguous() for rows in images]
-        return RawBatch(epoch, images, tuple(rows.pin_memory() if pin else rows for rows in tensors), pixels)
+        companion = None if self._companion is None else _gather(self._companion, indices, pin)
+        return RawBatch(epoch, images, tuple(rows.pin_memory() if pin else rows for rows in tensors), pixels, companion)
 
     def _batch(self, raw: RawBatch, chosen: list[int]) -> Batch:
         """Compute the `chosen` views of a raw batch."""
@@ -124,7 +127,8 @@ class Loader:
             pixels = [images.to(self.device, non_blocking=True) for images in raw.pixels]
         else:
             pixels = [self._resident[rows] for rows in indices]
-        views = tuple(self._view(index, raw, pixels) for index in chosen)
+        companion = None if raw.companion is None else raw.companion.to(self.device, non_blocking=True)
+        views = tuple(self._view(index, raw, pixels, companion) for index in chosen)
         labels = None if self._labels is None else to_device(self._labels[raw.rows[0]], self.device)
         partners = indices[1] if len(indices) > 1 else None
         return Batch(
@@ -143,14 +147,27 @@ class Loader:
         hidden = torch.from_numpy(mask.draw(index, raw.rows[0], *self.schedule.seed_and_epoch(index, raw.epoch)))
         return hidden.to(self.device, non_blocking=True)
 
-    def _view(self, index: int, raw: RawBatch, pixels: list[Tensor]) -> Tensor:
+    def _view(self, index: int, raw: RawBatch, pixels: list[Tensor], companion: Tensor | None) -> Tensor:
         spec = self.schedule.views[index]
-        image = 0 if spec.image == "own" else 1
+        image = 1 if spec.image == "partner" else 0
         rows, draw = raw.rows[image], self.schedule.draw_index(index)
         seed, epoch = self.schedule.seed_and_epoch(index, raw.epoch)
         widths, heights = self.store.widths[rows], self.store.heights[rows]
         params = sample_params(spec.augmentation, draw, rows, widths, heights, self.store.size, seed, epoch)
-        return augment(pixels[image], spec.augmentation, params, spec.augmentation.mean, spec.augmentation.std)
+        shown = companion if spec.image == "companion" and companion is not None else pixels[image]
+        return augment(shown, spec.augmentation, params, spec.augmentation.mean, spec.augmentation.std)
+
+
+def _companion_of(store: Store, schedule: DrawSchedule) -> Images | None:
+    """Return the companion's pixels, if a view that is computed is of them; UserError where there are none."""
+    if not any(schedule.views[index].image == "companion" for index in schedule.computed()):
+        return None
+    if store.companion is None:
+        raise UserError(
+            "a view is of the companion of an image, and the store has none: give --companion STORE",
+            code="no-companion",
+        )
+    return store.companion.images
 
 
 def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:

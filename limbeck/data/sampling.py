@@ -40,8 +40,8 @@ class ViewSpec:
     """A view of a batch: an augmentation, the image that it is of, and the network that gets it."""
 
     augmentation: View
-    image: Literal["own", "partner"] = "own"
-    """The image itself, or another one from its bag."""
+    image: Literal["own", "partner", "companion"] = "own"
+    """The image itself, another one from its bag, or a second picture of it, such as its depth."""
     network: Literal["student", "teacher"] = "student"
     """A view for a frozen teacher may be read from a cache, and is then not computed."""
     crop_of: int | None = None

@@ -1,5 +1,7 @@
 """Losses without negatives, which pull two embeddings of one image together."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -32,3 +34,15 @@ def mean_absolute_error(first: Float[Tensor, "B *item"], second: Float[Tensor, "
     Source: the reconstruction loss of AutoLink (xingzhehe/AutoLink 3fbde11), there of features.
     """
     return F.l1_loss(first, second)
+
+
+@full_precision
+def map_cosine_distance(
+    maps: Float[Tensor, "B C *places"], targets: Float[Tensor, "B C *places"], over: Literal["channels", "map"]
+) -> Float[Tensor, ""]:
+    """Return the mean over images of 1 - cos of their feature maps: over channels at each place, or over whole maps.
+
+    Source: a reconstruction of Distill-DKP (Anand et al., arXiv 2410.14700), which names the cosine alone.
+    """
+    first, second = (maps, targets) if over == "channels" else (maps.flatten(1), targets.flatten(1))
+    return (1 - F.cosine_similarity(first, second, dim=1, eps=1e-12)).mean()

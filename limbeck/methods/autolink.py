@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limbeck.core.types import Batch, LossOutput, StepInfo
+from limbeck.core.types import Batch, Features, LossOutput, StepInfo
 from limbeck.keypoints.decoder import EdgeDecoder
 from limbeck.keypoints.network import Detector
 from limbeck.keypoints.perceptual import load_perceptual, perceptual_loss
@@ -33,7 +33,11 @@ class AutoLink(Method):
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:
         """Compare the only view with what is painted."""
         (view,), (hidden,) = batch.views, batch.masks
-        keypoints = self.backbone(view).final.unflatten(1, (-1, 2))
+        return self.repaint(view, hidden, self.backbone(view))
+
+    def repaint(self, view: Float[Tensor, "B 3 S S"], hidden: Bool[Tensor, "B P"], found: Features) -> LossOutput:
+        """Compare a view with what is painted from the keypoints that were found in it and from its shown cells."""
+        keypoints = found.final.unflatten(1, (-1, 2))
         size = view.shape[-1]
         edges = edge_map(keypoints, self.backbone.edges(), self.cfg.thickness, size)
         painted = self.decoder(view * _shown(hidden, size).to(view.dtype), edges.to(view.dtype))

@@ -22,6 +22,8 @@ def run_command(config: RunConfig, out: str) -> str:
     words = ["limbeck", verb, config.store, "--out", out, "--method", method.name]
     if host := _host(config.method):
         words += ["--method.host", host]
+    if config.companion:
+        words += ["--companion", config.companion]
     if config.start:
         words += ["--from", config.start.name]
     if teacher and not adapts:

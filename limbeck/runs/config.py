@@ -20,6 +20,7 @@ class Place(TypedDict, total=False):
     """Where a run is continued, which is no part of what it is; what is left out or None stays."""
 
     store: str | Path | None
+    companion: str | Path | None
     teacher: str | Path | None
     devices: int | None
     num_nodes: int | None
@@ -43,6 +44,10 @@ class RunConfig:
     """Patterns; images that match none of them were left out."""
     max_images: int | None = None
     """How many images were taken of the source, drawn at random, where it has more; None: all of them."""
+    companion: str = ""
+    """Folder of the store with a second picture of every row; empty without one."""
+    companion_digest: str = ""
+    """Hash of it."""
     method: MethodConfig = field(default_factory=default_method)
     backbone: EncoderConfig
     optim: OptimConfig
@@ -75,6 +80,10 @@ def at_place(cfg: RunConfig, place: Place) -> RunConfig:
     given: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
     if store := given.pop("store", None):
         cfg = replace(cfg, store=str(Path(store).absolute()))
+    if companion := given.pop("companion", None):
+        if not cfg.companion:
+            raise UserError(f"the run has no companion: leave '{companion}' out", code="no-companion")
+        cfg = replace(cfg, companion=str(Path(companion).absolute()))
     if teacher := given.pop("teacher", None):
         if cfg.teacher is None:
             raise UserError(f"the run has no teacher: leave '{teacher}' out", code="no-teacher")

@@ -1,6 +1,7 @@
 """The request for a run; `runs.resolve` chooses everything that it leaves out."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypedDict
 
 from torch import nn
@@ -40,6 +41,8 @@ class RunRequest:
     """The teacher itself, if it is a module of your own."""
     store_size: int | None = None
     """Side of the stored images in pixels, as in `limbeck.build_store`."""
+    companion: str | Path | None = None
+    """A store of depth with a row for every image, for a method that compares with it."""
     allow_bad: float = ALLOW_BAD
     """Fraction of the images that may be unreadable."""
     exclude: tuple[str, ...] = ()
@@ -60,6 +63,7 @@ class RunSettings(TypedDict, total=False):
     quick: bool
     start: StartConfig | None
     store_size: int | None
+    companion: str | Path | None
     allow_bad: float
     exclude: tuple[str, ...]
     only: tuple[str, ...]

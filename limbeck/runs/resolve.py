@@ -26,6 +26,7 @@ from limbeck.modalities import Modality, modality_of
 from limbeck.models.hub import known_only
 from limbeck.models.start import LoadedStart
 from limbeck.runs.choose import choose_recipe, seconds_of, usual_method
+from limbeck.runs.companion import companion_of, open_data, reopen_companion
 from limbeck.runs.config import Place, RunConfig, at_place, read_config
 from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
@@ -110,9 +111,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
     loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
-    data = modality.open(
-        request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
-    ).log(logger)
+    data = open_data(request, requested, modality, selection).log(logger)
     Resolved(data, remarks_on_amount(request, modality, data)).log(logger)
     loaded = loaded or resolve_teacher(request.teacher, None, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
@@ -129,6 +128,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
         store=str(data.path.absolute()) if data.path else "",
         digest=data.digest,
         **vars(modality.selection(data)),
+        **companion_of(data),
         method=method,
         backbone=backbone,
         optim=optim,
@@ -166,7 +166,7 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             code="store-missing",
         )
     modality = modality_of(cfg.backbone)
-    data = modality.reopen(cfg.store)
+    data = reopen_companion(modality.reopen(cfg.store), cfg)
     if data.digest != cfg.digest:
         raise UserError(
             f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",

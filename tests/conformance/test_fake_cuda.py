@@ -42,6 +42,8 @@ def moved(cuda: FakeCuda, method: Method) -> Method:
     cuda.move_module(method)
     if hasattr(method, "teacher"):
         cuda.move_attributes(method.teacher)
+    for module in getattr(method, "_teacher", ()):  # which no state_dict holds
+        cuda.move_module(module)
     return method
 
 
@@ -60,7 +62,8 @@ def step(config: MethodConfig, dtype: torch.dtype, count: int) -> tuple[int, int
             nonlocal inside
             inside += watch.launches - before
 
-        for backbone in (module for module in method.modules() if isinstance(module, Encoder)):
+        found = (*method.modules(), *getattr(method, "_teacher", ()))
+        for backbone in (module for module in found if isinstance(module, Encoder)):
             backbone.register_forward_pre_hook(enter)
             backbone.register_forward_hook(leave)
         loss = method(batch, STEP)

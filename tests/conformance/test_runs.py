@@ -65,7 +65,8 @@ def stop_at_the_end_of_the_first_epoch(_: Encoder) -> dict[str, float]:
 
 @every_method
 def test_an_epoch_and_the_next_are_two(config: MethodConfig, store: Store, tmp_path: Path) -> None:
-    data = waves(COUNT // 4) if on_series(config) else Store.from_arrays(store.images[::4], store.labels[::4])
+    fewer = Store.from_arrays(store.images[::4], store.labels[::4])
+    data = waves(COUNT // 4) if on_series(config) else tiny.paired(config, fewer)
     cfg = TrainConfig(epochs=2, batch_size=BATCH, eval_every_epochs=1)
     views, optim = tiny.views_for(config), OptimConfig(lr=1e-2)
 
@@ -101,7 +102,7 @@ def test_fifty_steps_learn_without_collapse(config: MethodConfig, store: Store) 
     """The loss of the same batches, with the same views, falls; the features of the encoder keep their rank."""
     method = build(config)
     sampling = tiny.sampling(config, store)
-    data = waves(COUNT) if on_series(config) else store
+    data = waves(COUNT) if on_series(config) else tiny.paired(config, store)
     loader = tiny.loader_for(config)(
         data,
         tiny.views_for(config),

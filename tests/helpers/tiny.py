@@ -1,13 +1,22 @@
 """The smallest networks, methods and batches that still have every part."""
 
+import atexit
 import dataclasses
+import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.core.config import to_json
 from limbeck.core.types import Batch, DataContext, Dataset, Encoder, Features, StepInfo, TeacherOutput
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
@@ -73,6 +82,28 @@ def small_size(name: str, value: object) -> object:
     return 8 if isinstance(value, int) and value > 64 else value
 
 
+@cache
+def detector_folder() -> str:
+    """Return a folder with a detector like that of `encoder_for`, which teaches."""
+    folder = Path(tempfile.mkdtemp(prefix="limbeck-detector-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    cfg = DetectorConfig(keypoints=4, image_size=SIZE, width=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        detector = Detector(cfg)
+    save_file(detector.state_dict(), folder / "model.safetensors")
+    about = {"limbeck": {"modality": "keypoints", "encoder": to_json(cfg)}}
+    (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    return str(folder)
+
+
+def paired(config: MethodConfig, store: Store) -> Store:
+    """Return a store with its negatives as companion, for a method that needs one."""
+    if not config.needs_companion:
+        return store
+    return dataclasses.replace(store, companion=Store.from_arrays(255 - np.asarray(store.images)))
+
+
 def shrink(config: Any, sizes: Mapping[str, int] = SIZES) -> Any:
     """Return a configuration with the options in `sizes` set, and all others small; its host likewise."""
     changes: dict[str, Any] = {}
@@ -82,6 +113,8 @@ def shrink(config: Any, sizes: Mapping[str, int] = SIZES) -> Any:
             changes[f.name] = shrink(value, sizes)
         else:
             changes[f.name] = sizes.get(f.name, small_size(f.name, value))
+    if config.needs_companion:
+        changes["teacher"] = detector_folder()
     return dataclasses.replace(config, **changes)
 
 

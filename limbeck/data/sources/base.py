@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from limbeck.data.check.issues import Issue
 from limbeck.data.decode import Content
@@ -52,6 +52,8 @@ class ImageSource:
     """Patterns by which images were left out; see `selection`."""
     max_images: int | None = None
     """How many samples were taken, drawn at random from the source; None: all of them."""
+    depth: Literal["distance", "inverse"] | None = None
+    """What the values are, if the images are made of depth (`limbeck.data.depth`)."""
     fingerprint: str | None = None
     """Changes when the source does; None where only reading everything would tell."""
     files: Callable[[], Iterator[FileState]] = lambda: iter(())

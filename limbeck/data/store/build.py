@@ -178,6 +178,7 @@ def make_manifest(source: ImageSource, size: int, stats: ScanStats, digest: Cont
         only=source.only,
         max_images=source.max_images,
         fingerprint=source.fingerprint,
+        depth=source.depth,
     )
 
 

@@ -29,6 +29,8 @@ IMAGES, INDEX, MANIFEST, SKIPPED = "images.npy", "index.parquet", "manifest.json
 SOURCE_FILES = "source.parquet"
 STORE_FILES = frozenset({IMAGES, INDEX, MANIFEST, SKIPPED, SOURCE_FILES})
 SHARD_NAME = re.compile(r"images-\d{5,}\.bin")
+DepthValues = Literal["distance", "inverse"]
+"""Whether depth grows with distance (meters, millimeters) or with nearness (disparity, what MiDaS predicts)."""
 Keep = Literal["raw", "jpeg", "webp"]
 """How the images of a store are kept: pixels in one array, or encoded images in shards."""
 INDEX_SCHEMA = pa.schema(
@@ -69,6 +71,8 @@ class Manifest:
     max_images: int | None = None
     """How many samples were taken of the source, drawn at random; None: all of them."""
     fingerprint: str | None
+    depth: DepthValues | None = None
+    """What the values of the source were, if it was depth."""
     keep: Keep = "raw"
     quality: int | None = None
     """Of lossy images; None: the pixels are exactly those of the decoded and resized source."""

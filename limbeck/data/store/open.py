@@ -14,13 +14,14 @@ from limbeck.core.logs import ensure_visible
 from limbeck.core.runners.run import RunnerConfig, RunnerName
 from limbeck.data.check.issues import ALLOW_BAD, OptionalIssue
 from limbeck.data.check.stats import AcceptPolicy
+from limbeck.data.depth import depth_source
 from limbeck.data.fingerprint import fingerprint
 from limbeck.data.sources.base import ImageSource
 from limbeck.data.sources.open import Source, open_source
 from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.build import check_arguments, choose_size, write_store
 from limbeck.data.store.encoded_writer import check_encoding, choose_encoding
-from limbeck.data.store.layout import Keep, is_store, read_manifest
+from limbeck.data.store.layout import DepthValues, Keep, is_store, read_manifest
 from limbeck.data.store.replace import restore, restore_if_lost, store_path
 from limbeck.data.store.store import Store
 
@@ -43,6 +44,7 @@ def build_store(
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
     max_images: int | None = None,
+    depth: DepthValues | None = None,
 ) -> Store:
     """Decode every image of `source` into a new store folder `out`, which appears only when it is complete.
 
@@ -55,14 +57,14 @@ def build_store(
         store_size: side in pixels of the stored images; None: the median short side if that is at most 128, else 256.
         keep: "raw" stores pixels; "jpeg" and "webp" store encoded images, about a tenth of that.
         quality: of encoded images, 1 to 100; None: 90, and small images (up to 64 pixels) lose nothing.
-        workers: decoding threads, or workers of the runner; None: one per core.
-        runner, runner_args: who encodes, see docs/scale.md; None: threads of this process.
+        workers, runner, runner_args: who decodes (docs/scale.md); None: threads of this process, one per core.
         allow_bad: share of the images that may be unreadable.
         leave_out: issues (see `limbeck.check`) whose images are skipped, too.
         exclude: patterns such as `*_mask.png` or `masks`; images that match one are left out. A pattern without a slash
             must match a file or a folder, one with a slash the whole path below the source.
         only: if given, images that match none of these patterns are left out.
         max_images: of a source with more images, take so many, drawn at random.
+        depth: the images are depth, in distances of any unit or inverse ones, and become white where they are near.
 
     Raises:
         UserError: the source is missing, empty, not recognized, without images, or has too many unreadable ones.
@@ -72,7 +74,7 @@ def build_store(
     check_arguments(folder, store_size, workers)
     how = RunnerConfig(runner=runner, workers=workers or os.cpu_count() or 1, args=runner_args or {})
     check_encoding(keep, quality, how)
-    images = open_source(source, Selection.by(exclude, only, max_images))
+    images = depth_source(open_source(source, Selection.by(exclude, only, max_images)), depth, runner)
     with wait_for_lock(folder):
         size = choose_size(images) if store_size is None else store_size
         write_store(images, folder, size, workers, policy, choose_encoding(keep, size, quality, source, how))

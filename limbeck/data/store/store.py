@@ -25,6 +25,7 @@ from limbeck.data.store.layout import (
     SHARD_NAME,
     SKIPPED,
     ContentDigest,
+    DepthValues,
     Manifest,
     Pixels,
     Shard,
@@ -53,6 +54,11 @@ class Store:
     """Patterns by which images of its source were left out."""
     max_images: int | None = None
     """How many samples were taken of its source, drawn at random; None: all of them."""
+
+    depth: DepthValues | None = None
+    """What the values meant that its images were made of, if they are depth."""
+    companion: "Store | None" = None
+    """A second picture of every row (`limbeck.data.store.companion`)."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,6 +109,7 @@ class Store:
             path=folder,
             exclude=manifest.exclude,
             only=manifest.only,
+            depth=manifest.depth,
             max_images=manifest.max_images,
         )
 

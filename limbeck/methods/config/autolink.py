@@ -9,6 +9,7 @@ from limbeck.methods.config.base import MethodCard, MethodConfig
 if TYPE_CHECKING:
     from limbeck.core.types import DataContext, Encoder
     from limbeck.data.sampling import ViewSpec
+    from limbeck.keypoints.network import Detector
     from limbeck.methods.autolink import AutoLink
 
 CELLS = 16
@@ -56,8 +57,13 @@ class AutoLinkConfig(MethodConfig):
 
     def build(self, backbone: "Encoder") -> "AutoLink":
         """Build the method with a new decoder around `backbone`, which finds keypoints."""
-        from limbeck.keypoints.network import Detector
         from limbeck.methods.autolink import AutoLink
+
+        return AutoLink(self.as_detector(backbone), self)
+
+    def as_detector(self, backbone: "Encoder") -> "Detector":
+        """Return the network, which finds keypoints; UserError for any other."""
+        from limbeck.keypoints.network import Detector
 
         if not isinstance(backbone, Detector):
             raise UserError(
@@ -65,4 +71,4 @@ class AutoLinkConfig(MethodConfig):
                 "network out",
                 code="method-not-for-data",
             )
-        return AutoLink(backbone, self)
+        return backbone

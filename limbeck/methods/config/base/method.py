@@ -44,6 +44,8 @@ class MethodConfig(NamedConfig):
     needs_labels: ClassVar[bool] = False
     only_on: ClassVar[tuple[str, str] | None] = None
     """The only kind of data that the method trains on, and the reason; None: any."""
+    needs_companion: ClassVar[bool] = False
+    """Whether a view is of the companion of an image, such as its depth."""
     not_a_host_reason: ClassVar[str] = ""
     """Why no other method can be built on this one; empty for a host."""
 
