@@ -19,13 +19,14 @@ def is_series(source: object) -> bool:
 
         return isinstance(source, SeriesData)
     path = Path(source).expanduser()
-    if path.suffix in (".ts", ".tsv"):
+    suffix = path.suffix.lower()
+    if suffix in (".ts", ".tsv"):
         return True
     with suppress(OSError, zipfile.BadZipFile):
-        if path.suffix == ".npz":
+        if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 return f"{ARRAY}.npy" in archive.namelist()
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             return path.is_file() and _has_column(path)
         return path.is_dir() and _holds_csv(path)
     return False
@@ -46,7 +47,12 @@ def _holds_csv(folder: Path) -> bool:
     entries = _visible(folder)
     inner = next((entry for entry in entries if entry.is_dir()), None)
     files = [entry for entry in entries if entry.is_file()] or ([] if inner is None else _visible(inner))
-    return bool(files) and all(file.suffix == ".csv" for file in files)
+    return bool(files) and all(map(is_csv, files))
+
+
+def is_csv(file: Path) -> bool:
+    """Return whether a file is one of comma-separated values, by its name."""
+    return file.suffix.lower() == ".csv"
 
 
 def _visible(folder: Path) -> list[Path]:

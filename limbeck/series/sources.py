@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from limbeck.core.errors import UserError, one_line
 from limbeck.data.sources.labels import class_name
 from limbeck.series.data import SeriesData
-from limbeck.series.recognize import ARRAY
+from limbeck.series.recognize import ARRAY, is_csv
 
 LABELS = "labels"
 """Name of the array of labels in a .npz file."""
@@ -46,9 +46,9 @@ def open_series(source: Any) -> SeriesData:
         raise UserError(f"'{source}' does not exist: give {OPTIONS}", code="source-missing")
     if path.is_dir():
         return _read_folder(path)
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise UserError(f"'{source}' is not a source of series: give {OPTIONS}", code="unknown-source")
-    return READERS[path.suffix](path)
+    return READERS[path.suffix.lower()](path)
 
 
 def _read_ts(path: Path) -> SeriesData:
@@ -103,7 +103,7 @@ def _read_parquet(path: Path) -> SeriesData:
 
 def _read_folder(folder: Path) -> SeriesData:
     """Read a folder of CSV files; those in sub-folders have their names as labels. Leave out unusable ones."""
-    files = sorted(path for path in folder.rglob("*.csv") if not path.name.startswith("."))
+    files = sorted(path for path in folder.rglob("*") if is_csv(path) and not path.name.startswith("."))
     read, reasons = dict[Path, Row](), list[str]()
     for file in files:
         try:

@@ -45,6 +45,15 @@ def test_every_format_gives_the_same_data(sources: list[Path]) -> None:
     assert len({open_series(source).digest for source in sources}) == 1
 
 
+def test_capitals_in_the_ends_of_names_do_not_matter(sources: list[Path]) -> None:
+    renamed = [source.rename(source.with_suffix(source.suffix.upper())) for source in sources[:3]]
+    for file in sources[3].rglob("*.csv"):
+        file.rename(file.with_suffix(".CSV"))
+    for source in (*renamed, sources[3]):
+        assert find_modality(str(source)).name == "series"
+        assert np.array_equal(open_series(source).values, VALUES, equal_nan=True)
+
+
 def test_other_formats_and_other_labels(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("b\t1\t2\t3\na\t4\t5\tNaN\n")
     data = open_series(tmp_path / "a.tsv")
