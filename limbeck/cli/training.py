@@ -351,8 +351,8 @@ DISTILL = Command(
     GROUP,
     """Distill a large model into a small one, without labels.
   --teacher is a timm model or a folder: a Limbeck run or export, or what timm
-  or Hugging Face saved. --method NAME, --teacher NAME and --student NAME (any
-  timm model) decide which options follow.
+  or Hugging Face saved; more of them follow --teacher.further. --method NAME,
+  --teacher NAME and --student NAME (any timm model) decide which options follow.
 
 Examples:
   limbeck distill photos/ --teacher vit_base_patch14_dinov2 --student resnet18

@@ -24,6 +24,7 @@ from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing
 from limbeck.models.eval_mode import eval_mode
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
+from limbeck.teachers.side_by_side import SideBySideNetwork
 
 Bank = dict[int, Tensor]
 """Features of images: depth -> [N D_depth] float32."""
@@ -264,5 +265,8 @@ class TeacherModel(EvaluatedModel):
         return {0: found.to(data.device)}
 
     def networks(self) -> dict[int, nn.Module]:
-        """Return the whole teacher."""
-        return {0: self.teacher.network}
+        """Return the whole teacher, or all of several in one network."""
+        members = self.teacher.members
+        if len(members) == 1:
+            return {0: self.teacher.network}
+        return {0: SideBySideNetwork([m.network for m in members], [m.image_size for m in members])}

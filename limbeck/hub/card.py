@@ -128,6 +128,7 @@ def _source(config: dict[str, Any], key: str) -> str:
     name, license = str(found.get("name") or ""), str(found.get("license") or "")
     if not name:
         return ""
+    name = " + ".join([name, *map(str, found.get("further") or ())])
     known = license_fact(license, name) or (f"license {license}" if license else "it states no license")
     return f"{'Teacher' if key == 'teacher' else 'Started from'}: `{printable(name)}` ({known})"
 

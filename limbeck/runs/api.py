@@ -260,7 +260,7 @@ def _measure_around(
     A teacher that needs no training is one of them.
     """
     measured = comparison.students[2:] if comparison else ()
-    if comparison and teacher and teacher.name == PATCH_FILTERS:
+    if comparison and teacher and teacher.names == (PATCH_FILTERS,):
         measured = (replace(comparison.teacher, name=PROJECTED), *measured)
     return measure_references(data, () if comparison else models, measured)
 
@@ -290,7 +290,7 @@ def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> Load
     if config.teacher is None or config.teacher.name == START_TEACHER:  # which has a line of its own
         return None
     try:
-        store = Store.open(config.store) if config.teacher.name == PATCH_FILTERS else None
+        store = Store.open(config.store) if PATCH_FILTERS in config.teacher.names else None
         with known_only():
             return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
     except UserError as error:

@@ -141,7 +141,7 @@ def _row(name: str, values: dict[str, Tensor]) -> Compared:
 def _follows_filters(name: str) -> bool:
     """Return whether a network is a run that was distilled from patch filters."""
     teacher = read_config(Path(name)).teacher if is_run(name) else None
-    return teacher is not None and teacher.name == PATCH_FILTERS
+    return teacher is not None and PATCH_FILTERS in teacher.names
 
 
 def _with_lead(row: Compared, difference: Float[Tensor, " N"]) -> Compared:

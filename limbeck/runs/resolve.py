@@ -109,11 +109,11 @@ def resolve_run(request: RunRequest) -> RunSetup:
     selection = part_of_source(request, seconds, modality)
     start = modality.load_start(request.start, request.backbone) if request.start else None
     _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
-    early = request.teacher if request.teacher and request.teacher.name != PATCH_FILTERS else None
+    early = request.teacher if request.teacher and PATCH_FILTERS not in request.teacher.names else None
     loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
     data = open_data(request, requested, modality, selection).log(logger)
     Resolved(data, remarks_on_amount(request, modality, data)).log(logger)
-    loaded = loaded or resolve_teacher(request.teacher, None, data, start)
+    loaded = loaded or resolve_teacher(request.teacher, request.teacher_module, data, start)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     images = _num_images(data, teacher, requested)
     training = resolve_training(
@@ -193,7 +193,7 @@ def resolve_teacher(
         return None
     store = data if isinstance(data, Store) else None
     loaded = load_teacher(cfg, teacher_module=teacher_module, store=store, start=start)
-    if cfg.name != START_TEACHER and (warning := license_warning(loaded)):
+    for warning in filter(None, map(license_warning, loaded.members if cfg.name != START_TEACHER else ())):
         logger.warning(warning)
     return loaded
 
@@ -337,7 +337,7 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        follows_filters = request.teacher is not None and request.teacher.name == PATCH_FILTERS
+        follows_filters = request.teacher is not None and PATCH_FILTERS in request.teacher.names
         value, reasons = modality.small_encoder(data, joined=follows_filters)
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return default_student() if request.teacher else modality.default_encoder()

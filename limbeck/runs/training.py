@@ -124,8 +124,7 @@ def build_method(setup: RunSetup, run: Path, ends: float = math.inf) -> Trainabl
     if teacher is None:
         rows, trainable = cfg.method.train_rows(setup.data.labels), cfg.method.prepare(encoder, views)
         return trainable if rows is None else trainable._replace(sampling=SamplingPlan(indices=rows))
-    own = teacher.cfg.name not in (PATCH_FILTERS, START_TEACHER)  # neither of them is a network to be made smaller
-    if own and is_rank0():
+    if is_rank0():
         _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)
     return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run, ends=ends))
 
@@ -137,9 +136,13 @@ def fresh_encoder(cfg: RunConfig) -> Encoder:
 
 
 def _warn_of_cost(student: Encoder, image_size: int, teacher: LoadedTeacher) -> None:
-    """Warn of a student that costs more than its teacher, before it is trained."""
-    costs = (NetworkCost.of(student, image_size), NetworkCost.of(teacher.network, teacher.image_size))
-    if warning := student_cost_warning(*costs):
+    """Warn of a student that costs more than its teachers, before it is trained.
+
+    Patch filters and the start are no networks to be made smaller.
+    """
+    members = [member for member in teacher.members if member.cfg.name not in (PATCH_FILTERS, START_TEACHER)]
+    costs = [NetworkCost.of(member.network, member.image_size) for member in members]
+    if costs and (warning := student_cost_warning(NetworkCost.of(student, image_size), NetworkCost.total(costs))):
         logger.warning(warning)
 
 

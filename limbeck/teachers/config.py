@@ -19,6 +19,9 @@ class TeacherConfig:
     """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
     name), "hf-hub:OWNER/MODEL" in timm's format, "patch-filters", which are fitted to the images of the run, or
     "start", the frozen copy of what the run starts from."""
+    further: tuple[str, ...] = ()
+    """Further teachers, named in the same way, whose vectors of whole images are appended: each of unit length, and all
+    with deviations of one size. Each has its own input size and normalization."""
     weights: str | None = None
     """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
@@ -37,16 +40,21 @@ class TeacherConfig:
     """Augmented views per image with teacher features cached on disk; 0 runs the teacher in every step."""
     targets: Literal["view", "image"] | None = None
     """Input of the teacher: the student's view, or the whole image for every view of it, computed once and cached. By
-    default the view; the image for patch-filters and for the start."""
+    default the view; the image for patch-filters, for the start and for several teachers."""
     cache: str | None = None
     """Folder of the cached features; by default next to the store, named after teacher and store."""
     center: bool | None = None
-    """Subtract the mean from the unit feature vectors; by default if its norm is above 0.5, as for CLIP."""
+    """Subtract the mean from the unit feature vectors; by default if its norm is above 0.5, as for CLIP, and with
+    several teachers."""
     val_images: int | None = None
     """Images held out of training, on which student and teacher are compared; by default 1,000, or a tenth of a smaller
     store; for the start 2,000, or a fifth."""
     digest: str = field(default="", metadata={"internal": True})
     """Hash of the weights, recorded when the teacher is loaded; another network of the same name is then refused."""
+    further_digests: tuple[str, ...] = field(default=(), metadata={"internal": True})
+    """Hashes of the weights of the further teachers, likewise."""
+    scales: tuple[float, ...] = field(default=(), metadata={"internal": True})
+    """Factors of the unit vectors of all teachers, if there are several, recorded when a run begins."""
     license: str = ""
     """License as its source states it, recorded when the teacher is loaded; yours if the source states none."""
 
@@ -64,8 +72,31 @@ class TeacherConfig:
                 "--teacher.cached-views and --teacher.batch-statistics",
                 code="teacher-targets",
             )
+        self._check_further()
         for name, least in (("cached_views", 0), ("val_images", 0), ("depth", 1), ("image_size", 1)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise UserError(f"teacher.{name} is {value}: it must be at least {least}", code="out-of-range")
         if self.std is not None and min(self.std) <= 0:
             raise UserError(f"teacher.std is {self.std}: every standard deviation must be above 0", code="out-of-range")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all teachers."""
+        return (self.name, *self.further)
+
+    def _check_further(self) -> None:
+        """Raise UserError if several teachers shall answer to views, or one of them is the start of a run."""
+        if not self.further:
+            return
+        if self.targets == "view" or self.cached_views or self.batch_statistics:
+            raise UserError(
+                f"teacher.further ({', '.join(self.further)}) appends vectors of whole images: leave out "
+                "--teacher.targets view, --teacher.cached-views and --teacher.batch-statistics",
+                code="teacher-further",
+            )
+        if START_TEACHER in self.names:
+            raise UserError(
+                f"teacher.further is {' '.join(self.further)}, and the teacher '{START_TEACHER}' stands alone: leave "
+                "out --teacher.further",
+                code="teacher-further",
+            )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from limbeck.features.extract import extract_matrix
 from limbeck.features.images import ImageFn, eval_images
 from limbeck.models.pretrained import Interpolation, StatedPreprocessing, Triple
 from limbeck.teachers.config import TeacherConfig
+from limbeck.teachers.side_by_side import side_by_side
 
 
 class TeacherFeatures(NamedTuple):
@@ -101,6 +102,17 @@ class LoadedTeacher:
     interpolation: Interpolation
     digest: str  # of weights, architecture, depth, image size and the use of batch statistics
     license: str  # "" if unknown
+    further: tuple["LoadedTeacher", ...] = ()  # whose vectors are appended; all else here is of the first teacher
+
+    @property
+    def members(self) -> tuple["LoadedTeacher", ...]:
+        """Every teacher alone; of one teacher itself."""
+        return (replace(self, further=()), *self.further) if self.further else (self,)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Factors of the unit vectors of `members`."""
+        return self.cfg.scales or (1.0,) * len(self.members)
 
     @property
     def source(self) -> str:
@@ -128,8 +140,15 @@ def teacher_features(
 ) -> Float[Tensor, "N D"]:
     """Return the vectors, float32, of the central views of the rows `indices` [N] of `store`.
 
+    Those of several teachers are side by side, each of unit length times its scale.
     The network is moved to `device`; for `description` and the place of the result see `extract.extract_matrix`.
     """
+    if teacher.further:
+        parts = [
+            teacher_features(member, store, indices, device=device, batch_size=batch_size, description=description)
+            for member in teacher.members
+        ]
+        return side_by_side(parts, teacher.scales)
     network = teacher.network.to(device)
     bank = extract_matrix(
         lambda images: {0: network(images).vector},

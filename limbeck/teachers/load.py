@@ -81,6 +81,16 @@ def load_teacher(
         interpolation=source.stated.interpolation,
         digest=_checked_digest(cfg, source, image_size),
         license=source.license or cfg.license,
+        further=_load_further(cfg, store),
+    )
+
+
+def _load_further(cfg: TeacherConfig, store: Store | None) -> tuple[LoadedTeacher, ...]:
+    """Return the further teachers, each with the preprocessing that its source states."""
+    digests = cfg.further_digests or ("",) * len(cfg.further)
+    return tuple(
+        load_teacher(TeacherConfig(name=name, precision=cfg.precision, digest=digest), store=store)
+        for name, digest in zip(cfg.further, digests, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
 """The output of a teacher for a batch, as methods receive it: from a forward pass, or from the cache."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from limbeck.data.sampling import DrawSchedule, ViewSpec
 from limbeck.methods.base import Teacher
 from limbeck.teachers.cache import FeatureCache, Vectors
 from limbeck.teachers.frozen import LoadedTeacher
+from limbeck.teachers.side_by_side import SideBySide
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class TeacherOutputs(Teacher):
         self, teacher: LoadedTeacher, views: Sequence[ViewSpec], features: Float[Tensor, "M D"], *, center: bool
     ) -> None:
         self.loaded, self.views = teacher, [view for view in views if view.network == "teacher"]
-        self.dim, self.map_dim = teacher.dim, teacher.map_dim
+        self.dim, self.map_dim = features.shape[1], teacher.map_dim
         self._center = features.mean(0) if center else None
         self.sample = self._centered(features)
 
@@ -96,7 +97,7 @@ class CachedTeacher(TeacherOutputs):
         teacher: LoadedTeacher,
         views: Sequence[ViewSpec],
         features: Float[Tensor, "M D"],
-        passes: Sequence[dict[int, Vectors]],
+        passes: Sequence[Mapping[int, Vectors | SideBySide]],
         *,
         center: bool,
     ) -> None:
@@ -127,7 +128,7 @@ class CachedTeacher(TeacherOutputs):
         total = sum(vectors.nbytes for passes in self._passes for vectors in passes.values())
         if device.type != "cuda" or total > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             return None
-        return [{i: torch.from_numpy(np.array(v)).to(device) for i, v in passes.items()} for passes in self._passes]
+        return [{i: torch.from_numpy(np.array(v[:])).to(device) for i, v in passes.items()} for passes in self._passes]
 
 
 def cache_views(cache: FeatureCache, schedule: DrawSchedule) -> list[dict[int, Vectors]]:

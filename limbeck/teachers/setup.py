@@ -30,6 +30,7 @@ from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
+from limbeck.teachers.side_by_side import SideBySide, scales_of, side_by_side
 from limbeck.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -78,13 +79,14 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
     val_indices, train_indices = _split(len(store), teacher.cfg.val_images, training.seed, is_start=is_start)
     device = local_device(training.accelerator)
     sampled = np.sort(np.random.default_rng(training.seed).permutation(train_indices)[:SAMPLE_IMAGES])
-    found = teacher_features(teacher, store, sampled, device=device, description="teacher features of a sample")
-    features = F.normalize(found, dim=1).cpu()
-    center, reasons = (False, []) if is_start else _resolve_center(teacher.cfg.center, features)
-    targets = teacher.cfg.targets or ("image" if is_start or teacher.cfg.name == PATCH_FILTERS else "view")
+    teacher, features = _sample(teacher, store, sampled, device)
+    center, reasons = (False, []) if is_start else _resolve_center(teacher, features)
+    whole = is_start or bool(teacher.further) or teacher.cfg.name == PATCH_FILTERS
+    targets = teacher.cfg.targets or ("image" if whole else "view")
     cfg = replace(_resolve_paths(teacher.cfg), val_images=len(val_indices), center=center, targets=targets)
+    digests = tuple(one.digest for one in teacher.further)
     context = TeacherContext(
-        cfg=replace(cfg, digest=teacher.digest, license=teacher.license),
+        cfg=replace(cfg, digest=teacher.digest, further_digests=digests, license=_licenses(teacher)),
         teacher=teacher,
         store=store,
         train_indices=train_indices,
@@ -94,6 +96,25 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
         seed=training.seed,
     )
     return Resolved(context, reasons)
+
+
+def _sample(
+    teacher: LoadedTeacher, store: Store, rows: NDArray[np.int64], device: torch.device
+) -> tuple[LoadedTeacher, Float[Tensor, "M D"]]:
+    """Return the teacher, with the scales of several, and its unit vectors of some images."""
+    found = [
+        teacher_features(member, store, rows, device=device, description="teacher features of a sample").cpu()
+        for member in teacher.members
+    ]
+    if not teacher.further:
+        return teacher, F.normalize(found[0], dim=1)
+    teacher = replace(teacher, cfg=replace(teacher.cfg, scales=teacher.cfg.scales or scales_of(found)))
+    return teacher, F.normalize(side_by_side(found, teacher.scales), dim=1)
+
+
+def _licenses(teacher: LoadedTeacher) -> str:
+    """Return the licenses that the sources of all teachers state."""
+    return ", ".join(dict.fromkeys(member.license for member in teacher.members if member.license))
 
 
 def build_distillation_inputs(
@@ -113,14 +134,19 @@ def build_distillation_inputs(
     whole = context.cfg.targets == "image"
     if not (spec or whole or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
-    cache = FeatureCache(_cache_folder(context, run), context.teacher, context.store, context.device, ends)
+    caches = [
+        FeatureCache(_cache_folder(context, member, run), member, context.store, context.device, ends)
+        for member in context.teacher.members
+    ]
+    cache = caches[0]
     if spec:
+        _check_bags(context.teacher)
         sampling = sampling._replace(bags=_build_bags(context, cache, spec))
     if whole:
         views = tuple(replace(view, crop_of=None) if view.network == "teacher" else view for view in views)
-        teacher = CachedTeacher(
-            context.teacher, views, context.features, [{WHOLE_IMAGE: cache.features()}], center=center
-        )
+        rows = [cache.features() for cache in caches]
+        vectors = SideBySide(rows, context.teacher.scales) if context.teacher.further else rows[0]
+        teacher = CachedTeacher(context.teacher, views, context.features, [{WHOLE_IMAGE: vectors}], center=center)
         return DistillationInputs(teacher, views, sampling._replace(view_period=1))
     if not context.cfg.cached_views:
         return DistillationInputs(live, views, sampling)
@@ -144,9 +170,24 @@ def _cached_teacher(
     return cached
 
 
-def _resolve_center(requested: bool | None, features: Float[Tensor, "M D"]) -> tuple[bool, list[str]]:
-    if requested is not None:
-        return requested, []
+def _check_bags(teacher: LoadedTeacher) -> None:
+    """Raise UserError if bags shall be found by the vectors of several teachers."""
+    if teacher.further:
+        raise UserError(
+            "the bags of this method are neighbors in the space of one teacher: leave out --teacher.further "
+            f"{' '.join(teacher.cfg.further)}, or use --method simreg",
+            code="teacher-further",
+        )
+
+
+def _resolve_center(teacher: LoadedTeacher, features: Float[Tensor, "M D"]) -> tuple[bool, list[str]]:
+    if teacher.cfg.center is not None:
+        return teacher.cfg.center, []
+    if teacher.further:
+        shares = ", ".join(
+            f"{member.source} x {scale:.2f}" for member, scale in zip(teacher.members, teacher.scales, strict=True)
+        )
+        return True, [f"unit vectors of {len(teacher.members)} teachers side by side, centered: {shares}"]
     length = mean_resultant_length(features)
     if length <= MAX_RESULTANT_LENGTH:
         reason = f"teacher features are spread (norm of the mean unit vector {length:.2f}): not centering them"
@@ -159,8 +200,8 @@ def _resolve_center(requested: bool | None, features: Float[Tensor, "M D"]) -> t
 
 def _resolve_paths(cfg: TeacherConfig) -> TeacherConfig:
     """Make paths absolute, as that of a run's store is: the run may be resumed from another folder."""
-    name = str(Path(cfg.name).absolute()) if Path(cfg.name).is_dir() else cfg.name
-    return replace(cfg, name=name, weights=_absolute(cfg.weights), cache=_absolute(cfg.cache))
+    name, *further = (str(Path(name).absolute()) if Path(name).is_dir() else name for name in cfg.names)
+    return replace(cfg, name=name, further=tuple(further), weights=_absolute(cfg.weights), cache=_absolute(cfg.cache))
 
 
 def _absolute(path: str | None) -> str | None:
@@ -206,13 +247,15 @@ def _split(
     return np.sort(order[:held_out]), np.sort(order[held_out:])
 
 
-def _cache_folder(context: TeacherContext, run: Path) -> Path:
-    """Return the folder in the settings, one next to the store, or one in the run if the images are in memory."""
-    if context.cfg.cache is not None:
-        return Path(context.cfg.cache)
-    if context.store.path is None:
-        return run / TEACHER
-    return Path(f"{context.store.path}.teachers") / f"{context.teacher.digest[:12]}-{context.store.digest[:12]}"
+def _cache_folder(context: TeacherContext, teacher: LoadedTeacher, run: Path) -> Path:
+    """Return the folder in the settings, one next to the store, or one in the run if the images are in memory.
+
+    The first and the second have a folder for each of several teachers.
+    """
+    if context.cfg.cache is None and context.store.path is not None:
+        return Path(f"{context.store.path}.teachers") / f"{teacher.digest[:12]}-{context.store.digest[:12]}"
+    folder = run / TEACHER if context.cfg.cache is None else Path(context.cfg.cache)
+    return folder / teacher.digest[:12] if context.teacher.further else folder
 
 
 def _build_bags(context: TeacherContext, cache: FeatureCache, spec: BagSpec) -> NDArray[np.int32]:

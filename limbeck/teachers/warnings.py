@@ -1,5 +1,6 @@
 """What to know about a teacher before a distillation: a license that may bind the student, and its cost."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -35,6 +36,11 @@ class NetworkCost(NamedTuple):
         image = torch.zeros(1, 3, image_size, image_size, device=device)
         with eval_mode(network):
             return cls(count_parameters(network), count_operations(network, image))
+
+    @classmethod
+    def total(cls, costs: Sequence["NetworkCost"]) -> Self:
+        """Return what several networks cost together."""
+        return cls(sum(cost.parameters for cost in costs), sum(cost.operations for cost in costs))
 
 
 def student_cost_warning(student: NetworkCost, teacher: NetworkCost) -> str | None:
