@@ -31,7 +31,10 @@ def test_sixteen_bits_keep_small_differences(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(found), [[255, 0], [128, 0]])
 
 
-@pytest.mark.parametrize("content", [np.zeros((4, 4)), np.ones((4, 4, 3)), Image.new("RGB", (4, 4))], ids=str)
+UNMEASURED = {"nothing": np.zeros((4, 4)), "colors": np.ones((4, 4, 3)), "picture": Image.new("RGB", (4, 4))}
+
+
+@pytest.mark.parametrize("content", UNMEASURED.values(), ids=UNMEASURED)
 def test_what_is_no_depth_is_said(content: Any) -> None:
     assert isinstance(depth_content(content, "distance"), UndecodableError)
 
