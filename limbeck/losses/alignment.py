@@ -45,4 +45,5 @@ def map_cosine_distance(
     Source: a reconstruction of Distill-DKP (Anand et al., arXiv 2410.14700), which names the cosine alone.
     """
     first, second = (maps, targets) if over == "channels" else (maps.flatten(1), targets.flatten(1))
-    return (1 - F.cosine_similarity(first, second, dim=1, eps=1e-12)).mean()
+    first, second = (F.normalize(side, dim=1, eps=1e-12) for side in (first, second))
+    return F.mse_loss(first, second) * (first.shape[1] / 2)  # |a - b|^2 = 2 - 2 cos, in fewer launches than the cosine

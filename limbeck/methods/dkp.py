@@ -38,8 +38,9 @@ class DKP(AutoLink):
         with torch.no_grad():
             target = teacher(depth, (at,), feature_maps=True).feature_maps[at]
         distance = map_cosine_distance(found.feature_maps[at], target, self.cfg.cosine_over)
+        total = torch.add(loss.total, distance, alpha=self.cfg.weight)
         terms = {**loss.terms, "repaint": loss.total.detach(), "depth": distance.detach()}
-        return LossOutput(loss.total + self.cfg.weight * distance, terms, {})
+        return LossOutput(total, terms, {})
 
 
 def _check_fits(cfg: DKPConfig, student: Detector, teacher: Detector) -> None:
