@@ -63,7 +63,10 @@ def make_request(source: Source, given: Mapping[str, Any], *, verb: Verb | None 
             code="network-not-named",
         )
     if recipe is not None:
+        timed = direct.get("time") is not None and configs["training"] is None
         configs |= fill(configs, recipe_file(recipe, verb))
+        if timed:  # which replaces the epochs of the recipe
+            configs["training"] = dataclasses.replace(configs["training"], epochs="auto")
     configs |= _changed(source, configs, options, known, distills=distills, quick=bool(direct.get("quick")))
     hints = get_type_hints(RunRequest)
     module = {"teacher_module": direct.pop("teacher_module", None)}

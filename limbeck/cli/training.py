@@ -4,14 +4,14 @@ import dataclasses
 import json
 import logging
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
 
-from limbeck.cli.arguments import Run, output_words
+from limbeck.cli.arguments import Run, output_words, peek
 from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.next import export_commands, report_command, run_modality
 from limbeck.cli.plan import check_alone, plan_many
@@ -211,12 +211,20 @@ def _request(args: Any) -> dict[str, Any]:
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
     names = {name: name for name in shared} | {"backbone": "student" if distills else "backbone"}
     given = {name: _given(args, field) for name, field in names.items()}
-    if args.recipe and not args.time and args.training.epochs == "auto":
-        given["time"] = find_recipe(args.recipe).time
+    if args.recipe:
+        given |= _length(args)
     source, start = _source(args), {"start": args.start if args.start.name else None}
     teacher = {"teacher": args.teacher} if hasattr(args, "teacher") else {}
     companion = {"companion": args.companion or args.file.text("companion")}
     return {"source": source} | given | start | teacher | companion | _selection(args, source)
+
+
+def _length(args: Any) -> dict[str, Any]:
+    """Return how long a run with a recipe takes: what the flags say, or else what the recipe does."""
+    if args.time:
+        named = peek(args.words, "--epochs") is not None
+        return {"training": args.training if named else replace(args.training, epochs="auto")}
+    return {"time": find_recipe(args.recipe).time} if args.training.epochs == "auto" else {}
 
 
 def _selection(args: Any, source: str) -> dict[str, Any]:

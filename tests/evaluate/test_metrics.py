@@ -31,7 +31,7 @@ def inputs(model: BackboneModel | None = None) -> MetricInputs:
     return MetricInputs(model or BackboneModel("net", tiny_vit(), PLAIN), data, torch.randn(30, 16))
 
 
-@pytest.mark.parametrize("name", all_metrics())
+@pytest.mark.parametrize("name", sorted({*all_metrics()} - {"forecast", "keypoints"}))  # which have data of their own
 def test_a_metric_gives_the_columns_that_it_declares_at_every_depth(name: str) -> None:
     metric = all_metrics()[name]
     given = inputs()

@@ -1,5 +1,6 @@
 """Recipes: every one resolves, states what it costs and what to expect, and gives way to what is named beside it."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any, get_args
@@ -57,6 +58,14 @@ def test_a_time_or_epochs_replace_those_of_a_recipe() -> None:
     assert make_request("photos", given | {"time": "2h"}, verb="distill").time == "2h"
     assert make_request("photos", given | {"epochs": 2}, verb="distill").time is None
     assert make_request("photos", {"recipe": "cifar10-gpu"}).training.epochs == 90
+    timed = make_request("photos", {"recipe": "cifar10-gpu", "time": "2h"})
+    assert (timed.time, timed.training.epochs, timed.training.batch_size) == ("2h", "auto", 512)
+
+
+def test_on_the_command_line_a_time_replaces_the_epochs_of_a_recipe(limbeck: Run) -> None:
+    for more, error in (([], "source-missing"), (["--epochs", "3"], "time-and-epochs")):
+        code, out, _ = limbeck("pretrain", "no-photos", "--recipe", "cifar10-gpu", "--time", "30m", *more, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (1, error)
 
 
 def test_wrong_recipes_are_refused_by_name() -> None:

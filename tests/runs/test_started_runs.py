@@ -19,7 +19,7 @@ from limbeck.core.types import LossOutput, StepInfo
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
-from limbeck.modalities.series import MODALITY
+from limbeck.modalities.keypoints import MODALITY
 from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import load_preprocessing
 from limbeck.models.pretrained import NetworkRef, load_pretrained
@@ -187,7 +187,7 @@ def test_a_student_starts_too_and_both_licenses_travel(begin: Callable[..., Path
 
 
 def test_encoders_of_other_data_have_no_starts() -> None:
-    with raises("no-starts", "series", "x.pth"):
+    with raises("no-starts", "keypoints", "x.pth"):
         MODALITY.load_start(StartConfig(name="x.pth"), None)
 
 
