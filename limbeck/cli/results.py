@@ -191,9 +191,8 @@ def _demo(args: DemoArgs) -> Output:
 
         page = str(demo(Path(args.out), EPOCHS if args.epochs is None else args.epochs))
     runs = shlex.quote(str(Path(args.out) / "runs"))
-    return Output(
-        {"report": page}, [page], next_commands=[open_command(page), f"limbeck runs {runs}", "limbeck check PHOTOS"]
-    )
+    check = f"limbeck check {'Name_TRAIN.ts' if args.series else 'PHOTOS'}"
+    return Output({"report": page}, [page], next_commands=[open_command(page), f"limbeck runs {runs}", check])
 
 
 EVALUATE = Command(

@@ -74,9 +74,12 @@ def read_label_list(file: Path, store: Store) -> ListedLabels:
 
 
 def _raise_unless_unused(file: Path, line: int, path: str, store: Store, paths: Sequence[str]) -> None:
-    """Raise UserError unless a path is that of an image of the source which is not in the store."""
-    selection = Selection(exclude=store.exclude, only=store.only)
-    if _composed(path) in _skipped(store) or selection.excluded(path):
+    """Raise UserError unless a path is that of an image of the source which is not in the store.
+
+    Of a store that was built of a part of its source, nobody knows which other images there are.
+    """
+    selection = Selection.by(store.exclude, store.only)
+    if store.max_images or _composed(path) in _skipped(store) or selection.excluded(path):
         return
     below = next((f" (did you mean '{known}'?)" for known in paths if path.endswith(f"/{known}")), "")
     meant = below or did_you_mean(path, paths[:10_000])

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
@@ -16,6 +16,8 @@ HUB = "hf-hub:"
 """What the name of a network on the hub begins with, as in timm: hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION."""
 FILES = ("config.json", "*.safetensors", "README.md")
 """What is downloaded of an encoder: nothing that can be executed."""
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What timm downloads of a network, one of them."""
 
 
 _KNOWN_ONLY = ContextVar("known_only", default=False)
@@ -79,14 +81,25 @@ def hub_encoder(name: str) -> Path:
         raise unreachable(name, error) from error
 
 
+def check_downloaded(name: str, repository: str) -> None:
+    """Raise UserError in a block of `known_only` unless timm's weights of a network are in the cache."""
+    found = (try_to_load_from_cache(repository, file) for file in TIMM_FILES)
+    if _KNOWN_ONLY.get() and not any(isinstance(path, str) for path in found):
+        raise _not_here(name)
+
+
 def unreachable(name: str, error: BaseException) -> UserError:
     """Return the error for a network that the hub does not provide."""
     if _KNOWN_ONLY.get():
-        return UserError(
-            f"'{name}' is not on this machine, and a file that names it may not download it: name it yourself",
-            code="hub-unreachable",
-        )
+        return _not_here(name)
     return UserError(f"'{name}' cannot be read from the hub: {one_line(error)}", code="hub-unreachable")
+
+
+def _not_here(name: str) -> UserError:
+    return UserError(
+        f"'{name}' is not on this machine, and a file that names it may not download it: name it yourself",
+        code="hub-unreachable",
+    )
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, build_network, check_name, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
-from limbeck.models.hub import HUB, hub_config, is_on_hub, unreachable
+from limbeck.models.hub import HUB, check_downloaded, hub_config, is_on_hub, unreachable
 from limbeck.models.layouts import fit_names
 from limbeck.models.licenses import inherited_license, license_in_card
 from limbeck.models.surgery import timm_defaults, timm_network
@@ -321,6 +321,8 @@ def _network(form: BackboneConfig, weights: dict[str, Tensor] | None) -> Any:
         model.load_state_dict(weights)
         return model
     check_name(form.name)
+    if weights is None:
+        check_downloaded(form.name, timm_defaults(form.name).hf_hub_id or form.name)
     overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
     model = timm.create_model(form.name, pretrained=True, pretrained_cfg_overlay=overlay, **stock_args(form))
     if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):

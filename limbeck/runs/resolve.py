@@ -269,7 +269,7 @@ def describe(setup: RunSetup) -> str:
     return (
         f"{cfg.method.name}{over}{teacher} on {plural(setup.num_images, *setup.modality.nouns)}"
         f"{setup.modality.describe_views(cfg.method)}: "
-        f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 images, "
+        f"{cfg.backbone.name}, {cfg.optim.name}, learning rate {cfg.optim.lr:g} per 256 {setup.modality.nouns[1]}, "
         f"weight decay {cfg.optim.weight_decay:g}{start}"
     )
 

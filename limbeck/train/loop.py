@@ -149,7 +149,7 @@ class _Loop:
             return
         length = (
             f"{plural(self.cfg.num_epochs, 'epoch')} of {plural(self.runner.steps_per_epoch, 'step')} of "
-            f"{plural(self.cfg.batch_size, 'image')}"
+            f"{self.cfg.batch_size:,} {self.runner.loader.unit}"
         )
         resumed = f", from step {self.start:,}" if self.start else ""
         logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)

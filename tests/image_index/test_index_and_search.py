@@ -112,12 +112,16 @@ def test_another_encoder_is_refused(trained: Path, photos: Path, index: Path, tm
     assert library.search(index, photos / "test" / "1" / "16.png", 1, encoder=tmp_path / "moved")
 
 
-def test_the_hub_is_not_asked_for_what_an_index_names(index: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["hf-hub:somebody/network", "timm:resnet18"])
+def test_the_hub_is_not_asked_for_what_an_index_names(
+    index: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     shutil.copytree(index, tmp_path / "index")
     found = json.loads((index / ABOUT).read_text())
-    (tmp_path / "index" / ABOUT).write_text(json.dumps(found | {"encoder": "hf-hub:somebody/network"}))
+    (tmp_path / "index" / ABOUT).write_text(json.dumps(found | {"encoder": name}))
     asked = patch("huggingface_hub.file_download.get_hf_file_metadata", side_effect=AssertionError("the hub was asked"))
-    with asked, raises("hub-unreachable", "somebody/network", "--with"):
+    with asked, raises("hub-unreachable", name.partition(":")[2], "--with"):
         library.search(tmp_path / "index", photos / "test" / "1" / "16.png")
 
 

@@ -136,6 +136,14 @@ def test_lists_of_labels(tmp_path: Path) -> None:
         read_label_list(file, store)
 
 
+def test_images_that_were_not_drawn_are_no_mistake(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    folder = write_folder(tmp_path / "photos", [*zip(names, map(png, range(4)), strict=True)])
+    store = library.build_store(folder, tmp_path / "store", max_images=2)
+    (file := tmp_path / "rows.csv").write_text("path,label\n" + "\n".join(f"{name},a" for name in names))
+    assert read_label_list(file, store).labels.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-8")])
 def test_lists_are_read_as_spreadsheets_write_them(delimiter: str, encoding: str, tmp_path: Path) -> None:
     """With other delimiters, cases of letters, forms of Unicode; images that are not used are no mistake."""
