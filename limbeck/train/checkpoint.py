@@ -27,6 +27,8 @@ TRAINING_PLACE = (  # settings of where a run computes and how it is watched
 )
 DATA_PLACE = ("store", "exclude", "only", "max_images")  # the content has a digest
 TEACHER_PLACE = ("name", "weights", "cache", "license", "precision")  # its digest is what counts
+FOLDER = 0x10
+"""Attribute of a record of an archive, of MS-DOS."""
 
 
 def save_checkpoint(
@@ -149,12 +151,16 @@ def unreadable(path: Path) -> UserError:
     )
 
 
+def _is_plain(record: zipfile.ZipInfo) -> bool:
+    """Return whether torch fills the memory of a record: it leaves what was there if the record is marked a folder."""
+    return record.file_size == record.compress_size and not record.external_attr & FOLDER
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a whole checkpoint; torch itself verifies neither checksums nor unpacked sizes."""
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = [record for record in archive.infolist() if record.file_size != record.compress_size]
-            if packed or archive.testzip():
+            if not all(map(_is_plain, archive.infolist())) or archive.testzip():
                 raise unreadable(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:

@@ -234,6 +234,16 @@ def test_a_checkpoint(checkpoint: Path, change: Callable[[bytes], bytes]) -> Non
     read_or_refused(read)
 
 
+def test_no_memory_is_read_for_a_record_that_is_marked_a_folder(checkpoint: Path, tmp_path: Path) -> None:
+    """The checksum of such a record holds, and torch returns memory that nobody filled."""
+    content = checkpoint.read_bytes()
+    entry = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 1)
+    (marked := bytearray(content))[entry + 38] |= 0x10  # external attributes of the second record
+    (file := tmp_path / "c.ckpt").write_bytes(marked)
+    with raises("checkpoint-unreadable", file):
+        load_checkpoint(file, *state(), {"a": 1})
+
+
 @fuzz
 @given(key=st.sampled_from(["version", "config", "step", "method", "optimizer"]), value=JSON)
 def test_the_fields_of_a_checkpoint(checkpoint: Path, key: str, value: Any) -> None:
