@@ -1,8 +1,10 @@
 """Files in OpenVINO, for their latency beside that in ONNX Runtime."""
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,10 +22,7 @@ def open_openvino(model: Path | bytes) -> Network | str:
     """
     if find_spec("openvino") is None:
         return NOT_INSTALLED
-    _turn_telemetry_off()
-    import openvino
-
-    core = openvino.Core()
+    core = _core()
     try:
         compiled = core.compile_model(
             core.read_model(model if isinstance(model, bytes) else str(model)), "CPU", SETTINGS
@@ -32,6 +31,19 @@ def open_openvino(model: Path | bytes) -> Network | str:
         summary = " ".join(str(error).rpartition("Summary:")[2].split())  # names the operators
         return f"OpenVINO does not take this file: {summary:.300}"
     return lambda batch: torch.from_numpy(compiled(batch.numpy())[0])
+
+
+@cache
+def _core() -> Any:
+    """Return the one `openvino.Core` of the process, which keeps its plugins.
+
+    The plugin of CPUs gives the thread that loads it another stack for signals. Where the last use of the plugin ends
+    in another thread, that stack is freed but stays in place, and the next signal, such as Ctrl-C, ends the process.
+    """
+    _turn_telemetry_off()
+    import openvino
+
+    return openvino.Core()
 
 
 def _turn_telemetry_off() -> None:
