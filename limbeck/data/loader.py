@@ -38,6 +38,7 @@ class RawBatch(NamedTuple):
     indices: tuple[Tensor, ...]  # [B] int64, the same
     pixels: tuple[Tensor, ...]  # [B S S 3] uint8; empty when the store is on the device
     companion: Tensor | None = None  # [B S S 3] uint8, where a view is of it
+    small: bool = False  # whether its views are the smaller ones
 
 
 class Loader:
@@ -88,9 +89,12 @@ class Loader:
         self._companion = _companion_of(store, self.schedule)
         self._resident = _on_device(store.images, device) if _fits(store.images, device) else None
 
-    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of the optimizer steps `start` to `stop` (exclusive), `accumulate_steps` for each step."""
-        with closing(prefetch(self._read_steps(start, stop))) as ahead:
+    def batches(self, start: int, stop: int, small_steps: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of the optimizer steps `start` to `stop` (exclusive), `accumulate_steps` for each step.
+
+        Views of the steps below `small_steps` have fewer pixels, where their `ViewSpec` says so.
+        """
+        with closing(prefetch(self._read_steps(start, stop, small_steps))) as ahead:
             while True:
                 began = time.perf_counter()
                 raw = next(ahead, None)
@@ -105,10 +109,10 @@ class Loader:
         chosen = [i for i, view in views if teacher_views or view.network == "student"]
         return self._batch(self._read(indices, 0), chosen)
 
-    def _read_steps(self, start: int, stop: int) -> Iterator[RawBatch]:
+    def _read_steps(self, start: int, stop: int, small_steps: int) -> Iterator[RawBatch]:
         for step in range(start, stop):
             for indices in np.split(self.indices(step), self.accumulate_steps):
-                yield self._read(indices, step // self.steps_per_epoch)
+                yield self._read(indices, step // self.steps_per_epoch)._replace(small=step < small_steps)
 
     def _read(self, indices: NDArray[np.int64], epoch: int) -> RawBatch:
         pin = self.device.type == "cuda"
@@ -153,9 +157,10 @@ class Loader:
         rows, draw = raw.rows[image], self.schedule.draw_index(index)
         seed, epoch = self.schedule.seed_and_epoch(index, raw.epoch)
         widths, heights = self.store.widths[rows], self.store.heights[rows]
-        params = sample_params(spec.augmentation, draw, rows, widths, heights, self.store.size, seed, epoch)
+        view = spec.small if raw.small and spec.small else spec.augmentation
+        params = sample_params(view, draw, rows, widths, heights, self.store.size, seed, epoch)
         shown = companion if spec.image == "companion" and companion is not None else pixels[image]
-        return augment(shown, spec.augmentation, params, spec.augmentation.mean, spec.augmentation.std)
+        return augment(shown, view, params, view.mean, view.std)
 
 
 def _companion_of(store: Store, schedule: DrawSchedule) -> Images | None:

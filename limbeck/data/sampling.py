@@ -40,6 +40,8 @@ class ViewSpec:
     """A view of a batch: an augmentation, the image that it is of, and the network that gets it."""
 
     augmentation: View
+    small: View | None = None
+    """The same augmentation with fewer pixels, which the first steps of a run have; None: it is as large as later."""
     image: Literal["own", "partner", "companion"] = "own"
     """The image itself, another one from its bag, or a second picture of it, such as its depth."""
     network: Literal["student", "teacher"] = "student"

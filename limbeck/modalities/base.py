@@ -145,6 +145,20 @@ class Modality(ABC, Generic[Config, Data]):
     def make_views(self, method: "MethodConfig", cfg: Config) -> tuple[Any, ...]:
         """Return the views that a method compares, in the terms of the loader."""
 
+    def with_small_views(self, views: tuple[Any, ...], scale: float, cfg: Config) -> tuple[Any, ...]:
+        """Return the views with smaller ones for the first steps; `scale` is the share of the side that they have."""
+        raise UserError(
+            f"progressive resizing is for images, and not for {self.name}: leave --progressive-resizing out",
+            code="not-images",
+        )
+
+    def check_patch_drop(self, cfg: Config, method: "MethodConfig") -> None:
+        """Raise UserError unless the trained network may leave out patches under a method."""
+        raise UserError(
+            f"patches are dropped by ViTs for images, and not for {self.name}: leave --patch-drop-rate out",
+            code="not-images",
+        )
+
     def describe_views(self, method: "MethodConfig") -> str:
         """Return the part of the description of a run that names the views, such as ", views 'simclr'"."""
         return ""

@@ -68,7 +68,8 @@ def _cache_file(setup: RunSetup, machine: str) -> Path | None:
     cfg = setup.cfg
     asked = (cfg.training.precision, cfg.training.attention, cfg.training.memory_format)
     images = cfg.training.batch_size // cfg.training.accumulate_steps
-    step = [to_json(cfg.method), to_json(cfg.backbone), cfg.teacher.name if cfg.teacher else "", images]
+    teacher, drop = cfg.teacher.name if cfg.teacher else "", cfg.training.patch_drop_rate
+    step = [to_json(cfg.method), to_json(cfg.backbone), teacher, images, drop]
     key = fingerprint([machine, torch.__version__, *asked, json.dumps(step, sort_keys=True)])[:16]
     try:
         return cache_folder(None) / f"kernels-{key}.json"

@@ -18,7 +18,6 @@ from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration, plural
 from limbeck.core.types import DataContext, Dataset
 from limbeck.data.loader import check_batch, fitting_batch
-from limbeck.data.sources.selection import Selection
 from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.methods.config.classifier import ClassifierConfig
@@ -39,8 +38,10 @@ from limbeck.runs.defaults import (
     start_reasons,
     with_start_warmup,
 )
+from limbeck.runs.early import check_early
 from limbeck.runs.request import RunRequest
 from limbeck.runs.source_part import part_of_source, remarks_on_amount
+from limbeck.runs.views import resolve_for_views
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.load import load_teacher
@@ -48,7 +49,6 @@ from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.teachers.warnings import license_warning
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.length import CPU_SHARE, USABLE, parse_duration
-from limbeck.train.loggers import resolve_loggers
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     _check_filters(request, requested)
     selection = part_of_source(request, seconds, modality)
     start = modality.load_start(request.start, request.backbone) if request.start else None
-    _check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
+    check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     early = request.teacher if request.teacher and PATCH_FILTERS not in request.teacher.names else None
     loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
     data = open_data(request, requested, modality, selection).log(logger)
@@ -121,7 +121,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     ).log(logger)
     backbone = _resolve_encoder(request, modality, data, why, flag, start)
     method = resolve_method(requested, data, teacher, training).log(logger)
-    backbone = modality.resolve_for_views(backbone, modality.make_views(method, backbone)).log(logger)
+    backbone = resolve_for_views(modality, method, backbone, training).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)
     training = _warm_up(training, optim, teacher is not None, seconds).log(logger) if start else training
     cfg = RunConfig(
@@ -354,21 +354,6 @@ def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality
             f"encoders of {modality.name} cannot be distilled from the teacher '{teacher.name}': train without one",
             code="no-teachers",
         )
-
-
-def _check_early(
-    request: RunRequest, method: MethodConfig, modality: Modality[Any, Any], selection: Selection, why: str
-) -> None:
-    """Raise UserError for what is wrong whatever the images are, before hours of decoding."""
-    resolve_loggers(request.training.loggers)
-    named = request.backbone or (default_student() if request.teacher else modality.default_encoder())
-    small = modality.small_encoder().value if why and not request.backbone else named
-    if depths := modality.check_encoder(small):
-        method.check_depths(depths)
-    if method.needs_labels:
-        classes = modality.known_classes(request.source, selection)
-        if classes is not None:
-            method.check_classes(classes)
 
 
 def _check_filters(request: RunRequest, method: MethodConfig) -> None:

@@ -28,6 +28,7 @@ from limbeck.runs.folder import check_new_run, record_job
 from limbeck.runs.kernels import with_kernels
 from limbeck.runs.resolve import RunSetup
 from limbeck.runs.schedule import estimate_run, fit_to_time
+from limbeck.runs.views import make_views
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher
 from limbeck.teachers.setup import build_distillation_inputs
@@ -120,7 +121,7 @@ def build_method(setup: RunSetup, run: Path, ends: float = math.inf) -> Trainabl
     Features of a teacher may be cached in `run`; UserError if they take longer than until `ends` (`time.monotonic`).
     """
     cfg, encoder, teacher = setup.cfg, _initial_encoder(setup), setup.teacher
-    views = setup.modality.make_views(cfg.method, cfg.backbone)
+    views = make_views(setup.modality, cfg.method, cfg.backbone, cfg.training)
     if teacher is None:
         rows, trainable = cfg.method.train_rows(setup.data.labels), cfg.method.prepare(encoder, views)
         return trainable if rows is None else trainable._replace(sampling=SamplingPlan(indices=rows))

@@ -50,8 +50,11 @@ class SeriesLoader:
         labels = store.labels if sampling.labels is None and store.labeled else sampling.labels
         self._labels = None if labels is None else torch.from_numpy(np.array(labels))
 
-    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of the optimizer steps `start` to `stop` (exclusive), `accumulate_steps` for each step."""
+    def batches(self, start: int, stop: int, small_steps: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of the optimizer steps `start` to `stop` (exclusive), `accumulate_steps` for each step.
+
+        No series has a smaller view, so that `small_steps` has no effect.
+        """
         for step in range(start, stop):
             for rows in np.split(self.indices(step), self.accumulate_steps):
                 began = time.perf_counter()

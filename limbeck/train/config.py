@@ -20,6 +20,12 @@ class TrainConfig:
     """Images per optimizer step, over all devices and micro-batches; less for a smaller set."""
     accumulate_steps: int = 1
     """Micro-batches per optimizer step, for batches beyond the memory; negatives come from the same micro-batch."""
+    progressive_resizing: float = 0.0
+    """Share of the optimizer steps, from the first, whose views have fewer pixels (`initial_scale`); 0: none."""
+    initial_scale: float = 0.5
+    """Side of the views in the steps of progressive resizing, as a share of their own, rounded to suit the network."""
+    patch_drop_rate: float = 0.0
+    """ViTs: share of the patches of each view that the trained network does not see; evaluation sees all of them."""
     warmup_epochs: float | None = None
     """Epochs of linear warm-up of the learning rate; by default a tenth of the epochs."""
     seed: int = 0
@@ -62,12 +68,29 @@ class TrainConfig:
         for name in ("batch_size", "accumulate_steps", "devices", "num_nodes", "log_every_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1", code="out-of-range")
+        self._check_pixels()
         if self.warmup_epochs is not None and not (
             0 <= self.warmup_epochs < (math.inf if self.epochs == "auto" else self.epochs)
         ):
             raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}: it must be at least 0 and below the {self.epochs} epochs",
                 code="out-of-range",
+            )
+
+    def _check_pixels(self) -> None:
+        """Raise UserError for shares of steps, sides or patches that leave nothing, or have no effect."""
+        for name in ("progressive_resizing", "patch_drop_rate"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise UserError(f"{name} is {value:g}: it must be at least 0 and below 1", code="out-of-range")
+        if not 0 < self.initial_scale < 1:
+            raise UserError(
+                f"initial_scale is {self.initial_scale:g}: it must be above 0 and below 1", code="out-of-range"
+            )
+        if not self.progressive_resizing and self.initial_scale != type(self).initial_scale:
+            raise UserError(
+                f"--initial-scale {self.initial_scale:g} has no effect without --progressive-resizing: add it, such as "
+                "--progressive-resizing 0.5",
+                code="no-effect",
             )
 
     def with_epochs(self, images: int, device: str) -> "TrainConfig":
@@ -88,6 +111,10 @@ class TrainConfig:
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the run, at least one."""
         return max(1, round(self.num_epochs * steps_per_epoch))
+
+    def small_steps(self, total_steps: int) -> int:
+        """Return how many optimizer steps of the run, from the first, have smaller views."""
+        return round(self.progressive_resizing * total_steps)
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the linear warm-up."""

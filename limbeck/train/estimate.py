@@ -74,27 +74,37 @@ class CostEstimate:
 
 
 class CostEstimator:
-    """Measure a run from before its first step; waits for the device twice and changes nothing."""
+    """Measure a run from before its first step, which is step `start`; waits for the device and changes nothing.
 
-    def __init__(self, runner: StepRunner) -> None:
+    A few steps are timed at the start and, where views are smaller at first, a few of the larger ones.
+    """
+
+    def __init__(self, runner: StepRunner, start: int = 0) -> None:
         self.runner, self.device = runner, runner.fabric.device
         self._memory = MemoryUse.before(self.device)
         self._timer_start = 0.0
+        self._seconds: list[float] = []
+        self._begins = [start, runner.small_steps] if start < runner.small_steps else [start]
 
-    def after_step(self, steps_taken: int) -> CostEstimate | None:
-        """Call this after every step with the number of steps so far; return the estimate once enough were timed."""
-        if steps_taken not in (WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS):
+    def after_step(self, step: int) -> CostEstimate | None:
+        """Call this after every step with the number of steps of the run so far; return the estimate once it is due."""
+        since = step - self._begins[len(self._seconds)] if len(self._seconds) < len(self._begins) else 0
+        if since not in (WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS):
             return None
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        if steps_taken == WARMUP_STEPS:
+        if since == WARMUP_STEPS:
             self._timer_start = time.perf_counter()
             return None
-        loader = self.runner.loader
+        self._seconds.append((time.perf_counter() - self._timer_start) / TIMED_STEPS)
+        return self._found() if len(self._seconds) == len(self._begins) else None
+
+    def _found(self) -> CostEstimate:
+        loader, runner = self.runner.loader, self.runner
         forward_batch = loader.batch_size // loader.world_size // loader.accumulate_steps
         memory = self._memory.after(peak_memory(self.device), forward_batch)
-        seconds_per_step = (time.perf_counter() - self._timer_start) / TIMED_STEPS
-        return _estimate(self.runner, seconds_per_step, memory)
+        share = runner.small_steps / runner.total_steps
+        return _estimate(runner, share * self._seconds[0] + (1 - share) * self._seconds[-1], memory)
 
 
 def estimate_cost(
@@ -112,6 +122,7 @@ def estimate_cost(
 ) -> CostEstimate:
     """Time the parts of a step in one process, without a folder; log them. `method` does not change.
 
+    Of progressive resizing, both kinds of steps are timed; memory is that of the larger views.
     `clock` tells the seconds, of which `budget` is the limit. With `try_batches`, on a GPU, twice the batch size is
     tried, then four times, and so on up to the whole store; otherwise the largest batch is extrapolated.
     """
@@ -121,7 +132,14 @@ def estimate_cost(
     logger.info("timed with %d of the %d %s of a step:", images, cfg.batch_size, runner.loader.unit)
     for line in step.lines():
         logger.info("  %s", line)
-    estimate = _estimate(runner, step.seconds, memory)
+    seconds = step.seconds
+    if cfg.progressive_resizing:
+        small = time_steps(
+            method, store, views, cfg, optim, sampling, loader, budget=budget, clock=clock, small=True
+        ).step.seconds
+        logger.info("  a step with smaller views takes %.0f %% of that", 100 * small / seconds)
+        seconds += cfg.progressive_resizing * (small - seconds)
+    estimate = _estimate(runner, seconds, memory)
     if runner.fabric.device.type != "cuda" or not try_batches:
         return estimate
 

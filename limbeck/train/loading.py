@@ -35,8 +35,11 @@ class BatchLoader(Protocol):
     wait_seconds: float
     """Seconds that the training loop has waited for data so far."""
 
-    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batches of optimizer steps `start` to `stop` (exclusive), `accumulate_steps` of them for each."""
+    def batches(self, start: int, stop: int, small_steps: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of optimizer steps `start` to `stop` (exclusive), `accumulate_steps` of them for each.
+
+        Those of steps below `small_steps` have the smaller views, of data that have some.
+        """
 
     def fixed_batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the rows `indices` [B] in the student's views of epoch 0."""

@@ -110,7 +110,7 @@ class _Loop:
         self.start = self._load_checkpoint() if (run / CHECKPOINT).exists() else 0
         check_same_run(self.fabric, self.start, config)
         self.schedule = Schedule(self.cfg, runner.steps_per_epoch, self.total_steps, eval_callback is not None)
-        self.estimator = CostEstimator(runner)
+        self.estimator = CostEstimator(runner, self.start)
         self.log: RunLog | None = None
         self.health: HealthMonitor | None = None
         self.saved_at = time.monotonic()
@@ -118,7 +118,7 @@ class _Loop:
 
     def run_steps(self) -> None:
         """Take the steps that remain."""
-        batches = self.runner.loader.batches(self.start, self.total_steps)
+        batches = self.runner.batches(self.start, self.total_steps)
         with StopRequest() as request, self._open_log() as self.log, closing(batches):
             self._begin()
             for step in range(self.start, self.total_steps):
@@ -162,7 +162,7 @@ class _Loop:
             self._write_state(0)
 
     def _log_cost(self, step: int) -> None:
-        if (estimate := self.estimator.after_step(step - self.start)) and self.log:
+        if (estimate := self.estimator.after_step(step)) and self.log:
             logger.info("%s", estimate)
 
     def _log_row(self, step: int, result: StepResult, due: Due) -> None:

@@ -52,7 +52,7 @@ def locate_nonfinite(runner: StepRunner, start: int, stop: int, run: Path, confi
                 code="not-finite",
             )
 
-    with FiniteCheckHooks(method) as hooks, closing(runner.loader.batches(start, stop)) as batches:
+    with FiniteCheckHooks(method) as hooks, closing(runner.batches(start, stop)) as batches:
         checked = hooks.check_views(batches)
         for step in range(start, stop):
             runner.train_step(checked, step, before_update=check)

@@ -1,6 +1,6 @@
 """One optimizer step: what every process does between two rows of the log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from limbeck.core.types import Batch, Dataset, LossOutput, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
 from limbeck.methods.base import Method
+from limbeck.models.patch_drop import add_patch_drop
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.launch import connect, launch, mean_over_processes, prepare, scaler_of, seed_step
 from limbeck.train.loading import BatchLoader, LoaderFactory
@@ -34,6 +35,7 @@ class StepRunner:
         fabric: device, precision and processes.
         steps_per_epoch: optimizer steps of an epoch.
         total_steps: optimizer steps of the run.
+        small_steps: how many of them, from the first, have smaller views.
         scaler: scales the loss in fp16; it skips a step in which a scaled gradient is not finite.
     """
 
@@ -65,9 +67,15 @@ class StepRunner:
         self.cfg = cfg = cfg.with_epochs(self.loader.count, fabric.device.type)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = cfg.total_steps(self.steps_per_epoch)
+        self.small_steps = cfg.small_steps(self.total_steps)
+        self._patch_drops = add_patch_drop(method, cfg.patch_drop_rate) if cfg.patch_drop_rate else []
         prepare(method, fabric, cfg)
         self.scaler = scaler_of(fabric)
         self.module, self.optimizer = connect(fabric, method, build_optimizer(method, optim, fused=self.scaler is None))
+
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+        """Yield the batches of the optimizer steps `start` to `stop` (exclusive), as the run has them."""
+        return self.loader.batches(start, stop, self.small_steps)
 
     def train_step(
         self,
@@ -105,7 +113,10 @@ class StepRunner:
         losses = []
         for remaining in reversed(range(self.cfg.accumulate_steps)):
             with self.fabric.no_backward_sync(self.module, enabled=remaining > 0):
-                loss = self.module(next(batches), step_info)
+                batch = next(batches)
+                for patch_drop in self._patch_drops:
+                    patch_drop.begin(batch.host_rows[0], self.cfg.seed, step_info.step)
+                loss = self.module(batch, step_info)
                 self.fabric.backward(loss.total / self.cfg.accumulate_steps)
             losses.append(detach(loss))
         return join(losses)

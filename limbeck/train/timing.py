@@ -102,8 +102,11 @@ def time_steps(
     *,
     budget: float = BUDGET,
     clock: Callable[[], float] = time.perf_counter,
+    small: bool = False,
 ) -> Timing:
     """Time steps of a run in one process; neither `method` nor torch's random numbers change.
+
+    The views are as large as those that a run ends with, or those of progressive resizing with `small`.
 
     On a CPU, a step with a whole batch may take a minute: 4 images are timed, then 8, 16 ... until `budget` seconds
     have passed or the batch is whole. A method that cannot compute its loss with so few images is timed with more.
@@ -112,7 +115,7 @@ def time_steps(
         UserError: the settings do not fit together, or a step needs more memory than there is.
     """
     with copied_for_timing(method, store, views, cfg, optim, sampling, loader) as (runner, small_loader, memory):
-        steps = _time_batches(runner, small_loader, budget, clock)
+        steps = _time_batches(runner, small_loader, budget, clock, small)
         if steps is None:
             raise _batch_too_large(runner, small_loader, clock)
     whole = cfg.batch_size // cfg.accumulate_steps
@@ -146,7 +149,11 @@ def copied_for_timing(
 
 
 def _time_batches(
-    runner: StepRunner, small_loader: Callable[[int], BatchLoader], budget: float, clock: Callable[[], float]
+    runner: StepRunner,
+    small_loader: Callable[[int], BatchLoader],
+    budget: float,
+    clock: Callable[[], float],
+    small: bool,
 ) -> list[StepTimes] | None:
     """Return the times of steps with more and more images, up to a whole forward pass or the end of the budget.
 
@@ -159,7 +166,8 @@ def _time_batches(
             break
         try:
             slow = SLOW * budget if found else math.inf  # the very first step loads libraries: never counted
-            found.append(_time(runner, small_loader(images), REPEATS if images == whole else 1, slow, clock))
+            repeats = REPEATS if images == whole else 1
+            found.append(_time(runner, small_loader(images), repeats, slow, clock, small=small))
         except torch.cuda.OutOfMemoryError:
             return None
         except SIZE_ERRORS:
@@ -218,9 +226,18 @@ def _memory(runner: StepRunner, before: MemoryUse, step: StepTimes) -> MemoryUse
     return before.after(before.used + fixed + round(step.activations), step.images)
 
 
-def _time(runner: StepRunner, loader: BatchLoader, repeats: int, slow: float, clock: Callable[[], float]) -> StepTimes:
+def _time(
+    runner: StepRunner,
+    loader: BatchLoader,
+    repeats: int,
+    slow: float,
+    clock: Callable[[], float],
+    *,
+    small: bool,
+) -> StepTimes:
     """Return the mean times of `repeats` steps after one that warms up, or of that if it is `slow`."""
-    with closing(loader.batches(0, 1 + repeats)) as batches:
+    stop = 1 + repeats
+    with closing(loader.batches(0, stop, stop if small else 0)) as batches:
         first = _step(runner, batches, clock)
         steps = [first] if first.seconds > slow else [_step(runner, batches, clock) for _ in range(repeats)]
     views, forward, backward, update, activations = (fmean(part) for part in list(zip(*steps, strict=True))[1:])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from limbeck.core.types import Batch
 from limbeck.data.augment.views import View
 from limbeck.data.loader import Loader, fitting_batch, prefetch
-from limbeck.data.sampling import SamplingPlan, view_specs
+from limbeck.data.sampling import SamplingPlan, ViewSpec, view_specs
 from limbeck.data.store.store import Store
 from tests.helpers.errors import raises
 
@@ -87,6 +88,22 @@ def test_starting_in_the_middle_gives_the_same_batches() -> None:
     for expected, got in zip(whole[3:], tail, strict=True):
         assert torch.equal(expected.indices, got.indices)
         assert all(torch.equal(a, b) for a, b in zip(expected.views, got.views, strict=True))
+
+
+def test_the_first_steps_have_the_same_views_with_fewer_pixels() -> None:
+    """A view without a smaller one, and those of a run that starts in the middle, are what they always are."""
+    resized = (replace(VIEWS[0], small=replace(VIEWS[0].augmentation, size=4)), VIEWS[1])
+    smaller = (replace(VIEWS[0], augmentation=replace(VIEWS[0].augmentation, size=4)), VIEWS[1])
+
+    def made(views: tuple[ViewSpec, ...], start: int, small_steps: int) -> list[Batch]:
+        kinds = Loader(numbered(22), views, 8, seed=0, device=CPU, accumulate_steps=2)
+        return list(kinds.batches(start, 4, small_steps))
+
+    found = made(resized, 0, 2)
+    expected = [*made(smaller, 0, 0)[:4], *made(VIEWS, 0, 0)[4:]]
+    assert [batch.views[0].shape[-1] for batch in found] == [4] * 4 + [8] * 4
+    for one, other in [*zip(found, expected, strict=True), *zip(made(resized, 1, 2), found[2:], strict=True)]:
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 
 
 @pytest.mark.parametrize(("world_size", "accumulate_steps"), [(2, 1), (1, 2), (2, 2)])

@@ -42,6 +42,10 @@ SMALL += [
     "1",
     "--checkpoint-every-minutes",
     "0",
+    "--progressive-resizing",
+    "0.4",
+    "--patch-drop-rate",
+    "0.25",
 ]
 METHODS = {
     "byol": ["--method", "byol", *SMALL],

@@ -1,5 +1,6 @@
 """The cost of a run: its arithmetic, the line in the log, and trying batches until one does not fit."""
 
+import copy
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from limbeck.core.types import Batch, LossOutput, StepInfo
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.train import estimate, memory, timing
@@ -15,7 +18,7 @@ from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate, CostEstimator, estimate_cost, largest_that_fits
 from limbeck.train.memory import fits_in_memory
 from limbeck.train.step import StepRunner
-from tests.helpers.toy import VIEWS, fit, noise, toy
+from tests.helpers.toy import VIEWS, Net, Toy, fit, noise, toy
 
 ESTIMATE = CostEstimate(
     images_per_second=1234.5,
@@ -100,6 +103,43 @@ def test_a_run_is_measured_on_its_first_steps(tmp_path: Path, monkeypatch: pytes
     assert found is not None
     assert found.images_per_second == pytest.approx(4 * 8 / 2.0)
     assert (found.largest_batch, found.steps) == (32, 15)
+
+
+RESIZED = tuple(replace(view, small=replace(view.augmentation, size=4)) for view in VIEWS)
+"""Views of 8 pixels, and of 4 at first."""
+
+
+class Pooled(Toy):
+    """A toy that takes views of any size."""
+
+    def __init__(self) -> None:
+        super().__init__(norm=False)
+        self.backbone = Net(nn.AdaptiveAvgPool2d(8), *self.backbone)
+        self.average = copy.deepcopy(self.backbone).requires_grad_(False)
+
+
+def test_smaller_views_at_first_shorten_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forward pass takes as many seconds as its views have rows of pixels, and nothing else takes any."""
+    cfg, now = replace(CFG, progressive_resizing=0.6), [0.0]
+
+    def forward(self: Toy, batch: Batch, info: StepInfo) -> LossOutput:
+        now[0] += batch.views[0].shape[-1]
+        return whole(self, batch, info)
+
+    whole = Toy.forward
+    monkeypatch.setattr(Toy, "forward", forward)
+    found = estimate_cost(Pooled(), noise(), RESIZED, cfg, OptimConfig(), budget=1000, clock=lambda: now[0])
+    assert found.seconds == pytest.approx(15 * (0.6 * 4 + 0.4 * 8))
+    runner = StepRunner(Pooled(), noise(), RESIZED, cfg, OptimConfig())
+    assert (runner.small_steps, runner.total_steps) == (9, 15)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for start, seconds in ((0, found.seconds), (9, 15 * 8)):
+        estimator, lines = CostEstimator(runner, start), []
+        with closing(runner.batches(start, 15)) as batches:
+            for step in range(start, 15):
+                runner.train_step(batches, step)
+                lines.append(estimator.after_step(step + 1))
+        assert [line.seconds for line in lines if line] == [pytest.approx(seconds)]
 
 
 def test_batches_are_tried_until_one_does_not_fit() -> None:

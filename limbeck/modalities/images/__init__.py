@@ -86,7 +86,7 @@ class Images(StoreModality[BackboneConfig]):
         """Let a ViT resample its positions for views of other sizes."""
         from limbeck.modalities.images.resolve import resolve_positions
 
-        return resolve_positions(cfg, tuple(view for view in views if view.network == "student"))
+        return resolve_positions(cfg, [view for view in views if view.network == "student"])
 
     def build_encoder(self, cfg: BackboneConfig) -> "Backbone":
         """Return a timm network with taps after every block or stage; patch filters are joined when it is trained."""
@@ -107,6 +107,20 @@ class Images(StoreModality[BackboneConfig]):
         from limbeck.modalities.images.resolve import input_size
 
         return normalized(method.make_views(input_size(cfg)), *cfg.normalization)
+
+    def with_small_views(
+        self, views: "tuple[ViewSpec, ...]", scale: float, cfg: BackboneConfig
+    ) -> "tuple[ViewSpec, ...]":
+        """Return the views with smaller ones, of sizes that suit the network, for the student's first steps."""
+        from limbeck.modalities.images.resolve import with_small_views
+
+        return with_small_views(views, scale, cfg)
+
+    def check_patch_drop(self, cfg: BackboneConfig, method: "MethodConfig") -> None:
+        """Raise UserError unless the network is a ViT, and the method compares no maps of its patches."""
+        from limbeck.modalities.images.resolve import check_patch_drop_with
+
+        check_patch_drop_with(cfg, method)
 
     def describe_views(self, method: "MethodConfig") -> str:
         """Name the preset."""

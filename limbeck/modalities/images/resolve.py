@@ -1,5 +1,6 @@
 """Choose the input size, the patch size and the handling of positions of a backbone, each with its reason."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import timm
@@ -7,10 +8,13 @@ import torch
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.data.augment.views import View
 from limbeck.data.sampling import ViewSpec
-from limbeck.modalities.images.sizes import image_size, small_patch
-from limbeck.models.backbone import build_backbone, check_name
+from limbeck.methods import MethodConfig
+from limbeck.modalities.images.sizes import image_size, size_unit, small_patch
+from limbeck.models.backbone import build_backbone, build_network, check_name
 from limbeck.models.config import SMALL_IMAGE, BackboneConfig
+from limbeck.models.patch_drop import check_patch_drop
 from limbeck.models.surgery import is_vit, timm_defaults
 
 
@@ -52,13 +56,64 @@ def resolve_backbone(cfg: BackboneConfig, store_size: int) -> Resolved[BackboneC
     return Resolved(cfg, reasons)
 
 
-def resolve_positions(cfg: BackboneConfig, views: tuple[ViewSpec, ...]) -> Resolved[BackboneConfig]:
+def with_small_views(views: tuple[ViewSpec, ...], scale: float, cfg: BackboneConfig) -> tuple[ViewSpec, ...]:
+    """Return the views, those of the student with `small` ones of about `scale` times their side.
+
+    Crop, flip and colors stay, and the blur is as wide in the image as before. Sides are multiples of the patch size of
+    a ViT, or of what `image_size` rounds to. A teacher sees the pixels that it always does.
+
+    Raises:
+        UserError: no view has a smaller size.
+    """
+    unit = _unit(cfg)
+    made = tuple(replace(view, small=_small(view, scale, unit)) for view in views)
+    if not any(view.small for view in made):
+        raise UserError(
+            f"progressive resizing has no effect: no multiple of {unit} pixels below {views[0].augmentation.size} is "
+            f"near {scale:g} of it; leave --progressive-resizing out",
+            code="no-effect",
+        )
+    return made
+
+
+def _unit(cfg: BackboneConfig) -> int:
+    """Return what the side of a view is a multiple of."""
+    if not is_vit(cfg.name):
+        return size_unit(input_size(cfg))
+    with torch.random.fork_rng(devices=[]):
+        return int(build_network(cfg).patch_embed.patch_size[0])
+
+
+def _small(view: ViewSpec, scale: float, unit: int) -> View | None:
+    """Return the smaller augmentation of a view; None for the teacher, or where the size would be the same."""
+    full = view.augmentation
+    size = max(unit, round(scale * full.size / unit) * unit)
+    if view.network != "student" or size >= full.size:
+        return None
+    low, high = (sigma * size / full.size for sigma in full.blur_sigma)
+    return replace(full, size=size, blur_sigma=(low, high))
+
+
+def check_patch_drop_with(cfg: BackboneConfig, method: MethodConfig) -> None:
+    """Raise UserError unless the network is a ViT that may drop patches, and the method compares no feature maps."""
+    check_patch_drop(cfg.name)
+    flags = [name for name in ("dense_weight", "range") if getattr(method, name, None)]
+    if flags:
+        flag = f"--method.{flags[0].replace('_', '-')}"
+        raise UserError(
+            f"{flag} compares whole feature maps, which --patch-drop-rate leaves holes in: leave one of them out",
+            code="no-feature-maps",
+        )
+
+
+def resolve_positions(cfg: BackboneConfig, views: Sequence[ViewSpec]) -> Resolved[BackboneConfig]:
     """Let a ViT resample its positions if views have another size than its own; CNNs take any size as they are.
 
     Raises:
         UserError: the network takes one size only, or a view is not a multiple of the patch size.
     """
-    others = sorted({view.augmentation.size for view in views} - {cfg.image_size})
+    sizes = {one.size for view in views for one in (view.augmentation, view.small) if one}
+    others = sorted(sizes - {cfg.image_size})
     if not others or not timm_defaults(cfg.name).fixed_input_size:
         return Resolved(cfg, [])
     if not is_vit(cfg.name):

@@ -51,9 +51,15 @@ def resolve_small(store_size: int | None, joined: bool = False) -> Resolved[Back
 
 def image_size(store_size: int) -> int:
     """Return the input size: small images whole, up to a multiple of 4; else 7/8 of the stored side, in 16s."""
+    unit = size_unit(store_size)
     if store_size <= SMALL_IMAGE:
-        return -(-store_size // 4) * 4
-    return round(store_size * (1 if store_size <= UNCROPPED else CROP) / 16) * 16
+        return -(-store_size // unit) * unit
+    return round(store_size * (1 if store_size <= UNCROPPED else CROP) / unit) * unit
+
+
+def size_unit(size: int) -> int:
+    """Return what the side of an input of about `size` pixels is a multiple of."""
+    return 4 if size <= SMALL_IMAGE else 16
 
 
 def small_patch(size: int) -> int:
