@@ -105,7 +105,7 @@ class GraphLoader:
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
         self.world_size, self.accumulate_steps = world_size, accumulate_steps
 
-    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+    def batches(self, start: int, stop: int, small_steps: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of optimizer steps `start` to `stop` (exclusive)."""
         for step in range(start, stop):
             for rows in np.split(self.rows(step), self.accumulate_steps):

@@ -41,8 +41,8 @@ def test_smaller_views_suit_the_network_and_differ_in_nothing_else() -> None:
         assert view.small is not None
         share = view.small.size / view.augmentation.size
         assert view.small.blur_sigma == pytest.approx([share * sigma for sigma in view.augmentation.blur_sigma])
-        same = {"size": view.augmentation.size, "blur_sigma": view.augmentation.blur_sigma}
-        assert replace(view.small, **same) == view.augmentation
+        full = view.augmentation
+        assert replace(view.small, size=full.size, blur_sigma=full.blur_sigma) == full
     assert sides(with_small_views(method_config("byol")().make_views(28), 0.6, VIT)) == [14, 14]
     with raises("no-effect", 14, "--progressive-resizing"):
         coarse = replace(VIT, image_size=14, args={"patch_size": 14})
@@ -68,7 +68,9 @@ def test_the_command_line_says_what_a_run_sees(limbeck: Run, tmp_path: Path) -> 
     assert code == 0, err
     for told in ("8 pixels", "16", "60%", "50%", "(--progressive-resizing", "(--patch-drop-rate"):
         assert told in err
-    assert read_config(tmp_path / "run").backbone.args["dynamic_img_size"]
+    network = read_config(tmp_path / "run").backbone
+    assert isinstance(network, BackboneConfig)
+    assert network.args["dynamic_img_size"]
     code, _, err = limbeck("plan", *shared)
     assert code == 0, err
     resnet = ("--backbone", "resnet18", "--backbone.args", str(NARROW).replace("'", '"'))
