@@ -16,6 +16,7 @@ from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
 from limbeck.core.run_folder import ENCODER
+from limbeck.core.text import plural
 
 DESCRIPTION, HEAD, LABELS, README = "classifier.json", "head.safetensors", "labels.txt", "README.md"
 VERSION = 1
@@ -30,7 +31,7 @@ class About:
     """How it was fitted; trained: by gradient descent, with the network or alone."""
     label_names: tuple[str, ...]
     network: str
-    """As it was named."""
+    """Its name; of a folder the last part."""
     depth: int
     dim: int
     """Width of the features."""
@@ -59,7 +60,7 @@ class About:
         """Return the accuracy with its standard error, or why there is none."""
         if self.accuracy is None:
             return "not measured yet" if self.head == "trained" else "not measured, because every class has one image"
-        return f"{self.accuracy:.1%} +- {self.stderr:.1%} of {self.held_out:,} images that it was not fitted to"
+        return f"{self.accuracy:.1%} +- {self.stderr:.1%} of {plural(self.held_out, 'image')} that it was not fitted to"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,6 +26,7 @@ from limbeck.core.text import csv_cell, first_names, plural
 from limbeck.data.label_list import check_label_names, read_label_list
 from limbeck.data.sources.labels import class_name
 from limbeck.data.sources.open import Source
+from limbeck.data.store.known_labels import of_one_class
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import BackboneEncoder, load_encoder
@@ -71,7 +73,7 @@ def classify_images(
     if is_rank0():
         with atomic_folder(out.absolute()) as folder:
             cut = network.backbone.cut(fitted.depth)
-            provenance = {"run": {"start": {"name": network.name, "license": network.license}}}
+            provenance = {"run": {"start": {"name": network.label, "license": network.license}}}
             save_encoder(cut, folder / ENCODER, _preprocessing(found), provenance)
             write_classifier(folder, about, head)
     return Classifier(folder=out, about=about, head=head)
@@ -119,7 +121,7 @@ def _about(found: Embedded, fitted: Fitted, labels: NDArray[np.int64], names: li
     return About(
         head=cfg.head,
         label_names=tuple(names),
-        network=found.encoder.name,
+        network=found.encoder.label,
         depth=fitted.depth,
         dim=found.encoder.dims[fitted.depth],
         rows=int((labels >= 0).sum()),
@@ -215,7 +217,7 @@ def predict_images(
     numbers = torch.cat([part.indices for part in parts]).numpy()
     least = fitted.about.threshold if threshold is None else threshold
     names = np.array(fitted.about.label_names, dtype=object)[numbers]
-    accuracy, stderr, scored = _score(found, names)
+    accuracy, stderr, scored = _score(found, names, fitted.about.label_names)
     return Predictions(
         paths=found.paths,
         labels=np.where(best >= least, names, "").tolist(),
@@ -227,11 +229,14 @@ def predict_images(
     )
 
 
-def _score(found: Embedded, predicted: NDArray[np.object_]) -> tuple[float | None, float | None, int]:
+def _score(
+    found: Embedded, predicted: NDArray[np.object_], classes: Sequence[str]
+) -> tuple[float | None, float | None, int]:
     """Return accuracy, its standard error and the number of images with a label, where every label is a class."""
-    rows = np.flatnonzero(found.labels >= 0)
+    store = of_one_class(found.store, classes)
+    rows = np.flatnonzero(store.labels >= 0)
     if not len(rows):
         return None, None, 0
-    truth = [class_name(found.store.label_names[label]) for label in found.labels[rows]]
+    truth = [class_name(store.label_names[label]) for label in store.labels[rows]]
     accuracy = float(np.mean([name == expected for name, expected in zip(predicted[rows], truth, strict=True)]))
     return accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(rows))), len(rows)

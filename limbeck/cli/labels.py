@@ -172,7 +172,7 @@ def _predict(args: Any) -> Output:
         table.add_row(Text(label or f"none (probability below {found.threshold:.2f})"), f"{count:,}")
     score = {"accuracy": found.accuracy, "stderr": found.stderr, "scored": found.scored}
     sentences = [
-        f"accuracy {found.accuracy:.1%} +- {found.stderr:.1%} on the {found.scored:,} images with a label"
+        f"accuracy {found.accuracy:.1%} +- {found.stderr:.1%} on {plural(found.scored, 'image')} with a label"
         for _ in range(found.accuracy is not None)
     ]
     return Output(

@@ -14,6 +14,7 @@ from limbeck.cli.command import Command, Output
 from limbeck.cli.next import export_commands, open_command, report_command
 from limbeck.core.config import to_json
 from limbeck.core.run_folder import RESULT
+from limbeck.core.text import plural
 from limbeck.data.check.issues import ALLOW_BAD
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _measures(found: "ComparisonWithoutLabels") -> Any:
 
     from limbeck.evaluation.render import short_name
 
-    title = f"{found.images:,} images without labels, the last layer"
+    title = f"{plural(found.images, 'image')} without labels, the last layer"
     columns = ("neighbors of\npatch filters %", "views that find\neach other %", "effective\nrank", "LiDAR", "decay")
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", no_wrap=True)

@@ -12,7 +12,7 @@ from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
 from limbeck.cli.images import GROUP
 from limbeck.core.config import to_json
-from limbeck.core.text import printable
+from limbeck.core.text import plural, printable
 
 Index = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INDEX")]
 Encoder = Annotated[str | None, tyro.conf.arg(name="with", metavar="RUN|EXPORT|timm:NAME")]
@@ -49,7 +49,7 @@ def _index(args: Any) -> Output:
     assert isinstance(found, dict)
     return Output(
         {"index": args.index, **found},
-        [f"{about.images:,} images of {about.dim} features; {how}", args.index],
+        [f"{plural(about.images, 'image')} of {plural(about.dim, 'feature')}; {how}", args.index],
         next_commands=[shlex.join(["limbeck", "search", args.index, "QUERY.jpg"])],
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ def describe_machine(device: "torch.device") -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{_processor()}, {capability}, {torch.get_num_threads()} thread(s)"
+    return f"{_processor()}, {capability}, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def _processor() -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.sources.names import has_image_suffix
 
 ORIGINALS, STRONG = "original", "strong"
@@ -51,8 +52,8 @@ def find_copydays(folder: Path) -> Copydays:
         paths = _images(folder, name)
         if len(paths) != len(originals):
             raise UserError(
-                f"'{folder / name}' has {len(paths)} images and there are {len(originals)} originals: it must have a "
-                "copy of each",
+                f"'{folder / name}' has {plural(len(paths), 'image')} for {plural(len(originals), 'original')}: "
+                "it must have a copy of each",
                 code="copies-do-not-fit",
             )
         blocks.append(Block(name, paths, tuple(range(len(paths)))))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.masks import IGNORED, Masks, open_mask
 from limbeck.data.sources.names import has_image_suffix
 from limbeck.data.store.layout import Pixels
@@ -40,7 +41,8 @@ class Video(NamedTuple):
         files = tuple(sorted(file for file in frames.iterdir() if has_image_suffix(file.name)))
         if len(files) < FEWEST:
             raise UserError(
-                f"the video '{frames}' has {len(files)} frames: it needs at least {FEWEST}", code="too-few-frames"
+                f"the video '{frames}' has {plural(len(files), 'frame')}: it needs at least {FEWEST}",
+                code="too-few-frames",
             )
         size, *others = [_open(file).size for file in files]
         if other := next((other for other in others if other != size), None):

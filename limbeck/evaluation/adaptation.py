@@ -16,6 +16,7 @@ from torch import Tensor
 from limbeck.core.config import from_json, to_json
 from limbeck.core.devices import resolve_bf16
 from limbeck.core.files import read_json, write_json
+from limbeck.core.text import plural
 from limbeck.data.augment.views import preset
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract
@@ -93,8 +94,8 @@ class Adaptation:
         """Return the verdict with its evidence."""
         if self.images < FEWEST:
             return (
-                f"{self.verdict}: {self.images} held-out images are too few to show a difference (at least {FEWEST}); "
-                "encoder/ holds the weights of the start"
+                f"{self.verdict}: too few images are held out ({self.images}) to show a difference (at least {FEWEST}"
+                "); encoder/ holds the weights of the start"
             )
         place = "the adapted weights" if self.weights == "adapted" else "the weights of the start"
         return f"{self.verdict} than the start: {'; '.join(self._evidence())}; encoder/ holds {place}"
@@ -102,7 +103,7 @@ class Adaptation:
     def _evidence(self) -> list[str]:
         found = []
         if self.knn:
-            found.append(f"k-NN accuracy of {self.images:,} held-out images {_percent(self.knn)}")
+            found.append(f"k-NN accuracy of {plural(self.images, 'held-out image')} {_percent(self.knn)}")
         if self.view_retrieval:
             found.append(f"views that find each other {_percent(self.view_retrieval)}")
         if self.effective_rank:

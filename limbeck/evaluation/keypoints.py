@@ -63,8 +63,8 @@ def evaluate_keypoints(
     coefficients = 2 * detector.cfg.keypoints + 1
     if len(train) <= coefficients:
         raise UserError(
-            f"{len(train)} annotated training images are too few: a regression from {detector.cfg.keypoints} keypoints "
-            f"has {coefficients} coefficients for each coordinate; annotate more images than that",
+            f"too few training images are annotated ({len(train)}): a regression from {detector.cfg.keypoints} "
+            f"keypoints has {coefficients} coefficients for each coordinate; annotate more images than that",
             code="too-few-images",
         )
     train, test = (replace(store, labels=np.full(len(store), -1), label_names=[]) for store in (train, test))

@@ -1,11 +1,12 @@
 """Where an encoder comes from, without the paths of the machine that trained it."""
 
 import contextlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
+from limbeck.core.portable import without_absolute_paths
 from limbeck.core.run_folder import CONFIG, ENCODER
 from limbeck.data.store.layout import read_manifest
 from limbeck.models.encoder_io import read_encoder_config
@@ -33,16 +34,3 @@ def provenance(encoder: Path) -> dict[str, Json]:
     found = without_absolute_paths(read_encoder_config(encoder)["provenance"])
     assert isinstance(found, dict)
     return found
-
-
-def without_absolute_paths(value: Json) -> Json:
-    """Return JSON in which every path that leaves the current folder is replaced by its last part."""
-    if isinstance(value, dict):
-        return {key: without_absolute_paths(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_absolute_paths(inner) for inner in value]
-    if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if (path := kind(value)).is_absolute() or path.parts[:1] in (("~",), ("..",)):
-                return path.name
-    return value

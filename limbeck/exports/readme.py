@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from limbeck.core.text import format_bytes
+from limbeck.core.text import format_bytes, plural
 from limbeck.exports.result import ExportResult
 from limbeck.exports.snippets import other_languages
 from limbeck.models.encoder_io import Preprocessing
@@ -102,7 +102,7 @@ def readme(
         return _of_classifier(result, name, size, code, threshold) + others
     labels = f"\nLabels of the images that it was trained on: {', '.join(label_names)}.\n" if label_names else ""
     return (
-        f"# {name}, {result.depth} blocks or stages\n\nA vision backbone: images of {size} x {size} pixels to "
+        f"# {name}, {_depth(result)}\n\nA vision backbone: images of {size} x {size} pixels to "
         f"{result.dim} features. {format_bytes(result.file_bytes)}{_precision(result)}. Images are squeezed to a "
         f"square, whatever their aspect ratio.{_projection(result)}\n"
         f"{labels}\n```python\n{code}```\n\nCosine similarity compares features; a linear classifier or k-NN on them "
@@ -127,12 +127,16 @@ def timm_code(dim: int, source: str, *, classifier: bool, comment: str = "") -> 
 def _of_classifier(result: ExportResult, name: str, size: int, code: str, threshold: float) -> str:
     lines = code.replace("features", "logits") + _CLASS.format(threshold=threshold)
     return (
-        f"# {name}, {result.depth} blocks or stages, a classifier of {result.dim} classes\n\nImages of {size} x {size} "
+        f"# {name}, {_depth(result)}, a classifier of {result.dim} classes\n\nImages of {size} x {size} "
         f"pixels to logits, in the order of labels.txt. {format_bytes(result.file_bytes)}{_precision(result)}. Images "
         f"are squeezed to a square, whatever their aspect ratio.\n\n```python\n{lines}```\n\nThe softmax of the "
         f"logits is calibrated. An image with a probability below {threshold:.3f} is of none of the classes. "
         "Written by Limbeck.\n"
     )
+
+
+def _depth(result: ExportResult) -> str:
+    return plural(result.depth, "block or stage", "blocks or stages")
 
 
 def _precision(result: ExportResult) -> str:
@@ -142,7 +146,7 @@ def _precision(result: ExportResult) -> str:
     proof = result.proof
     what = "of the 10 nearest neighbors" if proof.same_class is None else "of the classes"
     shared = f"{proof.fidelity:.1%} {what} of {proof.images} images are those of fp32"
-    rest = f", {len(result.float_layers)} layers in float32" if result.float_layers else ""
+    rest = f", {plural(len(result.float_layers), 'layer')} in float32" if result.float_layers else ""
     return f", in {result.precision}{rest}: {shared}"
 
 

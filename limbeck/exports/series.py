@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from limbeck.core.config import Json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder, read_json
+from limbeck.core.portable import without_absolute_paths
 from limbeck.core.run_folder import ENCODER
 from limbeck.exports.checks import check_request
 from limbeck.exports.networks import Network, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import Proof, prove
-from limbeck.exports.provenance import store_of, without_absolute_paths
+from limbeck.exports.provenance import store_of
 from limbeck.exports.reduced import Reduction
 from limbeck.exports.result import ExportResult, Format
 from limbeck.metrics.cost import latencies

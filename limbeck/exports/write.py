@@ -17,6 +17,7 @@ from limbeck.core.config import to_json
 from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder
+from limbeck.core.portable import without_absolute_paths
 from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
 from limbeck.exports.checks import check_request
@@ -27,7 +28,7 @@ from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.openvino import NOT_INSTALLED, open_openvino
 from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
-from limbeck.exports.provenance import label_names, provenance, without_absolute_paths
+from limbeck.exports.provenance import label_names, provenance
 from limbeck.exports.readme import readme
 from limbeck.exports.reduced import KEEP, Reduction, reduce
 from limbeck.exports.result import ExportResult, Format, Precision, Rotation

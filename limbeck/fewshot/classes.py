@@ -71,7 +71,7 @@ class Classes(NamedTuple):
         found = draw_episodes(self.labels[rows], cfg.shot, way=self.way, queries=cfg.queries, count=count, seed=seed)
         if found is None:
             raise UserError(
-                f"an episode has {cfg.shot} labeled images of each of {self.way} classes and at least "
+                f"an episode has {plural(cfg.shot, 'labeled image')} of each of {self.way} classes and at least "
                 "one more to classify, and some classes have fewer: add images, or choose a smaller --shot or --way",
                 code="too-few-images",
             )
@@ -96,8 +96,8 @@ def _resolve_way(way: int | None, base: int, novel: int) -> int:
     most = min(base, novel)
     if way is not None and way > most:
         raise UserError(
-            f"--way is {way}, and there are {base} classes for the training and {novel} for the test (--novel): choose "
-            f"2 to {most}",
+            f"--way is {way}, with {plural(base, 'class', 'classes')} for the training and {novel} for the test "
+            f"(--novel): choose 2 to {most}",
             code="way-out-of-range",
         )
     if way is None and most < WAY:

@@ -17,6 +17,7 @@ from limbeck.core.disk import check_writable, is_refusal, not_readable
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, replaced_folder, write_json
 from limbeck.core.packages import require
+from limbeck.core.text import plural
 from limbeck.neighbors.ivf import build_lists
 from limbeck.neighbors.search import ExactSearch, TopK
 from limbeck.neighbors.vectors import BLOCK, UnitVectors
@@ -86,7 +87,7 @@ class ImageIndex:
         self.paths: list[str] = table["path"].to_pylist()
         self.labels: list[str | None] = table["label"].to_pylist()
         if not self.vectors.shape == (self.about.images, self.about.dim) or len(self.paths) != self.about.images:
-            raise _damaged(folder, f"it should hold {self.about.images:,} images")
+            raise _damaged(folder, f"it should hold {plural(self.about.images, 'image')}")
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[list[Hit]]:
         """Return the `k` images with the largest cosine to each of the vectors [Q D], or all if there are fewer."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.core.distributed import broadcast_from_rank0, gather
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.core.types import Batch, Encoder, Features
 from limbeck.losses.whitening import w_mse, whiten
 from limbeck.methods.base import Host, HostOutput
@@ -50,7 +51,7 @@ class WMSE(Host):
     @property
     def nonfinite_hint(self) -> str:
         """What to try when the loss is not finite, also where a covariance has no Cholesky factor."""
-        slices = f"slices of {self.whitening_size} images in {self.cfg.dim} columns"
+        slices = f"slices of {plural(self.whitening_size or 0, 'image')} in {plural(self.cfg.dim, 'column')}"
         return (
             f"lower the learning rate or clip; if the whitening of {slices} failed first, the features have collapsed "
             f"or the slices are too small, which a larger whitening_size or shrinkage {SHRINKAGE} fixes"

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.neighbors.search import nearest
 from limbeck.neighbors.vectors import UnitVectors
 
@@ -80,7 +81,7 @@ def check_images(images: int, k: int = NUM_NEIGHBORS) -> None:
     """Raise UserError for so few images that `k` neighbors are nearly all of them."""
     if images <= k + 1:
         raise UserError(
-            f"neighbor agreement compares {k} neighbors per image, and there are {images} images; "
-            f"give more than {k + 1}",
+            f"neighbor agreement compares {k} neighbors per image, and of {plural(images, 'image')} none has so "
+            f"many: give more than {k + 1}",
             code="too-few-images",
         )

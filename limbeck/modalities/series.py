@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.core.text import plural
 from limbeck.modalities.base import Modality
 from limbeck.series.config import SeriesConfig, fit_start, fit_to_series
 from limbeck.series.recognize import is_series
@@ -110,8 +111,8 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     def fit_start(self, cfg: SeriesConfig, data: "SeriesData") -> Resolved[SeriesConfig]:
         """Keep the blocks, with the means and deviations that they were trained with; kernels follow the data."""
-        reason = f"{len(cfg.widths())} blocks with the means and deviations of the series that they were trained on"
-        return Resolved(fit_start(cfg, data.channels, data.steps), [f"{reason} (--from)"])
+        reason = "with the means and deviations of the series that they were trained on (--from)"
+        return Resolved(fit_start(cfg, data.channels, data.steps), [f"{plural(len(cfg.widths()), 'block')} {reason}"])
 
     def build_encoder(self, cfg: SeriesConfig) -> "DilatedEncoder":
         """Build the network; fixed kernels are joined when it is trained."""

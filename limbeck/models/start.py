@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.models.backbone import build_backbone, check_name, wants_small_stem
 from limbeck.models.config import BackboneConfig, StartConfig
@@ -145,7 +146,7 @@ def _normalized(form: BackboneConfig, found: Pretrained, name: str) -> BackboneC
 def _described(name: str, form: BackboneConfig) -> str:
     """Return what is taken from the start."""
     stem = ", stem for small images" if form.small_stem else ""
-    cut = "" if form.cut is None else f", first {form.cut} blocks or stages"
+    cut = "" if form.cut is None else f", first {plural(form.cut, 'block or stage', 'blocks or stages')}"
     mean, std = form.normalization
     how = "" if form.mean is None else f", mean {mean} and standard deviation {std}"
     size = f"{form.image_size} x {form.image_size} pixels (--backbone.image-size)"

@@ -14,7 +14,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_write, check_ours
 from limbeck.core.locks import wait_for_folder
 from limbeck.core.runners.run import RunnerConfig, check_runner
-from limbeck.core.text import csv_cell, printable
+from limbeck.core.text import csv_cell, plural, printable
 from limbeck.data.check.page import PICTURES, SIDE, Picture, Section
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
@@ -49,7 +49,8 @@ class NearDuplicates:
     def sentence(self) -> str:
         """Return how many there are, in one sentence."""
         total, groups = len(self.store), 0 if self.within.groups is None else len(set(self.within.groups))
-        parts = [f"{len(self.within.indices):,} of {total:,} images have a near-duplicate, in {groups:,} groups"]
+        own = f"{len(self.within.indices):,} of {plural(total, 'image')}"
+        parts = [f"{own} have a near-duplicate, in {plural(groups, 'group')}"]
         if self.against and self.across:
             count = len(self.across.indices)
             other = f"the {len(self.against):,} of {_place(self.against)}"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from limbeck.core.config import to_json
 from limbeck.core.html import render
 from limbeck.reports import charts, text
 from limbeck.reports.command import run_command
 from limbeck.reports.confusions import confusions
 from limbeck.reports.pictures import Gallery, gallery
+from limbeck.reports.portable import portable_command, portable_config
 from limbeck.reports.runs import RunSummary
 from limbeck.reports.sections import sections
 from limbeck.reports.settings import settings
@@ -58,8 +58,8 @@ def _run(run: RunSummary, color: str) -> _Run:
         headline=headline(run),
         verdict=f"{run.result.verdict}." if run.result and run.result.verdict else "",
         gaps=text.gaps(run),
-        command=run_command(run.config, f"{run.folder}-again") if run.config.store else "",
+        command=portable_command(run_command(run.config, f"{run.folder}-again")) if run.config.store else "",
         evaluation=text.evaluation(run),
         evaluation_command=run.result.command if run.result else "",
-        config=json.dumps(to_json(run.config), indent=2),
+        config=json.dumps(portable_config(run.config), indent=2),
     )

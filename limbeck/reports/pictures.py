@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.data.sampling import ViewSpec
 from limbeck.data.store.layout import is_store
@@ -27,6 +28,7 @@ from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.reports.keypoints import Skeletons, skeletons
 from limbeck.reports.overview import Overview, overview
+from limbeck.reports.portable import portable_text
 from limbeck.reports.runs import RunSummary
 
 logger = logging.getLogger(__name__)
@@ -144,7 +146,11 @@ def _skeletons(runs: Sequence[RunSummary], notes: list[str]) -> Iterator[Skeleto
         try:
             yield skeletons(run, cfg, store)
         except UserError as error:
-            notes.append(f"No keypoints of {run.name}: {error}.")
+            notes.append(f"No keypoints of {run.name}: {_reason(error, run)}.")
+
+
+def _reason(error: UserError, run: RunSummary) -> str:
+    return portable_text(str(error), to_json(run.config), str(run.folder), str(run.folder.resolve()))
 
 
 def _overview(space: _Space, store: Store, rows: NDArray[np.int64]) -> Overview | None:
@@ -159,7 +165,7 @@ def _training_images(run: RunSummary, notes: list[str]) -> Store | None:
     try:
         store = Store.open(run.config.store)
     except UserError as error:
-        notes.append(f"No training images: {error}.")
+        notes.append(f"No training images: {_reason(error, run)}.")
         return None
     if store.digest != run.config.digest:
         notes.append("The images have changed since the run began: no training images are shown.")
@@ -207,7 +213,7 @@ def _spaces(runs: Sequence[RunSummary], store: Store, rows: NDArray[np.int64], n
         try:
             backbone, how = load(run.folder), load_preprocessing(run.folder)
         except UserError as error:
-            notes.append(f"No neighbors for {run.name}: {error}.")
+            notes.append(f"No neighbors for {run.name}: {_reason(error, run)}.")
             continue
         depths = _depths(backbone) if len(runs) == 1 else [backbone.taps[-1]]
         images = eval_images(store, how.image_size, how.mean, how.std, CPU)

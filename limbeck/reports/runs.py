@@ -14,6 +14,7 @@ from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluation.adaptation import Adaptation
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.models.encoder_io import training_stage
+from limbeck.reports.portable import portable_result
 from limbeck.runs.config import RunConfig, read_config
 
 Curve = list[tuple[float, float]]  # (epoch, value)
@@ -76,9 +77,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunSummary]:
     Raises:
         UserError: a folder is not a run, or a file in it is damaged.
     """
-    last = [folder.resolve().name for folder in folders]
-    names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
-    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    return [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -104,6 +103,17 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return curves
 
 
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return the last parts of the folders, as many as tell them apart; a folder that is given twice has a number."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts), default=1)):
+        names = ["/".join(some[-count:]) for some in parts]
+        if len(set(names)) == len(set(parts)):
+            earlier = [names[:number].count(name) for number, name in enumerate(names)]
+            return [f"{name} ({count + 1})" if count else name for name, count in zip(names, earlier, strict=True)]
+    return [str(folder) for folder in folders]
+
+
 def _read(folder: Path, name: str) -> RunSummary:
     config = read_config(folder)
     result, encoder = folder / RESULT, folder / ENCODER
@@ -116,7 +126,7 @@ def _read(folder: Path, name: str) -> RunSummary:
         finished=(folder / ENCODER).is_dir() and not stage,
         stage=stage,
         curves=read_curves(folder / METRICS),
-        result=EvaluationResult.load(result) if result.is_file() else None,
+        result=portable_result(EvaluationResult.load(result), config) if result.is_file() else None,
         health=_health(folder / HEALTH),
         adaptation=Adaptation.load(folder / ADAPTATION) if (folder / ADAPTATION).is_file() else None,
     )

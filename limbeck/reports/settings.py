@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from limbeck.core.config import Json, to_json
+from limbeck.core.config import Json
+from limbeck.reports.portable import portable_config
 from limbeck.reports.runs import RunSummary
 
 USUAL = (
@@ -42,7 +43,7 @@ class Setting(NamedTuple):
 
 def settings(runs: Sequence[RunSummary]) -> list[Setting]:
     """Return the usual settings that a run has, and further ones in which the runs differ."""
-    found = [dict(_flat(to_json(run.config))) for run in runs]
+    found = [dict(_flat(portable_config(run.config))) for run in runs]
     names = [*USUAL, *sorted({name for one in found for name in one} - {*USUAL})]
     rows = [Setting(name, [one.get(name, "-") for one in found]) for name in names]
     return [row for row in rows if row.differs or (row.name in USUAL and row.values[0] not in ("-", "", "{}"))]

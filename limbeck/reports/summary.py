@@ -63,7 +63,13 @@ def _trained(run: RunSummary) -> str:
     if run.result is None or cut is None:
         return f"{trained}, which has not been evaluated with labels."
     last = run.result.layers[-1].depth
-    where = f"can be cut at layer {cut.depth} of {last}" if cut.depth < last else f"needs all of its {last} layers"
+    where = (
+        f"can be cut at layer {cut.depth} of {last}"
+        if cut.depth < last
+        else f"needs all of its {last} layers"
+        if last > 1
+        else "has one layer"
+    )
     worth = _standing(run, cut)
     return f"{trained} that is {worth}, and {where}." if worth else f"{trained} that {where}."
 

@@ -11,6 +11,7 @@ from limbeck.evaluation.results import LayerResult
 from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.modalities import modality_of
 from limbeck.models.config import BackboneConfig
+from limbeck.reports.portable import portable_folder
 from limbeck.reports.runs import RunSummary
 
 
@@ -23,7 +24,7 @@ class Gap(NamedTuple):
 
 def gaps(run: RunSummary) -> list[Gap]:
     """Return what a run lacks; an evaluation only where there is one of its kind."""
-    folder = shlex.quote(str(run.folder))
+    folder = shlex.quote(portable_folder(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELED/train --test LABELED/test"
     where = f", which stopped at {run.stage}" if run.stage else ""
     unevaluated = run.finished and not run.result and modality_of(run.config.backbone).evaluated
@@ -82,7 +83,7 @@ def network(backbone: EncoderConfig) -> str:
 
 def _cut(layer: LayerResult, last: LayerResult) -> str:
     if layer is last:
-        return f"only the whole network, {layer.depth} layers, comes within one standard error of its best."
+        return f"only the whole network, {plural(layer.depth, 'layer')}, comes within one standard error of its best."
     values, whole = layer.values, last.values
     knn, whole_knn = values["knn"], whole["knn"]
     assert knn is not None

@@ -6,6 +6,7 @@ from typing import Any
 
 from limbeck.core.config_file import ConfigFile
 from limbeck.core.resolved import Resolved
+from limbeck.core.text import plural
 from limbeck.methods import MethodConfig, method_config
 from limbeck.modalities import Modality
 from limbeck.models.config import BackboneConfig
@@ -51,8 +52,8 @@ def few_images_advice(request: RunRequest, images: int) -> str | None:
     if request.start or images > FEW_IMAGES or (request.teacher and request.teacher.name != PATCH_FILTERS):
         return None
     return (
-        f"{images:,} images are few to learn from alone: weights that exist are a better start "
-        "(`limbeck adapt SOURCE --from timm:NAME`, recipe small-set)"
+        f"{plural(images, 'image')} alone {'is' if images == 1 else 'are'} little to learn from: weights that exist "
+        "are a better start (`limbeck adapt SOURCE --from timm:NAME`, recipe small-set)"
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from limbeck.classification.linear import LinearClassifier
 from limbeck.classification.saved import About, write_classifier
+from limbeck.core.portable import portable_path
 from limbeck.methods.base import Method
 from limbeck.runs.resolve import RunSetup
 
@@ -21,7 +22,7 @@ def save_classifier(method: Method, setup: RunSetup, run: Path) -> None:
     about = About(
         head="trained",
         label_names=tuple(data.label_names),
-        network=cfg.start.name if cfg.start else cfg.backbone.name,
+        network=portable_path(cfg.start.name) if cfg.start else cfg.backbone.name,
         depth=method.encoder().taps[-1],
         dim=layer.in_features,
         rows=int(counts.sum()),

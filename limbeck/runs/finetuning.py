@@ -15,6 +15,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import write_json
 from limbeck.core.logs import ensure_visible
 from limbeck.core.run_folder import CONFIG, ENCODER, FINETUNING
+from limbeck.core.text import plural
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
@@ -54,7 +55,7 @@ class Finetuned:
     def sentence(self) -> str:
         """Return both accuracies."""
         return (
-            f"{self.labels:,} labels of {self.classes} classes, {self.test_images:,} test images: fine-tuned "
+            f"{self.labels:,} labels of {self.classes} classes, {plural(self.test_images, 'test image')}: fine-tuned "
             f"{self.accuracy:.1%} ± {self.stderr:.1%}, frozen features with logistic regression "
             f"{self.frozen:.1%} ± {self.frozen_stderr:.1%}"
         )

@@ -10,7 +10,7 @@ from limbeck.core.devices import choose_device
 from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import EVERYTHING, Selection
-from limbeck.data.store.known_labels import known_labels
+from limbeck.data.store.known_labels import known_labels, labels_in_use, of_one_class
 from limbeck.data.store.layout import is_store
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
@@ -60,7 +60,15 @@ class LabeledSources:
         """
         choose_device(self.device)
         self._check_labels()
-        return self.images()
+        train, test = self.images()
+        test = of_one_class(test, sorted(labels_in_use(train)))
+        if test.labeled and len(only := labels_in_use(test)) == 1:
+            logger.warning(
+                "all test images are labeled '%s': their accuracy says how many of them are recognized, and nothing "
+                "about images of other classes that are taken for it",
+                *only,
+            )
+        return train, test
 
     def images(self) -> tuple[Store, Store]:
         """Return the stores of both, whatever their labels, and log how many images were skipped."""
@@ -83,7 +91,8 @@ class LabeledSources:
 
     def _check_labels(self) -> None:
         sources = {"train": self.train, "test": self.test}
-        names = {role: known_labels(source, self._patterns(source)) for role, source in sources.items()}
+        train = known_labels(self.train, self._patterns(self.train))
+        names = {"train": train, "test": known_labels(self.test, self._patterns(self.test), train or ())}
         if any(names.values()):
             for role, source in sources.items():
                 if names[role] == set():

@@ -252,7 +252,7 @@ def resolve_method(
         total_steps=training.total_steps(images // training.batch_size),
     )
     fitted = method.resolve(context)
-    reasons = _describe_choices(method, fitted, f"{images:,} images in batches of {training.batch_size}")
+    reasons = _describe_choices(method, fitted, f"{plural(images, 'image')} in batches of {training.batch_size}")
     if teacher is None:
         return Resolved(fitted, reasons)
     final, more = fitted.resolve_with_teacher(teacher.centered_features)

@@ -25,7 +25,7 @@ class SeriesData:
         label_names: names of the labels, by number.
         path: where the series are from; None if they are in memory.
         names: of the rows, for messages; by default their numbers.
-        left_out: a sentence for every file of the source that is not used.
+        left_out: a sentence for every file or row of the source that is not used.
 
     Raises:
         UserError: the values are no series, not finite, or all equal; or a series has no step without a missing value.
@@ -120,7 +120,7 @@ class SeriesData:
         return ["classes: " + first_names([f"{n} ({c:,})" for n, c in zip(self.label_names, counts, strict=True)], 20)]
 
     def remarks(self) -> list[str]:
-        """Return a sentence for everything that may be a mistake: unusable files, missing values, constants, copies."""
+        """Return a sentence for everything that may be a mistake: unusable rows, missing values, constants, copies."""
         inside = np.arange(self.steps) < self.lengths[:, None]
         missing = np.isnan(self.values).any(axis=2) & inside
         rows = {
@@ -130,7 +130,7 @@ class SeriesData:
         }
         found = [f"{_series(mask.sum(), text)}: {self._listed(mask)}" for text, mask in rows.items() if mask.any()]
         if self.left_out:
-            found.append(f"{plural(len(self.left_out), 'file')} left out: {first_names(self.left_out, separator='; ')}")
+            found.append(f"{len(self.left_out):,} series left out: {first_names(self.left_out, separator='; ')}")
         return found
 
     def _copies(self) -> Bool[np.ndarray, " N"]:

@@ -16,18 +16,19 @@ LABEL, PATH = "label", "path"
 
 
 class Table(NamedTuple):
-    """The rows of a file: values by channel, labels and names."""
+    """The usable rows of a file: values by channel, labels and names; and a sentence for every other row."""
 
     rows: list[list[list[float]]]
     labels: list[str] | None
     names: list[str]
+    left_out: list[str]
 
 
 def read_table(path: Path) -> Table:
     """Read series from a column of lists of numbers, or of lists of such lists: steps of channels.
 
     Raises:
-        UserError: the file cannot be read, has no such column, or a series or a label is missing or malformed.
+        UserError: the file cannot be read, has no such column, no row is a series, or one that is has no label.
     """
     with arrow_errors(str(path)):
         schema = pq.read_schema(path)
@@ -35,11 +36,23 @@ def read_table(path: Path) -> Table:
         table = pq.read_table(path, columns=columns)
     if ARRAY not in columns or not _is_series(schema.field(ARRAY).type):
         raise _bad(path, f"no column '{ARRAY}' of lists of numbers")
-    rows = [_channels(value, path, row) for row, value in enumerate(table[ARRAY].to_pylist())]
-    labels, names = (table[name].to_pylist() if name in columns else [] for name in (LABEL, PATH))
-    if None in labels:
-        raise _bad(path, f"no {LABEL} in row {labels.index(None)}")
-    return Table(rows, [str(label) for label in labels] or None, [str(name) for name in names])
+    rows, left_out = dict[int, list[list[float]]](), list[str]()
+    for row, value in enumerate(table[ARRAY].to_pylist()):
+        try:
+            rows[row] = _channels(value)
+        except ValueError as error:
+            left_out.append(f"row {row} has {error}")
+    if left_out and not rows:
+        raise _bad(path, f"no row that is a series ({left_out[0]})")
+    labels, names = (table[name].to_pylist() if name in columns else None for name in (LABEL, PATH))
+    if labels and (bare := next((row for row in rows if labels[row] is None), None)) is not None:
+        raise _bad(path, f"no {LABEL} in row {bare}")
+    return Table(
+        [*rows.values()],
+        [str(labels[row]) for row in rows] if labels else None,
+        [str(names[row] if names else row) for row in rows],
+        left_out,
+    )
 
 
 def _is_series(kind: Any) -> bool:
@@ -52,16 +65,21 @@ def _is_series(kind: Any) -> bool:
     return False
 
 
-def _channels(value: list[Any] | None, path: Path, row: int) -> list[list[float]]:
-    """Return the values of a series by channel, NaN where they are missing."""
+def _channels(value: list[Any] | None) -> list[list[float]]:
+    """Return the values of a series by channel, NaN where they are missing; ValueError with what is wrong with it."""
     if not value:
-        raise _bad(path, f"no values in row {row}")
+        raise ValueError("no values")
     steps = [step if isinstance(step, list) else [step] for step in value]
     width = max(map(len, steps))
     steps = [[None] * width if step == [None] else step for step in steps]
     if odd := next((step for step in steps if len(step) != width), None):
-        raise _bad(path, f"steps of {width} and of {len(odd)} channels in row {row}")
-    return np.array(steps, np.float64).T.tolist()
+        raise ValueError(f"steps of {width} and of {len(odd)} channels")
+    found = np.array(steps, np.float64)
+    if np.isinf(found).any():
+        raise ValueError("infinite values")
+    if not found.size or np.isnan(found).any(axis=1).all():
+        raise ValueError("no step with all of its values")
+    return found.T.tolist()
 
 
 def _bad(path: Path, what: str) -> UserError:

@@ -30,7 +30,7 @@ def open_series(source: Any) -> SeriesData:
     * `NAME.tsv`: a series per line, its label first
     * `NAME.npz`: `series` [N T C] or [N T], NaN where values are missing, and perhaps `labels` [N]
     * `NAME.parquet`: a column `series` of lists of numbers, or of lists of such lists (steps of channels), and perhaps
-      columns `label` and `path`
+      columns `label` and `path`; rows that are no series are left out, and named as the files of a folder are
     * a folder of `.csv` files, a series each: a row per step, a column per channel; sub-folders are classes; files that
       are no series are left out, and named in `SeriesData.remarks`
     * `SeriesData`
@@ -98,7 +98,7 @@ def _read_parquet(path: Path) -> SeriesData:
     from limbeck.series.parquet import read_table
 
     table = read_table(path)
-    return _assemble(table.rows, table.labels, path, table.names)
+    return _assemble(table.rows, table.labels, path, table.names, table.left_out)
 
 
 def _read_folder(folder: Path) -> SeriesData:

@@ -126,7 +126,7 @@ function setList(test, what) {
   state.listed = chosen;
   showList(found, what);
   repaint();
-  announce(`${found} images`);
+  announce(`${found} ${found === 1 ? "image" : "images"}`);
 }
 function clearList() {
   state.listed = null;

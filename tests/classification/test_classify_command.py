@@ -53,6 +53,20 @@ def test_predictions_are_those_of_the_head_on_the_features(
     assert abs(found["accuracy"] - classifier.about.accuracy) < 4 * (found["stderr"] + classifier.about.stderr)
 
 
+def test_images_of_one_class_are_scored_and_nothing_names_a_folder(
+    trained: Path, photos: Path, digits: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "test" / "3", tmp_path / "one" / "3")
+    found = library.predict(digits, tmp_path / "one", threshold=0.0)
+    assert found.accuracy == pytest.approx(found.labels.count("3") / 8)
+    assert found.scored == 8
+    shutil.copytree(photos / "test" / "3", tmp_path / "other" / "three")
+    assert library.predict(digits, tmp_path / "other").accuracy is None
+    assert load_classifier(digits).about.network == trained.name
+    for file in digits.rglob("*"):
+        assert file.is_dir() or str(trained.parent).encode() not in file.read_bytes(), file
+
+
 def test_a_threshold_leaves_labels_empty(photos: Path, digits: Path) -> None:
     everything = library.predict(digits, photos / "test", threshold=0.0)
     half = float(np.median(everything.probabilities))

@@ -11,7 +11,7 @@ from limbeck.core.types import Dataset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metrics import copies, exits, retrieval
+from limbeck.evaluation.metrics import copies, exits, few_shot, knn, retrieval
 from limbeck.evaluation.models import BackboneModel, Bank
 from tests.helpers.shades import CFG, PLAIN, shades
 from tests.helpers.tiny import tiny_vit
@@ -41,6 +41,16 @@ def test_retrieval_is_a_loop_over_the_ranking(given: MetricInputs) -> None:
             first.append(hits[0])
         assert values["retrieval_map"] == pytest.approx(np.mean(precisions), abs=1e-3)
         assert values["recall_1"] == pytest.approx(np.mean(first), abs=1 / 30)
+
+
+def test_images_of_one_class_have_no_ranking_and_keep_their_accuracy(given: MetricInputs) -> None:
+    labels = given.data.labels
+    assert labels is not None
+    one = replace(given.data, labels=labels._replace(test=torch.zeros_like(labels.test)))
+    inputs = MetricInputs(given.model, one)
+    assert {value for values in retrieval.compute(inputs).values() for value in values.values()} == {None}
+    assert all(values["knn"] is not None for values in knn.compute(inputs).values())
+    assert {value for values in few_shot.compute(inputs).values() for value in values.values()} == {None}
 
 
 def test_exits_cost_less_and_lose_little_where_they_were_chosen(given: MetricInputs) -> None:

@@ -9,8 +9,10 @@ from PIL import Image
 from limbeck.data.sources.selection import EVERYTHING, Selection
 from limbeck.data.store.known_labels import known_labels
 from limbeck.data.store.open import build_store, open_store
+from limbeck.evaluation.labels import match_labels
 from limbeck.runs.labeled import LabeledSelection, LabeledSources
 from tests.helpers.errors import raises
+from tests.helpers.sources import write_tar
 
 
 def write_images(folder: Path, classes: tuple[str, ...], masks: bool = False) -> Path:
@@ -37,6 +39,27 @@ def test_labels_are_known_from_folders_and_stores(tmp_path: Path) -> None:
     assert known_labels(folder / "cat", EVERYTHING) == set()
     assert known_labels(folder, Selection(exclude=("*",))) is None
     assert known_labels(tmp_path / "photos.parquet", EVERYTHING) is None
+
+
+def test_test_images_of_one_class_have_its_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One folder is no class by itself, but it is where the training images have a class of its name."""
+    animals = write_images(tmp_path / "animals", ("cat", "dog"))
+    one, split = write_images(tmp_path / "one", ("dog",)), write_images(tmp_path / "split" / "test", ("dog",)).parent
+    for source in (one, split, str(build_store(one, tmp_path / "store").path), write_tar_of(one, tmp_path / "one.tar")):
+        caplog.clear()
+        train, test = LabeledSources(train=animals, test=source).open()
+        found = match_labels(train, test)
+        assert found.test.tolist() == [train.label_names.index("dog")] * 3
+        assert [record.levelname for record in caplog.records if "'dog'" in record.message] == ["WARNING"]
+    with raises("images-not-labeled", "test"):
+        LabeledSources(train=animals, test=write_images(tmp_path / "other", ("owl",))).open()
+    with raises("images-not-labeled", "train"):
+        LabeledSources(train=one, test=animals).open()
+
+
+def write_tar_of(folder: Path, out: Path) -> Path:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return write_tar(out, [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in files])
 
 
 def test_labels_that_do_not_fit_are_found_before_a_store_is_built(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sources of series: every format gives the same data; what cannot be used is refused with its value."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -114,9 +115,9 @@ def test_parquet_files_have_steps_of_one_channel_or_several(tmp_path: Path) -> N
     assert np.array_equal(gap, np.array([[[1, 2], [NAN, NAN], [3, 4]]]), equal_nan=True)
     for columns, value in (
         ({"series": ["a"]}, "series"),
-        ({"series": [[1, 2], []]}, "row 1"),
+        ({"series": pa.array([[], None], pa.list_(pa.float64()))}, "row 0"),
         ({"series": [[[1, 2], [3]]]}, "channels"),
-        ({"series": [[1, 2], [3, 4]], "label": ["a", None]}, "row 1"),
+        ({"series": [[1, 2], None, [3, 4]], "label": ["a", "b", None]}, "row 2"),
     ):
         with raises("bad-series-file", value, file):
             open_series(write(**columns))
@@ -125,6 +126,25 @@ def test_parquet_files_have_steps_of_one_channel_or_several(tmp_path: Path) -> N
         open_series(file)
     pq.write_table(pa.table({"image": [b""]}), file)
     assert find_modality(str(file)).name == "images"
+
+
+def test_rows_that_are_no_series_are_left_out_and_named(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        [[1, 2], [3, 4]],
+        None,
+        [],
+        [[5, 6], [7]],
+        [[1, 2], [3, float("inf")]],
+        [None, [1, None]],
+        [[5, 6], [7, 8]],
+    ]
+    columns = {"series": rows, "label": ["b", None, "x", "x", "x", None, "a"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    data = open_series(tmp_path / "a.parquet")
+    assert (data.names, data.label_names, data.labels.tolist()) == (["0", "6"], ["a", "b"], [1, 0])
+    assert np.array_equal(data.values, [rows[0], rows[6]])
+    assert [text.split()[1] for text in data.left_out] == list("12345")
+    assert any("row 1" in remark for remark in data.remarks())
 
 
 def test_files_that_are_no_series_are_left_out_and_named(tmp_path: Path) -> None:

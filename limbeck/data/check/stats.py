@@ -41,7 +41,7 @@ class AcceptPolicy:
         """Raise UserError where more of the images are unreadable than the policy accepts."""
         if not self.accepts(bad, total):
             raise UserError(
-                f"{bad:,} of the {total:,} images of '{source}' cannot be read, and at most "
+                f"{bad:,} of the {plural(total, 'image')} of '{source}' cannot be read, and at most "
                 f"{100 * self.allow_bad:.3g} % may be{example}: list them with `limbeck check`, or accept them with "
                 f"--allow-bad {round_up(bad / total):g}",
                 code="too-many-bad-images",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
-from limbeck.core.text import format_bytes
+from limbeck.core.text import format_bytes, plural
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
 from limbeck.data.pixel_range import PixelRange
@@ -93,6 +93,7 @@ def array_source(
         name=name,
         samples=lambda: every_nth(1),
         count=len(images),
+        paths=lambda: map(str, range(len(images))),
         label_names=classes.names,
         label_origin=origin,
         label_problems=classes.problems,
@@ -127,7 +128,8 @@ def label_rows(labels: ArrayLike, count: int, name: str) -> NDArray[Any]:
     rows = np.asarray(labels)
     if rows.shape not in ((count,), (count, 1)):
         raise UserError(
-            f"'{name}' has {count} images and {rows.dtype} labels of shape {rows.shape}: give one label per image",
+            f"'{name}' has {plural(count, 'image')} and {rows.dtype} labels of shape {rows.shape}: give one label "
+            "per image",
             code="bad-labels",
         )
     return rows.reshape(count)

@@ -58,6 +58,8 @@ class ImageSource:
     """Changes when the source does; None where only reading everything would tell."""
     files: Callable[[], Iterator[FileState]] = lambda: iter(())
     """States of the files that the fingerprint is made of."""
+    paths: Callable[[], Iterator[str]] | None = None
+    """The paths of all samples, for sources where they can be had without the contents."""
     every_nth: Callable[[int], Iterator[Sample]] | None = None
     """Every n-th sample, for sources where skipping the others is cheap."""
 

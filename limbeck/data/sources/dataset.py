@@ -43,6 +43,7 @@ def open_dataset(dataset: MapDataset) -> ImageSource:
         name=type(dataset).__name__,
         samples=lambda: every_nth(1),
         count=len(dataset),
+        paths=lambda: map(str, range(len(dataset))),
         label_names=classes.names,
         label_origin="the items of the data set",
         label_problems=classes.problems,

@@ -20,6 +20,8 @@ class FolderClasses:
     origin: str = "the sub-folders"
     problem: str = ""
     """Why there are no classes."""
+    single: str = ""
+    """The folder that all images are in, which is a class only where other images have a class of this name."""
     level: int = 0
     """Number of the folder in a path, from 0."""
     reports_outside: bool = False
@@ -64,5 +66,6 @@ def find_classes(paths: Iterable[str]) -> FolderClasses:
         return FolderClasses(problem=reason, level=level, reports_outside=few)
     if len(folders) < 2:
         only = f"all images are in one folder, {first_names(list(folders))}" if folders else "there are no sub-folders"
-        return FolderClasses(problem=f"{only} of {first_names(tops)}" if level else only, level=level)
+        single = "" if outside else next(iter(folders), "")
+        return FolderClasses(problem=f"{only} of {first_names(tops)}" if level else only, level=level, single=single)
     return FolderClasses(names=sorted(folders), origin=where, level=level)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names, plural, printable
-from limbeck.data.store.layout import LARGEST_LABEL
+from limbeck.data.store.layout import LARGEST_LABEL, check_labels
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "pixels", "jpg", "jpeg", "png", "webp", "pixel_values")
 LABEL_NAMES = (
@@ -70,6 +70,9 @@ def classify(values: Iterable[Any], names: Sequence[str] = ()) -> Classes:
 
     Numbers stay as they are and may have `names`. Where there are words, numbers count as words too, and classes are
     in the order of `names`, if these contain them all, or in alphabetical order.
+
+    Raises:
+        UserError: as `check_labels`.
     """
     codes: dict[int | str, int] = {}
     rows, problems = array("q"), Counter[str]()
@@ -86,6 +89,7 @@ def classify(values: Iterable[Any], names: Sequence[str] = ()) -> Classes:
         numbers = {texts[name]: number for number, name in enumerate(names) if name in texts}
     else:
         numbers = {code: int(value) for value, code in codes.items()}
+    check_labels(max(numbers.values(), default=-1), names)
     table = np.array([*(numbers[code] for code in range(len(codes))), -1])  # the last entry is that of -1
     return Classes(table[np.asarray(rows, dtype=np.int64)], names, problems)
 
@@ -100,7 +104,7 @@ class ClassReader:
         self._kinds: set[type] = set()
 
     def number(self, raw: Any) -> int:
-        """Return the class of a label, -1 where it has none; UserError where words and numbers mix."""
+        """Return the class of a label, -1 where it has none; UserError where words and numbers mix, or too many."""
         try:
             value = label_value(raw)
         except ValueError as error:
@@ -111,7 +115,9 @@ class ClassReader:
         self._kinds.add(type(value))
         if len(self._kinds) > 1:
             raise UserError(f"the label {value!r} follows labels of another type: use one type", code="labels-differ")
-        return value if isinstance(value, int) else self._number_of(value)
+        number = value if isinstance(value, int) else self._number_of(value)
+        check_labels(number, self.names)
+        return number
 
     def _number_of(self, name: str) -> int:
         if name not in self._numbers:

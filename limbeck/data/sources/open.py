@@ -24,7 +24,7 @@ from limbeck.data.sources.dataset import MapDataset
 from limbeck.data.sources.folder import open_folder
 from limbeck.data.sources.foreign import no_images, unknown_files
 from limbeck.data.sources.names import is_image, splits_in, why_hidden
-from limbeck.data.sources.selection import EVERYTHING, Selection
+from limbeck.data.sources.selection import EVERYTHING, Selection, all_excluded
 from limbeck.data.store.layout import is_store
 
 logger = logging.getLogger(__name__)
@@ -142,12 +142,7 @@ def _open_files_in(folder: Path, images: ImageSource) -> ImageSource:
         return replace(source, left_out=[*others, *source.left_out])
     excluded = [item for item in images.left_out if item.issue.name == "excluded"]
     if excluded:
-        count = plural(len(excluded), "image")
-        raise UserError(
-            f"nothing is left of '{folder}': {excluded[0].issue.detail} leaves out {count}, such as "
-            f"{excluded[0].path}; change --exclude or --only",
-            code="all-excluded",
-        )
+        raise all_excluded(str(folder), excluded)
     if images.left_out:
         raise no_images(folder, [item.path for item in images.left_out])
     raise UserError(f"'{folder}' is empty: give {_options()}", code="no-images")

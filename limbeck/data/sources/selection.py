@@ -11,10 +11,11 @@ from itertools import compress
 import numpy as np
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.check.issues import Issue
 from limbeck.data.decode import UndecodableError
 from limbeck.data.fingerprint import fingerprint
-from limbeck.data.sources.base import ImageSource, Sample
+from limbeck.data.sources.base import ImageSource, LeftOut, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,15 @@ class Selection:
         return replace(source, exclude=self.exclude, only=self.only, fingerprint=changed)
 
     def of(self, source: ImageSource) -> ImageSource:
-        """Return the source without what is left out, which is counted as ignored."""
+        """Return the source without what is left out, which is counted as ignored.
+
+        Raises:
+            UserError: images are to be drawn, and none is left to draw from.
+        """
         if not self.exclude and not self.only:
             return self.mark(source)
+        if self.max_images is not None and source.count is not None:
+            return self.mark(self._remaining(source))
 
         def selected(samples: Iterator[Sample]) -> Iterator[Sample]:
             for sample in samples:
@@ -108,8 +115,38 @@ class Selection:
         )
         return self.mark(chosen)
 
+    def _remaining(self, source: ImageSource) -> ImageSource:
+        """Return the source with all that is left out listed and counted, so that a draw is from the rest."""
+        paths = list(source.paths() if source.paths else (sample.path for sample in source.samples()))
+        issues = [self.excluded(path) for path in paths]
+        remain = np.array([issue is None for issue in issues], bool)
+        self.report(self.without_use([*(item.path for item in source.left_out), *paths]), source.name)
+        left_out = [LeftOut(path, issue) for path, issue in zip(paths, issues, strict=True) if issue]
+        if left_out and not remain.any():
+            raise all_excluded(source.name, left_out)
+        every_nth = source.every_nth
+        return replace(
+            source,
+            samples=lambda: compress(source.samples(), remain),
+            count=int(remain.sum()),
+            paths=lambda: compress(paths, remain),
+            left_out=[*source.left_out, *left_out],
+            every_nth=None
+            if every_nth is None
+            else lambda step: (sample for sample in every_nth(step) if self.excluded(sample.path) is None),
+        )
+
 
 EVERYTHING = Selection()
+
+
+def all_excluded(name: str, left_out: Sequence[LeftOut]) -> UserError:
+    """Return the error that patterns leave nothing of a source."""
+    return UserError(
+        f"nothing is left of '{name}': {left_out[0].issue.detail} leaves out {plural(len(left_out), 'image')}, such as "
+        f"{left_out[0].path}; change --exclude or --only",
+        code="all-excluded",
+    )
 
 
 def at_most(source: ImageSource, count: int | None) -> ImageSource:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck.core.errors import UserError
-from limbeck.core.text import first_names
+from limbeck.core.text import first_names, plural
 from limbeck.data.decode import Content, UndecodableError, image_format
 from limbeck.data.sources.base import ImageSource, Sample
 from limbeck.data.sources.labels import Classes, classify
@@ -107,7 +107,7 @@ def _named(value: Any, columns: Columns, part: TablePart) -> Any:
         return None if isinstance(value, int) else value
     if value >= len(columns.label_names):
         raise UserError(
-            f"label {value} in '{part.name}' has no name, since there are {len(columns.label_names)} names: "
+            f"label {value} in '{part.name}' has no name, with {plural(len(columns.label_names), 'name')} in all: "
             "name every label from 0 on",
             code="label-without-name",
         )

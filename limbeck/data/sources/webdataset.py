@@ -46,6 +46,7 @@ def open_shards(files: Sequence[Path | Address], name: str) -> ImageSource:
         name=name,
         samples=samples,
         count=count,
+        paths=lambda: (path for shard in shards for path in shard.paths),
         label_names=classes.names,
         label_origin=origin,
         label_problems=classes.problems,

@@ -19,6 +19,7 @@ from limbeck.core.config import from_json
 from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
+from limbeck.core.text import plural
 from limbeck.data.fingerprint import FileState
 from limbeck.data.pixel_range import Pixels as Pixels
 
@@ -178,11 +179,23 @@ class ContentDigest:
 
 
 def name_labels(highest: int, names: Sequence[str]) -> list[str]:
-    """Return `names` if there are any, else '0', '1' ... up to the highest label; UserError if a label has no name."""
+    """Return `names` if there are any, else '0', '1' ... up to the highest label; UserError as `check_labels`."""
+    check_labels(highest, names)
+    return list(names) if names else [str(label) for label in range(highest + 1)]
+
+
+def check_labels(highest: int, names: Sequence[str]) -> None:
+    """Raise UserError where the highest label has none of the `names` that there are, or there are too many labels."""
     if names and highest >= len(names):
         raise UserError(
-            f"label {highest} has no name, since there are {len(names)} names: name every label from 0 on",
+            f"label {highest} has no name, with {plural(len(names), 'name')} in all: name every label from 0 on",
             code="label-without-name",
+        )
+    if len(names) > MAX_CLASSES:
+        raise UserError(
+            f"there are {len(names):,} different labels, such as '{names[0]}', and at most {MAX_CLASSES:,} are "
+            "possible: if they are names of single images, leave them out",
+            code="too-many-labels",
         )
     if highest >= MAX_CLASSES:
         shown = "2^62 or more" if highest >= LARGEST_LABEL else str(highest)
@@ -190,7 +203,6 @@ def name_labels(highest: int, names: Sequence[str]) -> list[str]:
             f"a label is {shown}, and labels must be class numbers below {MAX_CLASSES:,}: renumber them from 0",
             code="label-too-large",
         )
-    return list(names) if names else [str(label) for label in range(highest + 1)]
 
 
 def label_array(labels: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:

@@ -276,7 +276,7 @@ def read_index(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
             raise not_readable(folder / INDEX, error) from error
         raise damaged(folder, f"{INDEX}: {one_line(error)}") from error
     if len(table) != manifest.images:
-        raise damaged(folder, f"{INDEX} has {len(table)} rows, the manifest says {manifest.images}")
+        raise damaged(folder, f"{INDEX} has {plural(len(table), 'row')}, the manifest says {manifest.images}")
     if table.column_names != columns or table.schema.types != [schema.field(name).type for name in columns]:
         raise damaged(folder, f"{INDEX} has columns of {', '.join(map(str, table.schema.types))}")
     index = {name: table[name].to_numpy() for name in table.column_names}

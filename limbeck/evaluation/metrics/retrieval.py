@@ -29,8 +29,13 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 
 
 def _means(unit: Tensor, labels: Tensor, queries: Tensor) -> list[float | None]:
-    """Return mAP and recall over the queries that have another image of their class; None without such a query."""
-    parts = []
+    """Return mAP and recall over the queries that have another image of their class; None without such a query.
+
+    None as well where all images are of one class, and any order of them is right.
+    """
+    if (labels == labels[0]).all():
+        return [None] * len(NAMES)
+    parts: list[Tensor] = []
     for rows in queries.split(BLOCK):
         own = rows[:, None] == torch.arange(len(unit), device=unit.device)
         found = rank_database(unit[rows] @ unit.mT, labels[rows, None] == labels, own, ks=(1, 5))

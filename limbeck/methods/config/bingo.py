@@ -5,6 +5,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.methods.config.base import MethodCard, QueueDistillConfig, teacher_view
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class BINGOConfig(QueueDistillConfig):
         suggested = max(1, isqrt(images) // 10)
         size = min(self.bag_size, suggested) if self.bag_size == type(self).bag_size else self.bag_size
         if not 1 <= size < images:
-            message = f"bag_size {size:,} does not fit a store of {images:,} images; take 1 to {images - 1:,}"
+            message = f"bag_size {size:,} does not fit a store of {plural(images, 'image')}; take 1 to {images - 1:,}"
             raise UserError(f"{message} ({suggested} is a good start)", code="bag-size-out-of-range")
         return size
 

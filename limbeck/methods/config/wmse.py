@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.methods.config.base import MethodCard, MultiViewConfig
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ class WMSEConfig(MultiViewConfig):
             return
         state = "singular" if size <= self.dim else "nearly singular"
         batch = 2 * self.dim * (context.batch_size // context.forward_batch_size)
-        message = f"a slice of {size} images (whitening_size) has a {state} covariance of {self.dim} columns (dim)"
+        message = (
+            f"a slice of {plural(size, 'image')} (whitening_size) has a {state} covariance of {self.dim} columns (dim)"
+        )
         remedy = f"take whitening_size {2 * self.dim} and a batch of {batch} or more, dim {size // 2} or less"
         raise UserError(f"{message}; {remedy}, or shrinkage {SHRINKAGE}", code="whitening-size-too-small")
 
@@ -84,7 +87,7 @@ class WMSEConfig(MultiViewConfig):
         images, micro = context.forward_batch_size, context.batch_size // context.forward_batch_size
         if images % size:
             slices = max(1, min(round(images / size), context.num_images // micro // size))
-            message = f"slices of {size} images (whitening_size) do not divide the {images} of a forward pass"
+            message = f"slices of {plural(size, 'image')} (whitening_size) do not divide the {images} of a forward pass"
             remedy = f"take a batch of {slices * size * micro}, or leave whitening_size out"
             raise UserError(f"{message}; {remedy}", code="slices-do-not-divide-the-batch")
         if self.whitening_repeats > 1 and size == images:

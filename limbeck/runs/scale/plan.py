@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.text import format_bytes, format_duration
+from limbeck.core.text import format_bytes, format_duration, plural
 from limbeck.runs.request import RunRequest
 from limbeck.runs.scale.arithmetic import Stage, Workload, stages
 from limbeck.runs.scale.constants import Constants, Origin, unit_of
@@ -55,7 +55,7 @@ class ScalePlan:
         workload = self.workload
         devices = f"{workload.gpus} GPUs each" if workload.gpus else "no GPU"
         table = _table("stage (all derived)", "time", "bound by", "disk", "network into a machine")
-        table.title = f"{workload.images:,.0f} images, {workload.machines} machine(s), {devices}"
+        table.title = f"{workload.images:,.0f} images, {plural(workload.machines, 'machine')}, {devices}"
         for stage in self.stages:
             traffic = f"{format_bytes(stage.network_bytes_per_second)}/s"
             disk = format_bytes(stage.disk_bytes)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.data.decoded_sample import decode_samples, quiet_pillow
 from limbeck.data.sources.base import Sample
 from limbeck.data.sources.open import Source, open_source
@@ -96,7 +97,8 @@ def _measure(samples: list[Sample], size: int) -> Pixels:
     seconds = core_seconds(build)
     if not encoded:
         raise UserError(
-            f"none of the first {len(samples)} images can be read: `limbeck check` says why", code="no-usable-images"
+            f"none of the first {plural(len(samples), 'image')} can be read: `limbeck check` says why",
+            code="no-usable-images",
         )
     sizes = [_size_of(sample) for sample in samples]
     found = Constants(

@@ -3,6 +3,7 @@
 import io
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from PIL import Image
 from limbeck.data.sources.labels import label_value
 from limbeck.data.sources.open import open_source
 from tests.helpers.errors import raises
+from tests.helpers.sources import write_tar
 
 
 def png(shade: int) -> bytes:
@@ -37,6 +39,36 @@ def test_columns_of_labels_of_every_type(tmp_path: Path) -> None:
     pq.write_table(pa.table([pictures, pictures], names=["image", "image"]), tmp_path / "x.parquet")
     with raises("same-columns", "image"):
         open_source(tmp_path / "x.parquet")
+
+
+def test_labels_that_are_identifiers_are_refused_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every kind of source, as numbers and as words; of data sets at the first item that has one."""
+    monkeypatch.setattr("limbeck.data.store.layout.MAX_CLASSES", 3)
+    pixels = np.zeros((4, 8, 8), np.uint8)
+
+    def sources(labels: list[Any]) -> list[Any]:
+        np.savez(tmp_path / "x.npz", images=pixels, labels=labels)
+        members = [(f"{row}.{kind}", data) for row in range(4) for kind, data in _of_row(row, labels[row])]
+        pq.write_table(pa.table({"image": [png(row) for row in range(4)], "label": labels}), tmp_path / "x.parquet")
+        return [tmp_path / "x.npz", write_tar(tmp_path / "x.tar", members), tmp_path / "x.parquet"]
+
+    for source in sources([0, 1, 2, 7]):
+        with raises("label-too-large", 7):
+            open_source(source)
+    for source in sources(list("abcd")):
+        with raises("too-many-labels", 4, "'a'"):
+            open_source(source)
+    for last, code in ((7, "label-too-large"), (2**70, "label-too-large")):
+        rows = open_source([(pixel, label) for pixel, label in zip(pixels, [0, 1, last, 1], strict=True)]).samples()
+        assert [next(rows).label, next(rows).label] == [0, 1]
+        with raises(code):
+            next(rows)
+
+
+def _of_row(row: int, label: Any) -> list[tuple[str, bytes]]:
+    return [("png", png(row)), ("cls", str(label).encode())]
 
 
 def test_whole_decimals_are_labels() -> None:

@@ -49,10 +49,22 @@ def test_an_order_with_a_period_loses_no_class() -> None:
     assert counts.min() > 0
 
 
-def test_what_is_left_out_by_name_is_not_taken(tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "photos", numbered(range(12)))
-    part = open_source(source, Selection(exclude=("0*",), max_images=2))
-    assert set(paths(part)) < {"10.png", "11.png"} or set(paths(part)) == {"10.png", "11.png"}
+@pytest.mark.parametrize("write", SOURCES.values(), ids=SOURCES)
+def test_what_is_left_out_by_name_is_not_drawn(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    source = write(tmp_path)
+    part = open_source(source, Selection(exclude=("0[0-5]*", "typo"), max_images=4))
+    assert (part.count, len(paths(part)), min(paths(part)) > "06") == (4, 4, True)
+    assert [item.path for item in part.left_out] == [f"0{row}.png" for row in range(6)]
+    assert "typo" in caplog.text
+    assert len(build_store(source, tmp_path / "store", exclude=("0[0-5]*",), max_images=4)) == 4
+    all_left = open_source(source, Selection(only=("1*",), max_images=4))
+    assert (all_left.max_images, paths(all_left)) == (None, ["10.png", "11.png"])
+    with raises("all-excluded", source, "--only 2*", "12 images"):
+        open_source(source, Selection(only=("2*",), max_images=4))
+
+
+def test_fewer_than_one_image_are_refused() -> None:
     with raises("out-of-range", "-3"):
         Selection(max_images=-3)
 

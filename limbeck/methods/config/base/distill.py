@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.core.text import plural
 from limbeck.methods.config.base.host import resolve_queue_size
 from limbeck.methods.config.base.method import MethodConfig, PrepareTeacher
 
@@ -76,9 +77,8 @@ class DistillConfig(MethodConfig):
         from limbeck.methods.base.temperature import effective_neighbors
 
         spread, others = effective_neighbors(features, temperature), len(features) - 1
-        reason = (
-            f"at temperature {temperature:g} the teacher's targets spread over {spread:.0f} of {others:,} other images"
-        )
+        reason = f"at temperature {temperature:g} the teacher's targets spread over {spread:.0f} of "
+        reason += plural(others, "other image")
         return Resolved(resolved, [reason])
 
     def prepare(

@@ -6,6 +6,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.methods.config.base.method import MethodConfig
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def resolve_freeze_steps(steps: int | None, context: "DataContext") -> int:
     """
     freeze = context.max_initial_steps if steps is None else steps
     if freeze >= context.total_steps:
-        message = f"freeze_steps is {freeze} and the run has {context.total_steps} steps"
+        message = f"freeze_steps is {freeze} and the run has {plural(context.total_steps, 'step')}"
         remedy = f"the prototypes would never learn; take {context.max_initial_steps} or leave it out"
         raise UserError(f"{message}: {remedy}", code="freeze-steps-too-many")
     return freeze
@@ -105,10 +106,11 @@ def resolve_queue_size(rows: int, default: int, context: "DataContext", most: in
     if rows == default > (images if most is None else most):
         return max(batch, images // 2)
     if rows > images:
-        message = f"a queue of {rows:,} rows is larger than the store of {images:,} images; take at most {images:,}"
+        store = f"the store of {plural(images, 'image')}"
+        message = f"a queue of {plural(rows, 'row')} is larger than {store}; take at most {images:,}"
         raise UserError(f"{message} (half of it, {images // 2:,}, is a good start)", code="queue-too-large")
     if rows < batch:
-        message = f"a queue of {rows:,} rows is smaller than a batch of {batch:,}; take at least {batch:,}"
+        message = f"a queue of {plural(rows, 'row')} is smaller than a batch of {batch:,}; take at least {batch:,}"
         raise UserError(message, code="queue-too-small")
     return rows
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from limbeck.core.config import NamedConfig
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
+from limbeck.core.text import plural
 from limbeck.data.augment.views import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class MethodConfig(NamedConfig):
         if not least <= len(views) <= most:
             fitting = ", ".join(name for name in PRESETS if least <= len(preset(name, size)) <= most)
             wanted = f"{least} to {most}" if least < most else f"{least}"
-            message = f"the preset '{self.views}' has {len(views)} views and {self.name} needs {wanted}"
+            message = f"the preset '{self.views}' has {plural(len(views), 'view')} and {self.name} needs {wanted}"
             raise UserError(f"{message}; choose one of {fitting}", code="wrong-number-of-views")
         return view_specs(views)
 
