@@ -11,11 +11,9 @@ import pytest
 
 from limbeck.cli import main, training
 from limbeck.cli.command import Output
-from limbeck.core.config import to_json
 from limbeck.core.errors import UserError
 from limbeck.evaluation.adaptation import Adaptation, Figure
-from limbeck.evaluation.config import EvaluateConfig
-from limbeck.evaluation.results import Comparison, EvaluationResult, ImageSet, LayerResult, ModelScores
+from limbeck.evaluation.results import ImageSet, ModelScores
 from limbeck.methods import MethodConfig, method_config
 from limbeck.methods.config.anchor import AnchorConfig
 from limbeck.models.config import BackboneConfig, StartConfig
@@ -29,82 +27,7 @@ from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
 from tests.helpers.folders import limbeck_run
-
-METRICS = "step,epoch,lr,loss,host,layer1,knn\n10,1.0,0.001,9.0,3.0,3.1,\n20,2.0,0.0005,8.0,2.0,2.1,0.875\n"
-MOCO: Any = method_config("mocov3")
-SDSSL: Any = method_config("sdssl")
-
-
-def run_config(store: str = "stores/photos", method: MethodConfig | None = None) -> RunConfig:
-    backbone = BackboneConfig(image_size=28, args={"patch_size": 7, "depth": 3})
-    return RunConfig(
-        store=store,
-        digest="d",
-        method=method or SDSSL(host=MOCO()),
-        backbone=backbone,
-        optim=OptimConfig(lr=1e-3),
-        training=TrainConfig(epochs=100),
-    )
-
-
-def result(knn: tuple[float | None, ...] = (0.5, 0.893, 0.9), **changes: Any) -> EvaluationResult:
-    layers = []
-    for depth, accuracy in enumerate(knn, 1):
-        values: dict[str, float | None] = {
-            "parameters": 1000 * depth,
-            "gflops": 0.01 * depth,
-            "latency_ms": 0.5 * depth,
-        }
-        if accuracy is not None:
-            values |= {"knn": accuracy, "untrained_knn": 0.3}
-        layers.append(LayerResult(depth=depth, values=values))
-    images = ImageSet(path="stores/photos", images=40, digest="d")
-    found = EvaluationResult(
-        layers=tuple(layers),
-        config=EvaluateConfig(),
-        linear_probe=None,
-        classes=("a", "b"),
-        train=images,
-        test=images,
-        seconds=2.0,
-        hardware={"device": "cpu"},
-        command="limbeck evaluate",
-        image_size=28,
-    )
-    return dataclasses.replace(found, **changes)
-
-
-def with_its_teacher() -> Comparison:
-    values: dict[str, float | None] = {"parameters": 5_000_000, "gflops": 10.0, "knn": 0.955, "latency_ms": 9.0}
-    teacher = ModelScores(name="teacher", image_size=32, values=values)
-    values = {
-        "parameters": 50_000,
-        "gflops": 0.4,
-        "knn": 0.912,
-        "latency_ms": 1.0,
-        "neighbor_agreement": 0.8,
-        "cka": 0.9,
-    }
-    student = ModelScores(name="student", image_size=32, values=values)
-    return Comparison(teacher=teacher, students=(student,), images=2001, num_neighbors=10)
-
-
-def make_run(
-    folder: Path, *, config: RunConfig | None = None, judged: EvaluationResult | None = None, metrics: str = ""
-) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(to_json(config or run_config())))
-    if metrics:
-        (folder / "metrics.csv").write_text(metrics)
-    if judged:
-        (folder / "encoder").mkdir()
-        judged.save(folder / "result.json")
-    return folder
-
-
-def body(page: Path) -> str:
-    """Return the page without its style."""
-    return page.read_text(encoding="utf-8").split("</head>")[1]
+from tests.helpers.written_runs import METRICS, MOCO, SDSSL, body, make_run, result, run_config, with_its_teacher
 
 
 def test_two_runs_are_on_one_page(tmp_path: Path) -> None:
@@ -125,35 +48,6 @@ def test_two_runs_are_on_one_page(tmp_path: Path) -> None:
     assert text.count(">untrained, %</th>") == 2
     for caption in ("k\u2011NN", "k-NN by latency", "k-NN by GFLOPs", "first: loss", "learning rate"):
         assert caption in text, caption
-
-
-def test_the_page_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies below the current folder has its path from there, so that the commands on the page can be run."""
-    monkeypatch.chdir(tmp_path)
-    config = dataclasses.replace(
-        run_config(store=str(tmp_path / "stores" / "photos")),
-        start=StartConfig(name="/home/ada/models/first"),
-        teacher=TeacherConfig(name="/home/ada/models/big one"),
-        companion="/home/ada/depth",
-    )
-    names = ("/home/ada/models/first", "start: /home/ada/models/first", "/home/ada/depth")
-    models = [ModelScores(name=name, image_size=28, values={"knn": 0.2}) for name in names]
-    judged = result(
-        references=tuple(models[:2]),
-        verdict="layer 1 of 1 has 50.0 ± 5.0 % k-NN accuracy, above start: /home/ada/models/first (20.0)",
-        command=f"/usr/lib/limbeck evaluate {tmp_path}/runs/a --with /home/ada/models/first --test=/home/ada/test",
-        comparison=dataclasses.replace(with_its_teacher(), students=(models[2],)),
-    )
-    runs = [make_run(tmp_path / "runs" / name, config=config, judged=judged, metrics=METRICS) for name in "ab"]
-    twins = [make_run(tmp_path / name / "x", config=config, judged=judged) for name in "cd"]
-    for number, some in enumerate((runs, twins, [runs[0], runs[0]], [*twins, *runs])):
-        text = write_report(some, tmp_path / f"{number}.html").read_text()
-        assert str(tmp_path) not in text
-        assert "/home" not in text
-        assert "/usr" not in text
-    for part in ("distill stores/photos", "above start: first (20.0)", "evaluate runs/a --with first --test=test"):
-        assert part in text, part
-    assert re.findall(r"<h3>([^<]*)</h3>", text)[-4:] == ["c/x", "d/x", "runs/a", "runs/b"]
 
 
 def test_the_accuracy_stands_next_to_the_lines_of_reference(tmp_path: Path) -> None:
