@@ -93,9 +93,10 @@ class Adaptation:
     def sentence(self) -> str:
         """Return the verdict with its evidence."""
         if self.images < FEWEST:
+            few = plural(self.images, "held-out image")
             return (
-                f"{self.verdict}: too few images are held out ({self.images}) to show a difference (at least {FEWEST}"
-                "); encoder/ holds the weights of the start"
+                f"{self.verdict}: {few} cannot show a difference, which takes {FEWEST} at least; encoder/ holds the "
+                "weights of the start"
             )
         place = "the adapted weights" if self.weights == "adapted" else "the weights of the start"
         return f"{self.verdict} than the start: {'; '.join(self._evidence())}; encoder/ holds {place}"

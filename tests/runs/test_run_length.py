@@ -96,7 +96,7 @@ def test_a_run_with_a_time_takes_what_it_can_prepare(
 def test_few_images_are_advised_to_start_from_weights(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "limbeck")
     resolve_run(request(method=SIMCLR, backbone=BACKBONE, training=TRAINING))
-    assert "100 images are few" in caplog.text
+    assert "100 images alone" in caplog.text
     assert few_images_advice(request(start=StartConfig(name="timm:resnet18")), 100) is None
     assert few_images_advice(request(), FEW_IMAGES + 1) is None
 
