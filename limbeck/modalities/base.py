@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
     from limbeck.models.start import LoadedStart
-    from limbeck.teachers.setup import TeacherContext
+    from limbeck.teachers.setup import ImageTargets, TeacherContext
     from limbeck.train.eval_callback import EvalCallback
     from limbeck.train.loading import LoaderFactory
 
@@ -137,8 +137,13 @@ class Modality(ABC, Generic[Config, Data]):
     def build_encoder(self, cfg: Config) -> "Encoder":
         """Return the encoder with random weights from torch's global generator."""
 
-    def completion(self, cfg: Config, data: Data) -> "Callable[[Encoder], Encoder]":
-        """Return what turns the trained encoder into that of the run; what it needs is fitted before the training."""
+    def completion(
+        self, cfg: Config, data: Data, targets: "Callable[[], ImageTargets | None] | None" = None
+    ) -> "Callable[[Encoder], Encoder]":
+        """Return what turns the trained encoder into that of the run; what it needs is fitted before the training.
+
+        `targets` gives the vectors of a teacher, which may be computed only later.
+        """
         return lambda encoder: encoder
 
     @abstractmethod

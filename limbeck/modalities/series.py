@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from limbeck.series.data import SeriesData
     from limbeck.series.network import DilatedEncoder
     from limbeck.series.views import SeriesView
+    from limbeck.teachers.setup import ImageTargets
     from limbeck.train.loading import LoaderFactory
 
 FEW_VALUES, FEW_STEPS, MANY_STEPS = 100_000, 200, 600
@@ -120,7 +121,9 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
         return DilatedEncoder(replace(cfg, kernel_features=0))
 
-    def completion(self, cfg: SeriesConfig, data: "SeriesData") -> "Callable[[Encoder], Encoder]":
+    def completion(
+        self, cfg: SeriesConfig, data: "SeriesData", targets: "Callable[[], ImageTargets | None] | None" = None
+    ) -> "Callable[[Encoder], Encoder]":
         """Return what joins fixed kernels, which are fitted here, if the network has some."""
         if not cfg.kernel_features:
             return super().completion(cfg, data)

@@ -31,7 +31,7 @@ from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.views import make_views
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher
-from limbeck.teachers.setup import build_distillation_inputs
+from limbeck.teachers.setup import build_distillation_inputs, image_targets
 from limbeck.teachers.warnings import NetworkCost, student_cost_warning
 from limbeck.train.config import TrainConfig
 from limbeck.train.eval_callback import EvalCallback, evaluate_encoder
@@ -54,7 +54,8 @@ def train_run(
             check_new_run(run)
         remove_abandoned(run)
         _start_processes(setup.cfg.training)
-        complete = setup.modality.completion(setup.cfg.backbone, setup.data) if is_rank0() else None
+        targets = partial(image_targets, setup.teacher, run) if setup.teacher else None
+        complete = setup.modality.completion(setup.cfg.backbone, setup.data, targets) if is_rank0() else None
         setup, trainable = (setup, build_method(setup, run)) if resume else prepare_run(setup, run)
         method, views, sampling = trainable
         cfg, config = setup.cfg, to_json(setup.cfg)

@@ -4,6 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from limbeck.methods.base.temperature import MAX_RESULTANT_LENGTH, mean_resultan
 from limbeck.neighbors.bags import cluster_bags, kmeans, knn_bags
 from limbeck.neighbors.graph import build_graph
 from limbeck.neighbors.statistics import graph_statistics
-from limbeck.teachers.cache import FeatureCache
+from limbeck.teachers.cache import FeatureCache, Vectors
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
 from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
@@ -67,6 +68,13 @@ class TeacherContext:
     def centered_features(self) -> Float[Tensor, "M D"]:
         """`features`, minus their mean if the teacher is centered: what the method compares with."""
         return self.features - self.features.mean(0) if self.center else self.features
+
+
+class ImageTargets(NamedTuple):
+    """A teacher's vectors of whole images, [N D], and the rows of the store that the student learns from, ascending."""
+
+    vectors: Vectors | SideBySide
+    rows: NDArray[np.int64]
 
 
 def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig) -> Resolved[TeacherContext]:
@@ -134,24 +142,41 @@ def build_distillation_inputs(
     whole = context.cfg.targets == "image"
     if not (spec or whole or context.cfg.cached_views):
         return DistillationInputs(live, views, sampling)
-    caches = [
-        FeatureCache(_cache_folder(context, member, run), member, context.store, context.device, ends)
-        for member in context.teacher.members
-    ]
+    caches = _caches(context, run, ends)
     cache = caches[0]
     if spec:
         _check_bags(context.teacher)
         sampling = sampling._replace(bags=_build_bags(context, cache, spec))
     if whole:
         views = tuple(replace(view, crop_of=None) if view.network == "teacher" else view for view in views)
-        rows = [cache.features() for cache in caches]
-        vectors = SideBySide(rows, context.teacher.scales) if context.teacher.further else rows[0]
-        teacher = CachedTeacher(context.teacher, views, context.features, [{WHOLE_IMAGE: vectors}], center=center)
+        passes = [{WHOLE_IMAGE: _image_vectors(context, caches)}]
+        teacher = CachedTeacher(context.teacher, views, context.features, passes, center=center)
         return DistillationInputs(teacher, views, sampling._replace(view_period=1))
     if not context.cfg.cached_views:
         return DistillationInputs(live, views, sampling)
     sampling = sampling._replace(view_period=context.cfg.cached_views)
     return DistillationInputs(_cached_teacher(context, cache, live, views, sampling), views, sampling)
+
+
+def image_targets(context: TeacherContext, run: Path) -> ImageTargets | None:
+    """Return the vectors of whole images that a student learned from, where its targets were such vectors."""
+    if context.cfg.targets != "image":
+        return None
+    return ImageTargets(_image_vectors(context, _caches(context, run)), context.train_indices)
+
+
+def _caches(context: TeacherContext, run: Path, ends: float = math.inf) -> list[FeatureCache]:
+    """Open the cache of every teacher."""
+    return [
+        FeatureCache(_cache_folder(context, member, run), member, context.store, context.device, ends)
+        for member in context.teacher.members
+    ]
+
+
+def _image_vectors(context: TeacherContext, caches: list[FeatureCache]) -> Vectors | SideBySide:
+    """Return the vectors of whole images, of several teachers side by side; what is not in a cache is computed."""
+    rows = [cache.features() for cache in caches]
+    return SideBySide(rows, context.teacher.scales) if context.teacher.further else rows[0]
 
 
 def _cached_teacher(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.data.store.store import Store
 from limbeck.exports.write import export
@@ -21,8 +21,8 @@ from limbeck.models.backbone import build_backbone
 from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.models.joined import DIRECTIONS, JoinedFilters
-from limbeck.runs.api import adapt, pretrain
-from tests.helpers.distill import STUDENT, TRAINING, images
+from limbeck.runs.api import adapt, distill, pretrain
+from tests.helpers.distill import CUSTOM, STUDENT, TRAINING, images
 from tests.helpers.errors import raises
 from tests.helpers.tiny import SIZES, shrink
 
@@ -52,6 +52,24 @@ def test_both_parts_have_the_same_weight_and_the_whole_is_half_whitened() -> Non
     torch.testing.assert_close(found.mT.double().cov(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_with_targets_the_prediction_of_both_parts_is_half_whitened() -> None:
+    """Targets that depend on two numbers of five: two components, which predict the targets as the regression does."""
+    generator = torch.Generator().manual_seed(0)
+    network, filters = torch.randn(400, 3, generator=generator), torch.zeros(400, DIRECTIONS)
+    filters[:, :2] = torch.randn(400, 2, generator=generator)
+    targets = torch.cat([network[:, :1], filters[:, :1]], dim=1) @ torch.randn(2, 7, generator=generator)
+    joined = JoinedFilters(3, 1, ((0.5,) * 3, (0.5,) * 3))
+    set_components(joined, appended := torch.cat([network, filters], dim=1), targets)
+    found = appended @ joined.weight.mT + joined.bias
+    assert found[:, 2:].abs().max() < 0.05  # only what a ridge of 1 % adds
+    spread = found[:, :2].double().mT.cov()
+    values = torch.linalg.eigvalsh(targets.double().mT.cov()).flip(0)[:2]
+    torch.testing.assert_close(spread, torch.diag(values.sqrt()), rtol=0.02, atol=0.01)
+    known = torch.cat([found[:, :2], torch.ones(400, 1)], dim=1)
+    residual = targets - known @ torch.linalg.lstsq(known, targets).solution
+    assert residual.abs().max() < 0.1 * targets.std()
+
+
 def test_a_run_ends_with_joined_features_and_its_checkpoints_have_the_network_alone(tmp_path: Path) -> None:
     pixels, labels = images()
     np.savez(tmp_path / "digits.npz", images=pixels, labels=labels)
@@ -73,6 +91,26 @@ def test_a_run_ends_with_joined_features_and_its_checkpoints_have_the_network_al
     assert (result.dim, result.depth) == (encoder.dim, 4)
     assert result.proof is not None
     assert result.proof.neighbors > 0.99
+
+
+@pytest.mark.parametrize(("width", "used"), [(256, 90), (64, 0)])
+def test_a_student_is_joined_for_its_teacher_s_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, used: int
+) -> None:
+    """Held-out images have no part in it, nor has a teacher of fewer numbers than the joined features."""
+    rows: list[int] = []
+
+    def record(joined: JoinedFilters, appended: Tensor, targets: Tensor | None = None) -> None:
+        assert targets is None or targets.shape == (len(appended), width)
+        rows.append(0 if targets is None else len(targets))
+        set_components(joined, appended, targets)
+
+    monkeypatch.setattr("limbeck.modalities.images.join.set_components", record)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, width))
+    settings: dict[str, Any] = {"teacher_module": network, "student": JOINED, "training": replace(TRAINING, epochs=1)}
+    run = distill(images()[0], tmp_path / "run", teacher=replace(CUSTOM, targets="image"), **settings)
+    assert rows == [used]
+    assert load(run).dim == 8 + DIRECTIONS
 
 
 def test_the_small_network_with_filters_is_small() -> None:

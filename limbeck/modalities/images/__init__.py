@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from limbeck.models.backbone import Backbone
     from limbeck.models.encoder_io import Preprocessing
     from limbeck.models.start import LoadedStart
-    from limbeck.teachers.setup import TeacherContext
+    from limbeck.teachers.setup import ImageTargets, TeacherContext
     from limbeck.train.eval_callback import EvalCallback
 
 
@@ -94,13 +94,15 @@ class Images(StoreModality[BackboneConfig]):
 
         return build_backbone(replace(cfg, patch_filters=0))
 
-    def completion(self, cfg: BackboneConfig, data: "Store") -> "Callable[[Encoder], Encoder]":
+    def completion(
+        self, cfg: BackboneConfig, data: "Store", targets: "Callable[[], ImageTargets | None] | None" = None
+    ) -> "Callable[[Encoder], Encoder]":
         """Return what joins patch filters, which are fitted here, if the network has some."""
         if not cfg.patch_filters:
             return super().completion(cfg, data)
         from limbeck.modalities.images.join import fit_join
 
-        return fit_join(data, cfg.patch_filters, _preprocessing(cfg, data))
+        return fit_join(data, cfg.patch_filters, _preprocessing(cfg, data), targets or (lambda: None))
 
     def make_views(self, method: "MethodConfig", cfg: BackboneConfig) -> "tuple[ViewSpec, ...]":
         """Return the method's preset of augmentations at the input size and with the normalization of the network."""
