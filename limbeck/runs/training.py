@@ -54,8 +54,7 @@ def train_run(
             check_new_run(run)
         remove_abandoned(run)
         _start_processes(setup.cfg.training)
-        targets = partial(image_targets, setup.teacher, run) if setup.teacher else None
-        complete = setup.modality.completion(setup.cfg.backbone, setup.data, targets) if is_rank0() else None
+        complete = _completion(setup, run) if is_rank0() else None
         setup, trainable = (setup, build_method(setup, run)) if resume else prepare_run(setup, run)
         method, views, sampling = trainable
         cfg, config = setup.cfg, to_json(setup.cfg)
@@ -92,6 +91,13 @@ def train_run(
             save_classifier(method, setup, run)
             _log_fidelity(setup, eval_callback, encoder)
     return run
+
+
+def _completion(setup: RunSetup, run: Path) -> Callable[[Encoder], Encoder]:
+    """Return what turns the trained encoder into that of the run."""
+    targets = partial(image_targets, setup.teacher, run) if setup.teacher else None
+    completion: Callable[[Encoder], Encoder] = setup.modality.completion(setup.cfg.backbone, setup.data, targets)
+    return completion
 
 
 def _start_processes(cfg: TrainConfig) -> None:
