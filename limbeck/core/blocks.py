@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from limbeck.core.disk import fsync, make_folder, reserve, write_errors_as_user_error
 from limbeck.core.files import atomic_write
@@ -29,14 +29,24 @@ class BlockArrays:
         rows: number of rows of every array.
         shapes: shape of a row, by name.
         block: rows of a block; the last one may be smaller.
-        dtype: type of the values.
+        dtype: type of the values; or one for each name.
     """
 
     def __init__(
-        self, folder: Path, rows: int, shapes: Mapping[str, Shape], block: int, dtype: DTypeLike = np.float32
+        self,
+        folder: Path,
+        rows: int,
+        shapes: Mapping[str, Shape],
+        block: int,
+        dtype: type[np.generic] | Mapping[str, type[np.generic]] = np.float32,
     ) -> None:
         self.folder, self.rows, self.shapes, self.block = folder, rows, shapes, block
-        self.dtype = np.dtype(dtype)
+        self.dtypes = {name: np.dtype(dtype[name] if isinstance(dtype, Mapping) else dtype) for name in shapes}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(self.rows * int(np.prod(shape)) * self.dtypes[name].itemsize for name, shape in self.shapes.items())
 
     def create(self) -> None:
         """Make the files that are not there yet, in their whole size; UserError where the disk has no room."""
@@ -49,7 +59,7 @@ class BlockArrays:
                 mark.unlink()
             with atomic_write(path) as unfinished:
                 whole = (self.rows, *shape)
-                np.lib.format.open_memmap(unfinished, mode="w+", dtype=self.dtype, shape=whole)
+                np.lib.format.open_memmap(unfinished, mode="w+", dtype=self.dtypes[name], shape=whole)
                 with unfinished.open("r+b") as file:
                     reserve(file, unfinished.stat().st_size)
 
@@ -90,10 +100,10 @@ class BlockArrays:
     def write(self, rows: slice, values: Mapping[str, NDArray[Any]]) -> None:
         """Store the rows of one block, for every name."""
         for name, shape in self.shapes.items():
-            path, found = self._file(name), np.ascontiguousarray(values[name], self.dtype)
+            path, found = self._file(name), np.ascontiguousarray(values[name], self.dtypes[name])
             assert found.shape == (rows.stop - rows.start, *shape), f"{name}: {found.shape}"
             with write_errors_as_user_error(path), path.open("r+b") as file:
-                header = path.stat().st_size - self.dtype.itemsize * self.rows * int(np.prod(shape))
+                header = path.stat().st_size - self.dtypes[name].itemsize * self.rows * int(np.prod(shape))
                 file.seek(header + rows.start * found[0].nbytes)
                 file.write(found.data)
             fsync(path)

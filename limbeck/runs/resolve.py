@@ -39,6 +39,7 @@ from limbeck.runs.defaults import (
     with_start_warmup,
 )
 from limbeck.runs.early import check_early
+from limbeck.runs.matched import with_matched_size
 from limbeck.runs.request import RunRequest
 from limbeck.runs.source_part import part_of_source, remarks_on_amount
 from limbeck.runs.views import resolve_for_views
@@ -114,12 +115,14 @@ def resolve_run(request: RunRequest) -> RunSetup:
     data = open_data(request, requested, modality, selection).log(logger)
     Resolved(data, remarks_on_amount(request, modality, data)).log(logger)
     loaded = loaded or resolve_teacher(request.teacher, request.teacher_module, data, start)
+    backbone = _resolve_encoder(request, modality, data, why, flag, start)
+    if loaded:
+        loaded = with_matched_size(loaded, request.teacher_module, data, modality, requested, backbone).log(logger)
     teacher = prepare_teacher(loaded, data, request.training).log(logger) if loaded else None
     images = _num_images(data, teacher, requested)
     training = resolve_training(
         request.training, images, fixed=seconds is not None, steps=modality.usual_steps(data), nouns=modality.nouns
     ).log(logger)
-    backbone = _resolve_encoder(request, modality, data, why, flag, start)
     method = resolve_method(requested, data, teacher, training).log(logger)
     backbone = resolve_for_views(modality, method, backbone, training).log(logger)
     optim = request.optim or default_optim(backbone.name, teacher is not None, start is not None)

@@ -26,8 +26,9 @@ class TeacherConfig:
     """File with the weights of a timm model (.safetensors, or a PyTorch checkpoint of tensors) to use instead."""
     depth: int | None = None
     """Number of blocks or stages to use, of a Limbeck or timm network."""
-    image_size: int | None = None
-    """Input size in pixels; by default the teacher's own."""
+    image_size: Literal["auto"] | int | None = None
+    """Input size in pixels; auto: at which its feature map has the places of the student's, or a whole multiple of
+    them; by default the teacher's own."""
     mean: tuple[float, float, float] | None = None
     """Mean of the channels in its normalization, for pixels in [0, 1]; overrides what its configuration states."""
     std: tuple[float, float, float] | None = None
@@ -74,10 +75,15 @@ class TeacherConfig:
             )
         self._check_further()
         for name, least in (("cached_views", 0), ("val_images", 0), ("depth", 1), ("image_size", 1)):
-            if (value := getattr(self, name)) is not None and value < least:
+            if isinstance(value := getattr(self, name), int) and value < least:
                 raise UserError(f"teacher.{name} is {value}: it must be at least {least}", code="out-of-range")
         if self.std is not None and min(self.std) <= 0:
             raise UserError(f"teacher.std is {self.std}: every standard deviation must be above 0", code="out-of-range")
+
+    @property
+    def pixels(self) -> int | None:
+        """The input size, if it is a number."""
+        return None if self.image_size == "auto" else self.image_size
 
     @property
     def names(self) -> tuple[str, ...]:

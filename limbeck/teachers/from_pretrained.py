@@ -49,6 +49,6 @@ def teacher_source(found: Pretrained) -> TeacherSource:
 
 def _load(cfg: TeacherConfig) -> Pretrained:
     if cfg.weights is None:
-        return load_pretrained(NetworkRef(cfg.name, cfg.image_size, cfg.depth))
-    form = stock_form(timm_name(cfg.name), cfg.image_size)
+        return load_pretrained(NetworkRef(cfg.name, cfg.pixels, cfg.depth))
+    form = stock_form(timm_name(cfg.name), cfg.pixels)
     return load_from_file(Path(cfg.weights), form, cfg.depth)

@@ -30,7 +30,7 @@ from limbeck.neighbors.statistics import graph_statistics
 from limbeck.teachers.cache import FeatureCache, Vectors
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, teacher_features
-from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_views, check_cache
+from limbeck.teachers.outputs import WHOLE_IMAGE, CachedTeacher, LiveTeacher, cache_maps, cache_views, check_cache
 from limbeck.teachers.side_by_side import SideBySide, scales_of, side_by_side
 from limbeck.train.config import TrainConfig
 
@@ -155,7 +155,8 @@ def build_distillation_inputs(
     if not context.cfg.cached_views:
         return DistillationInputs(live, views, sampling)
     sampling = sampling._replace(view_period=context.cfg.cached_views)
-    return DistillationInputs(_cached_teacher(context, cache, live, views, sampling), views, sampling)
+    has_maps = method.dense_weight > 0
+    return DistillationInputs(_cached_teacher(context, cache, live, views, sampling, has_maps), views, sampling)
 
 
 def image_targets(context: TeacherContext, run: Path) -> ImageTargets | None:
@@ -185,13 +186,15 @@ def _cached_teacher(
     live: LiveTeacher,
     views: tuple[ViewSpec, ...],
     sampling: SamplingPlan,
+    has_maps: bool,
 ) -> Teacher:
-    """Compute the cached features, and compare some of them with live ones."""
+    """Compute the cached features, with maps of the student's first view, and compare some of them with live ones."""
     some = context.train_indices[:: -(-len(context.train_indices) // COMPARED_IMAGES)]
     loader = Loader(context.store, views, len(some), seed=context.seed, device=context.device, sampling=sampling)
+    maps = cache_maps(cache, loader.schedule) if has_maps else []  # the same passes make the vectors
     passes = cache_views(cache, loader.schedule)
-    cached = CachedTeacher(context.teacher, views, context.features, passes, center=context.center)
-    check_cache(live, cached, loader.fixed_batch(some, teacher_views=True))
+    cached = CachedTeacher(context.teacher, views, context.features, passes, center=context.center, maps=maps)
+    check_cache(live, cached, loader.fixed_batch(some, teacher_views=True), cache.map_axes() if has_maps else None)
     return cached
 
 
@@ -241,10 +244,11 @@ def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
             f"{method.dense_weight:g} compares: leave --method.dense-weight out",
             code="no-feature-maps",
         )
-    if method.dense_weight and (context.cfg.cached_views or context.cfg.targets == "image"):
+    if method.dense_weight and context.cfg.targets == "image":
         raise UserError(
-            f"the cache holds no feature maps, which --method.dense-weight {method.dense_weight:g} compares: "
-            "set --teacher.cached-views to 0 and --teacher.targets to view",
+            f"the map of a whole image has other positions than that of the student's crop, and --method.dense-weight "
+            f"{method.dense_weight:g} compares them: set --teacher.targets to view, with --teacher.cached-views if the "
+            "teacher shall not run in every step",
             code="no-feature-maps",
         )
 

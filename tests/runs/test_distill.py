@@ -172,7 +172,7 @@ def test_a_run_resumes_only_with_its_own_teacher(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "code", "value"),
     [
-        ({"teacher": replace(CUSTOM, cached_views=1), "method": DENSE}, "no-feature-maps", "--teacher.cached-views"),
+        ({"teacher": replace(CUSTOM, targets="image"), "method": DENSE}, "no-feature-maps", "--teacher.targets"),
         ({"teacher_module": FLAT, "method": DENSE}, "no-feature-maps", "custom"),
         ({"teacher": replace(CUSTOM, val_images=COUNT)}, "val-images-too-many", "val_images is 100"),
         ({"teacher": replace(CUSTOM, mean=None)}, "unknown-preprocessing", "--teacher.mean"),
