@@ -175,11 +175,11 @@ def check_cache(
 
     With `axes`, those of the cached maps, the maps are compared, too.
     """
-    found, kept = live(batch), cached(batch)
-    pairs = [(*pair, MIN_COSINE) for pair in zip(found.vectors, kept.vectors, strict=True)]
-    if axes is not None and found.feature_map is not None and kept.feature_map is not None:
+    found, stored = live(batch), cached(batch)
+    pairs = [(*pair, MIN_COSINE) for pair in zip(found.vectors, stored.vectors, strict=True)]
+    if axes is not None and found.feature_map is not None and stored.feature_map is not None:
         coded = encode_maps(found.feature_map, axes.to(found.feature_map.device)).float()
-        pairs.append((coded, kept.feature_map, MIN_MAP_COSINE))
+        pairs.append((coded, stored.feature_map, MIN_MAP_COSINE))
     for now, then, least in pairs:
         cosine = float(F.cosine_similarity(now, then, dim=1).reshape(len(now), -1).mean(1).min())
         if not cosine >= least:
