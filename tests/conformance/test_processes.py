@@ -18,7 +18,9 @@ from limbeck.core.distributed import rank, sync_batchnorm, world_size
 from limbeck.core.types import StepInfo
 from limbeck.methods import Method, MethodConfig
 from limbeck.methods.config.bingo import BINGOConfig
+from limbeck.methods.config.byol import BYOLConfig
 from limbeck.methods.config.compress import CompRessConfig
+from limbeck.methods.config.mocov3 import MoCoV3Config
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.seed import SEEDConfig
 from limbeck.methods.config.simreg import SimRegConfig
@@ -36,6 +38,8 @@ VARIANTS: dict[str, MethodConfig] = {
     "seed, local crops": SEEDConfig(num_local_crops=2),
     "simreg, solved head": SimRegConfig(head="solved", solve_steps=1),
     "simreg, no head": SimRegConfig(head="none"),
+    "byol, local crops": BYOLConfig(views="dino"),
+    "sdssl-mocov3, local crops": SDSSLConfig(host=MoCoV3Config(views="multicrop")),
     "simreg, range": SimRegConfig(range=1.1),
     "bingo, paper": BINGOConfig(symmetric=False, cutmix_alpha=0, warmup_fraction=0),
 }

@@ -61,20 +61,29 @@ class EMAHost(Host):
 
 
 class SymmetricEMAHost(EMAHost):
-    """A host of two views, where each predicts the EMA encoder's projection of the other; the latter is evaluated."""
+    """A host of two views, where each predicts the EMA encoder's projection of the other; the latter is evaluated.
+
+    Local crops, if the preset has some, predict both projections and are not targets, as in DINO.
+    """
 
     has_predictor = True
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """Run student(view 2) with target EMA(view 1), then the other way around.
+        """Run student(view 2) with target EMA(view 1), then the other way around, then every local crop with both.
 
         There is one pass, and one scope of BatchNorm, per view.
         """
-        first, second = batch.views
-        features = tuple(self.backbone(view, taps) for view in (second, first))
+        first, second, *local = batch.views
+        features = tuple(self.backbone(view, taps) for view in (second, first, *local))
         projections = tuple(self.head.project(f.final) for f in features)
         targets = tuple(self.ema_forward(view) for view in (first, second))
-        return HostOutput(features, projections, targets, {})
+        twice = [index for index in range(2, len(features)) for _ in targets]
+        return HostOutput(
+            (*features[:2], *(features[index] for index in twice)),
+            (*projections[:2], *(projections[index] for index in twice)),
+            targets * (1 + len(local)),
+            {},
+        )
 
     def encoder(self) -> Encoder:
         """Return the backbone of the EMA encoder, which the authors evaluate."""

@@ -21,6 +21,7 @@ class BYOLConfig(EMAConfig):
         use_when="the usual choice: small batches, any network",
         cost=2.6,
     )
+    view_count: ClassVar[tuple[int, int]] = (2, 10)
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
 

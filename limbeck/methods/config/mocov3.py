@@ -21,6 +21,7 @@ class MoCoV3Config(EMAConfig):
         use_when="ViTs with batches of some hundreds",
         cost=2.6,
     )
+    view_count: ClassVar[tuple[int, int]] = (2, 10)
     sdssl_alpha: ClassVar[float] = 1.0
     temperature: float = 0.2
     """Divides the cosines."""
