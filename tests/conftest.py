@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,6 +34,28 @@ def _shortest_timing() -> Iterator[None]:
         patch.setattr("limbeck.runs.schedule.BUDGET", 0.0)
         patch.setattr("limbeck.metrics.cost.MIN_ROUNDS", 1)
         patch.setattr("limbeck.metrics.cost.MAX_ROUNDS", 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_filters() -> Iterator[None]:
+    """Fit few patch filters where a test gives no settings: by default they take seconds for any number of images."""
+    from limbeck.models.patch_filters import PatchFiltersConfig
+
+    few = PatchFiltersConfig(filters=40, patches=4000, iterations=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", lambda: few)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_table_of_operators() -> Iterator[None]:
+    """Let torch read its table of ONNX operators once: it does so for every export, which is a fifth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(ImportError, AttributeError):  # of a torch that keeps it elsewhere
+            from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+            patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
         yield
 
 

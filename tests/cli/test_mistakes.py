@@ -102,7 +102,7 @@ SETTINGS: list[Mistake] = [
         "out-of-range",
         ["--method.moment-decay", "1.5"],
     ),
-    ("plan {store} --time 0.001s --batch-size 32 --method simclr", 1, "time-too-short", ["0.0 s"]),
+    ("plan {store} --time 0.001s --batch-size 32 --method simclr --backbone test_vit", 1, "time-too-short", ["0.0 s"]),
     ("pretrain {store} --out {tmp}/run --epochs 0", 2, "out-of-range", ["epochs is 0"]),
     (
         "pretrain {store} --out {tmp}/run --batch-size 32 --method simclr --method.views simclir",

@@ -21,7 +21,6 @@ from limbeck.evaluation.references import FILTERS, PIXELS, fixed_models, load_wh
 from limbeck.evaluation.render import model_table
 from limbeck.evaluation.results import EvaluationResult, LayerResult, ModelScores
 from limbeck.evaluation.verdict import cheapest_cut, verdict
-from limbeck.models.patch_filters import PatchFiltersConfig
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN, shades
@@ -32,11 +31,9 @@ QUICK = ("--alignment-images", "20", "--no-latency", "--linear", "none")
 
 
 @pytest.fixture(autouse=True)
-def few_filters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Fit few filters, cached in a folder of the test."""
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Cache filters and references in a folder of the test."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    few = PatchFiltersConfig(filters=20, patches=2000, iterations=2)
-    monkeypatch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", lambda: few)
 
 
 def test_a_run_stands_among_its_lines_of_reference(limbeck: Run, trained: Path, photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Patch filters that are joined with the features of a network: the definition, cuts, and files with and without us."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from limbeck.models.joined import DIRECTIONS, JoinedFilters
 from limbeck.models.standalone import load as load_standalone
 from limbeck.models.start import load_start, start_form
 from tests.helpers.errors import raises
+from tests.helpers.forks import run_module
 
 FILTERS, WIDTH = 5, 8
 RESNET = BackboneConfig(
@@ -87,8 +86,8 @@ def test_only_the_whole_depth_is_joined_and_every_file_has_its_features(cfg: Bac
         "import sys, torch; sys.modules['limbeck'] = None; from model import load\n"
         "print(load('.')(torch.load('images.pt'))[0, 0].item())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(final[0, 0].item(), rel=1e-3)
+    (tmp_path / "program.py").write_text(code)
+    assert float(run_module(tmp_path, "program")) == pytest.approx(final[0, 0].item(), rel=1e-3)
     with pytest.raises(RuntimeError):  # other features without an error would be worse
         timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
 
