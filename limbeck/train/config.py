@@ -21,7 +21,7 @@ class TrainConfig:
     accumulate_steps: int = 1
     """Micro-batches per optimizer step, for batches beyond the memory; negatives come from the same micro-batch."""
     progressive_resizing: float = 0.0
-    """Share of the optimizer steps, from the first, whose views have fewer pixels (`initial_scale`); 0: none."""
+    """Share of the optimizer steps, from the first, whose views have fewer pixels (--initial-scale); 0: none."""
     initial_scale: float = 0.5
     """Side of the views in the steps of progressive resizing, as a share of their own, rounded to suit the network."""
     patch_drop_rate: float = 0.0

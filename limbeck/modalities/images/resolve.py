@@ -118,8 +118,8 @@ def resolve_positions(cfg: BackboneConfig, views: Sequence[ViewSpec]) -> Resolve
         return Resolved(cfg, [])
     if not is_vit(cfg.name):
         raise UserError(
-            f"'{cfg.name}' takes images of {cfg.image_size} pixels only and the method has views of {others[0]}: "
-            "choose a ViT or a ResNet",
+            f"'{cfg.name}' takes images of {cfg.image_size} pixels only and the run has views of {others[0]}, by its "
+            "method or by --progressive-resizing: choose a ViT or a ResNet",
             code="view-size",
         )
     cfg = replace(cfg, args={**cfg.args, "dynamic_img_size": True})
@@ -127,7 +127,7 @@ def resolve_positions(cfg: BackboneConfig, views: Sequence[ViewSpec]) -> Resolve
     for size in others:
         if size % patch:
             raise UserError(
-                f"the method has views of {size} pixels, which is not a multiple of the patch size {patch} of "
+                f"the run has views of {size} pixels, which is not a multiple of the patch size {patch} of "
                 f"'{cfg.name}': choose patch_size 8 or a CNN",
                 code="view-size",
             )
