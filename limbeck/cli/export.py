@@ -114,14 +114,16 @@ def _export_all(args: ExportArgs) -> Output:
 
     from limbeck.api.exports import export_all
     from limbeck.exports.variants import pareto_front
-    from limbeck.reports.variants import COLUMNS, PAGE, headline, openvino_sentences, row
+    from limbeck.reports.variants import COLUMNS, PAGE, headline, openvino_sentences, row, short
 
     _check_only(args, "images", "image_size", "all", why="--all measures every export")
     found = export_all(args.run, args.out, images=args.images, image_sizes=args.image_size)
     front = pareto_front(found.variants)
-    table = Table(*COLUMNS, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for head in short(COLUMNS):
+        table.add_column(head, justify="left" if head == "precision" else "right", no_wrap=" " not in head)
     for variant in front:
-        table.add_row(*row(variant))
+        table.add_row(*short(row(variant)))
     for sentence in (headline(found, front), *openvino_sentences(found.variants)):
         logger.info(sentence)
     page = str(Path(args.out) / PAGE)

@@ -1,5 +1,6 @@
 """Real images for the calibration of an export and for its proof."""
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from limbeck.features.images import eval_images
 from limbeck.models.encoder_io import Preprocessing
 
 CALIBRATION, PROOF, FITTING = 128, 500, 4096  # images, at most
+QUICK_PROOF = 128  # images for a file in fp32, of which nothing has to be chosen
 LEAST = 64  # images of both together
 BATCH = 16
 CPU = torch.device("cpu")
@@ -38,6 +40,14 @@ def open_examples(run: Path, source: Source | None, how: Preprocessing) -> Store
         return open_store(source, None, size)
     path = store_of(run)
     return Store.open(path) if path is not None and is_store(path) else None
+
+
+def own_examples(run: Path, how: Preprocessing) -> Store | None:
+    """Return the images that a run was trained on, None where they are missing, damaged or too few for a proof."""
+    with contextlib.suppress(UserError):
+        store = open_examples(run, None, how)
+        return store if store is not None and len(store) >= LEAST else None
+    return None
 
 
 def split_examples(store: Store, how: Preprocessing, fold: bool, proof: int = PROOF) -> Examples:

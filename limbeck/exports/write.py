@@ -21,7 +21,7 @@ from limbeck.core.portable import without_absolute_paths
 from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
 from limbeck.exports.checks import check_request
-from limbeck.exports.examples import Examples, open_examples, split_examples
+from limbeck.exports.examples import PROOF, QUICK_PROOF, Examples, open_examples, own_examples, split_examples
 from limbeck.exports.executorch import PROGRAM, open_executorch, write_executorch
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
@@ -88,7 +88,7 @@ def export(
             "executorch" (a program for phones, of one image at a time).
         fold_preprocessing: take uint8 images [B H W 3] and normalize inside the network (all but timm).
         precision: of onnx, "fp32", "fp16" (norms stay in float32) or "int8" (static QDQ, with SmoothQuant).
-        images: for calibration, fits and proof, labeled or not; by default those of the run where they are needed.
+        images: for calibration, fits and proof, labeled or not; by default those of the run, if they are there.
         keep: share of the 10 nearest neighbors (of a classifier: of the classes) that a reduced precision must keep.
         mixed: leave as many layers in float32 as that takes, those first that lose most.
         image_size: side of the input in pixels; by default that of the training. Positions are resampled.
@@ -124,7 +124,7 @@ def _prepare(
     """Open the images and fit the last layer, where they are needed."""
     how, run, fitted = source.preprocessing, source.run, align or rotate != "none"
     needed = fitted or reduction.precision != "fp32"
-    store = open_examples(run, images, how) if images is not None or needed else None
+    store = open_examples(run, images, how) if images is not None or needed else own_examples(run, how)
     if store is None and needed:
         raise UserError(
             f"'{run}' has no store of images to calibrate or fit the export on, and to prove it: give some with "
@@ -134,7 +134,8 @@ def _prepare(
     projection = fit_projection(source, store, align, rotate) if store is not None and fitted else None
     if projection:
         source = source.with_projection(projection.layer, fold)
-    examples = None if store is None else split_examples(store, how, fold)
+    count = PROOF if images is not None or needed else QUICK_PROOF
+    examples = None if store is None else split_examples(store, how, fold, count)
     return _Request(
         source=source,
         out=out,

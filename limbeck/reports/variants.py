@@ -49,6 +49,11 @@ def write_variants(survey: Survey, name: str, out: Path) -> None:
         write_json(folder / DATA, {"images": survey.images, "variants": [to_json(v) for v in survey.variants]})
 
 
+def short(cells: Sequence[str]) -> list[str]:
+    """Return those of `COLUMNS` or of a row that fit into 80 characters, without features and medians."""
+    return [cell for name, cell in zip(COLUMNS, cells, strict=True) if name not in ("features", "median ms")]
+
+
 def row(variant: Variant) -> list[str]:
     """Return the cells of a variant, as people read them."""
     return [

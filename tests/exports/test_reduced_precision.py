@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.exports import Proof, export
-from limbeck.exports.examples import CALIBRATION, split_examples
+from limbeck.exports.examples import CALIBRATION, QUICK_PROOF, split_examples
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import features_of, prove
 from limbeck.exports.quantize import CLIPPING, PERCENTILE, activation_ranges, to_fp16, to_int8, with_readers
@@ -255,6 +255,16 @@ def test_three_images_and_weights_that_are_no_numbers_are_refused(
     save_encoder(backbone, tmp_path / "broken", HOW, {})
     with raises("weights-not-finite", "layer1.0.conv1.weight"):
         export(tmp_path / "broken", tmp_path / "out")
+
+
+def test_a_file_in_fp32_is_proven_on_the_images_of_its_run(trained: Path, limbeck: Run, tmp_path: Path) -> None:
+    code, out, err = limbeck("export", trained, tmp_path / "out", "--format", "onnx", "--json")
+    assert code == 0, err
+    proof = json.loads(out)["proof"]
+    assert 32 <= proof["images"] <= QUICK_PROOF
+    assert proof["neighbors"] > 0.99 > 0.8 > proof["chance"]
+    code, out, err = limbeck("export", trained / "encoder", tmp_path / "alone", "--format", "onnx", "--json")
+    assert (code, json.loads(out)["proof"]) == (0, None), err
 
 
 def test_calibration_and_proof_share_no_image(pixels: NDArray[np.uint8]) -> None:
