@@ -26,6 +26,7 @@ from limbeck.neighbors.config import SIMILARITY_THRESHOLD
 from limbeck.neighbors.near_duplicates import (
     FeatureFn,
     Matches,
+    Search,
     matches_across,
     matches_across_by_shards,
     matches_within,
@@ -88,6 +89,7 @@ def find_near_duplicates(
     *,
     features: FeatureFn = thumbnails,
     threshold: float = SIMILARITY_THRESHOLD,
+    search: Search = "auto",
     runner: RunnerConfig | None = None,
 ) -> NearDuplicates:
     """Find near-duplicates within `store`, and images of `store` that have a near-duplicate in `against`.
@@ -97,6 +99,7 @@ def find_near_duplicates(
         against: a second store, usually the test set of a training set or the reverse.
         features: computes the vectors to compare; those of a network find what thumbnails miss, such as crops.
         threshold: cosine from which two images count as near-duplicates.
+        search: how those within `store` are searched, as for `matches_within`.
         runner: whose workers compute and compare thumbnails, in the cache; the stores have to be on the disk.
 
     Raises:
@@ -107,7 +110,9 @@ def find_near_duplicates(
         return _by_shards(store, against, threshold, runner)
     vectors = features(store)
     across = None if against is None else matches_across(vectors, features(against), threshold)
-    return NearDuplicates(store=store, within=matches_within(vectors, threshold), against=against, across=across)
+    return NearDuplicates(
+        store=store, within=matches_within(vectors, threshold, search=search), against=against, across=across
+    )
 
 
 def check_threshold(threshold: float) -> None:

@@ -74,7 +74,10 @@ class UnitVectors:
     def _read(self, positions: slice | NDArray[np.int64]) -> Tensor:
         everything = isinstance(positions, slice) and len(self) == len(self.features)
         values = self.features[positions if everything else self.indices[positions]]
-        return (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).to(self.device)
+        if not isinstance(values, Tensor):
+            own = everything and values.flags.writeable and not isinstance(values, np.memmap)  # in memory already
+            values = torch.from_numpy(values if own else np.array(values))
+        return values.to(self.device)
 
     def _lengths(self) -> Tensor:
         """Return the Euclidean norm of every row, float64 [n]."""

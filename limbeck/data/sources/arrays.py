@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.maps import map_array
 from limbeck.core.text import format_bytes, plural
 from limbeck.data.check.issues import Issue
 from limbeck.data.fingerprint import FileState, file_state, state_fingerprint
@@ -28,7 +29,7 @@ def open_array_file(files: Sequence[Path], name: str) -> ImageSource:
     (path,) = files
     try:
         if path.suffix.lower() == ".npy":
-            arrays = {"images": np.lib.format.open_memmap(path, mode="r")}
+            arrays = {"images": map_array(path)}
         else:
             _check_unpacked(path)
             with path.open("rb") as file:

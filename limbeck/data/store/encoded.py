@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.maps import MappedArray, PageCounter
 from limbeck.data.store.layout import Keep, Pixels
 
 SMALL = 64  # pixels; images up to this side are stored without loss
@@ -158,7 +159,9 @@ class EncodedImages:
         for place, row in enumerate(rows):
             shard, start = self._shards[self._shard[row]], int(self._offset[row])
             try:
-                data = self._open(shard)[start : start + int(self._bytes[row])]
+                mapped, pages = self._open(shard)
+                data = mapped[start : start + int(self._bytes[row])]
+                pages.note(len(data))
                 out[place] = self._codec.decode(data, self._size)
             except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last of a broken header
                 if is_refusal(error):
@@ -176,6 +179,8 @@ def read_rows(images: Images, rows: NDArray[np.int64], out: Pixels) -> None:
         images.read(rows, out)
     else:
         np.take(np.asanyarray(images), rows, axis=0, out=out, mode="clip")  # "raise" would go through a second buffer
+        if isinstance(images, MappedArray):
+            images.note(out.nbytes)
 
 
 @cache
@@ -191,6 +196,7 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(decoding_threads(), thread_name_prefix="limbeck-decode")
 
 
-def _map_file(path: Path) -> mmap.mmap:
+def _map_file(path: Path) -> tuple[mmap.mmap, PageCounter]:
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return mapped, PageCounter(mapped)

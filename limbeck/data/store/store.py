@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.maps import MappedArray, map_array
 from limbeck.core.progress import progress
 from limbeck.core.text import first_names, plural
 from limbeck.data.store.encoded import EncodedImages, Images, codec_of
@@ -184,7 +185,7 @@ def _received(fields: dict[str, Any]) -> Store:
     """Return the store of which another process sent these fields."""
     images = fields["images"]
     if isinstance(images, _MappedFile):
-        images = np.memmap(images.path, np.uint8, "r", images.offset, images.shape)
+        images = MappedArray(images.path, np.uint8, "r", images.offset, images.shape)
     return Store(**fields | {"images": images})
 
 
@@ -208,7 +209,7 @@ def read_images(folder: Path, manifest: Manifest) -> Pixels:
     """Map the pixels of a store; UserError if they contradict the manifest."""
     expected = (manifest.images, manifest.size, manifest.size, 3)
     try:
-        images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+        images = map_array(folder / IMAGES)
     except Exception as error:  # numpy evaluates the header as a literal, and a broken one raises a dozen kinds
         if is_refusal(error):
             raise not_readable(folder / IMAGES, error) from error
