@@ -64,12 +64,12 @@ def loader(work: Path, count: int, keep: str) -> None:
         batches._read(batches.indices(step), 0)
 
 
-def duplicates(work: Path, count: int, keep: str) -> None:
-    """Find near-duplicates."""
+def duplicates(work: Path, count: int, search: str) -> None:
+    """Find near-duplicates by thumbnails."""
     from limbeck.data.store.store import Store
     from limbeck.neighbors.near_duplicate_report import find_near_duplicates
 
-    find_near_duplicates(Store.open(work / f"{keep}-{count}"), None)
+    find_near_duplicates(Store.open(work / f"raw-{count}"), search="cells" if search == "cells" else "exact")
 
 
 def small_network() -> nn.Module:
@@ -122,7 +122,8 @@ PARTS: dict[str, tuple[Callable[[Path, int, str], None], str]] = {
     "store, WebP of quality 90": (store, "webp"),
     "epoch of the loader, raw": (loader, "raw"),
     "epoch of the loader, WebP": (loader, "webp"),
-    "near-duplicates, raw": (duplicates, "raw"),
+    "near-duplicates, exact": (duplicates, "exact"),
+    "near-duplicates, in cells": (duplicates, "cells"),
     "answers of a teacher": (teacher, "raw"),
     "features": (features, "raw"),
     "neighbor graph, exact": (graph, "exact"),
