@@ -12,7 +12,6 @@ of the image, as means over the seeds with the standard deviation, and the lines
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 
 import limbeck
+from limbeck.data.store.layout import DepthValues
+from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.references import MEAN_POSE, SUPERVISED
 from limbeck.keypoints.config import DetectorConfig
 
@@ -27,7 +28,7 @@ SIDE, POINTS, WIDTH = 64, 8, 12
 BATCH = 8
 LEARNING_RATE = 0.032  # per 256 images: 1e-3 at this batch
 ERROR = "keypoint_error"
-STUDENTS = {
+STUDENTS: dict[str, dict[str, Any]] = {
     "from the teacher": {"method_weight": 1.0},
     "from the teacher, weight 0": {"method_weight": 0.0},
     "from random weights": {"method_weight": 1.0, "method_start": "random"},
@@ -46,7 +47,7 @@ class Bench:
         """Return the store of `part` (train, test) in RGB or depth."""
         out = self.out / f"{part}-{kind}"
         if not out.is_dir():
-            depth = "distance" if kind == "depth" else None
+            depth: DepthValues | None = "distance" if kind == "depth" else None
             limbeck.build_store(self.people / part / kind, out, store_size=SIDE, depth=depth)
         return out
 
@@ -66,12 +67,13 @@ class Bench:
         """Return the errors of a run on RGB or depth, of its network untrained, and of the references, in percent."""
         name = f"{run.name} on {kind}"
         if name not in self.errors:
-            marks = {f"{part}_keypoints": str(self.people / part / "rgb" / "keypoints.csv") for part in ("train", "test")}
-            result = limbeck.evaluate(run, self.store("train", kind), self.store("test", kind), latency=False, **marks)
+            train, test = (str(self.people / part / "rgb" / "keypoints.csv") for part in ("train", "test"))
+            cfg = EvaluateConfig(train_keypoints=train, test_keypoints=test, latency=False)
+            result = limbeck.evaluate(run, self.store("train", kind), self.store("test", kind), cfg)
             values = result.layers[-1].values
             found = {"trained": values[ERROR], "untrained": values[f"untrained_{ERROR}"]}
-            found |= {scores.name: scores.values[ERROR] for scores in result.references if ERROR in scores.values}
-            self.errors[name] = {key: 100 * value for key, value in found.items()}
+            found |= {scores.name: scores.values.get(ERROR) for scores in result.references}
+            self.errors[name] = {key: 100 * value for key, value in found.items() if value is not None}
             self.file.write_text(json.dumps(self.errors, indent=1))
         return self.errors[name]
 
@@ -82,7 +84,7 @@ def lines(bench: Bench, seed: int) -> dict[str, float]:
     on_depth, moved = bench.measure(teacher, "depth"), bench.measure(teacher, "rgb")
     alone = bench.measure(bench.run("rgb", "rgb", seed, "autolink"), "rgb")
     found = {
-        f"{MEAN_POSE}": on_depth[MEAN_POSE],
+        MEAN_POSE: on_depth[MEAN_POSE],
         f"depth, {SUPERVISED}": on_depth[SUPERVISED],
         "depth, untrained": on_depth["untrained"],
         "depth, AutoLink: the teacher": on_depth["trained"],
@@ -111,12 +113,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(args.people, args.out, args.steps)
     results = [lines(bench, seed) for seed in range(args.seeds)]
-    spread: Callable[[list[float]], float] = lambda values: stdev(values) if len(values) > 1 else 0.0  # noqa: E731
     print("| line | error, % of the side | each seed |\n|---|---|---|")
     for name in results[0]:
         values = [result[name] for result in results]
         each = ", ".join(f"{value:.2f}" for value in values)
-        print(f"| {name} | {mean(values):.2f} ({spread(values):.2f}) | {each} |")
+        spread = f" ({stdev(values):.2f})" if len(values) > 1 else ""
+        print(f"| {name} | {mean(values):.2f}{spread} | {each} |")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from limbeck.core.config import to_json
 from limbeck.core.devices import Precision, resolve_bf16
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.types import Features
 from limbeck.data.store.store import Store
 from limbeck.features.images import ImageFn, eval_images
+from limbeck.keypoints.config import DEPTH, NORMALIZATION
+from limbeck.keypoints.encoder_io import load_detector
+from limbeck.keypoints.places import whole_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import encoder_folder, load_preprocessing
 from limbeck.models.pretrained import Interpolation, Triple
+from limbeck.models.weights import digest
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.from_pretrained import TimmTeacher
 from limbeck.teachers.frozen import LoadedTeacher
@@ -122,6 +128,31 @@ class WholeEncoder(FrozenEncoder):
         return Features(found.vector, {WHOLE: found.vector}, maps)
 
 
+class KeypointEncoder(FrozenEncoder):
+    """A keypoint detector, whose vectors are (row, column) of every keypoint, from -1 to 1; it needs all blocks."""
+
+    def __init__(self, reference: str) -> None:
+        self.name, self._detector = reference, load_detector(reference)
+        cfg = self._detector.cfg
+        self.digest = digest(self._detector, {"encoder": to_json(cfg)})
+        self.dims, self.image_size = {DEPTH: self._detector.dim}, cfg.image_size
+        self.mean = self.std = NORMALIZATION
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self._detector.to(device)
+
+    def images(self, store: Store, device: torch.device) -> ImageFn:
+        """Return whole images, or the middle of those that are not square, as in training."""
+        return whole_images(store, self.image_size, device)[0]
+
+    def features(self, images: Tensor, depths: Sequence[int], feature_maps: bool = False) -> Features:
+        """Run one forward pass; maps are heat maps."""
+        with torch.inference_mode():
+            found: Features = self._detector(images, tuple(depths), feature_maps)
+        return found
+
+
 def load_encoder(
     reference: str | os.PathLike[str], precision: Literal["auto", "bf16", "fp32"] = "auto"
 ) -> FrozenEncoder:
@@ -129,7 +160,7 @@ def load_encoder(
 
     Args:
         reference: a run, an encoder, an export (timm or ONNX), a folder of timm's or Hugging Face's, a timm model
-            ("timm:NAME"), or "hf-hub:OWNER/MODEL".
+            ("timm:NAME"), or "hf-hub:OWNER/MODEL"; of images, or a detector of keypoints in them.
         precision: of the forward pass; "auto" is bf16 where the hardware computes in it.
 
     Raises:
@@ -137,6 +168,8 @@ def load_encoder(
     """
     from limbeck.embeddings.onnx import OnnxEncoder, is_onnx
 
+    if encoder_modality(reference) == "keypoints":
+        return KeypointEncoder(os.fspath(reference))
     if is_onnx(Path(reference)):
         return OnnxEncoder(Path(reference))
     loaded = load_teacher(TeacherConfig(name=os.fspath(reference), precision=precision))

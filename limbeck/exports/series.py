@@ -1,37 +1,25 @@
 """Write an encoder of series for other programs, with any number of series and steps, and prove the file."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.config import Json, to_json
 from limbeck.core.errors import UserError
-from limbeck.core.files import atomic_folder, read_json
-from limbeck.core.portable import without_absolute_paths
-from limbeck.core.run_folder import ENCODER
+from limbeck.core.files import atomic_folder
 from limbeck.exports.checks import check_request
-from limbeck.exports.networks import Network, write_torch
-from limbeck.exports.onnx_file import open_onnx, write_onnx
-from limbeck.exports.proof import Proof, prove
+from limbeck.exports.plain import README, PlainNetwork, write_plain
 from limbeck.exports.provenance import store_of
 from limbeck.exports.reduced import Reduction
 from limbeck.exports.result import ExportResult, Format
-from limbeck.metrics.cost import latencies
-from limbeck.modalities.base import write_encoder
-from limbeck.models.encoder_io import encoder_folder
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
 from limbeck.series.sources import open_series
 
-TOLERANCE = 1e-4  # largest difference that a file may have, relative to the largest feature (at least 1)
 SHAPES = ((1, 40), (2, 64), (5, 97))  # series and steps of the random batches; the second one is traced
 PROVED, FEWEST = 512, 12  # series of the proof at most and at least
 FREE, NOUNS = ("batch", "steps"), ("series", "series")
-README = "README.md"
 
 
 class FinalFeatures(nn.Module):
@@ -94,44 +82,13 @@ def _examples(run: Path, source: Any, encoder: DilatedEncoder) -> tuple[Tensor, 
 def _write(
     run: Path, out: Path, encoder: DilatedEncoder, format: Format, examples: tuple[Tensor, Tensor] | None, folder: Path
 ) -> ExportResult:
-    network = FinalFeatures(encoder).eval()
-    batches = [_random(count, steps, len(encoder.cfg.mean)) for count, steps in SHAPES]
-    path = folder / "model.onnx"
-    if format == "onnx":
-        write_onnx(network, batches[1], path, free=FREE, name="series")
-    exported = open_onnx(path) if format == "onnx" else write_torch(network, batches[1], folder, FREE)
-    difference = _difference(network, exported, batches)
-    values = batches[0] if examples is None else examples[0][:1]
-    own, here = latencies([exported, network], values)
-    every = open_onnx(path, os.cpu_count() or 1) if format == "onnx" else exported
-    result = ExportResult(
-        path=out,
-        format=format,
-        precision="fp32",
-        depth=encoder.taps[-1],
-        dim=encoder.dim,
-        difference=difference,
-        proof=_proof(network, exported, examples),
-        float_layers=(),
-        recalls={},
-        rotation="none",
-        aligned_to=None,
-        file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
-        latency_ms=own.min_ms,
-        latency_median_ms=own.median_ms,
-        latency_all_threads_ms=latencies([every], values, threads=os.cpu_count() or 1)[0].min_ms,
-        torch_latency_ms=here.min_ms,
-        fp32_latency_ms=None,
-        openvino_latency_ms=None,
-        nouns=NOUNS,
-    )
-    about: dict[str, Json] = {"input": "float32 [B T C], NaN where values are missing", "encoder": to_json(encoder.cfg)}
-    found = read_json(encoder_folder(run) / "config.json")["limbeck"]["provenance"]
-    content = {name: value for name, value in vars(result).items() if name != "path"}
-    content |= about | {"provenance": without_absolute_paths(found)}
-    write_encoder(encoder, folder / ENCODER, "series", without_absolute_paths(found))
-    (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n", encoding="utf-8")
-    (folder / README).write_text(_readme(result, len(encoder.cfg.mean)), encoding="utf-8")
+    channels = len(encoder.cfg.mean)
+    batches = [_random(count, steps, channels) for count, steps in SHAPES]
+    names = ("series", "features")
+    plain = PlainNetwork(encoder, "series", FinalFeatures(encoder).eval(), batches, FREE, names, NOUNS)
+    about = {"input": "float32 [B T C], NaN where values are missing"}
+    result = write_plain(plain, run, out, format, examples, about, folder)
+    (folder / README).write_text(_readme(result, channels), encoding="utf-8")
     return result
 
 
@@ -142,26 +99,6 @@ def _random(count: int, steps: int, channels: int) -> Tensor:
     series[-1, -3:] = torch.nan
     series[0, 5, 0] = torch.nan
     return series
-
-
-def _difference(network: nn.Module, exported: Network, batches: list[Tensor]) -> float:
-    """Return the largest absolute difference of a feature; raise RuntimeError when that is more than rounding."""
-    pairs = [(network(batch), exported(batch)) for batch in batches]
-    difference = max((expected - found).abs().max().item() for expected, found in pairs)
-    scale = max(1.0, *(expected.abs().max().item() for expected, _ in pairs))
-    if not difference <= TOLERANCE * scale:  # also when one of them is not a number
-        raise RuntimeError(f"the exported file differs from the network by {difference:.1e} and was removed")
-    return difference
-
-
-def _proof(network: nn.Module, exported: Network, examples: tuple[Tensor, Tensor] | None) -> Proof | None:
-    """Return how the file compares on real series, if there are some."""
-    if examples is None:
-        return None
-    values, labels = examples
-    parts = values.split(64)
-    found, expected = (torch.cat([function(part) for part in parts]) for function in (exported, network))
-    return prove(found, expected, labels)
 
 
 def _readme(result: ExportResult, channels: int) -> str:

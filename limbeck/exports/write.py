@@ -5,12 +5,12 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.classification.saved import LABELS
 from limbeck.core.config import to_json
@@ -23,9 +23,11 @@ from limbeck.data.sources.open import Source
 from limbeck.exports.checks import check_request
 from limbeck.exports.examples import PROOF, QUICK_PROOF, Examples, open_examples, own_examples, split_examples
 from limbeck.exports.executorch import PROGRAM, open_executorch, write_executorch
+from limbeck.exports.keypoints import export_keypoints
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.openvino import NOT_INSTALLED, open_openvino
+from limbeck.exports.plain import README, largest_difference
 from limbeck.exports.projection import Projection, fit_projection
 from limbeck.exports.proof import Proof, features_of, prove
 from limbeck.exports.provenance import label_names, provenance
@@ -41,8 +43,6 @@ from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format
 
 logger = logging.getLogger(__name__)
 
-README = "README.md"
-TOLERANCE = 1e-4  # largest difference that an export in fp32 may have, relative to the largest feature (at least 1)
 BATCHES = (1, 2, 5)  # batch sizes on which an export is compared; 2 is the one it is traced with
 
 
@@ -81,7 +81,7 @@ def export(
     is written is read back and compared before it appears, and holds no path of this machine.
 
     Args:
-        run: a run, an encoder, or a timm export of Limbeck; of series see `export_series`.
+        run: a run, an encoder, or a timm export of Limbeck; see `export_series` and `export_keypoints`, too.
         out: a folder, new or empty.
         depth: blocks or stages; by default all.
         format: "timm", "onnx", "torch" (a program that PyTorch reads with pickle: send strangers another one), or
@@ -100,9 +100,14 @@ def export(
             network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
-    if encoder_modality(run) == "series":
-        others = (fold_preprocessing, precision != "fp32", keep is not None, mixed, image_size is not None, align)
-        return export_series(Path(run), Path(out), depth, format, images, for_images=any(others) or rotate != "none")
+    others = precision != "fp32" or keep is not None or mixed or image_size is not None or align or rotate != "none"
+    match encoder_modality(run):
+        case "series":
+            for_images = fold_preprocessing or others
+            return export_series(Path(run), Path(out), depth, format, images, for_images=for_images)
+        case "keypoints":
+            places = (Path(run), Path(out), depth, format, fold_preprocessing, images)
+            return export_keypoints(*places, for_features=others)
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
     check_request(Path(out), format, fold_preprocessing, reduction, keep, align, rotate)
     source = load_source(Path(run), depth, fold_preprocessing, image_size)
@@ -155,7 +160,7 @@ def _write(request: _Request, folder: Path) -> ExportResult:
     with progress_bar(4, f"writing {request.format}", unit="stages") as bar:
         full, layers = _write_full(request, batches[1], folder)
         bar.advance()
-        difference = _difference(network, full, batches)
+        difference = largest_difference(network, full, batches)
         exported, proof, in_float = full, _proof(request, full) if precision == "fp32" else None, tuple[str, ...]()
         bar.advance()
         if precision != "fp32":
@@ -280,16 +285,6 @@ def _write_pages(request: _Request, result: ExportResult, folder: Path) -> None:
         threshold=source.classifier.about.threshold if source.classifier else None,
     )
     (folder / README).write_text(page, encoding="utf-8")
-
-
-def _difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:
-    """Return the largest absolute difference of a feature; raise RuntimeError when that is more than rounding."""
-    pairs = [(network(batch), exported(batch)) for batch in batches]
-    difference = torch.cat([(expected - found).abs().flatten() for expected, found in pairs]).max().item()
-    scale = max(1.0, *(expected.abs().max().item() for expected, _ in pairs))
-    if not difference <= TOLERANCE * scale:  # also when one of them is not a number
-        raise RuntimeError(f"the exported file differs from the network by {difference:.1e} and was removed")
-    return difference
 
 
 def _images(count: int, size: int, fold: bool) -> Tensor:

@@ -19,7 +19,7 @@ from limbeck.core.run_folder import RESULT
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.exports import export
 from limbeck.exports.checks import check_out
-from limbeck.exports.write import README
+from limbeck.exports.plain import README
 from limbeck.hub.card import CardFacts, write_card
 from limbeck.models.encoder_io import STANDALONE, STANDALONE_FILTERS, load_preprocessing
 

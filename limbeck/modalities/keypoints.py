@@ -28,6 +28,7 @@ class Keypoints(StoreModality[DetectorConfig]):
     name = "keypoints"
     nouns = ("image", "images")
     evaluated = True
+    export_formats = ("onnx", "torch")
 
     def recognizes(self, source: object) -> bool:
         """Recognize nothing: images alone are for other networks."""

@@ -1,0 +1,120 @@
+"""Write a network as it is, in fp32, and prove the file: encoders of series and detectors of keypoints."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.config import Json, to_json
+from limbeck.core.files import read_json
+from limbeck.core.portable import without_absolute_paths
+from limbeck.core.run_folder import ENCODER
+from limbeck.core.types import Encoder
+from limbeck.exports.networks import Network, write_torch
+from limbeck.exports.onnx_file import open_onnx, write_onnx
+from limbeck.exports.proof import Proof, prove
+from limbeck.exports.result import ExportResult, Format
+from limbeck.metrics.cost import latencies
+from limbeck.modalities.base import write_encoder
+from limbeck.models.encoder_io import encoder_folder
+
+TOLERANCE = 1e-4  # largest difference that a file may have, relative to the largest feature (at least 1)
+PART = 64  # rows of the proof that are computed at a time
+README = "README.md"
+
+
+class PlainNetwork(NamedTuple):
+    """A trained network and the names of what it takes and returns."""
+
+    encoder: Encoder
+    modality: str
+    network: nn.Module  # from a batch to features [B D], in evaluation mode
+    batches: Sequence[Tensor]  # random ones, on which the file is compared; the second one is traced
+    free: tuple[str, ...]  # the first axes of a batch, which may have any size
+    names: tuple[str, str]  # of the input and of the output
+    nouns: tuple[str, str]  # what one row of the data is called, and several
+
+
+def write_plain(
+    plain: PlainNetwork,
+    run: Path,
+    out: Path,
+    format: Format,
+    examples: tuple[Tensor, Tensor] | None,
+    about: Mapping[str, Json],
+    folder: Path,
+) -> ExportResult:
+    """Write the file of a network, model.json and the network for Limbeck into `folder`; a README is missing.
+
+    Args:
+        plain: the network.
+        run: where it is from.
+        out: where the folder will be.
+        format: "onnx" or "torch".
+        examples: real rows and their labels, for the proof; None: none.
+        about: what model.json says besides the result.
+        folder: where to write.
+
+    Raises:
+        RuntimeError: the file gives other features than the network.
+    """
+    network, batches, path = plain.network, plain.batches, folder / "model.onnx"
+    given, returned = plain.names
+    if format == "onnx":
+        write_onnx(network, batches[1], path, (returned,), plain.free, given)
+    exported = open_onnx(path) if format == "onnx" else write_torch(network, batches[1], folder, plain.free)
+    difference = largest_difference(network, exported, batches)
+    one = batches[0] if examples is None else examples[0][:1]
+    own, here = latencies([exported, network], one)
+    every = open_onnx(path, os.cpu_count() or 1) if format == "onnx" else exported
+    result = ExportResult(
+        path=out,
+        format=format,
+        precision="fp32",
+        depth=plain.encoder.taps[-1],
+        dim=plain.encoder.dim,
+        difference=difference,
+        proof=_proof(network, exported, examples),
+        float_layers=(),
+        recalls={},
+        rotation="none",
+        aligned_to=None,
+        file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        latency_ms=own.min_ms,
+        latency_median_ms=own.median_ms,
+        latency_all_threads_ms=latencies([every], one, threads=os.cpu_count() or 1)[0].min_ms,
+        torch_latency_ms=here.min_ms,
+        fp32_latency_ms=None,
+        openvino_latency_ms=None,
+        nouns=plain.nouns,
+    )
+    found = read_json(encoder_folder(run) / "config.json")["limbeck"]["provenance"]
+    content = {name: value for name, value in vars(result).items() if name != "path"}
+    content |= {**about, "encoder": to_json(plain.encoder.cfg), "provenance": without_absolute_paths(found)}
+    write_encoder(plain.encoder, folder / ENCODER, plain.modality, without_absolute_paths(found))
+    (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def largest_difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:
+    """Return the largest absolute difference of a feature; raise RuntimeError when that is more than rounding."""
+    pairs = [(network(batch), exported(batch)) for batch in batches]
+    difference = max((expected - found).abs().max().item() for expected, found in pairs)
+    scale = max(1.0, *(expected.abs().max().item() for expected, _ in pairs))
+    if not difference <= TOLERANCE * scale:  # also when one of them is not a number
+        raise RuntimeError(f"the exported file differs from the network by {difference:.1e} and was removed")
+    return difference
+
+
+def _proof(network: nn.Module, exported: Network, examples: tuple[Tensor, Tensor] | None) -> Proof | None:
+    """Return how the file compares on real rows, if there are some."""
+    if examples is None:
+        return None
+    values, labels = examples
+    parts = values.split(PART)
+    found, expected = (torch.cat([function(part) for part in parts]) for function in (exported, network))
+    return prove(found, expected, labels)
