@@ -96,10 +96,11 @@ def export_keypoints(
 
 def _examples(run: Path, source: Source | None, detector: Detector, fold: bool) -> tuple[Tensor, Tensor] | None:
     """Return images, as the file takes them, and labels for the proof; None where there are none, or too few."""
-    path = store_of(run)
-    if source is None and (path is None or not is_store(path)):
-        return None
-    store = open_store(path if source is None else source)
+    if source is None:
+        source = store_of(run)
+        if source is None or not is_store(source):
+            return None
+    store = open_store(source)
     rows = np.arange(0, len(store), -(-len(store) // PROVED))
     if len(rows) < FEWEST:
         return None
