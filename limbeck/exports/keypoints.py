@@ -80,18 +80,23 @@ def export_keypoints(
     detector = load_detector(run)
     if depth is not None:
         detector.cut(depth)
-    size, examples = detector.cfg.image_size, _examples(run, images, detector, fold)
-    how = Preprocessing(image_size=size, store_size=size, mean=NORMALIZATION, std=NORMALIZATION)
-    network = (FoldedPreprocessing(Places(detector), how) if fold else Places(detector)).eval()
-    batches = [_random(count, size, fold) for count in BATCHES]
-    names, nouns = ("images", "keypoints"), ("image", "images")
-    plain = PlainNetwork(detector, "keypoints", network, batches, ("batch",), names, nouns)
+    size, examples, plain = detector.cfg.image_size, _examples(run, images, detector, fold), _plain(detector, fold)
     taken = f"uint8 [B {size} {size} 3]" if fold else f"float32 [B 3 {size} {size}] in [-1, 1]"
     about = {"input": taken, "output": "row and column of every keypoint, from -1 to 1"}
     with atomic_folder(out.absolute()) as folder, torch.no_grad():
         result = write_plain(plain, run, out, format, examples, about, folder)
         (folder / README).write_text(_readme(result, taken, size), encoding="utf-8")
     return result
+
+
+def _plain(detector: Detector, fold: bool) -> PlainNetwork:
+    """Return the network that is written."""
+    size = detector.cfg.image_size
+    how = Preprocessing(image_size=size, store_size=size, mean=NORMALIZATION, std=NORMALIZATION)
+    network = (FoldedPreprocessing(Places(detector), how) if fold else Places(detector)).eval()
+    batches = [_random(count, size, fold) for count in BATCHES]
+    names, nouns = ("images", "keypoints"), ("image", "images")
+    return PlainNetwork(detector, "keypoints", network, batches, ("batch",), names, nouns)
 
 
 def _examples(run: Path, source: Source | None, detector: Detector, fold: bool) -> tuple[Tensor, Tensor] | None:

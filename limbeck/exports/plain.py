@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,13 @@ from limbeck.exports.networks import Network, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import Proof, prove
 from limbeck.exports.result import ExportResult, Format
-from limbeck.metrics.cost import latencies
+from limbeck.metrics.cost import Latency, latencies
 from limbeck.modalities.base import write_encoder
 from limbeck.models.encoder_io import encoder_folder
 
 TOLERANCE = 1e-4  # largest difference that a file may have, relative to the largest feature (at least 1)
 PART = 64  # rows of the proof that are computed at a time
-README = "README.md"
+README, MODEL = "README.md", "model.onnx"
 
 
 class PlainNetwork(NamedTuple):
@@ -62,15 +62,13 @@ def write_plain(
     Raises:
         RuntimeError: the file gives other features than the network.
     """
-    network, batches, path = plain.network, plain.batches, folder / "model.onnx"
+    network, batches, path = plain.network, plain.batches, folder / MODEL
     given, returned = plain.names
     if format == "onnx":
         write_onnx(network, batches[1], path, (returned,), plain.free, given)
     exported = open_onnx(path) if format == "onnx" else write_torch(network, batches[1], folder, plain.free)
     difference = largest_difference(network, exported, batches)
-    one = batches[0] if examples is None else examples[0][:1]
-    own, here = latencies([exported, network], one)
-    every = open_onnx(path, os.cpu_count() or 1) if format == "onnx" else exported
+    own, here, every = _times(plain, exported, folder, examples)
     result = ExportResult(
         path=out,
         format=format,
@@ -86,18 +84,34 @@ def write_plain(
         file_bytes=sum(file.stat().st_size for file in folder.iterdir()),
         latency_ms=own.min_ms,
         latency_median_ms=own.median_ms,
-        latency_all_threads_ms=latencies([every], one, threads=os.cpu_count() or 1)[0].min_ms,
+        latency_all_threads_ms=every.min_ms,
         torch_latency_ms=here.min_ms,
         fp32_latency_ms=None,
         openvino_latency_ms=None,
         nouns=plain.nouns,
     )
+    _describe(plain, run, {**vars(result), **about}, folder)
+    return result
+
+
+def _times(
+    plain: PlainNetwork, exported: Network, folder: Path, examples: tuple[Tensor, Tensor] | None
+) -> tuple[Latency, Latency, Latency]:
+    """Return the latencies of a file and of the network with one thread, and of the file with all."""
+    one = plain.batches[0] if examples is None else examples[0][:1]
+    own, here = latencies([exported, plain.network], one)
+    threads, path = os.cpu_count() or 1, folder / MODEL
+    (every,) = latencies([open_onnx(path, threads) if path.is_file() else exported], one, threads=threads)
+    return own, here, every
+
+
+def _describe(plain: PlainNetwork, run: Path, about: Mapping[str, Any], folder: Path) -> None:
+    """Write model.json, which says `about` and where the network comes from, and the network for Limbeck."""
     found = read_json(encoder_folder(run) / "config.json")["limbeck"]["provenance"]
-    content = {name: value for name, value in vars(result).items() if name != "path"}
-    content |= {**about, "encoder": to_json(plain.encoder.cfg), "provenance": without_absolute_paths(found)}
+    content = {name: value for name, value in about.items() if name != "path"}
+    content |= {"encoder": to_json(plain.encoder.cfg), "provenance": without_absolute_paths(found)}
     write_encoder(plain.encoder, folder / ENCODER, plain.modality, without_absolute_paths(found))
     (folder / "model.json").write_text(json.dumps(to_json(content), indent=2) + "\n", encoding="utf-8")
-    return result
 
 
 def largest_difference(network: nn.Module, exported: Network, batches: Sequence[Tensor]) -> float:

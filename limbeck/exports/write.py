@@ -100,20 +100,33 @@ def export(
             network, there are too few images, or too few neighbors are kept.
         RuntimeError: a file in fp32 gives other features than the network; nothing is left at `out`.
     """
-    others = precision != "fp32" or keep is not None or mixed or image_size is not None or align or rotate != "none"
-    match encoder_modality(run):
-        case "series":
-            for_images = fold_preprocessing or others
-            return export_series(Path(run), Path(out), depth, format, images, for_images=for_images)
-        case "keypoints":
-            places = (Path(run), Path(out), depth, format, fold_preprocessing, images)
-            return export_keypoints(*places, for_features=others)
+    if modality := encoder_modality(run):
+        changed = precision != "fp32" or keep is not None or mixed or image_size is not None or align
+        places = (Path(run), Path(out), depth, format, images)
+        return _export_other(modality, *places, fold=fold_preprocessing, changed=changed or rotate != "none")
     reduction = Reduction(precision=precision, keep=KEEP.get(precision, 1.0) if keep is None else keep, mixed=mixed)
     check_request(Path(out), format, fold_preprocessing, reduction, keep, align, rotate)
     source = load_source(Path(run), depth, fold_preprocessing, image_size)
     request = _prepare(source, Path(out), format, fold_preprocessing, reduction, images, align, rotate)
     with atomic_folder(request.out.absolute()) as folder, torch.no_grad():
         return _write(request, folder)
+
+
+def _export_other(
+    modality: str,
+    run: Path,
+    out: Path,
+    depth: int | None,
+    format: Format,
+    images: Source | None,
+    *,
+    fold: bool,
+    changed: bool,
+) -> ExportResult:
+    """Export an encoder of other data; `changed` says whether its outputs or its precision shall be others."""
+    if modality == "series":
+        return export_series(run, out, depth, format, images, for_images=fold or changed)
+    return export_keypoints(run, out, depth, format, fold, images, for_features=changed)
 
 
 def _prepare(
