@@ -51,8 +51,7 @@ def write_plain(
     """Write the file of a network, model.json and the network for Limbeck into `folder`; a README is missing.
 
     Args:
-        plain: the network.
-        run: where it is from.
+        plain, run: the network, and where it is from.
         out: where the folder will be.
         format: "onnx" or "torch".
         examples: real rows and their labels, for the proof; None: none.
@@ -63,9 +62,8 @@ def write_plain(
         RuntimeError: the file gives other features than the network.
     """
     network, batches, path = plain.network, plain.batches, folder / MODEL
-    given, returned = plain.names
     if format == "onnx":
-        write_onnx(network, batches[1], path, (returned,), plain.free, given)
+        write_onnx(network, batches[1], path, plain.names[1:], plain.free, plain.names[0])
     exported = open_onnx(path) if format == "onnx" else write_torch(network, batches[1], folder, plain.free)
     difference = largest_difference(network, exported, batches)
     own, here, every = _times(plain, exported, folder, examples)
