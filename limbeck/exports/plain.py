@@ -55,8 +55,7 @@ def write_plain(
         out: where the folder will be.
         format: "onnx" or "torch".
         examples: real rows and their labels, for the proof; None: none.
-        about: what model.json says besides the result.
-        folder: where to write.
+        about: what model.json says besides the result, in `folder`.
 
     Raises:
         RuntimeError: the file gives other features than the network.
