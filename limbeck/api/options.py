@@ -20,7 +20,6 @@ from limbeck.runs.defaults import (
     choose_modality,
     default_method,
     default_optim,
-    default_student,
     default_training,
     runs_small,
 )
@@ -134,7 +133,10 @@ def _defaults(
     modality = choose_modality(source, configs["backbone"], configs["method"])
     training = configs["training"] or default_training(modality.name)
     small = runs_small(accelerator or training.accelerator, quick)
-    usual = modality.small_encoder().value if small else default_student() if distills else modality.default_encoder()
+    if distills:
+        usual = modality.small_student().value if small else modality.default_student()
+    else:
+        usual = modality.small_encoder().value if small else modality.default_encoder()
     start, teacher = configs["start"], configs["teacher"]
     backbone = configs["backbone"] or (modality.start_encoder(start) if start else usual)
     method = configs["method"] or default_method(teacher.name if teacher else "", modality.name)

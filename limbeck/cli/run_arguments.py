@@ -141,7 +141,7 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of distill for the method, teacher and student that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
     from limbeck.models.config import StartConfig
-    from limbeck.runs.defaults import default_optim, default_student
+    from limbeck.runs.defaults import default_optim, default_training
     from limbeck.teachers.config import TeacherConfig
     from limbeck.train.config import OptimConfig
 
@@ -150,26 +150,24 @@ def distill_arguments(argv: Sequence[str]) -> type[RunArgs]:
     frozen = TeacherConfig(name=peek(argv, "--teacher") or given.name_in("teacher") or "")
     weights = _start(argv, given)
     named = _encoder(argv, given, "--student")
-    usual = _default_encoder(argv, given, True) if _runs_small(argv, given) else default_student()
+    modality = _modality(argv, given, "--student")
+    usual = modality.small_student().value if _runs_small(argv, given) else modality.default_student()
     network = given.over(named or usual, "backbone", named=True)
+    length, optimizer = default_training(modality.name), default_optim(network.name, True, bool(weights.name))
 
     @dataclass(frozen=True, kw_only=True)
     class DistillArgs(RunArgs):
         file: ClassVar[ConfigFile] = given
         unnamed: ClassVar[Mapping[str, Any]] = {} if named else {"student": network}
         words: ClassVar[Sequence[str]] = argv
-        training: Annotated[TrainConfig, FLATTENED] = field(
-            default_factory=lambda: given.over(TrainConfig(), "training")
-        )
+        training: Annotated[TrainConfig, FLATTENED] = field(default_factory=lambda: given.over(length, "training"))
         teacher: TeacherConfig = field(default_factory=lambda: given.over(frozen, "teacher", named=True))
         student: Any = field(default_factory=lambda: network)
         start: Annotated[StartConfig, FROM] = field(default_factory=lambda: weights)
         method_name: MethodName = chosen.name
         """Distillation method; `limbeck methods` lists them."""
         method: DistillConfig = field(default_factory=lambda: chosen)
-        optim: OptimConfig = field(
-            default_factory=lambda: given.over(default_optim("", True, has_start=bool(weights.name)), "optim")
-        )
+        optim: OptimConfig = field(default_factory=lambda: given.over(optimizer, "optim"))
 
     return DistillArgs
 

@@ -36,18 +36,24 @@ class CellMask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewSpec:
-    """A view of a batch: an augmentation, the image that it is of, and the network that gets it."""
+class NetworkView:
+    """What a view of a batch has, of data of any kind: the row that it is of, and the network that gets it."""
 
-    augmentation: View
-    small: View | None = None
-    """The same augmentation with fewer pixels, which the first steps of a run have; None: it is as large as later."""
     image: Literal["own", "partner", "companion"] = "own"
     """The image itself, another one from its bag, or a second picture of it, such as its depth."""
     network: Literal["student", "teacher"] = "student"
     """A view for a frozen teacher may be read from a cache, and is then not computed."""
     crop_of: int | None = None
     """Index of the view whose random parameters this one has, whatever its size and its image; by default its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec(NetworkView):
+    """A view of images: an augmentation, the image that it is of, and the network that gets it."""
+
+    augmentation: View
+    small: View | None = None
+    """The same augmentation with fewer pixels, which the first steps of a run have; None: it is as large as later."""
     mask: CellMask | None = None
     """Which part of the view `Batch.masks` hides from the trained network; None: the view has no mask."""
 

@@ -1,6 +1,7 @@
 """Fidelity of a student to its teacher while it trains."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from limbeck.core.types import Encoder
 from limbeck.features.extract import extract
 from limbeck.features.images import ImageFn
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images, linear_cka, nearest_images, neighbor_agreement
+from limbeck.teachers.frozen import teacher_features
+from limbeck.teachers.setup import TeacherContext
 
 
 def fidelity_callback(
@@ -42,3 +45,21 @@ def fidelity_callback(
         return {"neighbor_agreement": agreement, "neighbor_agreement_chance": chance, "cka": cka}
 
     return evaluate_encoder
+
+
+def has_fidelity(context: TeacherContext) -> bool:
+    """Return whether so many rows are held out that neighbors among them say something."""
+    return len(context.val_indices) > NUM_NEIGHBORS + 1
+
+
+def held_out_fidelity(images: ImageFn, context: TeacherContext) -> Callable[[Encoder], dict[str, float]]:
+    """Return `fidelity_callback` on the rows that are held out; the teacher's features are computed at first use."""
+    device, rows = context.device, context.val_indices
+
+    @cache
+    def callback() -> Callable[[Encoder], dict[str, float]]:
+        text = "teacher features of held-out rows"
+        features = teacher_features(context.teacher, context.store, rows, device=device, description=text)
+        return fidelity_callback(images, rows, features, device)
+
+    return lambda encoder: callback()(encoder)

@@ -17,6 +17,8 @@ from limbeck.core.resolved import Resolved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor, nn
+
     from limbeck.core.types import Dataset, Encoder
     from limbeck.data.sampling import ViewSpec
     from limbeck.data.sources.open import Source
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from limbeck.methods import MethodConfig
     from limbeck.models.config import StartConfig
     from limbeck.models.start import LoadedStart
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.teachers.frozen import LoadedTeacher
     from limbeck.teachers.setup import ImageTargets, TeacherContext
     from limbeck.train.eval_callback import EvalCallback
     from limbeck.train.loading import LoaderFactory
@@ -47,6 +51,8 @@ class Modality(ABC, Generic[Config, Data]):
     """What one row of the data is called, and several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
+    takes_filters: ClassVar[bool] = False
+    """Whether patch filters can be that teacher, as in the recipe for short runs."""
     evaluated: ClassVar[bool] = False
     """Whether `limbeck evaluate` measures an encoder."""
     export_formats: ClassVar[tuple[str, ...]] = ()
@@ -90,6 +96,14 @@ class Modality(ABC, Generic[Config, Data]):
         Without `data` only its name counts. With `joined`, features that need no training are a part of its own.
         """
         return Resolved(self.default_encoder(), [])
+
+    def default_student(self) -> Config:
+        """Return the encoder of a distillation that names none."""
+        return self.default_encoder()
+
+    def small_student(self, data: Data | None = None, *, joined: bool = False) -> Resolved[Config]:
+        """Return the same on a machine without a GPU, and what is given up for it; arguments as of `small_encoder`."""
+        return Resolved(self.default_student(), [])
 
     def start_encoder(self, cfg: "StartConfig") -> Config:
         """Return the encoder that the weights to start from are of, as far as it is known before they are read."""
@@ -167,6 +181,23 @@ class Modality(ABC, Generic[Config, Data]):
     def describe_views(self, method: "MethodConfig") -> str:
         """Return the part of the description of a run that names the views, such as ", views 'simclr'"."""
         return ""
+
+    def load_teacher(
+        self, cfg: "TeacherConfig", module: "nn.Module | None", data: Data | None, start: "LoadedStart | None"
+    ) -> "LoadedTeacher":
+        """Return a frozen teacher; only kinds of data with teachers are asked.
+
+        Args:
+            cfg: which one.
+            module: the network itself, if it is a module of the user's.
+            data: those of the run, for a teacher that is fitted to them; None before they are read.
+            start: the weights that the run starts from.
+        """
+        raise NotImplementedError
+
+    def example(self, cfg: Config, data: Data) -> "Tensor":
+        """Return zeros of the shape that an encoder takes for one row; only kinds of data with teachers are asked."""
+        raise NotImplementedError
 
     def make_eval_callback(self, data: Data, cfg: Config, teacher: "TeacherContext | None") -> "EvalCallback | None":
         """Return what scores the encoder now and then while it is trained, if anything does."""

@@ -7,12 +7,14 @@ from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.text import plural
 from limbeck.modalities.base import Modality
-from limbeck.series.config import SeriesConfig, fit_start, fit_to_series
+from limbeck.series.config import STUDENT_DIM, STUDENT_HIDDEN, SeriesConfig, fit_start, fit_to_series
 from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor, nn
 
     from limbeck.core.types import Encoder
     from limbeck.data.sources.selection import Selection
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from limbeck.series.data import SeriesData
     from limbeck.series.network import DilatedEncoder
     from limbeck.series.views import SeriesView
-    from limbeck.teachers.setup import ImageTargets
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.teachers.frozen import LoadedTeacher
+    from limbeck.teachers.setup import ImageTargets, TeacherContext
+    from limbeck.train.eval_callback import EvalCallback
     from limbeck.train.loading import LoaderFactory
 
 FEW_VALUES, FEW_STEPS, MANY_STEPS = 100_000, 200, 600
@@ -37,7 +42,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     name = "series"
     nouns = ("series", "series")
-    evaluated = True
+    takes_teachers = evaluated = True
     export_formats = ("onnx", "torch")
 
     @property
@@ -58,6 +63,38 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     def default_encoder(self) -> SeriesConfig:
         """Return that network."""
         return SeriesConfig()
+
+    def default_student(self) -> SeriesConfig:
+        """Return a network of a quarter of the width."""
+        return SeriesConfig(hidden=STUDENT_HIDDEN, dim=STUDENT_DIM)
+
+    def load_teacher(
+        self,
+        cfg: "TeacherConfig",
+        module: "nn.Module | None",
+        data: "SeriesData | None",
+        start: "LoadedStart | None",
+    ) -> "LoadedTeacher":
+        """Return the encoder of a run on series, or an export of one."""
+        from limbeck.series.teacher import load_series_teacher
+
+        return load_series_teacher(cfg, module)
+
+    def example(self, cfg: SeriesConfig, data: "SeriesData") -> "Tensor":
+        """Return a series."""
+        import torch
+
+        return torch.zeros(1, data.steps, data.channels)
+
+    def make_eval_callback(
+        self, data: "SeriesData", cfg: SeriesConfig, teacher: "TeacherContext | None"
+    ) -> "EvalCallback | None":
+        """Score fidelity if there is a teacher."""
+        from limbeck.evaluation.teacher_fidelity import has_fidelity, held_out_fidelity
+
+        if teacher is None or not has_fidelity(teacher):
+            return None
+        return held_out_fidelity(teacher.teacher.images(data, teacher.device), teacher)
 
     def check_encoder(self, cfg: SeriesConfig) -> tuple[int, ...]:
         """Return the depths, if they are given."""
@@ -132,12 +169,14 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return fit_join(data, cfg)
 
     def make_views(self, method: "MethodConfig", cfg: SeriesConfig) -> "tuple[SeriesView, ...]":
-        """Return as many views as the method has of images, from the presets of series."""
+        """Return as many views as the method has of images, for the same networks, from the presets of series."""
         from limbeck.series.views import VIEWS
 
+        _check_bags(method)
         view = replace(VIEWS[_preset(method)], spans=method.span_mask)
         owner = _with_views(method)
-        return (view,) * len(replace(owner, views=type(owner).views).make_views(IMAGE_SIZE))
+        specs = replace(owner, views=type(owner).views).make_views(IMAGE_SIZE)
+        return tuple(replace(view, network=spec.network, crop_of=spec.crop_of) for spec in specs)
 
     def describe_views(self, method: "MethodConfig") -> str:
         """Name the preset."""
@@ -154,6 +193,18 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
         assert isinstance(untrained, DilatedEncoder), "the encoder of a run on series is what `build_encoder` built"
         return evaluate_series(load_encoder(run), untrained, open_series(train), open_series(test), cfg)
+
+
+def _check_bags(method: "MethodConfig") -> None:
+    """Raise UserError for a method that compares series with neighbors, which are found among images alone."""
+    from limbeck.methods import DistillConfig
+
+    if isinstance(method, DistillConfig) and method.bag_spec() is not None:
+        raise UserError(
+            f"method '{method.name}' compares images with their neighbors, which are not searched among series: take "
+            "--method simreg",
+            code="method-not-for-data",
+        )
 
 
 def _with_views(method: "MethodConfig") -> Any:

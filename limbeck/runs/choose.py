@@ -34,7 +34,7 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     """
     named = (request.method, request.backbone, request.optim, request.start, request.teacher)
     long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
-    if long or any(named) or not (why_small and modality.takes_teachers):
+    if long or any(named) or not (why_small and modality.takes_filters):
         return Resolved(request, [])
     own = laptop().time if request.training.num_processes == 1 else None  # of several a time cannot be planned
     time, usual = request.time or own, default_method().name

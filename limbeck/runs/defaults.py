@@ -1,10 +1,11 @@
 """Defaults of a run that depend on the machine, on whether there is a teacher, and on the kind of network."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import has_cuda
+from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
 from limbeck.methods.config.autolink import AutoLinkConfig
@@ -12,9 +13,12 @@ from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.modalities import Modality, find_modality, modality_of
-from limbeck.models.config import BackboneConfig
-from limbeck.teachers.config import START_TEACHER
+from limbeck.modalities.images.sizes import STUDENT
+from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from limbeck.core.types import Dataset
 
 START_OPTIM = OptimConfig(lr=3e-5)
 """For runs that start from trained weights: a fifth of the usual peak of AdamW, for networks of any kind.
@@ -26,7 +30,6 @@ features: hence also the longer warm-up. Neither number is tuned; both are print
 START_DISTILL_OPTIM = OptimConfig(lr=2e-4, weight_decay=0.01)
 """The same for students."""
 START_WARMUP = 0.2  # of the epochs; usual is a tenth
-STUDENT = "resnet18"
 USUAL_NETWORKS = {"vit_tiny_patch16_224": False, STUDENT: True}
 """The networks of runs that name none, and whether they are CNNs."""
 QUICK = "10m"  # for a first look
@@ -57,8 +60,8 @@ Any other modality has the defaults of images."""
 
 
 def default_method(teacher: str = "", modality: str = "images") -> MethodConfig:
-    """Return SimCLR, the usual method of another modality, or with a teacher SimReg, or Anchor if it is the start."""
-    if usual := OTHER_MODALITIES.get(modality):
+    """Return SimCLR, or the usual method of another modality; with a teacher SimReg, or Anchor if it is the start."""
+    if (usual := OTHER_MODALITIES.get(modality)) and not teacher:
         return usual.method
     if teacher == START_TEACHER:
         return AnchorConfig()
@@ -90,9 +93,13 @@ def runs_small(accelerator: str, quick: bool) -> str:
     return "on a CPU" if on_cpu else ""
 
 
-def default_student() -> BackboneConfig:
-    """Return the backbone of a distillation that names none."""
-    return BackboneConfig(name=STUDENT)
+def small_encoder(
+    teacher: TeacherConfig | None, modality: Modality[Any, Any], data: "Dataset | None" = None
+) -> Resolved[EncoderConfig]:
+    """Return the encoder of a run that names none on a machine without a GPU."""
+    if teacher is None:
+        return modality.small_encoder(data)
+    return modality.small_student(data, joined=PATCH_FILTERS in teacher.names)
 
 
 def default_optim(backbone: str, has_teacher: bool = False, has_start: bool = False) -> OptimConfig:

@@ -5,7 +5,7 @@ from typing import Any
 from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig
 from limbeck.modalities import Modality
-from limbeck.runs.defaults import default_student
+from limbeck.runs.defaults import small_encoder
 from limbeck.runs.request import RunRequest
 from limbeck.train.loggers import resolve_loggers
 
@@ -15,8 +15,8 @@ def check_early(
 ) -> None:
     """Raise UserError for what is wrong whatever the images are, before hours of decoding."""
     resolve_loggers(request.training.loggers)
-    named = request.backbone or (default_student() if request.teacher else modality.default_encoder())
-    small = modality.small_encoder().value if why and not request.backbone else named
+    named = request.backbone or (modality.default_student() if request.teacher else modality.default_encoder())
+    small = small_encoder(request.teacher, modality).value if why and not request.backbone else named
     if depths := modality.check_encoder(small):
         method.check_depths(depths)
     if request.training.patch_drop_rate:

@@ -18,7 +18,6 @@ from limbeck.core.run_folder import START
 from limbeck.core.text import format_duration, plural
 from limbeck.core.types import DataContext, Dataset
 from limbeck.data.loader import check_batch, fitting_batch
-from limbeck.data.store.store import Store
 from limbeck.methods import MethodConfig, distill_config
 from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.modalities import Modality, modality_of
@@ -33,8 +32,8 @@ from limbeck.runs.defaults import (
     QUICK,
     choose_modality,
     default_optim,
-    default_student,
     runs_small,
+    small_encoder,
     start_reasons,
     with_start_warmup,
 )
@@ -45,7 +44,6 @@ from limbeck.runs.source_part import part_of_source, remarks_on_amount
 from limbeck.runs.views import resolve_for_views
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
-from limbeck.teachers.load import load_teacher
 from limbeck.teachers.setup import TeacherContext, prepare_teacher
 from limbeck.teachers.warnings import license_warning
 from limbeck.train.config import OptimConfig, TrainConfig
@@ -111,10 +109,10 @@ def resolve_run(request: RunRequest) -> RunSetup:
     start = modality.load_start(request.start, request.backbone) if request.start else None
     check_early(replace(request, backbone=start.backbone) if start else request, requested, modality, selection, why)
     early = request.teacher if request.teacher and PATCH_FILTERS not in request.teacher.names else None
-    loaded = resolve_teacher(early, request.teacher_module, start=start)  # before hours of decoding
+    loaded = resolve_teacher(early, request.teacher_module, modality, start=start)  # before hours of decoding
     data = open_data(request, requested, modality, selection).log(logger)
     Resolved(data, remarks_on_amount(request, modality, data)).log(logger)
-    loaded = loaded or resolve_teacher(request.teacher, request.teacher_module, data, start)
+    loaded = loaded or resolve_teacher(request.teacher, request.teacher_module, modality, data, start)
     backbone = _resolve_encoder(request, modality, data, why, flag, start)
     if loaded:
         loaded = with_matched_size(loaded, request.teacher_module, data, modality, requested, backbone).log(logger)
@@ -177,7 +175,7 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
         )
     start = _reload_start(cfg, run, modality)
     with nullcontext() if (place or {}).get("teacher") else known_only():
-        loaded = resolve_teacher(cfg.teacher, teacher_module, data, start)
+        loaded = resolve_teacher(cfg.teacher, teacher_module, modality, data, start)
     teacher = prepare_teacher(loaded, data, cfg.training).log(logger) if loaded else None
     training = cfg.training
     images = _num_images(data, teacher, cfg.method)
@@ -188,14 +186,14 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
 def resolve_teacher(
     cfg: TeacherConfig | None,
     teacher_module: nn.Module | None,
+    modality: Modality[Any, Any],
     data: Dataset | None = None,
     start: LoadedStart | None = None,
 ) -> LoadedTeacher | None:
     """Load the teacher, if there is one, fit it to `data`, or copy the `start`; warn of its license."""
     if cfg is None:
         return None
-    store = data if isinstance(data, Store) else None
-    loaded = load_teacher(cfg, teacher_module=teacher_module, store=store, start=start)
+    loaded = modality.load_teacher(cfg, teacher_module, data, start)
     for warning in filter(None, map(license_warning, loaded.members if cfg.name != START_TEACHER else ())):
         logger.warning(warning)
     return loaded
@@ -340,10 +338,9 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        follows_filters = request.teacher is not None and PATCH_FILTERS in request.teacher.names
-        value, reasons = modality.small_encoder(data, joined=follows_filters)
+        value, reasons = small_encoder(request.teacher, modality, data)
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
-    return default_student() if request.teacher else modality.default_encoder()
+    return modality.default_student() if request.teacher else modality.default_encoder()
 
 
 def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality: Modality[Any, Any]) -> None:

@@ -35,5 +35,5 @@ def remarks_on_amount(request: RunRequest, modality: Modality[Any, Any], data: D
     if used := modality.selection(data).max_images:
         part = f"{used:,} images, drawn at random, so that reading them leaves time to train (--max-images)"
         return [] if request.max_images else [part]
-    advice = few_images_advice(request, len(data)) if modality.takes_teachers else None
+    advice = few_images_advice(request, len(data)) if modality.takes_filters else None
     return [advice] if advice else []

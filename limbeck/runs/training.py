@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from limbeck.core.config import Json, to_json
 from limbeck.core.distributed import peer_failure_as_user_error
@@ -133,7 +134,7 @@ def build_method(setup: RunSetup, run: Path, ends: float = math.inf) -> Trainabl
         rows, trainable = cfg.method.train_rows(setup.data.labels), cfg.method.prepare(encoder, views)
         return trainable if rows is None else trainable._replace(sampling=SamplingPlan(indices=rows))
     if is_rank0():
-        _warn_of_cost(encoder, views[0].augmentation.size, teacher.teacher)
+        _warn_of_cost(encoder, setup.modality.example(cfg.backbone, setup.data), teacher.teacher)
     return cfg.method.prepare(encoder, views, partial(build_distillation_inputs, teacher, run=run, ends=ends))
 
 
@@ -143,14 +144,14 @@ def fresh_encoder(cfg: RunConfig) -> Encoder:
     return modality_of(cfg.backbone).build_encoder(cfg.backbone)
 
 
-def _warn_of_cost(student: Encoder, image_size: int, teacher: LoadedTeacher) -> None:
-    """Warn of a student that costs more than its teachers, before it is trained.
+def _warn_of_cost(student: Encoder, row: Tensor, teacher: LoadedTeacher) -> None:
+    """Warn of a student that costs more for a `row` than its teachers, before it is trained.
 
     Patch filters and the start are no networks to be made smaller.
     """
     members = [member for member in teacher.members if member.cfg.name not in (PATCH_FILTERS, START_TEACHER)]
-    costs = [NetworkCost.of(member.network, member.image_size) for member in members]
-    if costs and (warning := student_cost_warning(NetworkCost.of(student, image_size), NetworkCost.total(costs))):
+    costs = [NetworkCost.of(member.network, member.example(row)) for member in members]
+    if costs and (warning := student_cost_warning(NetworkCost.of(student, row), NetworkCost.total(costs))):
         logger.warning(warning)
 
 

@@ -10,6 +10,7 @@ KERNEL = 3  # steps of every convolution
 FEWEST_BLOCKS, MOST_BLOCKS = 4, 11
 KERNELS, LENGTH = 84, 9  # fixed kernels, and their steps: 84 ways to choose three of nine
 MOST_DILATIONS = 8  # of the fixed kernels
+STUDENT_HIDDEN, STUDENT_DIM = 16, 80  # widths of a student that names none: a quarter of the usual ones
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ class SeriesLoader:
         check_batch(batch_size, self.indices.smallest, world_size, accumulate_steps)
         check_spans(views, store.steps)
         self.store, self.views, self.batch_size, self.seed, self.device = store, views, batch_size, seed, device
+        self._period = sampling.view_period  # where it is not 0, the teacher's outputs are cached
         self.world_size, self.accumulate_steps, self.wait_seconds = world_size, accumulate_steps, 0.0
         mean, std = store.normalization()
         self._how = Normalization(mean=np.array(mean, np.float32), std=np.array(std, np.float32))
@@ -58,26 +59,35 @@ class SeriesLoader:
         for step in range(start, stop):
             for rows in np.split(self.indices(step), self.accumulate_steps):
                 began = time.perf_counter()
-                batch = self._batch(rows, step // self.steps_per_epoch)
+                batch = self._batch(rows, step // self.steps_per_epoch, teacher_views=not self._period)
                 self.wait_seconds += time.perf_counter() - began
                 yield batch
 
     def fixed_batch(self, indices: NDArray[np.int64]) -> Batch:
-        """Return the rows `indices` [B] in the views of epoch 0."""
-        return self._batch(indices, 0)
+        """Return the rows `indices` [B] in the trained network's views of epoch 0."""
+        return self._batch(indices, 0, teacher_views=False)
 
-    def _batch(self, rows: NDArray[np.int64], epoch: int) -> Batch:
+    def _batch(self, rows: NDArray[np.int64], epoch: int, *, teacher_views: bool) -> Batch:
         values = self.store.values[rows]
         drawn = [
-            draw_view(view, number, values, rows, self._how, seed=self.seed, epoch=epoch)
+            draw_view(
+                view,
+                number if view.crop_of is None else view.crop_of,
+                values,
+                rows,
+                self._how,
+                seed=self.seed,
+                epoch=epoch,
+            )
             for number, view in enumerate(self.views)
+            if teacher_views or view.network == "student"
         ]
         indices = torch.from_numpy(rows)
         return Batch(
             tuple(torch.from_numpy(view.values).to(self.device) for view in drawn),
             indices.to(self.device),
             None if self._labels is None else self._labels[indices].to(self.device),
-            view_epoch=epoch,
+            view_epoch=epoch % self._period if self._period else epoch,
             masks=tuple(torch.from_numpy(view.mask).to(self.device) for view in drawn if view.mask is not None),
             host_rows=(rows,),
         )

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 
 from limbeck.data.augment.draw import hash_uniforms
 from limbeck.data.augment.span_mask import SpanMask
+from limbeck.data.sampling import NetworkView
 from limbeck.series.masks import hidden_steps
 
 NOISE, SPANS = 1 << 20, 1 << 21  # added to the number of a view: draws of their own for the noise and the spans
@@ -19,7 +20,7 @@ FEWEST = 2  # steps that a crop leaves
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesView:
+class SeriesView(NetworkView):
     """A random view of a series; strengths of 0 change nothing."""
 
     jitter: float = 0.0

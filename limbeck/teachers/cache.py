@@ -31,6 +31,7 @@ from limbeck.core.locks import wait_for_folder
 from limbeck.core.progress import progress_bar
 from limbeck.core.resumable import ResumableArray
 from limbeck.core.text import format_bytes, format_duration
+from limbeck.core.types import Dataset
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.features.images import ImageFn, augmented_images
@@ -75,7 +76,7 @@ class FeatureCache:
     """
 
     def __init__(
-        self, folder: Path, teacher: LoadedTeacher, store: Store, device: torch.device, ends: float = math.inf
+        self, folder: Path, teacher: LoadedTeacher, store: Dataset, device: torch.device, ends: float = math.inf
     ) -> None:
         self.folder, self.teacher, self.store, self.device, self.ends = folder, teacher, store, device, ends
         self.network = teacher.network.to(device)
@@ -100,6 +101,7 @@ class FeatureCache:
 
     def view_features(self, view: View, draw_index: int, seed: int, epoch: int) -> Vectors:
         """Return the unit vectors of one draw of a view, as the loader draws it; read-only."""
+        assert isinstance(self.store, Store), "augmentations are of images"
         draw = asdict(ViewDraw(view, draw_index, seed, epoch))
         (vectors,) = self._pass(draw, augmented_images(self.store, view, draw_index, self.device, seed, epoch))
         return vectors

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limbeck.core.devices import Precision, resolve_bf16
+from limbeck.core.types import Dataset
+from limbeck.data.sampling import ViewSpec
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import ImageFn, eval_images
@@ -62,9 +64,9 @@ class TeacherNetwork(nn.Module):
         return super().train(False)
 
     def forward(
-        self, images: Float[Tensor, "B 3 S S"], feature_map: bool = False, training_step: bool = False
+        self, images: Float[Tensor, "B *item"], feature_map: bool = False, training_step: bool = False
     ) -> TeacherFeatures:
-        """Map normalized images to vectors [B D] and, if requested, feature maps [B C H W]."""
+        """Map normalized images [B 3 S S], or series, to vectors [B D] and, if requested, feature maps [B C H W]."""
         device = images.device
         bf16 = resolve_bf16(self.precision, device)
         by_batch = self._batch_statistics() if training_step and self.batch_statistics else nullcontext()
@@ -124,14 +126,24 @@ class LoadedTeacher:
         """Number of its parameters."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
-    def images(self, store: Store, device: torch.device) -> ImageFn:
+    def example(self, row: Float[Tensor, "1 *item"]) -> Float[Tensor, "1 *item"]:
+        """Return zeros of the shape that the teacher takes where the student takes `row`."""
+        return torch.zeros(1, 3, self.image_size, self.image_size)
+
+    def own_view(self, view: ViewSpec) -> ViewSpec:
+        """Return a view for the teacher at its image size and in its normalization."""
+        resized = replace(view.augmentation, size=self.image_size, interpolation=self.interpolation)
+        return replace(view, augmentation=replace(resized, mean=self.mean, std=self.std))
+
+    def images(self, store: Dataset, device: torch.device) -> ImageFn:
         """Return the central views of a store's images in the teacher's preprocessing, on `device`."""
+        assert isinstance(store, Store), "the data of a teacher of images are a store"
         return eval_images(store, self.image_size, self.mean, self.std, device, self.interpolation)
 
 
 def teacher_features(
     teacher: LoadedTeacher,
-    store: Store,
+    store: Dataset,
     indices: NDArray[np.int64],
     *,
     device: torch.device,

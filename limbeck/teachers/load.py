@@ -95,16 +95,21 @@ def _load_further(cfg: TeacherConfig, store: Store | None) -> tuple[LoadedTeache
 
 
 def _checked_digest(cfg: TeacherConfig, source: TeacherSource, image_size: int) -> str:
-    """Return the digest of the network; raise UserError if the configuration records another one."""
+    """Return the digest of the network; UserError as `check_digest`."""
     identity = {**source.identity, "size": image_size, "batch_statistics": cfg.batch_statistics}
     found = digest(nn.Module() if source.fitted else source.network, identity)
+    check_digest(cfg, found)
+    return found
+
+
+def check_digest(cfg: TeacherConfig, found: str) -> None:
+    """Raise UserError if the configuration records another digest than the one that was found."""
     if cfg.digest not in ("", found):
         raise UserError(
             f"the teacher '{cfg.name}' has changed (digest {found[:12]} instead of {cfg.digest[:12]}): "
             "restore the former one, or start a new run with this one",
             code="teacher-changed",
         )
-    return found
 
 
 def _has_weights(name: str) -> bool:

@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from limbeck.core.devices import local_device
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.core.run_folder import TEACHER
-from limbeck.core.types import BagSpec
+from limbeck.core.types import BagSpec, Dataset
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
@@ -49,9 +49,9 @@ class TeacherContext:
     cfg: TeacherConfig
     """Settings, with what the source states and what was chosen filled in."""
     teacher: LoadedTeacher
-    store: Store
+    store: Dataset
     train_indices: NDArray[np.int64]
-    """Rows of the store to train on, ascending."""
+    """Rows of the data to train on, ascending."""
     val_indices: NDArray[np.int64]
     """The other rows, on which student and teacher are compared."""
     features: Float[Tensor, "M D"]
@@ -77,7 +77,7 @@ class ImageTargets(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig) -> Resolved[TeacherContext]:
+def prepare_teacher(teacher: LoadedTeacher, store: Dataset, training: TrainConfig) -> Resolved[TeacherContext]:
     """Hold out images, compute features of some of the others, and choose what depends on them.
 
     Raises:
@@ -107,7 +107,7 @@ def prepare_teacher(teacher: LoadedTeacher, store: Store, training: TrainConfig)
 
 
 def _sample(
-    teacher: LoadedTeacher, store: Store, rows: NDArray[np.int64], device: torch.device
+    teacher: LoadedTeacher, store: Dataset, rows: NDArray[np.int64], device: torch.device
 ) -> tuple[LoadedTeacher, Float[Tensor, "M D"]]:
     """Return the teacher, with the scales of several, and its unit vectors of some images."""
     found = [
@@ -126,16 +126,18 @@ def _licenses(teacher: LoadedTeacher) -> str:
 
 
 def build_distillation_inputs(
-    context: TeacherContext, method: DistillConfig, views: tuple[ViewSpec, ...], run: Path, ends: float = math.inf
+    context: TeacherContext, method: DistillConfig, views: tuple[Any, ...], run: Path, ends: float = math.inf
 ) -> DistillationInputs:
     """Return the teacher's output, the views and the sampling plan for a method; computes what has to be cached.
+
+    The `views` are in the terms of the loader: `ViewSpec`s of images, or `NetworkView`s of other data.
 
     Raises:
         UserError: the cache is that of another teacher or store, what is cached takes longer than until `ends`, or a
             dense term has no feature maps to compare.
     """
     _check_feature_maps(context, method)
-    views = tuple(_at_teacher_resolution(context.teacher, view) for view in views)
+    views = tuple(view if view.network == "student" else context.teacher.own_view(view) for view in views)
     center, spec = context.center, method.bag_spec()
     live = LiveTeacher(context.teacher, views, context.features, center=center, feature_map=method.dense_weight > 0)
     sampling = SamplingPlan(indices=context.train_indices)
@@ -189,6 +191,7 @@ def _cached_teacher(
     has_maps: bool,
 ) -> Teacher:
     """Compute the cached features, with maps of the student's first view, and compare some of them with live ones."""
+    assert isinstance(context.store, Store), "draws of views are cached of images"
     some = context.train_indices[:: -(-len(context.train_indices) // COMPARED_IMAGES)]
     loader = Loader(context.store, views, len(some), seed=context.seed, device=context.device, sampling=sampling)
     maps = cache_maps(cache, loader.schedule) if has_maps else []  # the same passes make the vectors
@@ -251,14 +254,6 @@ def _check_feature_maps(context: TeacherContext, method: DistillConfig) -> None:
             "teacher shall not run in every step",
             code="no-feature-maps",
         )
-
-
-def _at_teacher_resolution(teacher: LoadedTeacher, view: ViewSpec) -> ViewSpec:
-    """Give a view for the teacher the teacher's image size and normalization."""
-    if view.network == "student":
-        return view
-    resized = replace(view.augmentation, size=teacher.image_size, interpolation=teacher.interpolation)
-    return replace(view, augmentation=replace(resized, mean=teacher.mean, std=teacher.std))
 
 
 def _split(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from limbeck.metrics.cost import count_operations, count_parameters
 from limbeck.models.eval_mode import eval_mode
@@ -27,15 +28,14 @@ class NetworkCost(NamedTuple):
     """What a network costs."""
 
     parameters: int
-    operations: int  # for one image of its size; 0 if it computes without torch
+    operations: int  # for one row of its data; 0 if it computes without torch
 
     @classmethod
-    def of(cls, network: nn.Module, image_size: int) -> Self:
-        """Count a network that takes images of `image_size` pixels, in evaluation mode."""
+    def of(cls, network: nn.Module, row: Float[Tensor, "1 *item"]) -> Self:
+        """Count a network that takes one `row`, such as an image, in evaluation mode."""
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        image = torch.zeros(1, 3, image_size, image_size, device=device)
         with eval_mode(network):
-            return cls(count_parameters(network), count_operations(network, image))
+            return cls(count_parameters(network), count_operations(network, row.to(device)))
 
     @classmethod
     def total(cls, costs: Sequence["NetworkCost"]) -> Self:
@@ -44,7 +44,7 @@ class NetworkCost(NamedTuple):
 
 
 def student_cost_warning(student: NetworkCost, teacher: NetworkCost) -> str | None:
-    """Return a sentence if the student has more parameters than the teacher, or computes more for an image."""
+    """Return a sentence if the student has more parameters than the teacher, or computes more for a row."""
     if student.parameters <= teacher.parameters and not student.operations > teacher.operations > 0:
         return None
     costs = [
@@ -52,6 +52,6 @@ def student_cost_warning(student: NetworkCost, teacher: NetworkCost) -> str | No
         for cost in (student, teacher)
     ]
     return (
-        f"the student has {costs[0]} per image, its teacher {costs[1]}: distillation is meant for students that cost "
-        "less than their teacher (--student, --student.image-size)"
+        f"the student has {costs[0]} per input, its teacher {costs[1]}: distillation is meant for students that cost "
+        "less than their teacher (--student and the options that begin with it)"
     )

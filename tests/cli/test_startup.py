@@ -9,10 +9,10 @@ import pytest
 
 from limbeck import cli
 from limbeck.methods import method_config, method_names
-from limbeck.modalities.images.sizes import SMALL_NETWORK
+from limbeck.modalities.images.sizes import SMALL_NETWORK, STUDENT
 from limbeck.models.config import BackboneConfig
 from limbeck.models.surgery import is_vit
-from limbeck.runs.defaults import STUDENT, USUAL_NETWORKS
+from limbeck.runs.defaults import USUAL_NETWORKS
 from tests.helpers.commands import TINY
 
 HEAVY = {"torch", "timm", "numpy", "pyarrow", "PIL", "jaxtyping", "jinja2", "lightning_fabric", "huggingface_hub"}

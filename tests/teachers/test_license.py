@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
 from limbeck.models.licenses import license_in_card
 from limbeck.teachers.config import TeacherConfig
@@ -99,7 +100,7 @@ def test_a_student_that_costs_more_than_its_teacher_is_warned_of() -> None:
 
 def test_the_cost_is_that_of_an_image_of_its_size() -> None:
     network = tiny_vit()
-    small, large = (NetworkCost.of(network, size) for size in (16, 32))
+    small, large = (NetworkCost.of(network, torch.zeros(1, 3, size, size)) for size in (16, 32))
     assert small.parameters == large.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert 0 < 3 * small.operations < large.operations
     assert network.training

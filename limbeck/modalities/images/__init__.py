@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from limbeck.core.config import Json
 from limbeck.core.resolved import Resolved
 from limbeck.modalities.base import StoreModality, normalized
-from limbeck.modalities.images.sizes import resolve_small
+from limbeck.modalities.images.sizes import STUDENT, resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from limbeck.core.types import Encoder
     from limbeck.data.sampling import ViewSpec
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from limbeck.models.backbone import Backbone
     from limbeck.models.encoder_io import Preprocessing
     from limbeck.models.start import LoadedStart
+    from limbeck.teachers.config import TeacherConfig
+    from limbeck.teachers.frozen import LoadedTeacher
     from limbeck.teachers.setup import ImageTargets, TeacherContext
     from limbeck.train.eval_callback import EvalCallback
 
@@ -32,7 +36,7 @@ class Images(StoreModality[BackboneConfig]):
 
     name = "images"
     nouns = ("image", "images")
-    takes_teachers = evaluated = True
+    takes_teachers = takes_filters = evaluated = True
     export_formats = ("timm", "onnx", "torch", "executorch")
 
     def recognizes(self, source: object) -> bool:
@@ -63,6 +67,30 @@ class Images(StoreModality[BackboneConfig]):
     def small_encoder(self, data: "Store | None" = None, *, joined: bool = False) -> Resolved[BackboneConfig]:
         """Return a narrow ResNet of one block per stage for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size, joined)
+
+    def default_student(self) -> BackboneConfig:
+        """Return a ResNet-18."""
+        return BackboneConfig(name=STUDENT)
+
+    def small_student(self, data: "Store | None" = None, *, joined: bool = False) -> Resolved[BackboneConfig]:
+        """Return the small encoder."""
+        return self.small_encoder(data, joined=joined)
+
+    def load_teacher(
+        self, cfg: "TeacherConfig", module: "nn.Module | None", data: "Store | None", start: "LoadedStart | None"
+    ) -> "LoadedTeacher":
+        """Return any network of images, patch filters that are fitted to the data, or the start."""
+        from limbeck.teachers.load import load_teacher
+
+        return load_teacher(cfg, teacher_module=module, store=data, start=start)
+
+    def example(self, cfg: BackboneConfig, data: "Store") -> "Tensor":
+        """Return an image."""
+        import torch
+
+        from limbeck.modalities.images.resolve import input_size
+
+        return torch.zeros(1, 3, input_size(cfg), input_size(cfg))
 
     def start_encoder(self, cfg: StartConfig) -> BackboneConfig:
         """Return the network of the weights; UserError if nothing states it."""

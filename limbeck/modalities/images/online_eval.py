@@ -1,19 +1,15 @@
 """Scores of an encoder while it is trained on images: k-NN accuracy and fidelity to a teacher."""
 
-from functools import cache
-
 import numpy as np
 import torch
 
 from limbeck.core.devices import resolve_bf16
 from limbeck.core.types import Encoder
 from limbeck.data.store.store import Store
-from limbeck.evaluation.teacher_fidelity import fidelity_callback
+from limbeck.evaluation.teacher_fidelity import has_fidelity, held_out_fidelity
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
-from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.metrics.knn import knn_accuracy
-from limbeck.teachers.frozen import teacher_features
 from limbeck.teachers.setup import TeacherContext
 from limbeck.train.eval_callback import EvalCallback
 
@@ -29,8 +25,8 @@ def make_eval_callback(
     callbacks: list[EvalCallback] = []
     if store.labeled:
         callbacks.append(_accuracy(store, size, normalization))
-    if teacher is not None and len(teacher.val_indices) > NUM_NEIGHBORS + 1:
-        callbacks.append(_fidelity(size, normalization, teacher))
+    if teacher is not None and has_fidelity(teacher):
+        callbacks.append(held_out_fidelity(eval_images(store, size, *normalization, teacher.device), teacher))
 
     def evaluate_encoder(encoder: Encoder) -> dict[str, float]:
         return {name: value for callback in callbacks for name, value in callback(encoder).items()}
@@ -52,16 +48,3 @@ def _accuracy(store: Store, size: int, normalization: Normalization) -> EvalCall
         return {"knn": knn_accuracy(final[queries:], labels[queries:], final[:queries], labels[:queries])}
 
     return evaluate_encoder
-
-
-def _fidelity(size: int, normalization: Normalization, context: TeacherContext) -> EvalCallback:
-    """Return the fidelity to the teacher on the images that are held out; its features are computed at first use."""
-    device, store, rows = context.device, context.store, context.val_indices
-
-    @cache
-    def callback() -> EvalCallback:
-        text = "teacher features of held-out images"
-        features = teacher_features(context.teacher, store, rows, device=device, description=text)
-        return fidelity_callback(eval_images(store, size, *normalization, device), rows, features, device)
-
-    return lambda encoder: callback()(encoder)

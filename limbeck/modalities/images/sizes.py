@@ -8,7 +8,7 @@ from limbeck.models.config import MIN_SIDE, SMALL_IMAGE, BackboneConfig
 CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
 UNCROPPED = 128  # pixels; images stored at this size or below are used whole
 PATCHES = 8  # patches along the side of a small image, as with patches of 4 on 32 pixels
-SMALL_NETWORK = "resnet18"
+STUDENT = SMALL_NETWORK = "resnet18"
 SMALL_ARGS: dict[str, Any] = {
     "channels": [32, 64, 96, 160], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 16
 }  # fmt: skip
