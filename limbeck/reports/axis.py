@@ -29,7 +29,7 @@ def value_axis(values: Sequence[float], count: int = 4, *, zero: bool = False) -
     """Return an axis that begins and ends with a tick; with `zero` it includes 0."""
     low, high = min([*values, 0.0] if zero else values), max(values)
     if low == high:
-        low, high = min(0.0, 2 * low), max(0.0, 2 * high) or float(not low)
+        low, high = min(0.0, low), max(0.0, high) or float(not low)
     step = _step((high - low) / count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return _axis(first * step, last * step, [number * step for number in range(first, last + 1)], step)

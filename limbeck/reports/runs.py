@@ -13,6 +13,7 @@ from limbeck.core.run_folder import ADAPTATION, ENCODER, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluation.adaptation import Adaptation
 from limbeck.evaluation.results import EvaluationResult
+from limbeck.modalities import modality_of
 from limbeck.models.encoder_io import training_stage
 from limbeck.reports.portable import portable_result
 from limbeck.runs.config import RunConfig, read_config
@@ -48,6 +49,11 @@ class RunSummary:
         assert isinstance(data, dict)
         host = data.get("host")
         return f"{data['name']} over {host['name']}" if isinstance(host, dict) else str(data["name"])
+
+    @property
+    def nouns(self) -> tuple[str, str]:
+        """What one row of its data is called, and several."""
+        return modality_of(self.config.backbone).nouns
 
     @property
     def knn(self) -> float | None:

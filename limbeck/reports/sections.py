@@ -16,7 +16,7 @@ HEALTH = {
     "embedding_rank": "embeddings: effective rank (collapse below 3)",
     "embedding_std": "embeddings: standard deviation (collapse below 0.1)",
     "effective_rank": "features: effective rank",
-    "alignment": "squared distance of two views of an image",
+    "alignment": "squared distance of two views",
     "dead_units": "fraction of dead units",
     "ema_distance": "squared distance of EMA encoder and encoder",
     "peak_to_rms": "feature maps: largest value of a channel over its RMS",
@@ -60,10 +60,11 @@ class Section:
 def sections(runs: Sequence[RunSummary]) -> list[Section]:
     """Return the sections that have something to show."""
     evaluated = [run for run in runs if run.result]
-    return [section for section in (*_layers(runs, evaluated), *_course(runs)) if section]
+    nouns = runs[0].nouns
+    return [section for section in (*_layers(runs, evaluated, nouns), *_course(runs, nouns)) if section]
 
 
-def _layers(runs: Sequence[RunSummary], evaluated: Sequence[RunSummary]) -> tuple[Section, ...]:
+def _layers(runs: Sequence[RunSummary], evaluated: Sequence[RunSummary], nouns: tuple[str, str]) -> tuple[Section, ...]:
     return (
         Section(
             title="Accuracy of each layer",
@@ -83,26 +84,26 @@ def _layers(runs: Sequence[RunSummary], evaluated: Sequence[RunSummary]) -> tupl
         _fidelity(evaluated),
         Section(
             title="Geometry of the features",
-            text="Alignment: how many times farther apart two images are than two views of one image. Effective rank: "
-            "the number of directions that the features use; near 1 means collapse.",
+            text=f"Alignment: how many times farther apart two {nouns[1]} are than two views of one {nouns[0]}. "
+            "Effective rank: the number of directions that the features use; near 1 means collapse.",
             charts=_by_layer(runs, "representation"),
             tables=[found for run in evaluated if (found := layer_table(run, "representation")).columns],
         ),
     )
 
 
-def _course(runs: Sequence[RunSummary]) -> tuple[Section, ...]:
+def _course(runs: Sequence[RunSummary], nouns: tuple[str, str]) -> tuple[Section, ...]:
     return (
         Section(
             title="Training",
             text="The columns of metrics.csv. Where weights of terms grow during a run, the loss may rise while every "
-            "term falls. The k-NN accuracy is measured within the training images.",
+            f"term falls. The k-NN accuracy is measured within the training {nouns[1]}.",
             charts=training(runs),
         ),
         Section(
             title="Health",
-            text="Measured on the same images every few hundred steps, without labels. Squared distances are between 0 "
-            "and 4.",
+            text=f"Measured on the same {nouns[1]} every few hundred steps, without labels. Squared distances are "
+            "between 0 and 4.",
             charts=_curves(runs, HEALTH),
             items=health_sentences(runs),
         ),

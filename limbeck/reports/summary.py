@@ -52,11 +52,11 @@ def headline(run: RunSummary) -> str:
 
 
 def _trained(run: RunSummary) -> str:
-    images = plural(run.images, "image") if run.images else "images in memory"
+    rows = plural(run.images, *run.nouns) if run.images else run.nouns[1] + ("" if run.config.store else " in memory")
     time = f", about {_rounded(run.seconds)}," if run.seconds >= 1 else ""
     epochs = run.config.training.num_epochs if run.finished else run.epoch
     length = f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}"
-    trained = f"{length} of {run.method} on {images}{time} gave {_article(network(run.config.backbone))}"
+    trained = f"{length} of {run.method} on {rows}{time} gave {_article(network(run.config.backbone))}"
     cut = cheapest_cut(run.result) if run.result else None
     if isinstance(run.config.backbone, DetectorConfig):
         return f"{trained} of {plural(run.config.backbone.keypoints, 'keypoint')}."
@@ -85,7 +85,7 @@ def key_numbers(runs: Sequence[RunSummary]) -> list[KeyNumber]:
         elif run.result and run.result.keypoints:
             found.append(_keypoint_error(run.name, run.result, shade))
         elif run.knn is not None:
-            about = "k-NN accuracy within the training images"
+            about = f"k-NN accuracy within the training {run.nouns[1]}"
             found.append(KeyNumber(run.name, shade, percent(run.knn), "", about, []))
     return found
 
@@ -109,6 +109,7 @@ def bars(runs: Sequence[RunSummary]) -> list[Bar]:
 def _key_number(run: RunSummary, cut: LayerResult, shade: str) -> KeyNumber:
     assert run.result
     accuracy, images = cut.values["knn"] or 0.0, run.result.test.images
+    noun = run.nouns[images != 1]
     costs = [column for column in all_columns("cost") if column.priority == 0]
     measured = [(column, cut.values.get(column.name)) for column in costs]
     return KeyNumber(
@@ -116,7 +117,7 @@ def _key_number(run: RunSummary, cut: LayerResult, shade: str) -> KeyNumber:
         color=shade,
         value=percent(accuracy),
         error=f"± {100 * standard_error(accuracy, images):.1f}",
-        about=f"k-NN accuracy at layer {cut.depth} of {run.result.layers[-1].depth}, on {plural(images, 'test image')}",
+        about=f"k-NN accuracy at layer {cut.depth} of {run.result.layers[-1].depth}, on {images:,} test {noun}",
         facts=[
             Fact(column.label, f"{column.text(value)} {column.unit}".strip())
             for column, value in measured
