@@ -108,6 +108,7 @@ class FeatureCache:
 
     def view_maps(self, view: View, draw_index: int, seed: int, epoch: int) -> Maps:
         """Return the feature maps of one draw of a view, coded; read-only. The same pass stores its unit vectors."""
+        assert isinstance(self.store, Store), "augmentations are of images"
         draw = asdict(ViewDraw(view, draw_index, seed, epoch))
         images = augmented_images(self.store, view, draw_index, self.device, seed, epoch)
         return self._pass(draw, images, self.map_axes())[1]
