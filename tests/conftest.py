@@ -42,7 +42,7 @@ def _few_filters() -> Iterator[None]:
     """Fit few patch filters where a test gives no settings: by default they take seconds for any number of images."""
     from limbeck.models.patch_filters import PatchFiltersConfig
 
-    few = PatchFiltersConfig(filters=40, patches=4000, iterations=3)
+    few = PatchFiltersConfig(filters=20, patches=2000, iterations=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", lambda: few)
         yield
