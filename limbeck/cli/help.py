@@ -96,6 +96,6 @@ def _choices(metavar: str) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Return the first clause, with the default if that follows it."""
-    text = re.split(r"\. |; (?!by default|`limbeck)", text, maxsplit=1)[0]
+    """Return the first clause, with the default if that follows it; what is in parentheses stays whole."""
+    text = re.split(r"(?:\. |; (?!by default|`limbeck))(?![^(]*\))", text, maxsplit=1)[0]
     return text if text.endswith(".") else f"{text}."

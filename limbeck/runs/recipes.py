@@ -96,9 +96,9 @@ def phone() -> Recipe:
         verb="distill",
         settings={
             "teacher": {"targets": "image"},
-            "method": {"name": "simreg", "views": "light"},
+            "method": {"name": "simreg", "views": "light", "head": "solved"},
             "backbone": backbone | {"patch_filters": FILTERS},
-            "optim": {"lr": 2e-3},
+            "optim": {"lr": 4e-3},
             "training": {"epochs": 10},
         },
     )

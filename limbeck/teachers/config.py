@@ -16,9 +16,9 @@ class TeacherConfig:
     """Which frozen network the student is distilled from, and with which preprocessing."""
 
     name: str
-    """A folder (Limbeck run, encoder or export; timm; Hugging Face), a timm model ("timm:NAME" if a folder has the same
-    name), "hf-hub:OWNER/MODEL" in timm's format, "patch-filters", which are fitted to the images of the run, or
-    "start", the frozen copy of what the run starts from."""
+    """A timm model, or a folder: a Limbeck run, encoder or export, or what timm or Hugging Face saved. "timm:NAME" is
+    the model where a folder has the same name, "hf-hub:OWNER/MODEL" is a repository in timm's format, "patch-filters"
+    are fitted to the images of the run, and "start" is the frozen copy of what the run starts from."""
     further: tuple[str, ...] = ()
     """Further teachers, named in the same way, whose vectors of whole images are appended: each of unit length, and all
     with deviations of one size. Each has its own input size and normalization."""

@@ -37,6 +37,7 @@ def test_help_is_one_screen(limbeck: Run, verb: str) -> None:
     code, out, _ = limbeck(verb, "--help")
     assert code == 0
     assert out.count("\n") <= SCREEN
+    assert out.count("(") == out.count(")")  # no sentence ends within parentheses
     essential, flags = cli.VERBS[verb].essential, list_flags(cli.VERBS[verb].arguments(()))
     depends_on_a_name = {"--method.host"}
     assert {*essential} - depends_on_a_name <= {flag.name for flag in flags}
