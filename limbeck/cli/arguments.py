@@ -184,7 +184,8 @@ def _optional(
 class _NestedConfig:
     """Make the field `name` of a nested configuration its flag (`--backbone NAME`), and hide internal fields.
 
-    Internal fields are filled in by a run and have `internal` in their metadata.
+    Internal fields are filled in by a run and have `internal` in their metadata. Those with `plain_flag` are flags
+    without the name of their configuration.
     """
 
     def __init__(self) -> None:
@@ -202,14 +203,18 @@ class _NestedConfig:
         if not isinstance(spec, StructConstructorSpec):
             return None
         internal = {f.name for f in dataclasses.fields(info.type) if f.metadata.get("internal")}
-        fields = tuple(self._field(field, internal) for field in spec.fields)
+        plain = {f.name for f in dataclasses.fields(info.type) if f.metadata.get("plain_flag")}
+        fields = tuple(self._field(field, internal, plain) for field in spec.fields)
         return dataclasses.replace(spec, fields=fields)
 
     @staticmethod
-    def _field(field: StructFieldSpec, internal: set[str]) -> StructFieldSpec:
+    def _field(field: StructFieldSpec, internal: set[str], plain: set[str]) -> StructFieldSpec:
         """Return a field without a text of help: `cli.help` prints it, and tyro would tokenize every source for it."""
         if field.name == "name":
             return dataclasses.replace(field, helptext="", type=annotated(field.type, FLATTENED))
         if field.name in internal:
             return dataclasses.replace(field, helptext="", type=annotated(field.type, tyro.conf.Suppress))
+        if field.name in plain:
+            alone = tyro.conf.arg(prefix_name=False)
+            return dataclasses.replace(field, helptext="", type=annotated(field.type, alone))
         return dataclasses.replace(field, helptext="")

@@ -72,6 +72,7 @@ def _walk(kind: type[Any], value: Any, prefix: str) -> Iterator[Flag]:
             yield from _walk(nested if isinstance(nested, type) else type(nested), _instance(default), inner)
             continue
         spelled = prefix.removesuffix(".") if field.name == "name" and prefix else prefix + name
+        spelled = name if field.metadata.get("plain_flag") else spelled
         yield _flag(spelled.replace("_", "-"), hint, markers, setting, default, help_texts.get(field.name, ""))
 
 

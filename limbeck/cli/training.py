@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 GROUP = "Train"
 TRAINING = (
     "--out", "--quick", "--time", "--recipe", "--method", "--method.host", "--backbone", "--backbone.image-size",
-    "--from", "--epochs", "--batch-size", "--optim", "--optim.lr", "--config",
+    "--window", "--stride", "--from", "--epochs", "--batch-size", "--optim", "--optim.lr", "--config",
 )  # fmt: skip
 PLANNED = (
     "--time", "--method", "--backbone", "--backbone.image-size", "--epochs", "--batch-size", "--config",
@@ -38,7 +38,8 @@ ADAPTATION_FLAGS = (
 )  # fmt: skip
 DISTILLATION = (
     "--out", "--quick", "--time", "--recipe", "--teacher", "--teacher.image-size", "--teacher.cached-views",
-    "--student", "--student.image-size", "--from", "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
+    "--student", "--student.image-size", "--window", "--stride", "--from",
+    "--method", "--epochs", "--batch-size", "--optim.lr", "--config",
 )  # fmt: skip
 
 
@@ -271,8 +272,9 @@ def _source(args: Any) -> str:
     if digest is not None:
         from limbeck.modalities import modality_of
 
-        network = args.student if hasattr(args, "student") else args.backbone
-        if modality_of(network).reopen(source).digest != digest:
+        given = args.student if hasattr(args, "student") else args.backbone
+        network = args.file.over(given, "backbone", named=True)
+        if modality_of(network).reopen(source, network).digest != digest:
             raise UserError(
                 f"the store '{source}' has changed since '{args.config}' was written; name a store on the command line "
                 "to train on what it holds now",

@@ -7,6 +7,9 @@ from limbeck.cli.flags import Flag
 from limbeck.cli.words import is_option
 from limbeck.core.suggest import meaning, suggest
 
+FOR_SERIES = ("--window", "--stride")
+"""Options that training on series has."""
+
 
 def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
     """Raise UsageError for the first word of `argv` that looks like an option and is none.
@@ -21,6 +24,11 @@ def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
 
 
 def _meant(name: str, flags: Sequence[Flag], verb: str) -> str:
+    if name in FOR_SERIES:
+        return (
+            ": it is for training on series, which are named first (`limbeck pretrain recording.csv --window 200`); "
+            "their encoder keeps it for other commands, so leave it out"
+        )
     places = [flag.name for flag in flags if flag.positional]
     names = {flag.name.removeprefix("--"): flag.name for flag in flags}
     found = [names[option] for option in suggest(name.removeprefix("--"), names)]

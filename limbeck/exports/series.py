@@ -16,6 +16,7 @@ from limbeck.exports.result import ExportResult, Format
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
 from limbeck.series.sources import open_series
+from limbeck.series.windows import as_trained
 
 SHAPES = ((1, 40), (2, 64), (5, 97))  # series and steps of the random batches; the second one is traced
 PROVED, FEWEST = 512, 12  # series of the proof at most and at least
@@ -72,7 +73,7 @@ def _examples(run: Path, source: Any, encoder: DilatedEncoder) -> tuple[Tensor, 
     path = source if source is not None else store_of(run)
     if source is None and (path is None or not path.exists()):
         return None
-    data = open_series(path)
+    data = as_trained(open_series(path), encoder.cfg)
     encoder.check_channels(data.channels)
     rows = slice(0, None, -(-len(data) // PROVED))
     values, labels = torch.from_numpy(data.values[rows]), torch.from_numpy(data.labels[rows])

@@ -118,8 +118,16 @@ class Modality(ABC, Generic[Config, Data]):
         return Resolved(cfg, [])
 
     @abstractmethod
-    def open(self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection") -> Resolved[Data]:
-        """Return the data of a source, without what is left out by name."""
+    def open(
+        self,
+        source: Any,
+        *,
+        store_size: int | None,
+        allow_bad: float,
+        selection: "Selection",
+        encoder: Config | None = None,
+    ) -> Resolved[Data]:
+        """Return the data of a source, without what is left out by name, as an encoder of the user's is to get them."""
 
     def selection(self, data: Data) -> "Selection":
         """Return what was left out of the source of the data by name."""
@@ -136,8 +144,8 @@ class Modality(ABC, Generic[Config, Data]):
         return None
 
     @abstractmethod
-    def reopen(self, path: str) -> Data:
-        """Return the data of an earlier run from their `path`."""
+    def reopen(self, path: str, encoder: Config) -> Data:
+        """Return the data of an earlier run, which had such an encoder, from their `path`."""
 
     def resolve_encoder(self, cfg: Config, data: Data) -> Resolved[Config]:
         """Return the configuration with what depends on the data filled in."""
@@ -253,7 +261,13 @@ class StoreModality(Modality[Config, "Store"]):
         return Loader
 
     def open(
-        self, source: "Source", *, store_size: int | None, allow_bad: float, selection: "Selection"
+        self,
+        source: "Source",
+        *,
+        store_size: int | None,
+        allow_bad: float,
+        selection: "Selection",
+        encoder: Config | None = None,
     ) -> "Resolved[Store]":
         """Return the store of a source, which is built first if it is not one."""
         from limbeck.data.store.open import open_store
@@ -267,7 +281,7 @@ class StoreModality(Modality[Config, "Store"]):
 
         return Selection.by(data.exclude, data.only, data.max_images)
 
-    def reopen(self, path: str) -> "Store":
+    def reopen(self, path: str, encoder: Config) -> "Store":
         """Open a store."""
         from limbeck.data.store.store import Store
 

@@ -53,7 +53,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return SeriesLoader
 
     def recognizes(self, source: object) -> bool:
-        """Accept .ts and .tsv files, .npz and .parquet files with `series`, folders of .csv files, and `SeriesData`."""
+        """Accept .ts, .tsv, .npz and .parquet files with `series`, .csv files or folders of them, and `SeriesData`."""
         return is_series(source)
 
     def encoder_config(self, name: str) -> type[SeriesConfig] | None:
@@ -101,9 +101,15 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return tuple(range(1, len(cfg.widths()) + 1)) if cfg.depth else ()
 
     def open(
-        self, source: Any, *, store_size: int | None, allow_bad: float, selection: "Selection"
+        self,
+        source: Any,
+        *,
+        store_size: int | None,
+        allow_bad: float,
+        selection: "Selection",
+        encoder: SeriesConfig | None = None,
     ) -> "Resolved[SeriesData]":
-        """Read the series; UserError for what only images have."""
+        """Read the series, and cut them if the encoder is for windows; UserError for what only images have."""
         from limbeck.series.sources import open_series
 
         given = {"store-size": store_size, **vars(selection)}
@@ -112,7 +118,14 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
                 f"--{flag} is for images, and '{source}' holds series: leave it out", code="flag-without-use"
             )
         data = open_series(source)
-        return Resolved(data, [data.summary(), *data.remarks()])
+        if encoder is None or encoder.window is None:
+            alone = ["one series is little to learn from: cut a long one into several (--window)"] * (len(data) == 1)
+            return Resolved(data, [data.summary(), *data.remarks(), *alone])
+        from limbeck.series.windows import cut_windows, describe_windows
+
+        windows = cut_windows(data, encoder.window, encoder.stride)
+        about = f"{data.summary()}: {describe_windows(windows, encoder)}"
+        return Resolved(windows, [about, *windows.remarks()])
 
     def check(self, source: Any) -> list[str]:
         """Return a summary of the series, their classes, and what may be a mistake."""
@@ -121,11 +134,13 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         data = open_series(source)
         return [data.summary(), *data.classes(), *data.remarks()]
 
-    def reopen(self, path: str) -> "SeriesData":
-        """Read the series again."""
+    def reopen(self, path: str, encoder: SeriesConfig) -> "SeriesData":
+        """Read the series again, and cut them likewise."""
         from limbeck.series.sources import open_series
+        from limbeck.series.windows import cut_windows
 
-        return open_series(path)
+        data = open_series(path)
+        return cut_windows(data, encoder.window, encoder.stride) if encoder.window else data
 
     def usual_steps(self, data: "SeriesData") -> int:
         """Return TS2Vec's number of steps, which is for batches of 8."""
@@ -137,9 +152,9 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     def start_encoder(self, cfg: "StartConfig") -> SeriesConfig:
         """Return the network of a run, an encoder or an export."""
-        from limbeck.series.encoder_io import encoder_config
+        from limbeck.series.start import start_config
 
-        return encoder_config(cfg.name)
+        return start_config(cfg.name)
 
     def load_start(self, cfg: "StartConfig", encoder: SeriesConfig | None) -> "LoadedStart":
         """Return the blocks of a trained encoder."""

@@ -34,7 +34,11 @@ def open_data(
             code="flag-without-use",
         )
     found = modality.open(
-        request.source, store_size=request.store_size, allow_bad=request.allow_bad, selection=selection
+        request.source,
+        store_size=request.store_size,
+        allow_bad=request.allow_bad,
+        selection=selection,
+        encoder=request.backbone,
     )
     return (
         found if request.companion is None else Resolved(with_companion(found.value, request.companion), found.reasons)

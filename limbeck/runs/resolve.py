@@ -167,7 +167,7 @@ def reopen_run(run: Path, teacher_module: nn.Module | None = None, place: Place 
             code="store-missing",
         )
     modality = modality_of(cfg.backbone)
-    data = reopen_companion(modality.reopen(cfg.store), cfg)
+    data = reopen_companion(modality.reopen(cfg.store, cfg.backbone), cfg)
     if data.digest != cfg.digest:
         raise UserError(
             f"the store '{cfg.store}' has changed since '{run}' began: build it again from the same images",

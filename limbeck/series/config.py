@@ -28,6 +28,10 @@ class SeriesConfig:
     kernel_features: int = 2016
     """Features of fixed kernels, joined with those of every block when it is trained; 0: none. There are up to so many,
     as a multiple of 84 kernels at each dilation."""
+    window: int | None = field(default=None, metadata={"plain_flag": True})
+    """Cut series into windows of so many steps, which are trained on, evaluated and embedded as series; None: whole."""
+    stride: int | None = field(default=None, metadata={"plain_flag": True})
+    """Steps from the start of a window to that of the next one; by default a window."""
     cut: int | None = field(default=None, metadata={"internal": True})
     """Blocks that are left of a network that was cut; None: all of them."""
     channels: int | None = field(default=None, metadata={"internal": True})
@@ -50,6 +54,20 @@ class SeriesConfig:
                 f"kernel_features is {self.kernel_features}: take at least {KERNELS}, the number of kernels, or 0 for "
                 "none",
                 code="out-of-range",
+            )
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        """Raise UserError for windows of fewer than two steps, or for a stride that does not go on."""
+        if self.window is not None and self.window < 2:
+            raise UserError(
+                f"window is {self.window}: it must be at least 2 steps, or leave it out", code="out-of-range"
+            )
+        if self.stride is not None and self.stride < 1:
+            raise UserError(f"stride is {self.stride}: it must be at least 1 step", code="out-of-range")
+        if self.stride is not None and self.window is None:
+            raise UserError(
+                f"stride is {self.stride} and there are no windows: give a window, too", code="flag-without-use"
             )
 
     def widths(self) -> list[int]:
@@ -102,7 +120,7 @@ def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Seq
     if steps < receptive_field(1):
         raise UserError(
             f"the longest series has {steps} steps, and the first block of the network sees {receptive_field(1)}: take "
-            "longer series, or join short ones",
+            "longer series or windows, or join short ones",
             code="series-too-short",
         )
     depth = cfg.depth or depth_for(steps)

@@ -129,9 +129,12 @@ class SeriesData:
             "is a copy of an earlier one": self._copies(),
         }
         found = [f"{_series(mask.sum(), text)}: {self._listed(mask)}" for text, mask in rows.items() if mask.any()]
-        if self.left_out:
-            found.append(f"{len(self.left_out):,} series left out: {first_names(self.left_out, separator='; ')}")
-        return found
+        return [*found, *self.omissions()]
+
+    def omissions(self) -> list[str]:
+        """Return a sentence on what was left out, if anything was."""
+        some = f"{len(self.left_out):,} series left out: {first_names(self.left_out, separator='; ')}"
+        return [some] if self.left_out else []
 
     def _copies(self) -> Bool[np.ndarray, " N"]:
         flat = np.nan_to_num(self.values.reshape(len(self), -1), nan=float(np.finfo(np.float32).max))

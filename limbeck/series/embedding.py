@@ -16,6 +16,7 @@ from limbeck.features.extract import extract
 from limbeck.models.weights import digest
 from limbeck.series.data import SeriesData
 from limbeck.series.encoder_io import load_encoder
+from limbeck.series.windows import as_trained
 
 FOR_SERIES = ("batch_size", "device")
 """The settings that the embeddings of series have, too."""
@@ -27,7 +28,7 @@ def embed_series(
     """Return the vectors [N D] of series in float32, as an evaluation computes them.
 
     Args:
-        series: the series, in memory.
+        series: the series, in memory; long ones are cut as the encoder was trained.
         run: a run on series, or its encoder.
         depth: blocks; None: all of them.
         cfg: batch size and device.
@@ -39,6 +40,7 @@ def embed_series(
     _check_options(cfg, maps)
     whole, device = load_encoder(run), choose_device(cfg.device)
     whole.check_channels(series.channels)
+    series = as_trained(series, whole.cfg)
     encoder = whole if depth is None else load_encoder(run, depth)
     last = encoder.taps[-1]
     found = extract(

@@ -31,6 +31,7 @@ from limbeck.features.extract import extract, extract_matrix
 from limbeck.series.data import SeriesData
 from limbeck.series.forecast import WINDOW, Recordings, forecast_errors, last_step_features, raw_windows
 from limbeck.series.network import DilatedEncoder
+from limbeck.series.windows import as_trained
 
 logger = logging.getLogger(__name__)
 RAW, RAW_WINDOW, KERNELS = "raw series", "raw window", "fixed kernels"
@@ -127,11 +128,15 @@ def evaluate_series(
 ) -> EvaluationResult:
     """Compute every metric at every depth of `encoder`: fitted on `train`, measured on `test`.
 
+    Long series are cut into windows as those that the encoder was trained on.
+
     Raises:
         UserError: as `EvalData.of`; or the series have other channels than the encoder.
     """
     for series in (train, test):
         encoder.check_channels(series.channels)
+    if not cfg.forecast:  # which is of whole recordings
+        train, test = (as_trained(series, encoder.cfg) for series in (train, test))
     data, steps = EvalData.of(train, test, cfg), train.steps
     recordings = Recordings.of(train, test, cfg.forecast) if cfg.forecast else None
     own = SeriesModel("network", encoder, steps, recordings)

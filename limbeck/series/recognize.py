@@ -1,5 +1,6 @@
 """Tell sources of series from those of images, by their names and what they begin with, without numpy."""
 
+import csv
 import zipfile
 from contextlib import suppress
 from itertools import islice
@@ -11,7 +12,7 @@ FIRST = 20  # entries of a folder that are read
 
 
 def is_series(source: object) -> bool:
-    """Return whether a source is one of series: .ts, .tsv, .npz or .parquet with `series`, .csv files, `SeriesData`."""
+    """Return whether a source is of series: .ts, .tsv, .npz or .parquet with `series`, CSV of numbers, `SeriesData`."""
     if source is None:
         return False
     if not isinstance(source, str | Path):
@@ -28,6 +29,8 @@ def is_series(source: object) -> bool:
                 return f"{ARRAY}.npy" in archive.namelist()
         if suffix == ".parquet":
             return path.is_file() and _has_column(path)
+        if suffix == ".csv" and not path.is_dir():
+            return not path.exists() or _holds_numbers(path)
         return path.is_dir() and _holds_csv(path)
     return False
 
@@ -48,6 +51,14 @@ def _holds_csv(folder: Path) -> bool:
     inner = next((entry for entry in entries if entry.is_dir()), None)
     files = [entry for entry in entries if entry.is_file()] or ([] if inner is None else _visible(inner))
     return bool(files) and all(map(is_csv, files))
+
+
+def _holds_numbers(file: Path) -> bool:
+    """Return whether the first rows of a CSV file, but perhaps a header, are numbers and empty cells."""
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as content, suppress(ValueError, csv.Error):
+        cells = [cell for row in islice(csv.reader(content), 1, FIRST) for cell in row if cell.strip()]
+        return bool([float(cell) for cell in cells])
+    return False
 
 
 def is_csv(file: Path) -> bool:

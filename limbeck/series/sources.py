@@ -1,4 +1,4 @@
-"""Sources of series: .ts files (UCR, UEA), .tsv, .npz and .parquet with `series`, and folders of CSV files."""
+"""Sources of series: .ts files (UCR, UEA), .tsv, .npz and .parquet with `series`, CSV files or folders of them."""
 
 import csv
 import zipfile
@@ -31,6 +31,7 @@ def open_series(source: Any) -> SeriesData:
     * `NAME.npz`: `series` [N T C] or [N T], NaN where values are missing, and perhaps `labels` [N]
     * `NAME.parquet`: a column `series` of lists of numbers, or of lists of such lists (steps of channels), and perhaps
       columns `label` and `path`; rows that are no series are left out, and named as the files of a folder are
+    * `NAME.csv`: one series, a row per step, a column per channel
     * a folder of `.csv` files, a series each: a row per step, a column per channel; sub-folders are classes; files that
       are no series are left out, and named in `SeriesData.remarks`
     * `SeriesData`
@@ -138,8 +139,14 @@ def _read_csv(file: Path) -> Row:
     return [list(channel) for channel in zip(*found, strict=True)]
 
 
-READERS = {".ts": _read_ts, ".tsv": _read_tsv, ".npz": _read_npz, ".parquet": _read_parquet}
-OPTIONS = "a .ts, .tsv, .npz or .parquet file with series, or a folder of .csv files"
+def _read_recording(path: Path) -> SeriesData:
+    return _assemble([_read_csv(path)], None, path, [path.name])
+
+
+READERS = {
+    ".ts": _read_ts, ".tsv": _read_tsv, ".npz": _read_npz, ".parquet": _read_parquet, ".csv": _read_recording,
+}  # fmt: skip
+OPTIONS = "a .ts, .tsv, .npz, .parquet or .csv file with series, or a folder of .csv files"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -39,7 +39,7 @@ def test_help_is_one_screen(limbeck: Run, verb: str) -> None:
     assert out.count("\n") <= SCREEN
     assert out.count("(") == out.count(")")  # no sentence ends within parentheses
     essential, flags = cli.VERBS[verb].essential, list_flags(cli.VERBS[verb].arguments(()))
-    depends_on_a_name = {"--method.host"}
+    depends_on_a_name = {"--method.host", "--window", "--stride"}
     assert {*essential} - depends_on_a_name <= {flag.name for flag in flags}
     for flag in flags:
         shown = re.search(rf"^  (?:-\w, )?{re.escape(flag.name)}(?:\s|$)", out, re.M)

@@ -144,13 +144,19 @@ class Graphs(Modality[GraphConfig, GraphData]):
         return GraphConfig()
 
     def open(
-        self, source: Any, *, store_size: int | None, allow_bad: float, selection: Selection
+        self,
+        source: Any,
+        *,
+        store_size: int | None,
+        allow_bad: float,
+        selection: Selection,
+        encoder: GraphConfig | None = None,
     ) -> Resolved[GraphData]:
         """Read the file."""
         data = GraphData(Path(str(source)))
         return Resolved(data, [f"{len(data):,} graphs"])
 
-    def reopen(self, path: str) -> GraphData:
+    def reopen(self, path: str, encoder: GraphConfig) -> GraphData:
         """Read the file again."""
         return GraphData(Path(path))
 
