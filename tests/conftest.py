@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -42,9 +42,9 @@ def _few_filters() -> Iterator[None]:
     """Fit few patch filters where a test gives no settings: by default they take seconds for any number of images."""
     from limbeck.models.patch_filters import PatchFiltersConfig
 
-    few = PatchFiltersConfig(filters=20, patches=2000, iterations=2)
+    few = partial(PatchFiltersConfig, filters=20, patches=2000, iterations=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", lambda: few)
+        patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", few)
         yield
 
 

@@ -98,7 +98,7 @@ def phone() -> Recipe:
             "teacher": {"targets": "image"},
             "method": {"name": "simreg", "views": "light", "head": "solved"},
             "backbone": backbone | {"patch_filters": FILTERS},
-            "optim": {"lr": 4e-3},
+            "optim": {"lr": 1.6e-2},
             "training": {"epochs": 10},
         },
     )

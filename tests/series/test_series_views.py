@@ -119,8 +119,12 @@ def test_batches_have_the_labels_of_the_plan() -> None:
 
 def test_a_method_gets_as_many_views_as_of_images() -> None:
     cfg = tiny_encoder().cfg
-    counts = {name: len(MODALITY.make_views(config, cfg)) for name, config in configs().items()}
-    assert [counts[name] for name in ("masked", "simclr", "dino", "sdssl-byol")] == [1, 2, 10, 2]
+    counts = [
+        len(MODALITY.make_views(configs()[name], cfg)) for name in ("masked", "simclr", "dino", "sdssl-byol", "simreg")
+    ]
+    assert counts == [1, 2, 10, 2, 2]
+    with raises("method-not-for-data", "bingo"):
+        MODALITY.make_views(configs()["bingo"], cfg)
     assert MODALITY.make_views(MaskedConfig(mask_span=3), cfg) == (SeriesView(spans=SpanMask(share=0.5, span=3)),)
     simclr = method_config("simclr")()
     assert MODALITY.describe_views(simclr) == ", views 'noisy-crops'"
