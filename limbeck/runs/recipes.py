@@ -85,11 +85,11 @@ def phone() -> Recipe:
 
     Command: limbeck distill photos/ --teacher timm:tf_efficientnet_lite0 --recipe phone --out runs/phone
     Then: limbeck export runs/phone phone/ --format onnx
-    Hardware: 2 cores of a CPU (AMD EPYC with AVX-512), half of the time with other work
-    Time: 2.6 minutes for the vectors of 50,000 images of 96 pixels, 9 for 18 epochs of 50,000 images of 32 pixels
-    Expect: CIFAR-10 (JPEG 75), teacher EfficientNet-Lite0 at 96 pixels (74.2 %), --time 10m, which took 11.7 minutes,
-        20-NN among 50,000 images: 77.5 % (patch filters alone 66.8), and 28.7 % of the teacher's neighbors; one seed,
-        standard error 0.4
+    Hardware: 2 cores of a CPU (AMD EPYC with AVX-512), idle
+    Time: 2.6 minutes for the vectors of 50,000 images of 96 pixels, 5.5 for 12 epochs of 50,000 images of 32 pixels
+    Expect: CIFAR-10 (JPEG 75), teacher EfficientNet-Lite0 at 96 pixels (74.2 %), --time 10m, 20-NN among 50,000
+        images: 76.5 % after 8.9 minutes (patch filters alone 66.8), and 27.6 % of the teacher's neighbors; another
+        seed 77.5 % after 11.7 minutes with other work, standard error 0.4
     """
     backbone: dict[str, Json] = {"name": SMALL_NETWORK, "args": JOINED_ARGS, "stem_pool": True}
     return Recipe(
