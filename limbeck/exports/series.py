@@ -76,7 +76,7 @@ def _examples(run: Path, source: Any, encoder: DilatedEncoder) -> tuple[Tensor, 
     data = as_trained(open_series(path), encoder.cfg)
     encoder.check_channels(data.channels)
     rows = slice(0, None, -(-len(data) // PROVED))
-    values, labels = torch.from_numpy(data.values[rows]), torch.from_numpy(data.labels[rows])
+    values, labels = torch.from_numpy(data[rows]), torch.from_numpy(data.labels[rows])
     return (values, labels) if len(values) >= FEWEST else None
 
 

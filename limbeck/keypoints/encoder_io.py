@@ -5,12 +5,13 @@ from os import PathLike
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from limbeck.core.config import from_json
+from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
 from limbeck.keypoints.config import DetectorConfig
 from limbeck.keypoints.network import Detector
 from limbeck.models.encoder_io import encoder_folder
+from limbeck.models.weights import digest
 
 
 def load_detector(path: str | PathLike[str]) -> Detector:
@@ -31,3 +32,8 @@ def load_detector(path: str | PathLike[str]) -> Detector:
         message = f"{folder}/model.safetensors is not the network of its config.json: {error}"
         raise UserError(message, code="damaged-encoder") from error
     return detector.eval()
+
+
+def detector_digest(detector: Detector) -> str:
+    """Return a hash of the weights and the configuration."""
+    return digest(detector, {"detector": to_json(detector.cfg)})

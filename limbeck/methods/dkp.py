@@ -9,11 +9,12 @@ import torch
 
 from limbeck.core.errors import UserError
 from limbeck.core.types import Batch, LossOutput, StepInfo
-from limbeck.keypoints.encoder_io import load_detector
+from limbeck.keypoints.encoder_io import detector_digest, load_detector
 from limbeck.keypoints.network import Detector
 from limbeck.losses.alignment import map_cosine_distance
 from limbeck.methods.autolink import AutoLink
 from limbeck.methods.config.dkp import DKPConfig
+from limbeck.models.weights import check_digest
 
 
 class DKP(AutoLink):
@@ -24,6 +25,7 @@ class DKP(AutoLink):
     def __init__(self, backbone: Detector, cfg: DKPConfig) -> None:
         super().__init__(backbone, cfg)
         teacher = load_detector(cfg.teacher or "").requires_grad_(False)
+        check_digest(cfg.teacher or "", cfg.teacher_digest, detector_digest(teacher))
         _check_fits(cfg, backbone, teacher)
         if cfg.start == "teacher":
             backbone.load_state_dict(teacher.state_dict())

@@ -168,6 +168,10 @@ class Modality(ABC, Generic[Config, Data]):
         """
         return lambda encoder: encoder
 
+    def with_named_views(self, method: "MethodConfig") -> "MethodConfig":
+        """Return the method with the name of the preset of views that it gets on such data; UserError for another."""
+        return method
+
     @abstractmethod
     def make_views(self, method: "MethodConfig", cfg: Config) -> tuple[Any, ...]:
         """Return the views that a method compares, in the terms of the loader."""

@@ -1,7 +1,7 @@
 """Series: .ts, .tsv, .npz and CSV files, dilated convolutions, random crops or hidden steps."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
@@ -144,7 +144,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     def usual_steps(self, data: "SeriesData") -> int:
         """Return TS2Vec's number of steps, which is for batches of 8."""
-        return FEW_STEPS if data.values.size <= FEW_VALUES else MANY_STEPS
+        return FEW_STEPS if len(data) * data.steps * data.channels <= FEW_VALUES else MANY_STEPS
 
     def resolve_encoder(self, cfg: SeriesConfig, data: "SeriesData") -> Resolved[SeriesConfig]:
         """Choose the depth for the length of the series, and take their channels, means and deviations."""
@@ -182,6 +182,12 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         from limbeck.series.join import fit_join
 
         return fit_join(data, cfg)
+
+    def with_named_views(self, method: "MethodConfig") -> "MethodConfig":
+        """Return the method, or its host, with a preset of series."""
+        owner = _with_views(method)
+        named = replace(owner, views=_preset(method))
+        return named if owner is method else cast("MethodConfig", replace(cast(Any, method), host=named))
 
     def make_views(self, method: "MethodConfig", cfg: SeriesConfig) -> "tuple[SeriesView, ...]":
         """Return as many views as the method has of images, for the same networks, from the presets of series."""

@@ -87,3 +87,13 @@ def digest(network: nn.Module, identity: Mapping[str, Any]) -> str:
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def check_digest(name: str, recorded: str, found: str) -> None:
+    """Raise UserError if the teacher `name` had another digest than `found` when it was recorded, if it was."""
+    if recorded not in ("", found):
+        raise UserError(
+            f"the teacher '{name}' has changed (digest {found[:12]} instead of {recorded[:12]}): "
+            "restore the former one, or start a new run with this one",
+            code="teacher-changed",
+        )

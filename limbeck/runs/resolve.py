@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def resolve_run(request: RunRequest) -> RunSetup:
     requested = usual_method(request, modality.name)
     _check_teacher(requested, request.teacher, modality)
     requested.check_modality(modality.name)
+    requested = modality.with_named_views(requested)
     _check_filters(request, requested)
     selection = part_of_source(request, seconds, modality)
     start = modality.load_start(request.start, request.backbone) if request.start else None
@@ -370,8 +371,8 @@ def _check_filters(request: RunRequest, method: MethodConfig) -> None:
 def _describe_choices(requested: MethodConfig, resolved: MethodConfig, reason: str) -> list[str]:
     """Return a sentence for each setting that was filled in or changed, those of the host included."""
     sentences = []
-    for name, value in vars(resolved).items():
-        before = getattr(requested, name)
+    for name in (option.name for option in fields(resolved) if not option.metadata.get("internal")):
+        before, value = getattr(requested, name), getattr(resolved, name)
         if isinstance(value, MethodConfig):
             sentences += _describe_choices(before, value, reason)
         elif value != before:

@@ -2,16 +2,22 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import first_names, plural
+from limbeck.series.slices import SeriesSlices
+
+BLOCK = 1_000_000
+"""Values that are looked at at once, so that the copies of slices stay small."""
 
 
 class SeriesData:
@@ -20,7 +26,7 @@ class SeriesData:
     Series of unequal lengths end in NaN; a step is missing where any of its channels is.
 
     Args:
-        values: [N T C], or [N T] for one channel; NaN is missing.
+        values: [N T C], or [N T] for one channel; NaN is missing. Slices of longer series are copied a few at a time.
         labels: one per series, -1 where there is none; None: no series has one.
         label_names: names of the labels, by number.
         path: where the series are from; None if they are in memory.
@@ -33,7 +39,7 @@ class SeriesData:
 
     def __init__(
         self,
-        values: ArrayLike,
+        values: ArrayLike | SeriesSlices,
         labels: ArrayLike | None = None,
         label_names: Sequence[str] = (),
         path: Path | None = None,
@@ -41,23 +47,31 @@ class SeriesData:
         left_out: Sequence[str] = (),
     ) -> None:
         self.path, where = path, f" in '{path}'" if path else ""
-        self.values = _as_values(values, where)
+        self._values = values if isinstance(values, SeriesSlices) else _as_values(values, where)
         self.labels: NDArray[np.int64] = (
-            np.full(len(self.values), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
+            np.full(len(self), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
         )
         self.label_names = list(label_names)
-        self.names = list(names) or [str(row) for row in range(len(self.values))]
+        self.names = list(names) or [str(row) for row in range(len(self))]
         self.left_out = list(left_out)
-        if len(self.labels) != len(self.values):
+        if len(self.labels) != len(self):
             raise UserError(
-                f"there are {len(self.values):,} series{where} and {len(self.labels):,} labels: give one label per "
-                "series",
+                f"there are {len(self):,} series{where} and {len(self.labels):,} labels: give one label per series",
                 code="bad-labels",
             )
         self._check(where)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._values)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Float32[np.ndarray, "B T C"]:
+        """Return the values of some series."""
+        return self._values[rows]
+
+    @property
+    def values(self) -> Float32[np.ndarray, "N T C"]:
+        """All values; of slices a copy, which may be large."""
+        return np.asarray(self._values)
 
     @property
     def labeled(self) -> bool:
@@ -67,42 +81,49 @@ class SeriesData:
     @property
     def channels(self) -> int:
         """Number of channels, C."""
-        return self.values.shape[2]
+        return self._values.shape[2]
 
     @property
     def steps(self) -> int:
         """Steps of the longest series, T."""
-        return self.values.shape[1]
+        return self._values.shape[1]
+
+    def blocks(self) -> Iterator[Float32[np.ndarray, "B T C"]]:
+        """Yield the values, as many series at once as `BLOCK` allows."""
+        count = max(1, BLOCK // (self.steps * self.channels))
+        for start in range(0, len(self), count):
+            yield self[start : start + count]
 
     @cached_property
     def digest(self) -> str:
         """Hash of values and labels."""
-        found = hashlib.sha256(str(self.values.shape).encode())
-        for array in (self.values, self.labels):
+        found = hashlib.sha256(str(self._values.shape).encode())
+        for array in chain(self.blocks(), [self.labels]):
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
-    @cached_property
+    @property
     def present(self) -> Bool[np.ndarray, "N T"]:
         """Which steps have no missing value."""
-        return ~np.isnan(self.values).any(axis=2)
+        return self._of_blocks(_present)
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Steps of every series up to its last value, [N]."""
-        some = ~np.isnan(self.values).all(axis=2)
-        return self.steps - some[:, ::-1].argmax(axis=1).astype(np.int64)
+        return self._of_blocks(_lengths)
 
     @cached_property
     def constant(self) -> Bool[np.ndarray, " N"]:
         """Which series have the same value at all steps, in every channel."""
-        return _spread(self.values, axis=1).max(axis=1) == 0
+        return self._of_blocks(lambda values: _spread(values, axis=1).max(axis=1) == 0)
 
     def normalization(self) -> tuple[list[float], list[float]]:
         """Return mean and standard deviation of every channel; the deviation of a constant channel is 1."""
-        flat = self.values.reshape(-1, self.channels).astype(np.float64)
-        std = np.nanstd(flat, axis=0)
-        return np.nanmean(flat, axis=0).tolist(), np.where(std > 0, std, 1).tolist()
+        count, total = (sum(parts) for parts in zip(*map(_count_and_sum, self.blocks()), strict=True))
+        mean = total / count
+        squares = sum(np.nansum((block - mean) ** 2, axis=(0, 1)) for block in self.blocks())
+        std = np.sqrt(squares / count)
+        return mean.tolist(), np.where(std > 0, std, 1).tolist()
 
     def summary(self) -> str:
         """Return in a sentence what the data are."""
@@ -121,10 +142,8 @@ class SeriesData:
 
     def remarks(self) -> list[str]:
         """Return a sentence for everything that may be a mistake: unusable rows, missing values, constants, copies."""
-        inside = np.arange(self.steps) < self.lengths[:, None]
-        missing = np.isnan(self.values).any(axis=2) & inside
         rows = {
-            "has missing values": missing.any(axis=1),
+            "has missing values": self._of_blocks(_has_gaps),
             "has the same value at all steps": self.constant,
             "is a copy of an earlier one": self._copies(),
         }
@@ -136,21 +155,26 @@ class SeriesData:
         some = f"{len(self.left_out):,} series left out: {first_names(self.left_out, separator='; ')}"
         return [some] if self.left_out else []
 
+    def _of_blocks(self, function: Callable[[NDArray[np.float32]], NDArray[Any]]) -> NDArray[Any]:
+        """Return what a function makes of every series."""
+        return np.concatenate([function(block) for block in self.blocks()])
+
     def _copies(self) -> Bool[np.ndarray, " N"]:
-        flat = np.nan_to_num(self.values.reshape(len(self), -1), nan=float(np.finfo(np.float32).max))
-        return ~np.isin(np.arange(len(self)), np.unique(flat, axis=0, return_index=True)[1])
+        hashes = self._of_blocks(_hashes)
+        return ~np.isin(np.arange(len(self)), np.unique(hashes, return_index=True)[1])
 
     def _listed(self, rows: Bool[np.ndarray, " N"]) -> str:
         return first_names([self.names[row] for row in np.flatnonzero(rows)])
 
     def _check(self, where: str) -> None:
-        if np.isinf(self.values).any():
-            row = int(np.flatnonzero(np.isinf(self.values).any(axis=(1, 2)))[0])
+        infinite = self._of_blocks(lambda values: np.asarray(np.isinf(values).any(axis=(1, 2))))
+        if infinite.any():
+            row = int(infinite.argmax())
             raise UserError(
                 f"series {self.names[row]}{where} has infinite values: replace them, or leave them empty",
                 code="series-not-finite",
             )
-        empty = np.asarray(~self.present.any(axis=1))
+        empty = self._of_blocks(lambda values: np.asarray(~_present(values).any(axis=1)))
         if empty.any():
             raise UserError(
                 f"{_series(empty.sum(), 'has no step with all of its values')}{where} ({self._listed(empty)}): leave "
@@ -158,7 +182,7 @@ class SeriesData:
                 code="series-all-missing",
             )
         if self.constant.all():
-            value = np.nanmean(self.values[0])
+            value = np.nanmean(self[:1])
             raise UserError(
                 f"every series{where} has the same value at all steps (the first one {value:g}): there is nothing to "
                 "learn, so check how the values were read",
@@ -178,6 +202,32 @@ def _as_values(values: ArrayLike, where: str) -> Float32[np.ndarray, "N T C"]:
             code="not-series",
         )
     return found
+
+
+def _present(values: Float32[np.ndarray, "B T C"]) -> Bool[np.ndarray, "B T"]:
+    return np.asarray(~np.isnan(values).any(axis=2))
+
+
+def _lengths(values: Float32[np.ndarray, "B T C"]) -> Int64[np.ndarray, " B"]:
+    some = ~np.isnan(values).all(axis=2)
+    return np.asarray(values.shape[1] - some[:, ::-1].argmax(axis=1), np.int64)
+
+
+def _has_gaps(values: Float32[np.ndarray, "B T C"]) -> Bool[np.ndarray, " B"]:
+    """Return which series have a missing value before their last one."""
+    inside = np.arange(values.shape[1]) < _lengths(values)[:, None]
+    return np.asarray((~_present(values) & inside).any(axis=1))
+
+
+def _count_and_sum(values: Float32[np.ndarray, "B T C"]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return of every channel how many values there are, and their sum."""
+    return (~np.isnan(values)).sum(axis=(0, 1)), np.nansum(values, axis=(0, 1), dtype=np.float64)
+
+
+def _hashes(values: Float32[np.ndarray, "B T C"]) -> NDArray[np.bytes_]:
+    """Return a hash of every series, in hexadecimal digits: all missing values are one, and so are both zeros."""
+    plain = np.where(np.isnan(values), np.float32(np.nan), values) + np.float32(0)
+    return np.array([hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in plain], "S32")
 
 
 def _spread(values: Float[np.ndarray, "..."], axis: int) -> Float[np.ndarray, "..."]:

@@ -45,7 +45,7 @@ def embed_series(
     last = encoder.taps[-1]
     found = extract(
         encoder,
-        lambda rows: torch.from_numpy(series.values[rows]).to(device),
+        lambda rows: torch.from_numpy(series[rows]).to(device),
         np.arange(len(series)),
         taps=[last],
         device=device,

@@ -55,7 +55,7 @@ class SeriesModel(EvaluatedModel):
         found = as_series(store)
         return extract(
             self.encoder,
-            lambda rows: torch.from_numpy(found.values[rows]).to(data.device),
+            lambda rows: torch.from_numpy(found[rows]).to(data.device),
             np.arange(len(found)),
             device=data.device,
             batch_size=data.cfg.batch_size,
@@ -92,7 +92,7 @@ class KernelModel(EvaluatedModel):
         found, network = as_series(store), self.network.to(data.device)
         return extract_matrix(
             lambda batch: {0: network(batch)},
-            lambda rows: torch.from_numpy(found.values[rows]).to(data.device),
+            lambda rows: torch.from_numpy(found[rows]).to(data.device),
             np.arange(len(found)),
             {0: network.dim},
             device=data.device,

@@ -40,7 +40,7 @@ class Recordings(NamedTuple):
         Raises:
             UserError: they do not continue each other, have missing values, or are too short for the horizons.
         """
-        if train.values.shape[::2] != test.values.shape[::2]:
+        if (len(train), train.channels) != (len(test), test.channels):
             raise UserError(
                 f"a forecast continues the training recordings, and there are {len(train)} of {train.channels} "
                 f"channels to fit on and {len(test)} of {test.channels} to score: give both parts of the same ones",

@@ -22,7 +22,7 @@ ROWS = 256
 def fit_join(data: SeriesData, cfg: SeriesConfig) -> Callable[[Encoder], DilatedEncoder]:
     """Fit fixed kernels to series; return what joins them with the features of a trained encoder, at every block."""
     rows = np.unique(np.linspace(0, len(data) - 1, ROWS).round().astype(np.int64))
-    values = torch.from_numpy(data.values[rows])
+    values = torch.from_numpy(data[rows])
     present = ~values.isnan().any(dim=2)
     normalized = ((values - torch.tensor(cfg.mean)) / torch.tensor(cfg.std)).nan_to_num().mT
     kernels = FixedKernels(cfg)

@@ -68,7 +68,7 @@ class SeriesLoader:
         return self._batch(indices, 0, teacher_views=False)
 
     def _batch(self, rows: NDArray[np.int64], epoch: int, *, teacher_views: bool) -> Batch:
-        values = self.store.values[rows]
+        values = self.store[rows]
         drawn = [
             draw_view(
                 view,

@@ -12,13 +12,12 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Dataset
 from limbeck.data.sampling import ViewSpec
 from limbeck.features.images import ImageFn
-from limbeck.models.weights import digest
+from limbeck.models.weights import check_digest, digest
 from limbeck.series.data import SeriesData
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
 from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
-from limbeck.teachers.load import check_digest
 
 FOR_IMAGES = ("further", "weights", "image_size", "mean", "std", "batch_statistics", "cached_views")
 """Settings of a teacher that only one of images has."""
@@ -54,7 +53,7 @@ class SeriesTeacher(LoadedTeacher):
         """Return the function from rows to whole series on `device`; UserError for series of other channels."""
         assert isinstance(store, SeriesData), "the data of an encoder of series are series"
         self.encoder.check_channels(store.channels)
-        return lambda rows: torch.from_numpy(store.values[rows]).to(device)
+        return lambda rows: torch.from_numpy(store[rows]).to(device)
 
 
 def load_series_teacher(cfg: TeacherConfig, module: nn.Module | None = None) -> SeriesTeacher:
@@ -78,7 +77,7 @@ def load_series_teacher(cfg: TeacherConfig, module: nn.Module | None = None) -> 
         )
     encoder = load_encoder(cfg.name, cfg.depth)
     found = digest(encoder, {"encoder": to_json(encoder.cfg)})
-    check_digest(cfg, found)
+    check_digest(cfg.name, cfg.digest, found)
     precision = "fp32" if cfg.precision == "auto" else cfg.precision  # small networks, whose kernels have thresholds
     return SeriesTeacher(
         cfg=cfg,

@@ -3,13 +3,13 @@
 import logging
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
-from numpy.lib.stride_tricks import sliding_window_view
+from jaxtyping import Bool, Int64
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import plural
 from limbeck.series.config import SeriesConfig
 from limbeck.series.data import SeriesData
+from limbeck.series.slices import SeriesSlices
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,8 @@ def cut_windows(data: SeriesData, window: int, stride: int | None = None) -> Ser
     """Return the windows of all recordings as series `NAME[start:stop]`, which have the labels of their recordings.
 
     Missing values are kept. What is left out has a sentence in `left_out`: the rest after the last window of a
-    recording, and windows in which no step has all of its values. The windows of a single recording share its memory.
+    recording, and windows in which no step has all of its values. The recordings are held once; windows are copied from
+    them when they are read.
 
     Args:
         data: recordings.
@@ -50,7 +51,7 @@ def cut_windows(data: SeriesData, window: int, stride: int | None = None) -> Ser
         )
     if not usable.all():
         rows, starts, names = rows[usable], starts[usable], [names[row] for row in np.flatnonzero(usable)]
-    values = _values(data.values, rows, starts, window)
+    values = SeriesSlices(data.values, rows, starts, window)
     return SeriesData(values, data.labels[rows], data.label_names, data.path, names, left_out)
 
 
@@ -86,14 +87,3 @@ def _incomplete(data: SeriesData, counts: Int64[np.ndarray, " N"], window: int, 
         if max(start, seen) < length:
             found.append(f"{name}[{start}:{length}] is no whole window ({length - start:,} of {window:,} steps)")
     return found
-
-
-def _values(
-    values: Float32[np.ndarray, "N T C"], rows: Int64[np.ndarray, " K"], starts: Int64[np.ndarray, " K"], window: int
-) -> Float32[np.ndarray, "K W C"]:
-    """Return the windows; where they are at equal distances in one recording, as a view of its values."""
-    found: Float32[np.ndarray, "N S W C"] = sliding_window_view(values, window, axis=1).swapaxes(2, 3)
-    steps = np.unique(np.diff(starts))
-    if len(values) == 1 and len(steps) <= 1:
-        return found[0, starts[0] : starts[-1] + 1 : int(steps[0]) if len(steps) else 1]
-    return found[rows, starts]

@@ -1,6 +1,7 @@
 """Distill-DKP: the cosine of maps, its step against its definition, its views, whole runs, and what it refuses."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from limbeck.data.loader import Loader
 from limbeck.data.store.store import Store
@@ -146,6 +148,14 @@ def test_a_student_is_trained_resumed_and_evaluated(limbeck: Run, tmp_path: Path
         code, _, err = limbeck(*arguments, "--out", tmp_path / "refused", *training)
         assert code in (1, 2)
         assert value in err
+    weights, former = tmp_path / "teacher" / "encoder" / "model.safetensors", load_detector(tmp_path / "teacher")
+    save_file({name: value + 1 for name, value in former.state_dict().items()}, weights)
+    (tmp_path / "student" / "checkpoint.ckpt").unlink()
+    code, _, err = limbeck("resume", tmp_path / "student")
+    assert code == 1
+    assert json.loads((tmp_path / "student" / "config.json").read_text())["method"]["teacher_digest"][:12] in err
+    save_file(former.state_dict(), weights)
+    assert limbeck("resume", tmp_path / "student")[0] == 0
     Image.fromarray(np.full((32, 32), 900, np.uint16)).save(tmp_path / "data" / "depth" / "0.png")
     limbeck("store", tmp_path / "data" / "depth", stored, "--depth", "distance")
     code, _, err = limbeck("resume", tmp_path / "student")

@@ -130,6 +130,10 @@ def test_a_method_gets_as_many_views_as_of_images() -> None:
     assert MODALITY.describe_views(simclr) == ", views 'noisy-crops'"
     strong = method_config("simclr")(views="strong-crops")  # type: ignore[call-arg]
     assert MODALITY.make_views(strong, cfg) == (VIEWS["strong-crops"],) * 2
+    for name, preset in (("masked", "whole"), ("simclr", "noisy-crops"), ("simreg", "noisy-crops")):
+        assert MODALITY.with_named_views(configs()[name]).views == preset
+    host = getattr(MODALITY.with_named_views(configs()["sdssl-byol"]), "host")  # noqa: B009
+    assert host.views == "noisy-crops"
     with raises("unknown-views", "weak", "noisy-crops"):
         MODALITY.make_views(method_config("simclr")(views="weak"), cfg)  # type: ignore[call-arg]
     with raises("span-too-long", 20, 19):

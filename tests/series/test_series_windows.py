@@ -1,6 +1,7 @@
 """Windows of long recordings: the steps, names and labels that they have, by definition and by the command line."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,25 @@ def test_windows_are_those_of_a_loop(lengths: tuple[int, ...], window: int, stri
     np.testing.assert_array_equal(found.values, np.stack(values))
     assert (found.names, found.labels.tolist(), found.label_names) == (names, labels, ["a", "b"])
     assert [text.partition(" ")[0] for text in found.left_out] == rest
-    assert np.shares_memory(found.values, data.values) == (len(lengths) == 1)
+    np.testing.assert_array_equal(found[np.array([len(found) - 1, 0])], np.stack([values[-1], values[0]]))
+    whole = SeriesData(np.stack(values), found.labels, names=names)
+    assert found.digest == whole.digest
+    np.testing.assert_allclose(found.normalization(), whole.normalization(), rtol=1e-12)
+    for name in ("lengths", "constant", "present"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_windows_of_several_recordings_take_the_memory_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = recordings((20_000, 20_000))
+    monkeypatch.setattr("limbeck.series.data.BLOCK", 10_000)
+    tracemalloc.start()
+    found = cut_windows(data, 200, 20)
+    assert (len(found.digest), len(found.remarks()), len(found.normalization())) == (64, 1, 2)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.values.nbytes > 9 * data.values.nbytes
+    assert kept < 1.5 * data.values.nbytes
+    assert peak < 3 * data.values.nbytes
 
 
 def test_windows_without_a_whole_step_are_left_out_and_named() -> None:

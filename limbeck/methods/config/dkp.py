@@ -1,6 +1,6 @@
 """Options of Distill-DKP, with their defaults."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from limbeck.core.errors import UserError
@@ -30,6 +30,8 @@ class DKPConfig(AutoLinkConfig):
     needs_companion: ClassVar[bool] = True
     teacher: str | None = None
     """Run of autolink on a store of depth, whose detector is frozen; needed."""
+    teacher_digest: str = field(default="", metadata={"internal": True})
+    """Hash of its weights, recorded when a run begins; another detector in its place is then refused."""
     weight: float = 1.0
     """Weight of the distance of the maps; 0 leaves the start alone."""
     depth: int = 6
@@ -61,7 +63,10 @@ class DKPConfig(AutoLinkConfig):
             raise UserError(f"weight is {self.weight:g}: it must be at least 0", code="out-of-range")
         if self.depth not in DEPTHS:
             raise UserError(f"depth is {self.depth}: maps are compared at depth 4, 5 or 6", code="out-of-range")
-        return super().resolve(context)
+        from limbeck.keypoints.encoder_io import detector_digest, load_detector
+
+        found = detector_digest(load_detector(self.teacher or ""))
+        return replace(super().resolve(context), teacher_digest=found)
 
     def build(self, backbone: "Encoder") -> "DKP":
         """Build the method with a new decoder around `backbone`; UserError for a teacher that does not fit it."""
