@@ -165,7 +165,8 @@ def _result_text(result: "EvaluationResult", run: str, width: int) -> list[Any]:
     if result.references:
         text.append(reference_table(result, run, width))
     if result.comparison:
-        text += [comparison_table(result.comparison, width), result.comparison.sentence()]
+        text.append(comparison_table(result.comparison, width, result.nouns))
+        text.append(result.comparison.sentence(result.nouns))
     return [*text, result.verdict] if result.verdict else text
 
 

@@ -1,19 +1,35 @@
 """Compare students with their teacher: cost, accuracy, and how much of the teacher's feature space is preserved."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from limbeck.core.types import Dataset
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure_whole
 from limbeck.evaluation.models import BackboneModel, EvaluatedModel, TeacherModel
-from limbeck.evaluation.results import Comparison
+from limbeck.evaluation.results import Comparison, ModelScores
 from limbeck.metrics.fidelity import NUM_NEIGHBORS, check_images
 from limbeck.models.backbone import Backbone
 from limbeck.models.encoder_io import Preprocessing, load, load_preprocessing
 from limbeck.teachers.frozen import LoadedTeacher
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedWith:
+    """What a run of data other than images is measured next to, besides what needs no training."""
+
+    teacher: LoadedTeacher | None = None
+    """The teacher that it was distilled from."""
+    start: tuple[str, Path] | None = None
+    """Name of the weights that it started from, and the folder that keeps them."""
+    others: tuple[str, ...] = ()
+    """Further networks as a whole."""
+    measured: tuple[ModelScores, ...] | None = None
+    """Lines of reference that have been measured already; None: measure them, and `others`."""
 
 
 def compare_run(
@@ -39,11 +55,11 @@ def compare_run(
 
 
 def compare(
-    students: Sequence[EvaluatedModel], teacher: EvaluatedModel, train: Store, test: Store, cfg: EvaluateConfig
+    students: Sequence[EvaluatedModel], teacher: EvaluatedModel, train: Dataset, test: Dataset, cfg: EvaluateConfig
 ) -> Comparison:
     """Measure whole networks on the same images, and the fidelity of the students to the teacher on `test`.
 
-    Each model preprocesses images in its own way, whatever `cfg` sets. Two stores without labels give the metrics that
+    Each model preprocesses images in its own way, whatever `cfg` sets. Two sets without labels give the metrics that
     need none. The networks are moved to the device one after the other.
 
     Raises:

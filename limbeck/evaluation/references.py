@@ -38,6 +38,8 @@ from limbeck.teachers.load import load_teacher
 logger = logging.getLogger(__name__)
 
 PIXELS, FILTERS, UNTRAINED_NETWORK = "raw pixels", "patch filters", "untrained network"
+FIXED_KERNELS = "fixed kernels"
+"""Those that an encoder of series is joined with, without its blocks."""
 MEAN_POSE, SUPERVISED = "mean pose", "supervised pixels"
 """Of keypoints: the mean of the training images, and ridge regression from pixels."""
 PROJECTED = "projected patch filters"

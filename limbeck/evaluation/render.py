@@ -39,12 +39,12 @@ def reference_table(result: EvaluationResult, name: str, width: int = WIDTH) -> 
     return model_table([last, *result.references], width)
 
 
-def comparison_table(comparison: Comparison, width: int = WIDTH) -> Table:
+def comparison_table(comparison: Comparison, width: int = WIDTH, nouns: tuple[str, str] = ("image", "images")) -> Table:
     """Return a table with a row per model: cost, accuracy, and how much of the teacher's space is preserved."""
     rows = [model.values for model in comparison.models]
     names = [short_name(model.name) for model in comparison.models]
     title = (
-        f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test images: "
+        f"{comparison.num_neighbors} nearest neighbors among {comparison.images:,} test {nouns[1]}: "
         f"{percent(comparison.chance)} agreement by chance"
     )
     return _table(title, "model", names, measured_columns(rows), rows, width)

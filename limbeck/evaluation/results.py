@@ -73,21 +73,22 @@ class Comparison:
         """Neighbor agreement of unrelated features."""
         return self.num_neighbors / (self.images - 1)
 
-    def sentence(self) -> str:
-        """Return how much of the teacher the first student preserves, and at what cost."""
+    def sentence(self, nouns: tuple[str, str] = ("image", "images")) -> str:
+        """Return how much of the teacher the first student preserves at what cost; `nouns` name one row and several."""
         first, *others = self.students
         shares = [percent(student.values.get("neighbor_agreement") or 0.0) for student in self.students]
         baselines = "".join(f"{other.name} {share}, " for other, share in zip(others, shares[1:], strict=True))
         return (
             f"the {first.name} preserves {shares[0]} of the teacher's {self.num_neighbors} nearest neighbors "
-            f"({baselines}chance {percent(self.chance)}; {self.images:,} test images) {self._relative_cost(first)}"
+            f"({baselines}chance {percent(self.chance)}; {self.images:,} test {nouns[1]}) "
+            f"{self._relative_cost(first, nouns[0])}"
         )
 
-    def _relative_cost(self, student: ModelScores) -> str:
+    def _relative_cost(self, student: ModelScores, noun: str) -> str:
         own, teacher = student.values.get("gflops"), self.teacher.values.get("gflops")
         if not own or not teacher:  # a module that computes without torch is not counted
             return "at unknown relative cost"
-        return f"at {percent(own / teacher)} of its GFLOPs per image"
+        return f"at {percent(own / teacher)} of its GFLOPs per {noun}"
 
 
 @dataclass(frozen=True, kw_only=True)

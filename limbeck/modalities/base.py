@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from limbeck.data.sources.selection import Selection
     from limbeck.data.store.store import Store
     from limbeck.evaluation.adaptation import Adaptation
+    from limbeck.evaluation.comparison import ComparedWith
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
@@ -55,6 +56,8 @@ class Modality(ABC, Generic[Config, Data]):
     """Whether patch filters can be that teacher, as in the recipe for short runs."""
     evaluated: ClassVar[bool] = False
     """Whether `limbeck evaluate` measures an encoder."""
+    takes_others: ClassVar[bool] = False
+    """Whether it measures other networks of such data beside it; of images `runs.api` does."""
     export_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of `limbeck export`, the usual one first."""
 
@@ -222,7 +225,7 @@ class Modality(ABC, Generic[Config, Data]):
         raise NotImplementedError
 
     def evaluate(
-        self, run: Path, untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+        self, run: Path, untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig", compared: "ComparedWith"
     ) -> "EvaluationResult":
         """Measure every layer of the encoder of a run, next to the untrained one; images have `runs.api.evaluate_run`.
 
@@ -232,6 +235,7 @@ class Modality(ABC, Generic[Config, Data]):
             train: source of labeled data to fit on; where data are images in a store, that store.
             test: likewise, to score.
             cfg: settings of the evaluation.
+            compared: what else to compare with, where `takes_others`.
         """
         raise UserError(f"'{run}' has an encoder of {self.name}, which cannot be evaluated", code="not-images")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from limbeck.core.types import Encoder
     from limbeck.data.sampling import ViewSpec
     from limbeck.data.store.store import Store
+    from limbeck.evaluation.comparison import ComparedWith
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.evaluation.results import EvaluationResult
     from limbeck.keypoints.network import Detector
@@ -62,7 +63,13 @@ class Keypoints(StoreModality[DetectorConfig]):
         return Detector(cfg)
 
     def evaluate(
-        self, run: "Path", untrained: "Encoder", train: "Store", test: "Store", cfg: "EvaluateConfig"
+        self,
+        run: "Path",
+        untrained: "Encoder",
+        train: "Store",
+        test: "Store",
+        cfg: "EvaluateConfig",
+        compared: "ComparedWith",
     ) -> "EvaluationResult":
         """Regress annotated keypoints from those that the detector of a run finds; UserError without annotations."""
         from pathlib import Path

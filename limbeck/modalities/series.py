@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.types import Encoder
     from limbeck.data.sources.selection import Selection
+    from limbeck.evaluation.comparison import ComparedWith
     from limbeck.evaluation.config import EvaluateConfig
     from limbeck.evaluation.results import EvaluationResult
     from limbeck.methods import MethodConfig
@@ -42,7 +43,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
 
     name = "series"
     nouns = ("series", "series")
-    takes_teachers = evaluated = True
+    takes_teachers = evaluated = takes_others = True
     export_formats = ("onnx", "torch")
 
     @property
@@ -204,16 +205,16 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return f", views '{_preset(method)}'"
 
     def evaluate(
-        self, run: "Path", untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig"
+        self, run: "Path", untrained: "Encoder", train: Any, test: Any, cfg: "EvaluateConfig", compared: "ComparedWith"
     ) -> "EvaluationResult":
-        """Measure every layer of the encoder of a run on labeled series, next to the untrained one."""
+        """Measure every layer of the encoder of a run on labeled series, next to the untrained one and `compared`."""
         from limbeck.series.encoder_io import load_encoder
         from limbeck.series.evaluation import evaluate_series
         from limbeck.series.network import DilatedEncoder
         from limbeck.series.sources import open_series
 
         assert isinstance(untrained, DilatedEncoder), "the encoder of a run on series is what `build_encoder` built"
-        return evaluate_series(load_encoder(run), untrained, open_series(train), open_series(test), cfg)
+        return evaluate_series(load_encoder(run), untrained, open_series(train), open_series(test), cfg, compared)
 
 
 def _check_bags(method: "MethodConfig") -> None:

@@ -50,8 +50,9 @@ def evaluated_differently(runs: Sequence[RunSummary]) -> str:
 
 def fidelity_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """Return for each distilled run how much of its teacher it preserves."""
-    found = [(run.name, run.result.comparison) for run in runs if run.result and run.result.comparison]
-    return [(name, f"{comparison.sentence()}.".replace(" %", "\u00a0%")) for name, comparison in found]
+    found = [(run.name, run.result) for run in runs if run.result]
+    said = [(name, result.comparison.sentence(result.nouns)) for name, result in found if result.comparison]
+    return [(name, f"{sentence}.".replace(" %", "\u00a0%")) for name, sentence in said]
 
 
 def health_sentences(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from limbeck.data.annotated import keypoint_file
 from limbeck.data.check.issues import ALLOW_BAD
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
-from limbeck.evaluation.comparison import WholeBackbone, compare_run
+from limbeck.evaluation.comparison import ComparedWith, WholeBackbone, compare_run
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import check_takes, evaluate, override
@@ -47,7 +47,6 @@ from limbeck.runs.schedule import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
-from limbeck.teachers.load import load_teacher
 from limbeck.train.config import TrainConfig
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.launch import check_launch
@@ -213,7 +212,8 @@ def evaluate_run(
     left_out = select(config, exclude, only)
     sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     if not isinstance(config.backbone, BackboneConfig):
-        return _evaluate_other_data(folder, config, replace(sources, allow_bad=allow_bad), cfg, others)
+        compared = _compared_with(folder, config, others, references, teacher_module)
+        return _evaluate_other_data(folder, config, replace(sources, allow_bad=allow_bad), cfg, compared)
     models = [*_load_start(folder, config), *map(load_whole, others if references is None else ())]
     untrained = fresh_encoder(config)
     assert isinstance(untrained, Backbone), "the encoder of a run on images is what its modality built"
@@ -230,14 +230,14 @@ def evaluate_run(
 
 
 def _evaluate_other_data(
-    run: Path, config: RunConfig, sources: LabeledSources, cfg: EvaluateConfig, others: Sequence[str]
+    run: Path, config: RunConfig, sources: LabeledSources, cfg: EvaluateConfig, compared: ComparedWith
 ) -> EvaluationResult:
-    """Evaluate a run whose features are none of images; UserError for other networks, which are for images."""
+    """Evaluate a run whose features are none of images; UserError for other networks beside one of keypoints."""
     modality = modality_of(config.backbone)
-    if others:
+    if compared.others and not modality.takes_others:
         raise UserError(
-            f"'{others[0]}' is measured on images and '{run}' on {modality.name}: leave --beside out, and evaluate "
-            "runs one by one",
+            f"'{compared.others[0]}' is measured on images and '{run}' on {modality.name}: leave --beside out, and "
+            "evaluate runs one by one",
             code="not-images",
         )
     train: Any = sources.train
@@ -247,9 +247,26 @@ def _evaluate_other_data(
         files = cfg.train_keypoints or keypoint_file(train), cfg.test_keypoints or keypoint_file(test)
         cfg = replace(cfg, train_keypoints=files[0], test_keypoints=files[1])
         train, test = sources.images()
-    result = modality.evaluate(run, fresh_encoder(config), train, test, cfg)
+    result = modality.evaluate(run, fresh_encoder(config), train, test, cfg, compared)
     result.save(run / RESULT)
     return result
+
+
+def _compared_with(
+    run: Path,
+    config: RunConfig,
+    others: Sequence[str],
+    references: Sequence[ModelScores] | None,
+    teacher_module: nn.Module | None,
+) -> ComparedWith:
+    """Return what a run of data other than images is measured next to."""
+    start = (config.start.name, run / START) if config.start and (run / START).is_dir() else None
+    return ComparedWith(
+        teacher=_reload_teacher(config, teacher_module),
+        start=start,
+        others=tuple(others),
+        measured=None if references is None else tuple(references),
+    )
 
 
 def _measure_around(
@@ -292,7 +309,7 @@ def _reload_teacher(config: RunConfig, teacher_module: nn.Module | None) -> Load
     try:
         store = Store.open(config.store) if PATCH_FILTERS in config.teacher.names else None
         with known_only():
-            return load_teacher(config.teacher, teacher_module=teacher_module, store=store)
+            return modality_of(config.backbone).load_teacher(config.teacher, teacher_module, store, None)
     except UserError as error:
         logger.warning("not comparing with the teacher: %s", error)
         return None

@@ -13,7 +13,13 @@ from limbeck.data.sources.open import Source
 from limbeck.data.sources.selection import Selection
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.references import START_NETWORK, UNTRAINED_NETWORK, load_whole, measure_references
+from limbeck.evaluation.references import (
+    FIXED_KERNELS,
+    START_NETWORK,
+    UNTRAINED_NETWORK,
+    load_whole,
+    measure_references,
+)
 from limbeck.evaluation.results import EvaluationResult, ModelScores
 from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
@@ -123,8 +129,8 @@ def _evaluate_whole(names: Sequence[str], sources: LabeledSources, cfg: Evaluate
 
 
 def _is_own(model: ModelScores) -> bool:
-    """Return whether a line of reference belongs to one run: its network untrained, or its start."""
-    return model.name == UNTRAINED_NETWORK or model.name.startswith(START_NETWORK)
+    """Return whether a line of reference belongs to one run: its network untrained, its kernels, or its start."""
+    return model.name in (UNTRAINED_NETWORK, FIXED_KERNELS) or model.name.startswith(START_NETWORK)
 
 
 def _rows(run: str, result: EvaluationResult) -> list[ModelScores]:

@@ -101,10 +101,9 @@ def resolve_run(request: RunRequest) -> RunSetup:
     modality = choose_modality(request.source, request.backbone, request.method)
     flag, request = "--student" if request.teacher else "--backbone", choose_recipe(request, why, modality).log(logger)
     request, seconds, most_epochs = _with_length(request)  # which a recipe may have
-    requested = usual_method(request, modality.name)
+    requested = modality.with_named_views(usual_method(request, modality.name))
     _check_teacher(requested, request.teacher, modality)
     requested.check_modality(modality.name)
-    requested = modality.with_named_views(requested)
     _check_filters(request, requested)
     selection = part_of_source(request, seconds, modality)
     start = modality.load_start(request.start, request.backbone) if request.start else None

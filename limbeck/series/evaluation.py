@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from limbeck.core.types import Dataset
+from limbeck.evaluation.comparison import ComparedWith, compare
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import evaluate_models
@@ -25,20 +26,23 @@ from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure_whole
 from limbeck.evaluation.metric import STDERR, Group, Values, standard_error
 from limbeck.evaluation.models import Bank, EvaluatedModel
-from limbeck.evaluation.references import UNTRAINED_NETWORK
-from limbeck.evaluation.results import EvaluationResult, ModelScores
+from limbeck.evaluation.references import FIXED_KERNELS, START_NETWORK, UNTRAINED_NETWORK
+from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
 from limbeck.features.extract import extract, extract_matrix
+from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.series.data import SeriesData
+from limbeck.series.encoder_io import load_encoder
 from limbeck.series.forecast import WINDOW, Recordings, forecast_errors, last_step_features, raw_windows
 from limbeck.series.network import DilatedEncoder
+from limbeck.series.teacher import SeriesTeacher
 from limbeck.series.windows import as_trained
 
 logger = logging.getLogger(__name__)
-RAW, RAW_WINDOW, KERNELS = "raw series", "raw window", "fixed kernels"
+RAW, RAW_WINDOW = "raw series", "raw window"
 ROCKETS = {"MiniRocket": "MiniRocketClassifier", "MultiRocket": "MultiRocketClassifier"}
 """Random convolutions, and their classes in aeon."""
 GROUPS: tuple[Group, ...] = ("cost", "accuracy")
-"""Metrics of the fixed kernels."""
+"""Metrics of the fixed kernels and of other networks."""
 NOUNS = ("series", "series")
 SHORTEST_ROCKET = 9  # steps of its kernels
 
@@ -57,6 +61,7 @@ class SeriesModel(EvaluatedModel):
             self.encoder,
             lambda rows: torch.from_numpy(found[rows]).to(data.device),
             np.arange(len(found)),
+            taps=self.depths,
             device=data.device,
             batch_size=data.cfg.batch_size,
             memory=int(data.cfg.memory_gib * 2**30),
@@ -68,7 +73,8 @@ class SeriesModel(EvaluatedModel):
         """Forecast from the features of the window before every step."""
         assert self.recordings is not None, "recordings are offered"
         encoder = self.encoder.to(data.device).eval()
-        return forecast_errors(self.recordings, last_step_features(encoder), encoder.tap_dims, data)
+        found = forecast_errors(self.recordings, last_step_features(encoder), encoder.tap_dims, data)
+        return {depth: found[depth] for depth in self.depths}
 
     def networks(self) -> dict[int, nn.Module]:
         """Return the cuts of the encoder."""
@@ -79,10 +85,18 @@ class SeriesModel(EvaluatedModel):
         return torch.randn(1, self.image_size, len(self.encoder.cfg.mean), device=device)
 
 
+class WholeSeriesModel(SeriesModel):
+    """An encoder of series at its last depth."""
+
+    def __init__(self, name: str, encoder: DilatedEncoder, steps: int, recordings: Recordings | None = None) -> None:
+        super().__init__(name, encoder, steps, recordings)
+        self.depths = encoder.taps[-1:]
+
+
 class KernelModel(EvaluatedModel):
     """The fixed kernels of an encoder, without its blocks."""
 
-    offers, depths, name = frozenset({"series"}), (0,), KERNELS
+    offers, depths, name = frozenset({"series"}), (0,), FIXED_KERNELS
 
     def __init__(self, encoder: DilatedEncoder, steps: int) -> None:
         self.network, self.image_size = KernelNetwork(encoder), steps
@@ -124,35 +138,85 @@ class KernelNetwork(nn.Module):
 
 
 def evaluate_series(
-    encoder: DilatedEncoder, untrained: DilatedEncoder, train: SeriesData, test: SeriesData, cfg: EvaluateConfig
+    encoder: DilatedEncoder,
+    untrained: DilatedEncoder,
+    train: SeriesData,
+    test: SeriesData,
+    cfg: EvaluateConfig,
+    compared: ComparedWith | None = None,
 ) -> EvaluationResult:
     """Compute every metric at every depth of `encoder`: fitted on `train`, measured on `test`.
 
-    Long series are cut into windows as those that the encoder was trained on.
+    Long series are cut into windows as those that the encoder was trained on, for other networks as well.
 
     Raises:
-        UserError: as `EvalData.of`; or the series have other channels than the encoder.
+        UserError: as `EvalData.of`; the series have other channels than an encoder; or one of the others is none.
     """
-    for series in (train, test):
-        encoder.check_channels(series.channels)
+    compared = compared or ComparedWith()
+    others = _load_others(compared)
+    for each in (encoder, *others.values()):
+        for series in (train, test):
+            each.check_channels(series.channels)
     if not cfg.forecast:  # which is of whole recordings
         train, test = (as_trained(series, encoder.cfg) for series in (train, test))
     data, steps = EvalData.of(train, test, cfg), train.steps
     recordings = Recordings.of(train, test, cfg.forecast) if cfg.forecast else None
     own = SeriesModel("network", encoder, steps, recordings)
-    models = own, SeriesModel(UNTRAINED_NETWORK, untrained, steps, recordings)
+    bare = SeriesModel(UNTRAINED_NETWORK, untrained, steps, recordings)
+    around = [WholeSeriesModel(name, other, steps, recordings) for name, other in others.items()]
     if recordings:
-        return evaluate_models(*models, replace(data, labels=None), _forecast_references(recordings), NOUNS)
+        plain = replace(data, labels=None)
+        return evaluate_models(own, bare, plain, _forecast_references(recordings, around), NOUNS)
+    comparison = _compare_with_teacher(compared, [own, bare, *around], data)
     kernels = [KernelModel(encoder, steps)] if encoder.kernels else []
-    return evaluate_models(*models, data, lambda found: measure_references(found, kernels), NOUNS)
+
+    def references(found: EvalData) -> tuple[ModelScores, ...]:
+        if found.labels is None:
+            return ()
+        fixed = measure_references(found, kernels, compared.measured)
+        return (*fixed, *(comparison.students[2:] if comparison else _measure_whole(around, found)))
+
+    return replace(evaluate_models(own, bare, data, references, NOUNS), comparison=comparison)
 
 
-def _forecast_references(recordings: Recordings) -> Callable[[EvalData], tuple[ModelScores, ...]]:
-    """Return what forecasts from the raw values of the same windows."""
+def _load_others(compared: ComparedWith) -> dict[str, DilatedEncoder]:
+    """Return the start of a run and further encoders, by name."""
+    start = {f"{START_NETWORK}{compared.start[0]}": load_encoder(compared.start[1])} if compared.start else {}
+    return start | {name: load_encoder(name) for name in compared.others}
+
+
+def _compare_with_teacher(compared: ComparedWith, students: Sequence[SeriesModel], data: EvalData) -> Comparison | None:
+    """Return how much of the teacher's space whole networks preserve; None without one, or with too few test series."""
+    if compared.teacher is None:
+        return None
+    if len(data.test) <= NUM_NEIGHBORS + 1:
+        logger.warning(
+            "not comparing with the teacher: %d test series, and %d neighbors of each are compared",
+            len(data.test),
+            NUM_NEIGHBORS,
+        )
+        return None
+    assert isinstance(compared.teacher, SeriesTeacher), "the teacher of a run on series is one of series"
+    names = ("student", "untrained", *(model.name for model in students[2:]))
+    steps = students[0].image_size
+    whole = [WholeSeriesModel(name, model.encoder, steps) for name, model in zip(names, students, strict=True)]
+    teacher = WholeSeriesModel("teacher", compared.teacher.encoder, steps)
+    return compare(whole, teacher, data.train, data.test, data.cfg)
+
+
+def _measure_whole(models: Sequence[EvaluatedModel], data: EvalData) -> list[ModelScores]:
+    return [measure_whole(MetricInputs(model, data), GROUPS) for model in models]
+
+
+def _forecast_references(
+    recordings: Recordings, others: Sequence[SeriesModel]
+) -> Callable[[EvalData], tuple[ModelScores, ...]]:
+    """Return what forecasts from the raw values of the same windows, and by other encoders."""
 
     def measured(data: EvalData) -> tuple[ModelScores, ...]:
         values = forecast_errors(recordings, *raw_windows(recordings), data)[0]
-        return (ModelScores(name=RAW_WINDOW, image_size=WINDOW, values=values),) if data.cfg.references else ()
+        raw = [ModelScores(name=RAW_WINDOW, image_size=WINDOW, values=values)] if data.cfg.references else []
+        return (*raw, *_measure_whole(others, data))
 
     return measured
 
@@ -163,15 +227,22 @@ def as_series(data: Dataset) -> SeriesData:
     return data
 
 
-def measure_references(data: EvalData, kernels: Sequence[KernelModel] = ()) -> tuple[ModelScores, ...]:
-    """Return the accuracies of raw series, `kernels` and, if aeon is there, MiniRocket; none without labels."""
+def measure_references(
+    data: EvalData, kernels: Sequence[KernelModel] = (), measured: Sequence[ModelScores] | None = None
+) -> tuple[ModelScores, ...]:
+    """Return the accuracies of raw series, `kernels` and, if aeon is there, MiniRocket; none without labels.
+
+    `measured` has all but those of the kernels, if it is given.
+    """
     if data.labels is None or not data.cfg.references:
         return ()
+    if measured is not None:
+        return (*_measure_whole(kernels, data), *measured)
     steps = max(as_series(store).steps for store in (data.train, data.test))
     mean, std = as_series(data.train).normalization()
     scaled = [_rows((as_series(store).values - mean) / std, steps) for store in (data.train, data.test)]
     found = [_scores(RAW, steps, "one_nn", _nearest(scaled[0], data.labels.train, scaled[1]), data.labels.test)]
-    found += [measure_whole(MetricInputs(model, data), GROUPS) for model in kernels]
+    found += _measure_whole(kernels, data)
     train, test = (_rows(as_series(store).values, steps) for store in (data.train, data.test))
     if find_spec("aeon") is None:
         logger.info("for random convolutions as a line of reference: pip install 'limbeck[series]'")

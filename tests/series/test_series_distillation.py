@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from limbeck.cli import main
+from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods import DistillConfig, MethodConfig
 from limbeck.modalities.series import MODALITY
 from limbeck.series.encoder_io import load_encoder
@@ -72,11 +73,32 @@ def test_a_run_teaches_a_smaller_one_and_resuming_changes_nothing(
     assert limbeck("resume", run)[0] == 0
     assert (run / "encoder" / "model.safetensors").read_bytes() == weights
     for command in (
-        ["evaluate", run, "--train", data, "--test", data, "--no-latency"],
+        ["evaluate", run, "--train", data, "--test", data, "--no-latency", "--beside", teacher],
         ["report", run, "--out", tmp_path / "report.html"],
     ):
         code, _, err = limbeck(*command)
         assert code == 0, err
+    result = EvaluationResult.load(run / "result.json")
+    assert result.comparison is not None
+    assert [model.name for model in result.comparison.models] == ["student", "teacher", "untrained", str(teacher)]
+    own, theirs, _, beside = (model.values for model in result.comparison.models)
+    assert own["linear"] == result.layers[-1].values["linear"]
+    assert {name: beside[name] for name in theirs} == theirs
+    assert beside["neighbor_agreement"] == 1
+    assert 0 < (own["neighbor_agreement"] or 0) < 1
+    assert result.references[-1].name == str(teacher)
+    assert "test series" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_runs_next_to_each_other_share_what_was_measured_once(limbeck: Run, teacher: Path, data: Path) -> None:
+    words = ["--train", data, "--test", data, "--no-latency", "--json"]
+    code, printed, err = limbeck("evaluate", teacher, teacher / "encoder", *words)
+    assert code == 0, err
+    names = [model["name"] for model in json.loads(printed)["references"]]
+    assert [names[0], names[1], names[-1]] == ["untrained network", "raw series", str(teacher / "encoder")]
+    code, printed, _ = limbeck("evaluate", teacher, "--beside", data, *words)
+    assert code == 1
+    assert str(data) in json.loads(printed)["error"]["message"]
 
 
 def test_a_student_without_a_name_is_a_quarter_as_wide(limbeck: Run, teacher: Path, data: Path) -> None:
