@@ -37,6 +37,7 @@ def spoiled(name: str) -> dict[str, np.ndarray]:
         ("short", [], "series-too-short", "4 steps"),
         ("", ["--backbone.depth", "6"], "series-too-short", "block 6"),
         ("", ["--method.mask-span", "20"], "span-too-long", "mask_span is 20"),
+        ("", ["--method.mask-span", "0"], "out-of-range", "mask_span is 0"),
         ("", ["--method.mask-share", "9"], "out-of-range", "mask_share is 9"),
         ("", ["--backbone.kernel-features", "5"], "out-of-range", "5: take at least 84"),
         ("", ["--from", "RUN"], "no-encoder", "RUN"),

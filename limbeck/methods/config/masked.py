@@ -61,6 +61,8 @@ class MaskedConfig(MethodConfig):
         if not 0 < self.mask_share <= 4:
             message = f"mask_share is {self.mask_share:g}: it must be above 0 and at most 4, where 2 % stay visible"
             raise UserError(message, code="out-of-range")
+        if self.mask_span is not None and self.mask_span < 1:
+            raise UserError(f"mask_span is {self.mask_span}: a span has at least 1 step", code="out-of-range")
         if self.target_blocks < 1:
             raise UserError(f"target_blocks is {self.target_blocks}: take at least 1", code="out-of-range")
         return self
