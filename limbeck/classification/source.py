@@ -65,7 +65,7 @@ def classify_images(
     depths = None if cfg.depth is None else [cfg.depth]
     network.check_depths(depths or [])
     store = open_images(source, network, embed)
-    numbers, names = _labels(store, labels)
+    numbers, names = _labels(store, labels, source)
     found = embed_source(store, network, depths=depths, cfg=embed)
     fitted = fit_classifier(found.features, numbers, len(names), cfg.head, cfg.seed)
     about = _about(found, fitted, numbers, names, cfg)
@@ -90,13 +90,13 @@ def _network(encoder: str | PathLike[str], precision: Literal["auto", "bf16", "f
     return network
 
 
-def _labels(store: Store, file: str | PathLike[str] | None) -> tuple[NDArray[np.int64], list[str]]:
+def _labels(store: Store, file: str | PathLike[str] | None, source: object) -> tuple[NDArray[np.int64], list[str]]:
     """Return the class [N] of every image, -1 where there is none, and the names of the classes that have images."""
     if file is not None:
         listed = read_label_list(Path(file), store)
         labels, names, where = listed.labels, listed.names, f"'{file}'"
     else:
-        labels, where = store.labels, f"'{store.path or 'memory'}'"
+        labels, where = store.labels, f"'{source}'" if isinstance(source, str | Path) else "the source"
         used = np.unique(labels[labels >= 0])
         names = [class_name(store.label_names[label]) for label in used]
         labels = np.where(labels >= 0, np.searchsorted(used, labels), -1)

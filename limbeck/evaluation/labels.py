@@ -47,7 +47,7 @@ def match_labels(train: Dataset, test: Dataset) -> Labels:
 def not_labeled(role: str, where: str) -> UserError:
     """Return the error for training or test images without labels."""
     return UserError(
-        f"the {role} images{where} are not all labeled, which k-NN and linear probes need; put each class into its own "
+        f"the {role} images{where} are not all labeled, which accuracies need; put each class into its own "
         "sub-folder, two at least",
         code="images-not-labeled",
     )

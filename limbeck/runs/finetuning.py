@@ -21,7 +21,7 @@ from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import embed_source
-from limbeck.evaluation.labels import Labels, match_labels
+from limbeck.evaluation.labels import Labels, match_labels, not_labeled
 from limbeck.evaluation.logistic import LogisticProbe, fit_heads
 from limbeck.evaluation.metric import standard_error
 from limbeck.methods import MethodConfig
@@ -92,6 +92,9 @@ def finetune(
     _check_processes(training)
     form, network = _form(str(start)), load_encoder(start)
     train, test = LabeledSources(train=train_data, test=test_data, store_size=network.store_size).open()
+    for role, source, store in (("train", train_data, train), ("test", test_data, test)):
+        if not store.labeled:
+            raise not_labeled(role, f" in {source}")
     labels = match_labels(train, test)
     rows = method.train_rows(train.labels)
     rows = np.arange(len(train)) if rows is None else rows
