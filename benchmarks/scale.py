@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale --images 10000 100000 --work build/scale
 
-Every measurement is a process of its own; times are of all its threads, on the processor. Images are 32 x 32, noise at
-four scales, so that they compress about as photographs of that size do. The teacher and encoder are two convolutions
-to 64 features, so that what is measured is what Limbeck does around a network; graphs are of these features. The peak
-memory contains the pages of mapped files, which the system takes back when it needs them.
+Every measurement is a process of its own; times are of all its threads, on the processor, and of the clock. Images are
+32 x 32, noise at four scales, so that they compress about as photographs of that size do. The teacher and encoder are
+two convolutions to 64 features, so that what is measured is what Limbeck does around a network; graphs are of these
+features. The peak memory contains the pages of mapped files, which the system takes back when it needs them.
 """
 
 import argparse
@@ -157,16 +157,16 @@ def peak_memory() -> int:
 
 
 def measure(part: str, count: int, work: Path) -> None:
-    """Do one part and print its seconds of processor time, after imports, and the peak memory of the process."""
+    """Do one part and print its seconds of processor and of wall time, after imports, and the peak of its memory."""
     torch.set_num_threads(1)
     function, keep = PARTS[part]
     import limbeck.data.store.open  # noqa: F401, before the clock starts
 
-    imported, before = peak_memory(), time.process_time()
+    imported, before, began = peak_memory(), time.process_time(), time.monotonic()
     function(work, count, keep)
-    seconds = time.process_time() - before
+    seconds, wall = time.process_time() - before, time.monotonic() - began
     size = sum(path.stat().st_size for path in work.glob(f"{keep}-{count}/*"))
-    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "bytes": size}
+    found = {"part": part, "images": count, "cpu_s": round(seconds, 2), "wall_s": round(wall, 2), "bytes": size}
     print(json.dumps(found | {"imported_mib": imported >> 20, "peak_mib": peak_memory() >> 20}), flush=True)
 
 

@@ -76,7 +76,7 @@ def test_a_new_kind_of_source_is_one_file(tmp_path: Path) -> None:
 
 def test_every_kind_declares_what_it_opens() -> None:
     kinds = source_types()
-    assert set(kinds) == {"arrays", "at_address", "dataset", "folder", "hub", "parquet", "webdataset"}
+    assert set(kinds) == {"arrays", "at_address", "dataset", "folder", "hub", "lance", "parquet", "webdataset"}
     suffixes = [suffix for kind in kinds.values() for suffix in kind.suffixes]
     assert len(set(suffixes)) == len(suffixes)
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
