@@ -4,8 +4,8 @@
 
 The chain: an encoded store, its near-duplicates, the embeddings of a small run, their neighbor graph, and a
 distillation with bags, which asks the teacher for its answers, searches their neighbors and trains. Store,
-near-duplicates and graph are made by two local workers. SIGKILL goes to the command itself after a random part of the time that it takes
-undisturbed; its workers end with it. Both chains work in the same folder, one after the other.
+near-duplicates and graph are made by two local workers. SIGKILL goes to the command itself after a random part of the
+time that it takes undisturbed; its workers end with it. Both chains work in the same folder, one after the other.
 """
 
 import argparse
