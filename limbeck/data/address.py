@@ -75,11 +75,12 @@ def address_errors(url: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except FileNotFoundError as error:
-        raise UserError(f"there is nothing at '{url}': give another address", code="source-missing") from error
     except Exception as error:  # plug-ins raise errors of their own libraries
+        if isinstance(error, FileNotFoundError) and error.__cause__ is None:
+            raise UserError(f"there is nothing at '{url}': give another address", code="source-missing") from error
+        reason = one_line(error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error)
         raise UserError(
-            f"the address '{url}' cannot be read ({one_line(error):.200}): check its name, the network, your rights "
+            f"the address '{url}' cannot be read ({reason:.200}): check its name, the network, your rights "
             "and the plug-in of fsspec for it",
             code="address-failed",
         ) from error

@@ -80,6 +80,8 @@ def test_a_runner_without_its_library_or_program_is_refused(monkeypatch: pytest.
             check_runner(RunnerConfig(runner=runner))
     with raises("bad-workers", 0):
         RunnerConfig(workers=0)
+    with raises("no-runner-args", "slurm_partition"):
+        RunnerConfig(runner="local", args={"slurm_partition": "cpu"})
 
 
 def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +93,26 @@ def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_shards(work(tmp_path, dies=1, times=1), range(2), RunnerConfig(runner="slurm", workers=2))
     assert results(tmp_path) == ["0", "1"]
     assert [line["shard"] for line in journal(tmp_path) if line["error"]] == [1]
+
+
+def test_what_slurm_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="the runner slurm needs submitit")
+    monkeypatch.setattr(slurm, "LOGS", tmp_path / "logs")
+    for program in ("sbatch", "srun"):
+        (tmp_path / program).write_text("#!/bin/sh\necho invalid partition specified >&2\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for args, words in (({"slurm_partition": "x"}, "invalid partition"), ({"slurm_partitio": "x"}, "slurm_partitio")):
+        with raises("slurm-failed", words):
+            run_shards(work(tmp_path), range(2), RunnerConfig(runner="slurm", args=args))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_ray_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the runner ray needs ray")
+    for args, words in (({"address": "127.0.0.1:1"}, "refused"), ({"adress": "auto"}, "adress")):
+        with raises("ray-failed", words):
+            run_shards(work(tmp_path), range(2), RunnerConfig(runner="ray", args=args))
 
 
 @pytest.mark.slow

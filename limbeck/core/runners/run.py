@@ -40,6 +40,12 @@ class RunnerConfig:
         """Raise UserError for a number that is out of range."""
         if self.workers < 1:
             raise UserError(f"{self.workers} workers cannot do anything: give 1 or more", code="bad-workers")
+        if self.args and self.runner not in ("slurm", "ray"):
+            raise UserError(
+                f"{', '.join(self.args)}: only the runners slurm and ray have arguments: leave --runner-args out, or "
+                "give --runner slurm or ray",
+                code="no-runner-args",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.errors import UserError, one_line
 from limbeck.core.runners.run import Engine
 from limbeck.core.runners.worker import perform
 
@@ -21,15 +23,20 @@ def slurm_engine(workers: int, parameters: Mapping[str, Any]) -> Engine:
     Args:
         workers: jobs that run at the same time.
         parameters: of submitit, such as `slurm_partition`, `timeout_min`, `gpus_per_node` and `cpus_per_task`.
+
+    Raises:
+        UserError: submitit does not know a parameter; the engine, too, where SLURM takes no jobs.
     """
     import submitit
 
     executor = submitit.AutoExecutor(folder=LOGS, cluster=CLUSTER)
-    executor.update_parameters(slurm_array_parallelism=workers, **parameters)
+    with _refusals(parameters):
+        executor.update_parameters(slurm_array_parallelism=workers, **parameters)
 
     def engine(orders: Iterator[str]) -> Iterator[tuple[str, str]]:
         while some := list(islice(orders, SHARDS_AT_ONCE)):
-            waiting = list(zip(some, executor.map_array(perform, some), strict=True))
+            with _refusals(parameters):
+                waiting = list(zip(some, executor.map_array(perform, some), strict=True))
             try:
                 while waiting:
                     done = [pair for pair in waiting if pair[1].done()]
@@ -43,6 +50,19 @@ def slurm_engine(workers: int, parameters: Mapping[str, Any]) -> Engine:
                     job.cancel()
 
     return engine
+
+
+@contextmanager
+def _refusals(parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what submitit raises, of parameters or of what sbatch says, into a UserError."""
+    try:
+        yield
+    except Exception as error:  # its own kinds, and NameError, TypeError and AssertionError for parameters
+        raise UserError(
+            f"SLURM takes no jobs with {dict(parameters)} ({one_line(error):.300}): check --runner-args, or what "
+            "sbatch says about them",
+            code="slurm-failed",
+        ) from error
 
 
 def _answer(job: Any) -> str:

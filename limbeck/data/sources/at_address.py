@@ -33,6 +33,8 @@ def open_address(url: str) -> ImageSource:
         files = file_system(url)
         root = files._strip_protocol(url)
         found: dict[str, Any] = files.glob(root, detail=True) if "*" in root else files.find(root, detail=True)
+        if not found and "*" not in root:
+            files.info(root)  # which says why, where the listing does not
     found = {path: info for path, info in sorted(found.items()) if info.get("type", "file") == "file"}
     if not found:
         raise UserError(f"there is nothing at '{url}': give another address", code="source-missing")
