@@ -185,7 +185,8 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         return fit_join(data, cfg)
 
     def with_named_views(self, method: "MethodConfig") -> "MethodConfig":
-        """Return the method, or its host, with a preset of series."""
+        """Return the method, or its host, with a preset of series; UserError for one that needs neighbors."""
+        _check_bags(method)
         owner = _with_views(method)
         named = replace(owner, views=_preset(method))
         return named if owner is method else cast("MethodConfig", replace(cast(Any, method), host=named))

@@ -91,10 +91,7 @@ def finetune(
     training = training or FINETUNE_TRAINING
     _check_processes(training)
     form, network = _form(str(start)), load_encoder(start)
-    train, test = LabeledSources(train=train_data, test=test_data, store_size=network.store_size).open()
-    for role, source, store in (("train", train_data, train), ("test", test_data, test)):
-        if not store.labeled:
-            raise not_labeled(role, f" in {source}")
+    train, test = _open_labeled(LabeledSources(train=train_data, test=test_data, store_size=network.store_size))
     labels = match_labels(train, test)
     rows = method.train_rows(train.labels)
     rows = np.arange(len(train)) if rows is None else rows
@@ -113,6 +110,15 @@ def finetune(
     found = _measure(run, test, labels, frozen, len(rows), str(start), embed)
     write_json(run / FINETUNING, to_json(found))
     return found
+
+
+def _open_labeled(sources: LabeledSources) -> tuple[Store, Store]:
+    """Open both sources; raise UserError where an image has no label."""
+    train, test = sources.open()
+    for role, source, store in (("train", sources.train, train), ("test", sources.test, test)):
+        if not store.labeled:
+            raise not_labeled(role, f" in {source}")
+    return train, test
 
 
 def _form(start: str) -> BackboneConfig:
