@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.data.augment.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, Array
 
-_LUMA = (0.2989, 0.587, 0.114)  # torchvision's: ITU-R BT.601, rounded
+LUMA = (0.2989, 0.587, 0.114)  # torchvision's: ITU-R BT.601, rounded
 
 
 def to_device(array: Array, device: torch.device) -> Tensor:
@@ -79,7 +79,7 @@ def _per_image(values: Array, like: Tensor) -> Any:
 def luma(x: Tensor) -> Tensor:
     """Return the gray value of every pixel, [B 1 H W]."""
     red, green, blue = x.unbind(1)
-    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(1)
 
 
 def shift_hue_(x: Tensor, shift: Array) -> Tensor:

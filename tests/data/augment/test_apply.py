@@ -2,9 +2,11 @@
 
 Tolerance: 1e-4 on normalised pixels, where one grey level is 0.017. Results above 64 px on the CPU come from a uint8
 crop, resized by torch's own kernel: there the oracle resizes the same crop, which lies within a level of a float one.
+Their hue turns in 64ths of a grey level, which later operations may make six times as large: 2e-3 there.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from limbeck.data.augment.apply import BLUR_RADIUS, augment, blur, eval_view
+from limbeck.data.augment.apply import augment, eval_view
+from limbeck.data.augment.blur import BLUR_RADIUS, PlaneBlur, blur
 from limbeck.data.augment.color import shift_hue_
 from limbeck.data.augment.draw import Params, sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
@@ -67,12 +70,12 @@ def reference(pixels: Tensor, view: View, params: Params, i: int) -> Tensor:
     return tv.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD))
 
 
-def check(view: View, store: int, count: int) -> None:
+def check(view: View, store: int, count: int, atol: float = 1e-4) -> None:
     pixels, params = pictures(count, store), drawn(view, count, store)
     ours = augment(pixels, view, params, IMAGENET_MEAN, IMAGENET_STD)
     theirs = torch.stack([reference(pixels[i], view, params, i) for i in range(count)])
     assert ours.shape == (count, 3, view.size, view.size)
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -86,7 +89,14 @@ def test_small_views_equal_torchvision(name: str, store: int, size: int) -> None
 @pytest.mark.parametrize(("store", "size"), [(128, 96), (80, 101)])
 def test_large_views_equal_torchvision(name: str, store: int, size: int) -> None:
     for view in set(preset(name, size)):
-        check(view, store, count=12)
+        still = replace(view, jitter=(*view.jitter[:3], 0.0))
+        check(view, store, count=12, atol=1e-4 if view == still or view.jitter_first else 2e-3)
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol"])
+def test_large_views_without_hue_are_as_close_as_small_ones(name: str) -> None:
+    for view in set(preset(name, 96)):
+        check(replace(view, jitter=(*view.jitter[:3], 0.0)), 128, count=12)
 
 
 @pytest.mark.parametrize("size", [40, 96])
@@ -106,19 +116,21 @@ def test_crop_alone(size: int, interpolation: str) -> None:
         torch.testing.assert_close(ours, exact, atol=1.01 / 255, rtol=0)
 
 
+@pytest.mark.parametrize("size", [32, 72])
 @pytest.mark.parametrize("operation", range(4), ids=[f.__name__ for f in JITTER])
-def test_jitter_operation_alone(operation: int) -> None:
+def test_jitter_operation_alone(operation: int, size: int) -> None:
     """All images with the same operation first and the others doing nothing, from no effect to the strongest."""
-    view = View(size=32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=1.0)
+    view = View(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=1.0)
     count = 21
     strengths = np.linspace(-0.5, 0.5, count) if operation == 3 else np.linspace(0, 2, count)
     factors = np.tile(np.array([1, 1, 1, 0], np.float32), (count, 1))
     factors[:, operation] = strengths
-    params = drawn(view, count, 32)._replace(factors=factors)
-    pixels = pictures(count, 32)
+    params = drawn(view, count, size)._replace(factors=factors)
+    pixels = pictures(count, size)
     ours = augment(pixels, view, params, ZEROS, ONES)
     theirs = [JITTER[operation](p.permute(2, 0, 1) / 255, float(f)) for p, f in zip(pixels, strengths, strict=True)]
-    torch.testing.assert_close(ours, torch.stack(theirs), atol=2e-5, rtol=0)
+    coarse = size > 64 and operation == 3
+    torch.testing.assert_close(ours, torch.stack(theirs), atol=1 / 255 / 20 if coarse else 2e-5, rtol=0)
 
 
 def test_hue_of_every_colour() -> None:
@@ -133,12 +145,23 @@ def test_hue_of_every_colour() -> None:
 @pytest.mark.parametrize("size", [12, 33, 96, 101])
 def test_blur_alone(size: int) -> None:
     """Any size, tiles that do not divide it included, one sigma per image."""
-    x = torch.rand(6, 3, size, size, generator=torch.Generator().manual_seed(0))
-    sigma = np.array([0.1, 0.3, 0.8, 1.0, 1.7, 2.0], np.float32)
+    x = torch.rand(9, 3, size, size, generator=torch.Generator().manual_seed(0))
+    sigma = np.array([0.1, 0.2, 0.21, 0.3, 0.8, 1.0, 1.4, 1.7, 2.0], np.float32)
     taps = 2 * min(BLUR_RADIUS, size - 1) + 1
     theirs = torch.stack([tv.gaussian_blur(i, [taps, taps], [float(s)] * 2) for i, s in zip(x, sigma, strict=True)])
-    torch.testing.assert_close(blur(x, sigma), theirs, atol=2e-6, rtol=0)
-    torch.testing.assert_close(blur(x[2:3], sigma[2:3]), theirs[2:3], atol=2e-6, rtol=0)
+    torch.testing.assert_close(blur(x, sigma), theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(blur(x[2:3], sigma[2:3]), theirs[2:3], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [65, 96, 101])
+def test_blur_of_planes_is_that_of_batches(size: int) -> None:
+    """One buffer for one sigma after another; what the plane was is no longer needed."""
+    sigma = np.array([2.0, 0.1, 0.21, 1.4, 0.3, 2.0], np.float32)
+    x = torch.rand(len(sigma), 1, size, size, generator=torch.Generator().manual_seed(0))
+    planes = PlaneBlur(size)
+    ours = [planes.of(float(s))(plane).reshape(size, size).clone() for s, plane in zip(sigma, x[:, 0], strict=True)]
+    alone = [blur(plane[None], sigma[i : i + 1])[0, 0] for i, plane in enumerate(x)]
+    torch.testing.assert_close(torch.stack(ours), torch.stack(alone), atol=1e-6, rtol=0)
 
 
 def test_solarise_is_pils_on_whole_levels() -> None:
@@ -156,7 +179,7 @@ def test_a_view_does_not_depend_on_its_batch(size: int) -> None:
     pixels, params = pictures(9, 100), drawn(view, 9, 100)
     whole = augment(pixels, view, params, ZEROS, ONES)
     parts = [augment(pixels[i : i + 4], view, params.part(i, i + 4), ZEROS, ONES) for i in (0, 4, 8)]
-    torch.testing.assert_close(whole, torch.cat(parts), atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole, torch.cat(parts), atol=1e-6 if size == 32 else 0, rtol=0)
 
 
 def test_views_can_be_trained_on() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.data.augment.apply import blur
+from limbeck.data.augment.blur import blur
 from limbeck.data.augment.color import solarize_
 
 Golden = Callable[[str], dict[str, np.ndarray]]
