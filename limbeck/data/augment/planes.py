@@ -43,7 +43,7 @@ class Planes:
         self.levels = torch.empty(3, size, size, dtype=torch.uint8)
         self.x = torch.empty(3, size, size)
         self.gray = torch.empty(size, size)
-        self.parts = np.empty((10, size, size), np.int16)
+        self.parts = np.empty((7, size, size), np.int16)
         self.blur = PlaneBlur(size)
 
 
@@ -117,18 +117,18 @@ def _turn_(x: Tensor, shift: float, units: int, parts: Array) -> None:
     thirds = round(3 * shift)
     sextants = 6 * shift - 2 * thirds
     step = -1 if sextants < 0 else 1
-    colors, (least, most, span, pivot), falls = parts[:3], parts[3:7], parts[7:]
+    colors, (least, most, span, pivot) = parts[:3], parts[3:]
     torch.from_numpy(colors).copy_(x.mul_(units) if units > 1 else x)
     np.minimum(np.minimum(colors[0], colors[1], out=least), colors[2], out=least)
     np.maximum(np.maximum(colors[0], colors[1], out=most), colors[2], out=most)
     np.subtract(most, least, out=span)
     np.multiply(span, np.float32(abs(sextants)), out=pivot, casting="unsafe")
     np.add(pivot, least, out=pivot)
-    for channel, fall in enumerate(falls):
+    for channel, plane in enumerate(x):
         own = channel - thirds
         following, previous = colors[(own + step) % 3], colors[(own - step) % 3]
+        fall = span  # which is not needed any more
         np.abs(np.subtract(previous, pivot, out=fall), out=fall)
         np.add(np.subtract(fall, colors[own % 3], out=fall), following, out=fall)
         np.maximum(np.subtract(most, fall, out=fall), least, out=fall)
-        np.minimum(fall, most, out=fall)
-    x.copy_(torch.from_numpy(falls))
+        plane.copy_(torch.from_numpy(np.minimum(fall, most, out=fall)))
