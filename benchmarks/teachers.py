@@ -13,6 +13,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -21,13 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.devices import Precision
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import DrawSchedule
 from limbeck.data.store.store import Store
 from limbeck.losses.relation import relation, relation_divergence
 from limbeck.methods import distill_config
-from limbeck.methods.base import Method
+from limbeck.methods.base import Distiller, Method
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.queue import Queue
@@ -36,6 +38,7 @@ from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
 from limbeck.teachers.outputs import CachedTeacher, LiveTeacher, cache_views
 
+Batches = Callable[[], Batch]
 IMAGES, BATCH, STEPS = 64, 32, 7
 CPU, CLOCK = torch.device("cpu"), StepInfo(0, 1)
 HALF = (0.5, 0.5, 0.5)
@@ -53,9 +56,9 @@ class Big(nn.Module):
         return TeacherFeatures(self.backbone(images).final)
 
 
-def frozen() -> LoadedTeacher:
+def frozen(precision: Precision) -> LoadedTeacher:
     """Return it, frozen."""
-    network = TeacherNetwork(Big(), precision="auto", batch_statistics=False, convolutional=False)
+    network = TeacherNetwork(Big(), precision=precision, batch_statistics=False, convolutional=False)
     return LoadedTeacher(
         cfg=TeacherConfig(name="ViT-Small"),
         network=network,
@@ -76,29 +79,32 @@ def step(method: Method, batch: Batch) -> None:
         method(batch, CLOCK).total.backward()
 
 
-def steps(folder: Path) -> dict[str, float]:
-    """Return the milliseconds per image of each arm, views included."""
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 256, 256, 3), dtype=np.uint8)
-    store, teacher, config = Store.from_arrays(pixels), frozen(), distill_config("simreg")()
+def distillers(folder: Path, precision: Precision, images: int, batch: int) -> dict[str, tuple[Distiller, Batches]]:
+    """Return SimReg of a ResNet-18 with a live and with a cached teacher, and what makes their batches."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, 256, 256, 3), dtype=np.uint8)
+    store, teacher, config = Store.from_arrays(pixels), frozen(precision), distill_config("simreg")()
     views = config.make_views(224)
     sample = F.normalize(torch.randn(8, 384), dim=1)
     passes = cache_views(FeatureCache(folder, teacher, store, CPU), DrawSchedule(views, 0, 1))
     live = LiveTeacher(teacher, views, sample, center=False)
     cached = CachedTeacher(teacher, views, sample, passes, center=False)
     student = build_backbone(BackboneConfig(name="resnet18", image_size=224))
-    arms = {
-        "live": (config.build_distiller(student, live), views),
-        "cached": (config.build_distiller(student, cached), views[:1]),
+    whole, part = (Loader(store, seen, batch, seed=0, device=CPU) for seen in (views, views[:1]))
+    return {
+        "live": (config.build_distiller(student, live), lambda: next(whole.batches(0, 1))),
+        "cached": (config.build_distiller(student, cached), lambda: part.fixed_batch(np.arange(batch))),
     }
+
+
+def steps(folder: Path) -> dict[str, float]:
+    """Return the milliseconds per image of each arm, views included."""
+    arms = distillers(folder, "auto", IMAGES, BATCH)
+    student = arms["live"][0].backbone
     times: dict[str, list[float]] = {name: [] for name in (*arms, "student alone")}
-    loaders = {name: Loader(store, seen, BATCH, seed=0, device=CPU) for name, (_, seen) in arms.items()}
     for _ in range(STEPS):
-        for name, (method, _) in arms.items():
+        for name, (method, batches) in arms.items():
             began = time.process_time()
-            step(
-                method,
-                loaders[name].fixed_batch(np.arange(BATCH)) if name == "cached" else next(loaders[name].batches(0, 1)),
-            )
+            step(method, batches())
             times[name].append(time.process_time() - began)
         images = torch.randn(BATCH, 3, 224, 224)
         began = time.process_time()

@@ -38,13 +38,14 @@ def measure(args: argparse.Namespace) -> None:
     """Make the measurements, each with its result written at once."""
     import torch
 
-    from benchmarks.side_by_side import steps, views
+    from benchmarks.side_by_side import lightly_train, steps, views
 
     torch.set_num_threads(1)
     parts: dict[str, Callable[[], Measurements]] = {
         "stored": lambda: views.stored(args.rounds),
         "jpeg": lambda: views.jpeg(args.rounds),
         "steps": lambda: steps.steps(args.rounds),
+        "distillation": lambda: lightly_train.distillation_steps(args.rounds),
         "start-up": lambda: steps.start_up(args.rounds),
         "installed": steps.installed,
         "evaluation": lambda: steps.evaluation(args.train, args.test, args.rounds),

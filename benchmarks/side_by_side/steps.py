@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.evaluation import STRENGTHS, features, ours, theirs
+from benchmarks.side_by_side.lightly_train import simclr_step
 from benchmarks.side_by_side.record import OURS, Measured, Measurements, Rounds, Side, paired
 from limbeck.core.devices import supports_bf16
 from limbeck.core.types import Batch, StepInfo
@@ -71,10 +72,11 @@ def steps(rounds: int) -> Measurements:
     """Measure a step in float32 with equal heads, and one as either library does it unless told."""
     equal = SimCLRConfig(hidden=2048, projector_layers=2, dim=128)
     note = f"SimCLR, ResNet-18 at 32 px, {IMAGES} images, ready views"
-    sides = {OURS: limbeck_step(equal, bf16=False), "lightly": lightly_step()}
+    others = {"lightly": lightly_step(), "lightly-train": simclr_step(build_backbone(RESNET), ready())}
+    sides = {OURS: limbeck_step(equal, bf16=False), **others}
     yield Measured("step, float32, equal heads", "ms", paired(sides, rounds), note)
     bf16 = supports_bf16("cpu")
-    sides = {OURS: limbeck_step(SimCLRConfig(), bf16), "lightly": lightly_step()}
+    sides = {OURS: limbeck_step(SimCLRConfig(), bf16), **others}
     yield Measured("step, defaults", "ms", paired(sides, rounds), f"{note}; Limbeck in {'bf16' if bf16 else 'float32'}")
 
 
