@@ -21,12 +21,12 @@ from limbeck.exports import export
 from limbeck.exports.checks import check_out
 from limbeck.exports.plain import README
 from limbeck.hub.card import CardFacts, write_card
-from limbeck.models.encoder_io import STANDALONE, STANDALONE_FILTERS, load_preprocessing
+from limbeck.models.encoder_io import STANDALONE, STANDALONE_CNN, STANDALONE_FILTERS, load_preprocessing
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-STALE = ["*.safetensors", STANDALONE, STANDALONE_FILTERS, LABELS]
+STALE = ["*.safetensors", STANDALONE, STANDALONE_CNN, STANDALONE_FILTERS, LABELS]
 """Files of an earlier network in a repository, which are removed where the new one has none of the name."""
 
 

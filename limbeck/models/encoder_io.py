@@ -22,7 +22,7 @@ from limbeck.core.run_folder import ENCODER, STAGE
 from limbeck.models.backbone import Backbone, build_backbone, create_model, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
 from limbeck.models.hub import hub_encoder, is_on_hub
-from limbeck.models.surgery import feature_table, timm_defaults, timm_network
+from limbeck.models.surgery import feature_table, is_own, timm_defaults, timm_network
 from limbeck.models.weights import without_classifier
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 TAP_NORMS = "tap_norms.safetensors"  # of an encoder with `per_layer_norm`; timm needs the last norm only
 JOINED = "patch_filters.safetensors"  # what is joined with the features of an encoder
 STANDALONE = "model.py"  # of an encoder that stock timm cannot build: the lines that load it
+STANDALONE_CNN = "plain_cnn.py"  # what these lines need of the network that timm does not have
 STANDALONE_FILTERS = "standalone_filters.py"  # what these lines need of a network that is joined with patch filters
 NOT_IN_TIMM = "limbeck"  # architecture of such an encoder in its config.json, which timm refuses
 
@@ -68,6 +69,8 @@ def save_encoder(backbone: Backbone, folder: Path, preprocessing: Preprocessing,
     if backbone.joined:
         _write_weights(backbone.joined.state_dict(), folder / JOINED)
         _copy_code(STANDALONE_FILTERS, folder / STANDALONE_FILTERS)
+    if is_own(backbone.cfg.name):
+        _copy_code(STANDALONE_CNN, folder / STANDALONE_CNN)
     if name == NOT_IN_TIMM:
         _copy_code("standalone.py", folder / STANDALONE)
     extra = {"backbone": to_json(backbone.cfg), "preprocessing": asdict(preprocessing), "provenance": dict(provenance)}
@@ -98,7 +101,7 @@ def timm_format(backbone: Backbone) -> tuple[str, dict[str, Any]]:
 def _stock_args(backbone: Backbone) -> dict[str, Any] | None:
     """Return arguments with which stock timm builds a network of the same parameters, or None if there are none."""
     cfg, network = backbone.cfg, timm_network(backbone.model)
-    if wants_small_stem(cfg) or cfg.patch_filters:
+    if wants_small_stem(cfg) or cfg.patch_filters or is_own(cfg.name):
         return None
     args = stock_args(cfg)
     if cfg.cut is None:

@@ -1,5 +1,5 @@
-"""Load the network of this folder, which timm has no name for: it has a stem for small images or patch filters, or was
-cut.
+"""Load the network of this folder, which stock timm cannot build: it is one of Limbeck's own, has a stem for small images
+or patch filters, or was cut.
 
     from model import load
     features = load(".")(images)  # images [B 3 H W], normalized as config.json says -> features [B D]
@@ -35,6 +35,8 @@ def load(folder: str | Path) -> nn.Module:
     """Return the network of a folder with config.json and model.safetensors, in evaluation mode."""
     how = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["model_args"]
     weights = load_file(Path(folder) / "model.safetensors")
+    if how["arch"] == "plain_cnn":
+        _beside("plain_cnn")  # timm knows it from then on
     model: Any = timm.create_model(how["arch"], **how["args"])
     if how["small_stem"]:
         name = "conv_stem" if hasattr(model, "conv_stem") else "conv1"
@@ -47,6 +49,10 @@ def load(folder: str | Path) -> nn.Module:
     model.load_state_dict(weights)
     network: nn.Module = model if how["last"] is None or how["vit"] else Cut(model, how["last"])
     if how["patch_filters"]:
-        joined = import_module(".standalone_filters" if __package__ else "standalone_filters", __package__)
-        network = joined.Joined(network, load_file(Path(folder) / "patch_filters.safetensors"), *how["patch_filters"])
+        network = _beside("standalone_filters").Joined(network, load_file(Path(folder) / "patch_filters.safetensors"), *how["patch_filters"])
     return network.eval()
+
+
+def _beside(name: str) -> Any:
+    """Return the module `name` of this folder."""
+    return import_module(f".{name}" if __package__ else name, __package__)

@@ -12,6 +12,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
+from limbeck.models import plain_cnn
 
 # Entries of timm's `feature_info` that belong to the stem, which is no stage and therefore no tap
 STEMS = ("act1", "bn1", "conv_stem", "stem", "features.norm0")
@@ -31,6 +32,11 @@ def feature_table(model: Any) -> list[tuple[int, int]]:
     return [
         (i, info["num_chs"]) for i, info in enumerate(model.feature_info) if not f"{info['module']}.".startswith(stem)
     ]
+
+
+def is_own(arch: str) -> bool:
+    """Return whether Limbeck brings `arch` to timm, so that stock timm does not know it."""
+    return arch == plain_cnn.NAME
 
 
 def timm_defaults(name: str) -> PretrainedCfg:
