@@ -32,7 +32,6 @@ from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.methods import method_config
 from limbeck.metrics.knn import knn_accuracy
-from limbeck.modalities.images.sizes import SMALL_ARGS
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing
@@ -41,6 +40,7 @@ from tests.helpers.tiny import shrink
 CHECKPOINTS, BOOTSTRAPS = 12, 200
 CPU = torch.device("cpu")
 HEADS = {"hidden": 256, "dim": 64}
+NARROW = {"channels": [32, 64, 96, 160], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 16}
 
 
 class Checkpoint(FrozenEncoder):
@@ -91,7 +91,7 @@ def checkpoints(name: str, train: Store, size: int, steps: int, seed: int) -> li
     """Train a method and return copies of its encoder, the untrained one first."""
     torch.manual_seed(seed)
     config = shrink(method_config(name)(), HEADS)
-    backbone = BackboneConfig(name="resnet18", image_size=size, args=SMALL_ARGS, stem_pool=True)
+    backbone = BackboneConfig(name="resnet18", image_size=size, args=NARROW, stem_pool=True)
     method = config.build(build_backbone(backbone))
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=2e-3, weight_decay=0.01)
     loader = Loader(train, config.make_views(size), batch_size=128, seed=seed, device=CPU)

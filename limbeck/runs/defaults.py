@@ -13,7 +13,7 @@ from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.modalities import Modality, find_modality, modality_of
-from limbeck.modalities.images.sizes import STUDENT
+from limbeck.modalities.images.sizes import SMALL_NETWORK, STUDENT
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 
@@ -30,7 +30,7 @@ features: hence also the longer warm-up. Neither number is tuned; both are print
 START_DISTILL_OPTIM = OptimConfig(lr=2e-4, weight_decay=0.01)
 """The same for students."""
 START_WARMUP = 0.2  # of the epochs; usual is a tenth
-USUAL_NETWORKS = {"vit_tiny_patch16_224": False, STUDENT: True}
+USUAL_NETWORKS = {"vit_tiny_patch16_224": False, SMALL_NETWORK: True, STUDENT: True}
 """The networks of runs that name none, and whether they are CNNs."""
 QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
@@ -98,7 +98,7 @@ def small_encoder(
 ) -> Resolved[EncoderConfig]:
     """Return the encoder of a run that names none on a machine without a GPU."""
     if teacher is None:
-        return modality.small_encoder(data)
+        return modality.small_encoder(data, joined=modality.takes_filters)
     return modality.small_student(data, joined=PATCH_FILTERS in teacher.names)
 
 

@@ -65,7 +65,7 @@ class Images(StoreModality[BackboneConfig]):
         return None if found is None else len(found)
 
     def small_encoder(self, data: "Store | None" = None, *, joined: bool = False) -> Resolved[BackboneConfig]:
-        """Return a narrow ResNet of one block per stage for images of at most 96 pixels."""
+        """Return a plain CNN for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size, joined)
 
     def default_student(self) -> BackboneConfig:

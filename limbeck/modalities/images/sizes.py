@@ -8,13 +8,12 @@ from limbeck.models.config import MIN_SIDE, SMALL_IMAGE, BackboneConfig
 CROP = 0.875  # 224 of 256, the usual fraction of the stored side that evaluation uses
 UNCROPPED = 128  # pixels; images stored at this size or below are used whole
 PATCHES = 8  # patches along the side of a small image, as with patches of 4 on 32 pixels
-STUDENT = SMALL_NETWORK = "resnet18"
-SMALL_ARGS: dict[str, Any] = {
-    "channels": [32, 64, 96, 160], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 16
-}  # fmt: skip
-"""One block per stage, a third of the usual width: 0.6 million parameters, 17 million multiplications at 32 pixels."""
-JOINED_ARGS = {**SMALL_ARGS, "channels": [32, 64, 96, 128]}
-"""With patch filters: 0.96 million parameters together."""
+STUDENT = "resnet18"
+SMALL_NETWORK = "plain_cnn"
+SMALL_ARGS: dict[str, Any] = {"channels": [96, 160, 256]}
+"""0.8 million parameters, 38 million multiplications at 32 pixels."""
+JOINED_ARGS: dict[str, Any] = {"channels": [96, 128, 160]}
+"""0.5 million parameters, with patch filters 0.97; 27 million multiplications at 32 pixels."""
 FILTERS = 400
 SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the image are recognized
 
@@ -28,8 +27,8 @@ def resolve_small(store_size: int | None, joined: bool = False) -> Resolved[Back
     joined = joined and (store_size is None or store_size >= MIN_SIDE)
     args = JOINED_ARGS if joined else SMALL_ARGS
     reasons = [
-        f"network {SMALL_NETWORK} of one block per stage, 32 to {args['channels'][-1]} channels "
-        f"({'0.5' if joined else '0.6'} million parameters); it can be cut at 4 depths, a ViT at each of its 12 blocks "
+        f"network {SMALL_NETWORK}, convolutions of {args['channels'][0]} to {args['channels'][-1]} channels "
+        f"({'0.5' if joined else '0.8'} million parameters); it can be cut at 3 depths, a ViT at each of its 12 blocks "
         f"(--backbone {usual})"
     ]
     if joined:
@@ -45,7 +44,9 @@ def resolve_small(store_size: int | None, joined: bool = False) -> Resolved[Back
         )
         size = SMALL_SIDE
     filters = FILTERS if joined else 0
-    small = BackboneConfig(name=SMALL_NETWORK, image_size=size, args=args, stem_pool=True, patch_filters=filters)
+    if size and size > SMALL_IMAGE:
+        args = {**args, "stem_pool": "max"}
+    small = BackboneConfig(name=SMALL_NETWORK, image_size=size, args=args, patch_filters=filters)
     return Resolved(small, reasons)
 
 
