@@ -95,6 +95,17 @@ def ensure_visible() -> None:
 
 
 @contextmanager
+def only_errors() -> Iterator[None]:
+    """Log nothing but errors while the block runs: for work that is done again, and then logs what it has to say."""
+    level = ROOT.level
+    ROOT.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ROOT.setLevel(level)
+
+
+@contextmanager
 def log_file(path: Path) -> Iterator[Callable[[], None]]:
     """Append messages with their time to the file `path` while the block runs, the error that ends it included.
 

@@ -93,6 +93,10 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the number of labels in a source, 0 unless all have one; None where only reading it would tell."""
         return None
 
+    def known_count(self, source: Any, selection: "Selection") -> int | None:
+        """Return the number of samples in a source; None where it cannot be had soon."""
+        return None
+
     def small_encoder(self, data: Data | None = None, *, joined: bool = False) -> Resolved[Config]:
         """Return the encoder of a run that names none on a machine without a GPU, and what is given up for it.
 

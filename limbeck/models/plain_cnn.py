@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg, LayerFn, register_block
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg, LayerFn, register_block
 from torch import nn
 
 NAME = "plain_cnn"
@@ -33,7 +33,6 @@ class PlainBlock(nn.Sequential):
 register_block("plain", PlainBlock)
 
 
-@register_model
 def plain_cnn(
     pretrained: bool = False,
     stem_width: int = 32,
@@ -61,3 +60,6 @@ def plain_cnn(
         ByobNet, NAME, pretrained, model_cfg=cfg, feature_cfg={"flatten_sequential": True}, **kwargs
     )
     return model
+
+
+register_model(plain_cnn)

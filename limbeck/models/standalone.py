@@ -1,5 +1,5 @@
-"""Load the network of this folder, which stock timm cannot build: it is one of Limbeck's own, has a stem for small images
-or patch filters, or was cut.
+"""Load the network of this folder, which stock timm cannot build: it is not timm's, or was changed: a stem for small
+images, patch filters, a cut.
 
     from model import load
     features = load(".")(images)  # images [B 3 H W], normalized as config.json says -> features [B D]
@@ -49,7 +49,8 @@ def load(folder: str | Path) -> nn.Module:
     model.load_state_dict(weights)
     network: nn.Module = model if how["last"] is None or how["vit"] else Cut(model, how["last"])
     if how["patch_filters"]:
-        network = _beside("standalone_filters").Joined(network, load_file(Path(folder) / "patch_filters.safetensors"), *how["patch_filters"])
+        filters = load_file(Path(folder) / "patch_filters.safetensors")
+        network = _beside("standalone_filters").Joined(network, filters, *how["patch_filters"])
     return network.eval()
 
 

@@ -7,21 +7,24 @@ from typing import Any
 from limbeck.core.config_file import ConfigFile
 from limbeck.core.resolved import Resolved
 from limbeck.core.text import plural
+from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig, method_config
 from limbeck.modalities import Modality
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import default_method, default_optim
-from limbeck.runs.recipes import laptop, recipe_file
+from limbeck.runs.recipes import find_recipe, recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.length import parse_duration
 
 SOON = 3600.0
-"""Seconds within which the student of patch filters is the default on a CPU.
+"""Seconds within which a recipe is the default on a CPU; a run of hours is left to the default method."""
+MANY_IMAGES = 20_000
+"""From so many images on, the recipe contrast is the default, else laptop.
 
-After ten minutes of two cores it is ten points of k-NN ahead of SimCLR (BENCHMARKS.md); where SimCLR overtakes has not
-been measured, and a run of hours is left to it.
+SimCLR is ahead of a student of patch filters after ten minutes of 50,000 images, and behind it with 3,000
+(BENCHMARKS.md); what lies between has not been measured.
 """
 FEW_IMAGES = 5000
 """Up to so many images, weights that exist are the better start."""
@@ -36,15 +39,19 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
     if long or any(named) or not (why_small and modality.takes_filters):
         return Resolved(request, [])
-    own = laptop().time if request.training.num_processes == 1 else None  # of several a time cannot be planned
-    time, usual = request.time or own, default_method().name
-    reason = (
-        f"{why_small}: recipe laptop, as for every run of at most {SOON / 60:g} minutes: a student of patch filters is "
-        f"ahead of {usual} after ten (--method {usual}; `limbeck recipes`)"
-    )
-    more = f"it takes {time}, since more time adds little (--time 1h)"
-    filled = replace(request, time=time, **fill(vars(request), recipe_file("laptop")))
-    return Resolved(filled, [reason] if request.time or request.quick or not time else [reason, more])
+    selection = Selection.by(request.exclude, request.only, request.max_images)
+    many = (modality.known_count(request.source, selection) or 0) >= MANY_IMAGES
+    name, usual = "contrast" if many else "laptop", default_method().name
+    own = find_recipe(name).time if request.training.num_processes == 1 else None  # of several a time cannot be planned
+    amount = f"{MANY_IMAGES:,} images or more" if many else f"fewer than {MANY_IMAGES:,} images"
+    reasons = [
+        f"{why_small}: recipe {name}, as for every run of at most {SOON / 60:g} minutes with {amount} "
+        f"(--method {usual} for the usual settings; `limbeck recipes`)"
+    ]
+    if own and not (request.time or request.quick):
+        reasons.append(f"it takes {own} (--time 1h)")
+    settings = fill(vars(request), recipe_file(name)) | {"backbone": None}  # the small one, which suits the images
+    return Resolved(replace(request, time=request.time or own, **settings), reasons)
 
 
 def few_images_advice(request: RunRequest, images: int) -> str | None:

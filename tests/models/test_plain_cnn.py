@@ -27,7 +27,8 @@ def pixels(count: int = 2, side: int = 32) -> Tensor:
 def test_it_is_convolutions_norms_and_maxima_in_turn() -> None:
     model = build_backbone(CFG).double().eval().model
     for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
     weights = model.state_dict()

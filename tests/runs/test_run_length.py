@@ -14,8 +14,9 @@ from limbeck.modalities.images import MODALITY
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import schedule, source_part
-from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice
+from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice, fill
 from limbeck.runs.config import read_config
+from limbeck.runs.recipes import recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
 from limbeck.runs.source_part import part_of_source
@@ -48,7 +49,7 @@ def test_on_a_cpu_a_run_is_small_and_says_so(tmp_path: Path, caplog: pytest.LogC
     cfg = setup.cfg
     assert cfg.teacher is not None
     assert (cfg.teacher.name, cfg.method.name, setup.seconds) == (PATCH_FILTERS, "simreg", 600)
-    assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16, joined=True).value, 2e-3)
+    assert (cfg.backbone, cfg.optim.lr) == (resolve_small(16, joined=True).value, 8e-3)
     for value in ("recipe laptop", "--method simclr", "vit_tiny_patch16_224", "10m", "--time 1h"):
         assert value in caplog.text
     with raises("time-too-short", "limbeck plan"):  # before a pass of the teacher, for which no time is left
@@ -68,6 +69,14 @@ def test_on_a_cpu_a_run_is_small_and_says_so(tmp_path: Path, caplog: pytest.LogC
 def test_what_names_a_part_or_is_long_trains_on_the_images_alone(named: dict[str, Any]) -> None:
     setup = resolve_run(request(**named))
     assert (setup.cfg.method.name, setup.cfg.teacher) == ("simclr", None)
+
+
+def test_many_images_are_learnt_from_without_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.runs.choose.MANY_IMAGES", 100)
+    cfg = resolve_run(request()).cfg
+    assert (cfg.method, cfg.teacher) == (fill({}, recipe_file("contrast"))["method"], None)
+    assert cfg.backbone == resolve_small(16, joined=True).value
+    assert resolve_run(request(max_images=99)).cfg.teacher is not None
 
 
 def test_a_time_is_chosen_for_one_process_alone() -> None:

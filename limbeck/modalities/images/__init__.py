@@ -64,6 +64,12 @@ class Images(StoreModality[BackboneConfig]):
         found = known_labels(source, selection)
         return None if found is None else len(found)
 
+    def known_count(self, source: "Source", selection: "Selection") -> int | None:
+        """Return the number of images in a store, a folder, or what else tells it before it is read."""
+        from limbeck.data.store.known_count import known_count
+
+        return known_count(source, selection)
+
     def small_encoder(self, data: "Store | None" = None, *, joined: bool = False) -> Resolved[BackboneConfig]:
         """Return a plain CNN for images of at most 96 pixels."""
         return resolve_small(None if data is None else data.size, joined)
