@@ -1,22 +1,23 @@
 """The smallest networks, methods and batches that still have every part."""
 
-import atexit
 import dataclasses
 import json
-import shutil
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.core.config import to_json
+from limbeck.core.files import atomic_write
 from limbeck.core.types import Batch, DataContext, Dataset, Encoder, Features, StepInfo, TeacherOutput
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
@@ -84,16 +85,17 @@ def small_size(name: str, value: object) -> object:
 
 @cache
 def detector_folder() -> str:
-    """Return a folder with a detector like that of `encoder_for`, which teaches."""
-    folder = Path(tempfile.mkdtemp(prefix="limbeck-detector-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """Return a folder with a detector like that of `encoder_for`, which teaches; processes share one, and leave it."""
     cfg = DetectorConfig(keypoints=4, image_size=SIZE, width=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        detector = Detector(cfg)
-    save_file(detector.state_dict(), folder / "model.safetensors")
+        weights = save(Detector(cfg).state_dict())
+    folder = Path(tempfile.gettempdir()) / f"limbeck-detector-{os.getuid()}-{sha256(weights).hexdigest()[:8]}"
+    folder.mkdir(exist_ok=True)
     about = {"limbeck": {"modality": "keypoints", "encoder": to_json(cfg)}}
-    (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    for name, content in (("model.safetensors", weights), ("config.json", json.dumps(about).encode())):
+        with atomic_write(folder / name) as unfinished:
+            unfinished.write_bytes(content)
     return str(folder)
 
 
