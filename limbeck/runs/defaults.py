@@ -9,6 +9,7 @@ from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
 from limbeck.methods.config.autolink import AutoLinkConfig
+from limbeck.methods.config.classifier import ClassifierConfig
 from limbeck.methods.config.masked import MaskedConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
@@ -94,11 +95,15 @@ def runs_small(accelerator: str, quick: bool) -> str:
 
 
 def small_encoder(
-    teacher: TeacherConfig | None, modality: Modality[Any, Any], data: "Dataset | None" = None
+    teacher: TeacherConfig | None,
+    method: MethodConfig | None,
+    modality: Modality[Any, Any],
+    data: "Dataset | None" = None,
 ) -> Resolved[EncoderConfig]:
-    """Return the encoder of a run that names none on a machine without a GPU."""
+    """Return the encoder of a run that names none on a machine without a GPU, for a `method` if it has been named."""
     if teacher is None:
-        return modality.small_encoder(data, joined=modality.takes_filters)
+        classifies = method is not None and method.name == ClassifierConfig.name
+        return modality.small_encoder(data, joined=modality.takes_filters and not classifies)
     return modality.small_student(data, joined=PATCH_FILTERS in teacher.names)
 
 

@@ -16,7 +16,7 @@ def check_early(
     """Raise UserError for what is wrong whatever the images are, before hours of decoding."""
     resolve_loggers(request.training.loggers)
     named = request.backbone or (modality.default_student() if request.teacher else modality.default_encoder())
-    small = small_encoder(request.teacher, modality).value if why and not request.backbone else named
+    small = small_encoder(request.teacher, request.method, modality).value if why and not request.backbone else named
     if depths := modality.check_encoder(small):
         method.check_depths(depths)
     if request.training.patch_drop_rate:

@@ -338,7 +338,7 @@ def _encoder(request: RunRequest, modality: Modality[Any, Any], data: Dataset, w
     if request.backbone:
         return request.backbone
     if why:
-        value, reasons = small_encoder(request.teacher, modality, data)
+        value, reasons = small_encoder(request.teacher, request.method, modality, data)
         return Resolved(value, [f"{why}: {reason.replace('--backbone', flag)}" for reason in reasons]).log(logger)
     return modality.default_student() if request.teacher else modality.default_encoder()
 

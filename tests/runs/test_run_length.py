@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ from limbeck.runs.training import prepare_run
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
-from tests.helpers.distill import NARROW, TRAINING, images
+from tests.helpers.distill import COUNT, NARROW, TRAINING, images
 from tests.helpers.errors import raises
 from tests.helpers.tiny import SIZES, shrink
 
@@ -77,6 +78,14 @@ def test_many_images_are_learnt_from_without_a_teacher(monkeypatch: pytest.Monke
     assert (cfg.method, cfg.teacher) == (fill({}, recipe_file("contrast"))["method"], None)
     assert cfg.backbone == resolve_small(16, joined=True).value
     assert resolve_run(request(max_images=99)).cfg.teacher is not None
+
+
+def test_a_classifier_is_not_joined() -> None:
+    for method, joined in ((method_config("classifier")(), False), (SIMCLR, True)):
+        asked = request(source=(images()[0], np.arange(COUNT) % 2), method=method, training=TRAINING)
+        encoder = resolve_run(asked).cfg.backbone
+        assert isinstance(encoder, BackboneConfig)
+        assert (encoder.patch_filters > 0) == joined
 
 
 def test_a_time_is_chosen_for_one_process_alone() -> None:
