@@ -114,7 +114,7 @@ SETTINGS: list[Mistake] = [
         "pretrain {store} --out {tmp}/run --batch-size 32 --method sdssl --method.layers 99",
         1,
         "depth-out-of-range",
-        ["99", "1 to 3"],
+        ["99", "1 to 2"],
     ),
     ("pretrain {store} --out {tmp}/run --batch-size 32 --backbone.args [1]", 2, None, ["JSON"]),
     (

@@ -10,6 +10,7 @@ import torch
 
 import limbeck
 from limbeck.methods import method_config
+from limbeck.modalities.images.sizes import SMALL_NETWORK
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.config import read_config, write_config
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
@@ -50,7 +51,7 @@ def test_what_is_left_out_is_chosen_and_logged(caplog: pytest.LogCaptureFixture)
 def test_with_a_teacher_the_defaults_are_those_of_a_distillation() -> None:
     setup = resolve_run(RunRequest(source=images(), teacher=CUSTOM, teacher_module=Quarters(), training=TRAINING))
     cfg = setup.cfg
-    assert (cfg.method.name, cfg.backbone.name, cfg.optim) == ("simreg", "resnet18", DISTILL_OPTIM)
+    assert (cfg.method.name, cfg.backbone.name, cfg.optim) == ("simreg", SMALL_NETWORK, DISTILL_OPTIM)
     assert setup.teacher is not None
     assert (setup.num_images, len(setup.teacher.val_indices)) == (90, 10)
     assert cfg.teacher is not None
