@@ -36,7 +36,7 @@ def load(folder: str | Path) -> nn.Module:
     how = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["model_args"]
     weights = load_file(Path(folder) / "model.safetensors")
     if how["arch"] == "plain_cnn":
-        _beside("plain_cnn")  # timm knows it from then on
+        _module("plain_cnn")  # timm knows it from then on
     model: Any = timm.create_model(how["arch"], **how["args"])
     if how["small_stem"]:
         name = "conv_stem" if hasattr(model, "conv_stem") else "conv1"
@@ -50,10 +50,10 @@ def load(folder: str | Path) -> nn.Module:
     network: nn.Module = model if how["last"] is None or how["vit"] else Cut(model, how["last"])
     if how["patch_filters"]:
         filters = load_file(Path(folder) / "patch_filters.safetensors")
-        network = _beside("standalone_filters").Joined(network, filters, *how["patch_filters"])
+        network = _module("standalone_filters").Joined(network, filters, *how["patch_filters"])
     return network.eval()
 
 
-def _beside(name: str) -> Any:
+def _module(name: str) -> Any:
     """Return the module `name` of this folder."""
     return import_module(f".{name}" if __package__ else name, __package__)
