@@ -82,7 +82,7 @@ def _cells(column: Column, rows: Sequence[Values], *, by_depth: bool) -> list[st
 def _notes(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str | None:
     notes = []
     if any(column.name.endswith(STDERR) for column in columns):
-        notes.append("±: standard error on these test images")
+        notes.append("±: standard error on these test rows")
     if any(_of_untrained(column) for column in columns):
         notes.append("init: the same network at its random initialization")
     if any(text.startswith("~") for texts in cells for text in texts):

@@ -27,7 +27,7 @@ import timm
 import torch
 from PIL import Image
 
-from model import load  # model.py of this folder: timm has no name for this network
+from model import load  # model.py of this folder: stock timm does not build this network
 
 model = load(".")  # "." is this folder
 config = json.loads(Path("config.json").read_text())["pretrained_cfg"]

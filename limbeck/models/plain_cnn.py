@@ -38,6 +38,7 @@ def plain_cnn(
     stem_width: int = 32,
     channels: Sequence[int] = (96, 160, 256),
     depths: Sequence[int] = (1, 2, 1),
+    stem_pool: str = "",
     **kwargs: Any,
 ) -> ByobNet:
     """Build a 7x7 convolution of stride 2 and stages of 3x3 convolutions, halved by a max-pool from the second on.
@@ -49,13 +50,26 @@ def plain_cnn(
         stem_width: channels of the first convolution.
         channels: channels of every stage.
         depths: convolutions of every stage.
+        stem_pool: "max" for a max-pool after the first convolution.
         kwargs: further arguments of timm's `ByobNet`.
+
+    Raises:
+        ValueError: a number that is not positive, or no multiple of 8; another pool.
     """
+    if len(channels) != len(depths) or not all(isinstance(n, int) and n > 0 for n in (stem_width, *channels, *depths)):
+        raise ValueError(
+            f"stem_width is {stem_width}, channels are {channels} and depths {depths}: they are positive whole "
+            "numbers, as many channels as depths"
+        )
+    if any(width % 8 for width in channels):
+        raise ValueError(f"channels are {channels}: timm takes multiples of 8")
+    if stem_pool not in ("", "max"):
+        raise ValueError(f"stem_pool is '{stem_pool}': it is 'max', or '' for none")
     stages = [
         ByoBlockCfg(type="plain", d=depth, c=width, s=1 if stage == 0 else 2)
         for stage, (depth, width) in enumerate(zip(depths, channels, strict=True))
     ]
-    cfg = ByoModelCfg(blocks=tuple(stages), stem_chs=stem_width, stem_type="7x7", stem_pool="")
+    cfg = ByoModelCfg(blocks=tuple(stages), stem_chs=stem_width, stem_type="7x7", stem_pool=stem_pool)
     model: ByobNet = build_model_with_cfg(
         ByobNet, NAME, pretrained, model_cfg=cfg, feature_cfg={"flatten_sequential": True}, **kwargs
     )

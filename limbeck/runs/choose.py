@@ -6,15 +6,14 @@ from typing import Any
 
 from limbeck.core.config_file import ConfigFile
 from limbeck.core.resolved import Resolved
-from limbeck.core.text import plural
-from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig, method_config
 from limbeck.modalities import Modality
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import default_method, default_optim
 from limbeck.runs.recipes import find_recipe, recipe_file
 from limbeck.runs.request import RunRequest
-from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
+from limbeck.runs.source_part import part_of_source
+from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.length import parse_duration
 
@@ -26,8 +25,6 @@ MANY_IMAGES = 20_000
 SimCLR is ahead of a student of patch filters after ten minutes of 50,000 images, and behind it with 3,000
 (BENCHMARKS.md); what lies between has not been measured.
 """
-FEW_IMAGES = 5000
-"""Up to so many images, weights that exist are the better start."""
 
 
 def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, Any]) -> Resolved[RunRequest]:
@@ -39,11 +36,13 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
     long = request.training.epochs != "auto" or seconds_of(request.time) > SOON
     if long or any(named) or not (why_small and modality.takes_filters):
         return Resolved(request, [])
-    selection = Selection.by(request.exclude, request.only, request.max_images)
-    many = (modality.known_count(request.source, selection) or 0) >= MANY_IMAGES
+    seconds = seconds_of(request.time or find_recipe("contrast").time)
+    count = modality.known_count(request.source, part_of_source(request, seconds, modality))
+    many = count is not None and count >= MANY_IMAGES
     name, usual = "contrast" if many else "laptop", default_method().name
     own = find_recipe(name).time if request.training.num_processes == 1 else None  # of several a time cannot be planned
     amount = f"{MANY_IMAGES:,} images or more" if many else f"fewer than {MANY_IMAGES:,} images"
+    amount += "" if count is not None else ", or a number that is not known before they are read"
     reasons = [
         f"{why_small}: recipe {name}, as for every run of at most {SOON / 60:g} minutes with {amount} "
         f"(--method {usual} for the usual settings; `limbeck recipes`)"
@@ -52,16 +51,6 @@ def choose_recipe(request: RunRequest, why_small: str, modality: Modality[Any, A
         reasons.append(f"it takes {own} (--time 1h)")
     settings = fill(vars(request), recipe_file(name)) | {"backbone": None}  # the small one, which suits the images
     return Resolved(replace(request, time=request.time or own, **settings), reasons)
-
-
-def few_images_advice(request: RunRequest, images: int) -> str | None:
-    """Return a sentence for a run that begins with random weights and has few images."""
-    if request.start or images > FEW_IMAGES or (request.teacher and request.teacher.name != PATCH_FILTERS):
-        return None
-    return (
-        f"{plural(images, 'image')} alone {'is' if images == 1 else 'are'} little to learn from: weights that exist "
-        "are a better start (`limbeck adapt SOURCE --from timm:NAME`, recipe small-set)"
-    )
 
 
 def usual_method(request: RunRequest, modality: str = "images") -> MethodConfig:

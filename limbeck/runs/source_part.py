@@ -6,19 +6,22 @@ from typing import Any
 
 import torch
 
+from limbeck.core.text import plural
 from limbeck.core.types import Dataset
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.layout import is_store
 from limbeck.modalities import Modality
 from limbeck.modalities.base import StoreModality
-from limbeck.runs.choose import few_images_advice
 from limbeck.runs.request import RunRequest
+from limbeck.teachers.config import PATCH_FILTERS
 
 PREPARED, FEWEST = 50, 1000
 """Images that a run with a time takes at most, for each second and thread, and however short it is.
 
 On one core photographs are decoded at 100 to 140 a second, and what precedes the first step takes about as long again.
 """
+FEW_IMAGES = 5000
+"""Up to so many images, weights that exist are the better start."""
 
 
 def part_of_source(request: RunRequest, seconds: float | None, modality: Modality[Any, Any]) -> Selection:
@@ -37,3 +40,13 @@ def remarks_on_amount(request: RunRequest, modality: Modality[Any, Any], data: D
         return [] if request.max_images else [part]
     advice = few_images_advice(request, len(data)) if modality.takes_filters else None
     return [advice] if advice else []
+
+
+def few_images_advice(request: RunRequest, images: int) -> str | None:
+    """Return a sentence for a run that begins with random weights and has few images."""
+    if request.start or images > FEW_IMAGES or (request.teacher and request.teacher.name != PATCH_FILTERS):
+        return None
+    return (
+        f"{plural(images, 'image')} alone {'is' if images == 1 else 'are'} little to learn from: weights that exist "
+        "are a better start (`limbeck adapt SOURCE --from timm:NAME`, recipe small-set)"
+    )

@@ -139,5 +139,7 @@ def fit_to_series(cfg: SeriesConfig, steps: int, mean: Sequence[float], std: Seq
     found = replace(
         cfg, depth=depth, channels=len(mean), mean=tuple(mean), std=tuple(std), dilations=kernel_dilations(steps)
     )
-    reason = f"{depth} blocks, of which a step sees {receptive_field(depth):,} steps of {steps:,} (--backbone.depth)"
+    reason = (
+        f"{depth} blocks, with a receptive field of {receptive_field(depth):,} of {steps:,} steps (--backbone.depth)"
+    )
     return Resolved(found, [] if cfg.depth else [reason])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from limbeck.core.text import format_bytes, format_duration
+from limbeck.core.text import format_bytes, format_duration, plural
 from limbeck.core.types import Dataset, StepInfo
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan
@@ -55,7 +55,7 @@ class CostEstimate:
         batch = f"{self.largest_batch:,} (tried)" if self.tried else f"about {self.largest_batch:,} (extrapolated)"
         speed = f"{self.images_per_second:,.1f} {self.unit}/s"
         return (
-            f"cost: {format_duration(self.seconds)} for {self.steps:,} steps, {speed}; "
+            f"cost: {format_duration(self.seconds)} for {plural(self.steps, 'step')}, {speed}; "
             f"{format_bytes(self.memory)} of memory, largest batch {batch}; "
             f"disk: store {format_bytes(self.store_bytes)}, run {format_bytes(self.run_bytes)}"
         )

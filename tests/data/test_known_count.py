@@ -25,5 +25,6 @@ def test_arrays_folders_and_stores_are_counted_in_silence(tmp_path: Path, caplog
     assert known_count(pixels, EVERYTHING) == known_count(store.path, EVERYTHING) == 5
     assert known_count(str(folder), EVERYTHING) == 1
     assert known_count(pixels, Selection(max_images=3)) == 3
+    assert known_count(store.path, Selection(max_images=3)) == 3
     assert known_count(tmp_path / "nowhere", EVERYTHING) is None
     assert not caplog.records

@@ -1,6 +1,7 @@
 """The plain CNN: its definition, its cuts, and its files with and without Limbeck."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -13,9 +14,10 @@ from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing, load, save_encoder
 from limbeck.models.plain_cnn import NAME
+from tests.helpers.errors import raises
 from tests.helpers.forks import run_module
 
-CFG = BackboneConfig(name=NAME, image_size=32, args={"stem_width": 4, "channels": [6, 8], "depths": [1, 2]})
+CFG = BackboneConfig(name=NAME, image_size=32, args={"stem_width": 4, "channels": [8, 16], "depths": [1, 2]})
 HOW = Preprocessing(image_size=32, store_size=32, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
@@ -63,3 +65,19 @@ def test_every_depth_is_a_file_that_needs_no_limbeck(depth: int, tmp_path: Path)
     assert float(run_module(tmp_path, "program")) == pytest.approx(cut(images).final[0, 0].item(), rel=1e-3)
     with pytest.raises(RuntimeError):  # timm does not know the name of such a file
         timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "value"),
+    [
+        ({"channels": [16, -8], "depths": [1, 1]}, "-8"),
+        ({"channels": [16, 12], "depths": [1, 1]}, "12"),
+        ({"channels": [16, 32]}, "(1, 2, 1)"),
+        ({"channels": "abc"}, "abc"),
+        ({"stem_width": 0}, "stem_width is 0"),
+        ({"stem_pool": "mean"}, "'mean'"),
+    ],
+)
+def test_other_arguments_are_refused(args: dict[str, Any], value: str) -> None:
+    with raises("invalid-backbone-arguments", value):
+        build_backbone(BackboneConfig(name=NAME, args=args))

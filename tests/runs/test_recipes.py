@@ -17,6 +17,7 @@ from limbeck.runs.resolve import chosen_method
 from limbeck.teachers.config import PATCH_FILTERS, TeacherConfig
 from limbeck.train.config import TrainConfig
 from tests.helpers.commands import Run
+from tests.helpers.distill import images
 from tests.helpers.errors import raises
 
 
@@ -91,7 +92,7 @@ def test_the_list_and_one_recipe_are_printed(limbeck: Run) -> None:
 
 def test_the_folder_of_a_run_is_named_after_the_method_that_is_chosen() -> None:
     on_cpu = TrainConfig(accelerator="cpu")
-    assert chosen_method(RunRequest(source="photos", training=on_cpu)).name == "simreg"
+    assert chosen_method(RunRequest(source=images(), training=on_cpu)).name == "simreg"
     assert chosen_method(RunRequest(source="photos", training=on_cpu, method=SimCLRConfig())).name == "simclr"
 
 

@@ -15,12 +15,12 @@ from limbeck.modalities.images import MODALITY
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.runs import schedule, source_part
-from limbeck.runs.choose import FEW_IMAGES, choose_recipe, few_images_advice, fill
+from limbeck.runs.choose import choose_recipe, fill
 from limbeck.runs.config import read_config
 from limbeck.runs.recipes import recipe_file
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
-from limbeck.runs.source_part import part_of_source
+from limbeck.runs.source_part import FEW_IMAGES, few_images_advice, part_of_source
 from limbeck.runs.training import prepare_run
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.train.config import OptimConfig, TrainConfig
@@ -78,6 +78,8 @@ def test_many_images_are_learnt_from_without_a_teacher(monkeypatch: pytest.Monke
     assert (cfg.method, cfg.teacher) == (fill({}, recipe_file("contrast"))["method"], None)
     assert cfg.backbone == resolve_small(16, joined=True).value
     assert resolve_run(request(max_images=99)).cfg.teacher is not None
+    monkeypatch.setattr(source_part, "FEWEST", 20)
+    assert choose_recipe(request(time=0.1), "on a CPU", MODALITY).value.teacher is not None  # it reads a part
 
 
 def test_a_classifier_is_not_joined() -> None:

@@ -9,6 +9,9 @@ from limbeck.core.text import plural, printable
 from limbeck.data.check.issues import ALLOW_BAD, ISSUE_TYPES, OPTIONAL_ISSUES, Action, Issue, IssueName, skip_reason
 from limbeck.data.decoded_sample import DecodedSample
 
+TOO_MANY_BAD = "too-many-bad-images"
+"""Code of the error for a source with more unreadable images than are accepted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptPolicy:
@@ -44,7 +47,7 @@ class AcceptPolicy:
                 f"{bad:,} of the {plural(total, 'image')} of '{source}' cannot be read, and at most "
                 f"{100 * self.allow_bad:.3g} % may be{example}: list them with `limbeck check`, or accept them with "
                 f"--allow-bad {round_up(bad / total):g}",
-                code="too-many-bad-images",
+                code=TOO_MANY_BAD,
             )
 
 

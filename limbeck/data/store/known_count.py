@@ -1,5 +1,6 @@
 """How many images a source has, as far as that is known without reading them."""
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from limbeck.data.store.store import Store
 def known_count(source: Source, selection: Selection) -> int | None:
     """Return the number of images that a selection leaves of a source; None where only reading it would tell.
 
-    A source that cannot be opened has none, and no message yet: it is opened again, and refused then. What is at a path
+    It is None, too, of a source that cannot be opened, which is refused when it is opened to be read. What is at a path
     is counted once.
     """
     return _of_path(str(source), selection) if isinstance(source, str | Path) else _of(source, selection)
@@ -26,10 +27,9 @@ def _of_path(source: str, selection: Selection) -> int | None:
 
 
 def _of(source: Source, selection: Selection) -> int | None:
-    try:
-        with only_errors():
-            if isinstance(source, str) and is_store(Path(source).expanduser()):
-                return len(Store.open(Path(source).expanduser()))
-            return open_source(source, selection).count
-    except UserError:
-        return None
+    with only_errors(), suppress(UserError):
+        if isinstance(source, str) and is_store(Path(source).expanduser()):
+            rows = len(Store.open(Path(source).expanduser()))
+            return min(rows, selection.max_images or rows)
+        return open_source(source, selection).count
+    return None

@@ -28,6 +28,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import write_json
 from limbeck.core.resumable import ResumableArray, read_array_manifest
 from limbeck.core.text import plural
+from limbeck.data.check.stats import TOO_MANY_BAD
 from limbeck.data.decoded_sample import CHUNK, DecodedSample
 from limbeck.data.fingerprint import what_changed
 from limbeck.data.sources.base import ImageSource
@@ -86,7 +87,7 @@ class StoreWriter:
                 self._commit()
         if self._finished or self._settings.fingerprint is None or not self._images.rows:
             remove_partial(self.out)
-        else:
+        elif getattr(error, "code", "") != TOO_MANY_BAD:  # which the same command would be refused for again
             done = plural(self._images.rows, "decoded image")
             logger.info("%s saved: the same command continues from there", done)
 
