@@ -13,7 +13,7 @@ SMALL_NETWORK = "plain_cnn"
 SMALL_ARGS: dict[str, Any] = {"channels": [96, 160, 256]}
 """0.8 million parameters, 38 million multiplications at 32 pixels."""
 JOINED_ARGS: dict[str, Any] = {"channels": [96, 128, 160]}
-"""0.5 million parameters, with patch filters 0.97; 27 million multiplications at 32 pixels."""
+"""0.5 million parameters, with patch filters 0.96; 27 million multiplications at 32 pixels."""
 FILTERS = 400
 SMALL_SIDE = 96  # pixels: a fifth of the work of 224, and objects that fill the image are recognized
 
