@@ -53,6 +53,9 @@ def _few_filters() -> Iterator[None]:
     few = partial(PatchFiltersConfig, filters=20, patches=2000, iterations=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", few)
+        patch.setattr("limbeck.modalities.images.sizes.FILTERS", few().filters)  # of networks that are not named
+        few_patches = partial(PatchFiltersConfig, patches=2000, iterations=2)
+        patch.setattr("limbeck.modalities.images.join.PatchFiltersConfig", few_patches)
         yield
 
 

@@ -7,7 +7,7 @@ registered as "plain_cnn". The file needs no other of Limbeck, so that it can li
 from collections.abc import Sequence
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg, LayerFn, register_block
 from torch import nn
 
@@ -76,4 +76,5 @@ def plain_cnn(
     return model
 
 
-register_model(plain_cnn)
+if not is_model(NAME):  # which Limbeck and a copy beside weights may both bring
+    register_model(plain_cnn)

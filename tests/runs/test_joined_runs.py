@@ -22,6 +22,8 @@ from limbeck.models.config import StartConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.models.joined import DIRECTIONS, JoinedFilters
 from limbeck.runs.api import adapt, distill, pretrain
+from limbeck.runs.choose import fill
+from limbeck.runs.recipes import recipe_file
 from tests.helpers.distill import CUSTOM, STUDENT, TRAINING, images
 from tests.helpers.errors import raises
 from tests.helpers.tiny import SIZES, shrink
@@ -114,7 +116,9 @@ def test_a_student_is_joined_for_its_teacher_s_vectors(
 
 
 def test_the_small_network_with_filters_is_small() -> None:
-    backbone = build_backbone(resolve_small(32, joined=True).value)
+    cfg = fill({}, recipe_file("contrast"))["backbone"]
+    backbone = build_backbone(replace(cfg, image_size=32))
+    assert cfg.args == resolve_small(32, joined=True).value.args
     assert backbone.joined is not None
     assert count_parameters(backbone) < 1e6
     assert count_operations(backbone, torch.zeros(1, 3, 32, 32)) < 0.15e9
