@@ -88,12 +88,13 @@ def _step(method: nn.Module, views: tuple[Tensor, ...]) -> Side:
     return run
 
 
-def our_step(method: Method, batch: Batch) -> Side:
-    """Return a step of a method of Limbeck in float32: loss, gradients, optimizer, updates."""
+def our_step(method: Method, batch: Batch, bf16: bool = False) -> Side:
+    """Return a step of a method of Limbeck: loss, gradients, optimizer, updates."""
     optimizer = build_optimizer(method, OptimConfig())
 
     def run(_: int) -> None:
-        loss = method(batch, CLOCK)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = method(batch, CLOCK)
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -10,19 +10,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.evaluation import STRENGTHS, features, ours, theirs
-from benchmarks.side_by_side.lightly_train import simclr_step
+from benchmarks.side_by_side.lightly_train import our_step, simclr_step
 from benchmarks.side_by_side.record import OURS, Measured, Measurements, Rounds, Side, paired
 from limbeck.core.devices import supports_bf16
-from limbeck.core.types import Batch, StepInfo
+from limbeck.core.types import Batch
 from limbeck.data.store.store import Store
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.models.backbone import build_backbone
 from limbeck.models.config import BackboneConfig
-from limbeck.train.config import OptimConfig
-from limbeck.train.optim import build_optimizer
 
 RESNET = BackboneConfig(name="resnet18", image_size=32)
-IMAGES, INFO = 16, StepInfo(1, 10)
+IMAGES = 16
 
 
 def ready() -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,18 +33,7 @@ def limbeck_step(config: SimCLRConfig, bf16: bool) -> Side:
     """Return a step of Limbeck: loss, gradients, optimizer, updates."""
     torch.manual_seed(0)
     method = config.build(build_backbone(RESNET)).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(method, OptimConfig())
-    batch = Batch(ready(), torch.arange(IMAGES))
-
-    def run(_: int) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = method(batch, INFO)
-        loss.total.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step(loss, INFO)
-
-    return run
+    return our_step(method, Batch(ready(), torch.arange(IMAGES)), bf16)
 
 
 def lightly_step() -> Side:

@@ -342,10 +342,10 @@ PRETRAIN = Command(
     GROUP,
     """Train a backbone on unlabeled images.
   --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
-  model) decide which options follow. Values that are not given are chosen from
-  the images and printed; on a CPU, without names and for up to an hour, by the
-  recipe laptop. --from starts from weights: a run, an export, a model or a
-  folder of timm, a file.
+  model, or plain_cnn) decide which options follow. Values that are not given are
+  chosen from the images and printed; on a CPU, without names and for up to an hour,
+  by the recipe contrast (20,000 images or more) or laptop. --from starts from
+  weights: a run, an export, a model or a folder of timm, a file.
 
 Examples:
   limbeck pretrain photos/ --time 30m

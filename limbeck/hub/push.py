@@ -55,7 +55,8 @@ def push(
 ) -> Pushed:
     """Send a network to the Hugging Face hub, in timm's format and with a card.
 
-    There, `timm.create_model("hf-hub:OWNER/NAME", pretrained=True)` opens it, and Limbeck wherever it takes a network.
+    There, `timm.create_model("hf-hub:OWNER/NAME", pretrained=True)` opens it if it is a network of timm, the model.py
+    beside the weights if not, and Limbeck wherever it takes a network.
     Nothing that is sent has a path of this machine. The token is that of `hf auth login`, or HF_TOKEN.
 
     Args:

@@ -1,7 +1,7 @@
 """Runs from Python: from images to a trained encoder, in a folder that documents and reproduces itself.
 
-A run folder holds config.json, log.txt, metrics.csv, checkpoint.ckpt, health.json, encoder/ (timm loads it as
-"local-dir:...") and, once evaluated, result.json.
+A run folder holds config.json, log.txt, metrics.csv, checkpoint.ckpt, health.json, encoder/ (which
+timm or the model.py in it loads) and, once evaluated, result.json.
 """
 
 import logging
@@ -62,7 +62,7 @@ def pretrain(
     Args:
         source: a folder, parquet files, a store, arrays, ... (`limbeck.data.sources`).
         out: folder of the run; it must not contain a run yet.
-        backbone: by default a ViT-Tiny, on a CPU a narrow ResNet; sizes that are not given are fitted to the images.
+        backbone: by default a ViT-Tiny, on a CPU a plain CNN; sizes that are not given are fitted to the images.
         **settings: `method` (by default SimCLR, or see `runs.choose`), `optim` (AdamW for ViTs, LARS for CNNs),
             `training` (how long and on which devices), `time` (end within "30m") or `quick` (a first look in ten
             minutes), `start` (trained weights to start from), `store_size` (pixels of the stored images), `allow_bad`
@@ -90,7 +90,7 @@ def distill(
         out: folder of the run; it must not contain a run yet.
         teacher: a name or a folder, or all settings of a teacher (docs/distillation.md).
         teacher_module: the teacher itself, if it is a module of your own; `teacher` then has its image size, mean, std.
-        student: by default a ResNet-18, on a CPU a narrow ResNet; sizes that are not given are fitted to the images.
+        student: by default a ResNet-18, on a CPU a plain CNN; sizes that are not given are fitted to the images.
         **settings: as in `pretrain`; `method` is by default SimReg, `optim` AdamW.
 
     Raises:

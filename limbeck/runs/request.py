@@ -22,7 +22,7 @@ class RunRequest:
     source: Source
     """A folder, parquet files, a store, arrays, ... (`limbeck.data.sources`)."""
     backbone: EncoderConfig | None = None
-    """By default a ViT-Tiny, as a student a ResNet-18, and on a CPU a narrow ResNet for images of up to 96 pixels."""
+    """By default a ViT-Tiny, as a student a ResNet-18, and on a CPU a plain CNN for images of up to 96 pixels."""
     method: MethodConfig | None = None
     """By default SimCLR, with a teacher SimReg; a short run on a CPU takes a recipe (`runs.choose`)."""
     optim: OptimConfig | None = None
