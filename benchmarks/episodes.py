@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from limbeck.data.store.store import Store
-from limbeck.fewshot.classes import Classes
-from limbeck.fewshot.config import EpisodesConfig, RelationConfig
-from limbeck.fewshot.networks import FrozenNetwork
-from limbeck.fewshot.source import measure
+from limbeck.downstream.fewshot.classes import Classes
+from limbeck.downstream.fewshot.config import EpisodesConfig, RelationConfig
+from limbeck.downstream.fewshot.networks import FrozenNetwork
+from limbeck.downstream.fewshot.source import measure
 
 
 def scores(store: Store, features: torch.Tensor, cfg: EpisodesConfig, relation: RelationConfig) -> dict[str, float]:

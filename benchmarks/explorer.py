@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from limbeck.downstream.explorer.build import write_explorer
+from limbeck.downstream.explorer.config import ExploreConfig
 from limbeck.embeddings.source import embed_source
-from limbeck.explorer.build import write_explorer
-from limbeck.explorer.config import ExploreConfig
 from tests.helpers.chromium import opened
 
 MOVE = """async () => {

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from limbeck.classification.heads import HeadName, fit_head
 from limbeck.classification.space import Space
 from limbeck.data.samples import digits
-from limbeck.selection.config import NEEDS_LABELS, TRAINED, SelectConfig, Strategy
-from limbeck.selection.select import select_rows
+from limbeck.downstream.selection.config import NEEDS_LABELS, TRAINED, SelectConfig, Strategy
+from limbeck.downstream.selection.select import select_rows
 
 Labeled = tuple[NDArray[np.float32], NDArray[np.int64]]
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from limbeck.anomalies.config import Compare, OutlierConfig
-from limbeck.anomalies.source import Outliers, find_outliers
 from limbeck.data.store.layout import Pixels
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
+from limbeck.downstream.anomalies.config import Compare, OutlierConfig
+from limbeck.downstream.anomalies.source import Outliers, find_outliers
 from limbeck.embeddings.encoders import load_encoder
 
 Corners = NDArray[np.int64]

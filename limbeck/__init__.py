@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from limbeck.data.store.open import build_store, open_store
     from limbeck.data.store.store import Store
     from limbeck.evaluation.config import EvaluateConfig
+    from limbeck.exports.hub.push import push
     from limbeck.exports.write import export
-    from limbeck.hub.push import push
     from limbeck.models.config import BackboneConfig
     from limbeck.models.encoder_io import load, load_preprocessing
     from limbeck.teachers.config import TeacherConfig
@@ -105,7 +105,7 @@ _HOMES = {
     "plan": "limbeck.api.functions",
     "predict": "limbeck.api.classify",
     "pretrain": "limbeck.api.functions",
-    "push": "limbeck.hub.push",
+    "push": "limbeck.exports.hub.push",
     "report": "limbeck.api.functions",
     "resume": "limbeck.api.functions",
     "search": "limbeck.api.search",

@@ -6,9 +6,9 @@ from typing import Any
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
+from limbeck.downstream.fewshot.config import EpisodesConfig, RelationConfig
+from limbeck.downstream.fewshot.source import EpisodesResult, measure_episodes
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.fewshot.config import EpisodesConfig, RelationConfig
-from limbeck.fewshot.source import EpisodesResult, measure_episodes
 
 
 def episodes(
@@ -30,8 +30,8 @@ def episodes(
         depth: number of blocks or stages of the encoder; by default all.
         relation: the module.
         embedding: how to compute the features.
-        **options: fields of `limbeck.fewshot.config.EpisodesConfig`: `way`, `shot`, `queries`, `steps`, `episodes`,
-            `novel`, `lr`, `seed`.
+        **options: fields of `limbeck.downstream.fewshot.config.EpisodesConfig`: `way`, `shot`, `queries`, `steps`,
+            `episodes`, `novel`, `lr`, `seed`.
 
     Raises:
         UserError: not exactly one network is named, an image has no label, or there are too few classes or images.

@@ -7,9 +7,9 @@ from typing import Any
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
+from limbeck.downstream.explorer.build import Explorer, write_explorer
+from limbeck.downstream.explorer.config import ExploreConfig
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.explorer.build import Explorer, write_explorer
-from limbeck.explorer.config import ExploreConfig
 
 
 def explore(
@@ -26,8 +26,8 @@ def explore(
         images: a folder, files, arrays [N H W 3] of uint8, a store, ...
         encoder: as in `limbeck.embed`.
         out: path of the page; one of Limbeck's is replaced.
-        **options: fields of `limbeck.explorer.config.ExploreConfig` (`layout`, `clusters`, `sample`, `seed`) and those
-            of `limbeck.embeddings.config.EmbedConfig`.
+        **options: fields of `limbeck.downstream.explorer.config.ExploreConfig` (`layout`, `clusters`, `sample`, `seed`)
+            and those of `limbeck.embeddings.config.EmbedConfig`.
 
     Raises:
         UserError: as `limbeck.embed`; there are fewer than two images or more than a page can hold; or `out` is no page

@@ -4,13 +4,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from limbeck.anomalies.config import Compare, OutlierConfig
-from limbeck.anomalies.files import check_out, write_outliers
-from limbeck.anomalies.source import Outliers, find_outliers
 from limbeck.api.options import with_options
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
+from limbeck.downstream.anomalies.config import Compare, OutlierConfig
+from limbeck.downstream.anomalies.files import check_out, write_outliers
+from limbeck.downstream.anomalies.source import Outliers, find_outliers
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.exports.detector import check_detector, export_detector
 
@@ -38,7 +38,7 @@ def outliers(
         depth: block or stage; by default the last one, of patches the one at two thirds of the network.
         detector: also write network and memory as one ONNX file to this new folder (of patches).
         embedding: how to compute the features.
-        **options: further fields of `limbeck.anomalies.config.OutlierConfig`: `k`, `memory`, `seed`.
+        **options: further fields of `limbeck.downstream.anomalies.config.OutlierConfig`: `k`, `memory`, `seed`.
 
     Raises:
         UserError: as `limbeck.embed`; there are too few images to compare with, an option has no effect, or `out`

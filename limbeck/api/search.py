@@ -6,9 +6,9 @@ from typing import Any
 from limbeck.api.options import with_options
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
+from limbeck.downstream.image_index.index import About, SearchKind
+from limbeck.downstream.image_index.source import Found, index_images, search_images
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.image_index.index import About, SearchKind
-from limbeck.image_index.source import Found, index_images, search_images
 
 
 def index(

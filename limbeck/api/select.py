@@ -4,18 +4,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from limbeck.active.config import CyclesConfig, JointConfig
-from limbeck.active.source import LabelingCycles, select_jointly, work_folder
-from limbeck.active.source import select_in_cycles as _select_in_cycles
 from limbeck.api.options import with_options
 from limbeck.core.errors import UserError
 from limbeck.core.files import check_new
 from limbeck.core.rank import is_rank0
 from limbeck.data.sources.open import Source
 from limbeck.data.store.store import Store
+from limbeck.downstream.active.config import CyclesConfig, JointConfig
+from limbeck.downstream.active.source import LabelingCycles, select_jointly, work_folder
+from limbeck.downstream.active.source import select_in_cycles as _select_in_cycles
+from limbeck.downstream.selection.config import TRAINED, SelectConfig, Strategy
+from limbeck.downstream.selection.source import Selection, select_images
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.selection.config import TRAINED, SelectConfig, Strategy
-from limbeck.selection.source import Selection, select_images
 
 
 def select(
@@ -45,7 +45,8 @@ def select(
             of the same name, and goes on there if it was stopped.
         joint: how the strategy moby trains.
         embedding: how to compute the features.
-        **options: further fields of `limbeck.selection.config.SelectConfig`: `pool`, `seed`, `similarity_threshold`.
+        **options: further fields of `limbeck.downstream.selection.config.SelectConfig`: `pool`, `seed`,
+            `similarity_threshold`.
 
     Raises:
         UserError: as `limbeck.embed`; the budget is more than there are images, or the strategy is unknown, needs

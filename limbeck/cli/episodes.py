@@ -17,8 +17,8 @@ GROUP = "Evaluate"
 
 def episodes_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck episodes`."""
+    from limbeck.downstream.fewshot.config import EpisodesConfig, RelationConfig
     from limbeck.embeddings.config import EmbedConfig
-    from limbeck.fewshot.config import EpisodesConfig, RelationConfig
 
     @dataclass(frozen=True, kw_only=True)
     class EpisodesArgs:

@@ -61,8 +61,8 @@ def _embed(args: Any) -> Output:
 
 def explore_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck explore`."""
+    from limbeck.downstream.explorer.config import ExploreConfig
     from limbeck.embeddings.config import EmbedConfig
-    from limbeck.explorer.config import ExploreConfig
 
     @dataclass(frozen=True, kw_only=True)
     class ExploreArgs:
@@ -86,7 +86,7 @@ def _explore(args: Any) -> Output:
 
 def _explore_page(args: Any) -> Output:
     from limbeck.core.text import format_bytes
-    from limbeck.explorer.build import write_explorer
+    from limbeck.downstream.explorer.build import write_explorer
 
     found = write_explorer(args.source, args.encoder, args.out or "explore.html", cfg=args.page, embed=args.embed)
     if found is None:  # another process makes the page
@@ -99,8 +99,8 @@ def _explore_page(args: Any) -> Output:
 
 def _explore_table(args: Any) -> Output:
     from limbeck.core.text import format_bytes
-    from limbeck.explorer.table import write_table
-    from limbeck.explorer.viewer import INSTALL, find_viewer, viewer_command
+    from limbeck.downstream.explorer.table import write_table
+    from limbeck.downstream.explorer.viewer import INSTALL, find_viewer, viewer_command
 
     found = write_table(args.source, args.encoder, args.out or "explore.parquet", cfg=args.page, embed=args.embed)
     if found is None:  # another process writes the table
@@ -119,7 +119,7 @@ def _explore_table(args: Any) -> Output:
 def _show_until_interrupted(program: str, command: Sequence[str]) -> None:
     """Run the viewer; Ctrl-C ends it, and is no failure."""
     from limbeck.cli.signals import Stopped
-    from limbeck.explorer.viewer import run_viewer
+    from limbeck.downstream.explorer.viewer import run_viewer
 
     logger.info("Ctrl-C ends the viewer")
     try:

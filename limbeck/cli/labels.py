@@ -22,9 +22,9 @@ GROUP = "Label"
 
 def select_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck select`."""
-    from limbeck.active.config import CyclesConfig, JointConfig
+    from limbeck.downstream.active.config import CyclesConfig, JointConfig
+    from limbeck.downstream.selection.config import SelectConfig
     from limbeck.embeddings.config import EmbedConfig
-    from limbeck.selection.config import SelectConfig
 
     @dataclass(frozen=True, kw_only=True)
     class SelectArgs:
@@ -49,8 +49,8 @@ def select_arguments(argv: Sequence[str]) -> type[Any]:
 
 
 def _select(args: Any) -> Output:
-    from limbeck.active.source import work_folder
     from limbeck.api.select import select
+    from limbeck.downstream.active.source import work_folder
 
     if args.cycle.oracle is not None:
         return _select_in_cycles(args)

@@ -15,14 +15,14 @@ from limbeck.cli.next import open_command
 from limbeck.core.text import printable
 
 if TYPE_CHECKING:
-    from limbeck.anomalies.source import Outliers
+    from limbeck.downstream.anomalies.source import Outliers
 
 PRINTED = 10  # images in the table of the terminal
 
 
 def outlier_arguments(argv: Sequence[str]) -> type[Any]:
     """Return the arguments of `limbeck outliers`."""
-    from limbeck.anomalies.config import OutlierConfig
+    from limbeck.downstream.anomalies.config import OutlierConfig
     from limbeck.embeddings.config import EmbedConfig
 
     @dataclass(frozen=True, kw_only=True)

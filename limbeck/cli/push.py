@@ -39,7 +39,7 @@ class PushArgs:
 
 
 def _push(args: PushArgs) -> Output:
-    from limbeck.hub.push import push
+    from limbeck.exports.hub.push import push
 
     found = push(
         args.run,

@@ -185,11 +185,11 @@ def _report(args: ReportArgs) -> Output:
 
 def _demo(args: DemoArgs) -> Output:
     if args.series:
-        from limbeck.series_demo import demo_series
+        from limbeck.demo.series import demo_series
 
         page = str(demo_series(Path(args.out), args.epochs))
     else:
-        from limbeck.demo import EPOCHS, demo
+        from limbeck.demo.images import EPOCHS, demo
 
         page = str(demo(Path(args.out), EPOCHS if args.epochs is None else args.epochs))
     runs = shlex.quote(str(Path(args.out) / "runs"))

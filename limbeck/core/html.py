@@ -1,9 +1,9 @@
 """Pages from Jinja2 templates: one environment and, for HTML, one base template and one palette.
 
-The templates are in `limbeck/templates`. A page extends `base.html`, which holds the document's shell, the style that
-all pages share and the palette as CSS variables, for light and dark screens. A value that is put into a page is escaped
-unless it is `Markup` (or the template is Markdown), and the page's own policy forbids scripts and everything from
-elsewhere.
+The templates are in `limbeck/core/templates`. A page extends `base.html`, which holds the document's shell, the style
+that all pages share and the palette as CSS variables, for light and dark screens. A value that is put into a page is
+escaped unless it is `Markup` (or the template is Markdown), and the page's own policy forbids scripts and everything
+from elsewhere.
 """
 
 from collections.abc import Mapping
@@ -59,14 +59,14 @@ PAGE_START = b'<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator"
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the page of a template of `limbeck/templates`; a value that the template lacks is an error."""
+    """Return the page of a template of `limbeck/core/templates`; a value that the template lacks is an error."""
     return _environment().get_template(template).render(**values)
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("limbeck"),
+        loader=PackageLoader("limbeck.core"),
         autoescape=lambda name: not (name or "").endswith(".md"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.anomalies.config import Compare
-from limbeck.anomalies.patches import PatchMemory, patch_distances
-from limbeck.anomalies.source import Outliers
 from limbeck.core.disk import check_writable
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder, write_json
 from limbeck.core.packages import require
+from limbeck.downstream.anomalies.config import Compare
+from limbeck.downstream.anomalies.patches import PatchMemory, patch_distances
+from limbeck.downstream.anomalies.source import Outliers
 from limbeck.embeddings.encoders import BackboneEncoder
 from limbeck.exports.onnx_file import open_session, write_onnx
 from limbeck.models.backbone import Backbone

@@ -2,7 +2,7 @@
 
 Caramalau, Bhattarai, Stoyanov, Kim, *MoBYv2AL: Self-supervised Active Learning for Image Classification*, BMVC 2022.
 Defaults are those of the paper; in the losses, of razvancaramalau/MoBYv2AL 826dfd0 as well. Which images get labels
-next is chosen in `limbeck.active`.
+next is chosen in `limbeck.downstream.active`.
 """
 
 from jaxtyping import Float

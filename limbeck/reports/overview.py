@@ -11,9 +11,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.anomalies.distances import outlier_scores
-from limbeck.explorer.groups import vote
-from limbeck.explorer.layout import lay_out
+from limbeck.downstream.anomalies.distances import outlier_scores
+from limbeck.downstream.explorer.groups import vote
+from limbeck.downstream.explorer.layout import lay_out
 from limbeck.neighbors.graph import build_graph
 
 VOTERS = 20  # nearest candidates that vote, as in the evaluation

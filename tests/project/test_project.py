@@ -15,7 +15,8 @@ import limbeck
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 YAML = sorted([*ROOT.glob("*.y*ml"), *ROOT.glob(".*.y*ml"), *ROOT.glob("*.cff"), *(ROOT / ".github").rglob("*.y*ml")])
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 NUMBER = r"D-\d{3,}"
 
@@ -78,6 +79,18 @@ def test_every_folder_with_code_is_a_package_that_git_keeps() -> None:
     patterns = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     ignored = {pattern.strip("/") for pattern in patterns if not pattern.startswith("/")}
     assert not {folder.name for folder in folders} & ignored
+
+
+def test_wheels_have_every_file_of_the_package() -> None:
+    """Wheels leave out what is no code, unless pyproject.toml names it."""
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
+    named = {path for package, names in patterns.items() for name in names for path in folder_of(package).glob(name)}
+    others = {path for path in (ROOT / "limbeck").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
+    assert others == named
+
+
+def folder_of(package: str) -> Path:
+    return ROOT.joinpath(*package.split("."))
 
 
 def navigation(entry: Any) -> Iterator[str]:
