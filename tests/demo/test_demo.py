@@ -13,8 +13,8 @@ import timm
 import torch
 from PIL import Image
 
-from limbeck import demo as module
 from limbeck.data.samples import digits
+from limbeck.demo import images as module
 from limbeck.demo.images import DemoRecipe, demo
 from limbeck.evaluation.results import EvaluationResult
 from limbeck.methods.config.simclr import SimCLRConfig
