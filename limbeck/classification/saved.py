@@ -60,7 +60,7 @@ class About:
         """Return the accuracy with its standard error, or why there is none."""
         if self.accuracy is None:
             return "not measured yet" if self.head == "trained" else "not measured, because every class has one image"
-        return f"{self.accuracy:.1%} +- {self.stderr:.1%} of {plural(self.held_out, 'image')} that it was not fitted to"
+        return f"{self.accuracy:.1%} ± {self.stderr:.1%} of {plural(self.held_out, 'image')} that it was not fitted to"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

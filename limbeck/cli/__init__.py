@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, groupby, repeat
+from typing import NoReturn
 
 from limbeck.cli import (
     arguments,
@@ -32,11 +33,11 @@ from limbeck.cli.command import Command, Output, UsageError
 from limbeck.cli.completion import completion_command
 from limbeck.cli.flags import list_flags
 from limbeck.cli.help import full_help, short_help
-from limbeck.cli.output import USAGE, Failure, as_failure, show, show_failure
+from limbeck.cli.output import USAGE, as_failure, show, show_failure
 from limbeck.cli.signals import stop_signals
 from limbeck.cli.unknown import check_flags
 from limbeck.cli.words import check_words
-from limbeck.core.errors import did_you_mean
+from limbeck.core.errors import UserError, did_you_mean
 from limbeck.core.logs import configure
 
 logger = logging.getLogger(__name__)
@@ -80,26 +81,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     _open_closed_streams()
     try:
         with stop_signals():
-            _run(words)
+            mistake = _run(words)
             sys.stdout.flush()  # here, since an error at the end of the process could not be reported
     except BrokenPipeError:  # the reader of stdout, such as `head`, has gone
         _discard_output()
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
-        failure = as_failure(error, words)
-        try:
-            _show(error, failure, words)
-        except OSError:  # the reader of stderr has gone as well
-            _discard_output()
-        sys.exit(failure.status)
+        _fail(error, words, as_json=has_flag(words, "--json"))
+    if mistake:
+        _fail(mistake, words, as_json=False)  # the object on stdout holds it already
 
 
-def _show(error: BaseException, failure: Failure, words: list[str]) -> None:
-    verbose = has_flag(words, "-v", "--verbose")
-    if verbose and failure.traceback_file:
-        traceback.print_exception(error)
-    show_failure(failure, as_json=has_flag(words, "--json"), verbose=verbose)
-    sys.stdout.flush()
+def _fail(error: BaseException, words: list[str], *, as_json: bool) -> NoReturn:
+    failure, verbose = as_failure(error, words), has_flag(words, "-v", "--verbose")
+    try:
+        if verbose and failure.traceback_file:
+            traceback.print_exception(error)
+        show_failure(failure, as_json=as_json, verbose=verbose)
+        sys.stdout.flush()
+    except OSError:  # the reader of stderr has gone as well
+        _discard_output()
+    sys.exit(failure.status)
 
 
 def _open_closed_streams() -> None:
@@ -118,17 +120,18 @@ def _discard_output() -> None:
             os.dup2(nowhere, stream.fileno())
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> UserError | None:
+    """Carry out a command, and return the mistake that its printed result shows."""
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         if not words:
             sys.exit(USAGE)
-        return
+        return None
     if words[0] == "--version":
         print(f"limbeck {_version()}")
-        return
+        return None
     verb, *argv = words
     if verb not in VERBS:
         hint = did_you_mean(verb, [*VERBS, "help"])
@@ -139,10 +142,10 @@ def _run(words: list[str]) -> None:
     flags = list_flags(kind)
     if has_flag(argv, "--help-all"):
         print(full_help(verb, command.help, flags))
-        return
+        return None
     if has_flag(argv, "-h", "--help"):
         print(short_help(verb, command.help, flags, command.essential, argv))
-        return
+        return None
     check_flags(argv, flags, verb)
     check_words(argv, flags, verb)
     args, output = arguments.parse(kind, argv, verb)
@@ -151,8 +154,7 @@ def _run(words: list[str]) -> None:
     if result.next_commands and not output.json:
         for start, command_line in zip(chain(["next: "], repeat("      ")), result.next_commands, strict=False):
             logger.info("%s%s", start, command_line)
-    if result.error:
-        raise result.error
+    return result.error
 
 
 def _configure_logging(argv: Sequence[str]) -> None:

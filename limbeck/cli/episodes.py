@@ -57,7 +57,7 @@ def _episodes(args: Any) -> Output:
         table = Table(kind, "accuracy", box=SIMPLE_HEAD, pad_edge=False)
         for scores in found.scores:
             if scores.kind == kind:
-                table.add_row(scores.name, f"{scores.accuracy:.1%} +- {scores.half_width:.1%}")
+                table.add_row(scores.name, f"{scores.accuracy:.1%} ± {scores.half_width:.1%}")
         tables.append(table)
     data = {f.name: to_json(getattr(found, f.name)) for f in dataclasses.fields(found)}
     words = (

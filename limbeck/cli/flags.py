@@ -78,7 +78,9 @@ def _walk(kind: type[Any], value: Any, prefix: str) -> Iterator[Flag]:
 
 def _flag(spelled: str, hint: Any, markers: tuple[Any, ...], setting: Any, default: Any, help_text: str) -> Flag:
     switch = hint is bool
-    metavar = "" if switch else (setting.metavar if setting and setting.metavar else _metavar(hint))
+    metavar = (
+        "" if switch else (setting.metavar.removesuffix("|None") if setting and setting.metavar else _metavar(hint))
+    )
     required = default is dataclasses.MISSING
     optional = get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
     if tyro.conf.Positional in markers:

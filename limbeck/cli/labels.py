@@ -78,7 +78,7 @@ def _select_in_cycles(args: Any) -> Output:
     table = Table("labels", "accuracy", *["random"][: measured[-1].random is not None], box=SIMPLE_HEAD, pad_edge=False)
     for cycle in measured:
         compared = [f"{cycle.random:.1%}"] if cycle.random is not None else []
-        table.add_row(f"{cycle.labels:,}", f"{cycle.accuracy:.1%} +- {cycle.stderr:.1%}", *compared)
+        table.add_row(f"{cycle.labels:,}", f"{cycle.accuracy:.1%} ± {cycle.stderr:.1%}", *compared)
     rows = [{"labels": c.labels, "accuracy": c.accuracy, "stderr": c.stderr, "random": c.random} for c in measured]
     chosen = [dict(zip(("path", "label"), each, strict=True)) for each in zip(found.paths, found.labels, strict=True)]
     data = {"list": args.out, "strategy": found.strategy, "encoder": found.encoder, "held_out": found.held_out}
@@ -172,7 +172,7 @@ def _predict(args: Any) -> Output:
         table.add_row(Text(label or f"none (probability below {found.threshold:.2f})"), f"{count:,}")
     score = {"accuracy": found.accuracy, "stderr": found.stderr, "scored": found.scored}
     sentences = [
-        f"accuracy {found.accuracy:.1%} +- {found.stderr:.1%} on {plural(found.scored, 'image')} with a label"
+        f"accuracy {found.accuracy:.1%} ± {found.stderr:.1%} on {plural(found.scored, 'image')} with a label"
         for _ in range(found.accuracy is not None)
     ]
     return Output(

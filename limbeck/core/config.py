@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
+from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError, did_you_mean, one_line
 from limbeck.core.files import read_json
 
@@ -88,7 +89,8 @@ def from_json(kind: type[T], data: Json, where: str = "config", kinds: Mapping[s
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     for key in data:
         if key not in fields:
-            raise UserError(f"{where} has an unknown key '{key}'{did_you_mean(str(key), fields)}", code="unknown-key")
+            known = did_you_mean(str(key), fields) or f": the keys are {', '.join(sorted(fields))}"
+            raise UserError(f"{where} has an unknown key '{key}'{known}", code="unknown-key")
     for key, f in fields.items():
         if key not in data and f.default is f.default_factory is dataclasses.MISSING:
             raise UserError(f"{where} lacks the key '{key}'", code="missing-key")
@@ -107,7 +109,9 @@ _Yaml.add_implicit_resolver(
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Yaml)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise not_readable(path, error) from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"'{path}' is not valid YAML ({one_line(error)})", code="not-yaml") from error
 
 

@@ -33,7 +33,11 @@ class ConfigFile:
         data = read_mapping(Path(path))
         for key in data:
             if key not in keys:
-                raise UserError(f"'{path}' has an unknown key '{key}'{did_you_mean(key, keys)}", code="unknown-key")
+                raise UserError(
+                    f"'{path}' has an unknown key '{key}'{did_you_mean(key, keys)}: the keys are "
+                    f"{', '.join(sorted(keys))}, and --print-config prints what is in each",
+                    code="unknown-key",
+                )
         return cls(path, data)
 
     def __contains__(self, key: str) -> bool:

@@ -13,7 +13,6 @@ from limbeck.core.disk import (
     exchange,
     fsync,
     fsync_tree,
-    is_refusal,
     make_folder,
     not_readable,
     write_errors_as_user_error,
@@ -133,9 +132,9 @@ def read_json(path: Path, remedy: str = "") -> Any:
     """Return the content of a JSON file; raise UserError where it cannot be read, with `remedy` as the way out."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        if is_refusal(error):
-            raise not_readable(path, error) from error
+    except OSError as error:
+        raise not_readable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"'{path}' is not valid JSON ({one_line(error)}){remedy and ': ' + remedy}", code="not-json"
         ) from error

@@ -49,7 +49,7 @@ def read_label_list(file: Path, store: Store) -> ListedLabels:
     position = {_composed(path): row for row, path in enumerate(paths)} | {path: row for row, path in enumerate(paths)}
     found: dict[int, str] = {}
     unfilled, unused = 0, list[str]()
-    for line, (path, label) in enumerate(_read(file), start=2):
+    for line, path, label in _read(file):
         if not path + label:  # as spreadsheets end a table
             continue
         row = position.get(path, position.get(_composed(path)))
@@ -99,8 +99,11 @@ def _skipped(store: Store) -> set[str]:
         return {_composed(line.get(PATH) or "") for line in csv.DictReader(opened)}
 
 
-def _read(file: Path) -> list[tuple[str, str]]:
-    """Return path and label of all rows; columns may be in any case, and separated as spreadsheets do it."""
+def _read(file: Path) -> list[tuple[int, str, str]]:
+    """Return line (the last one), path and label of every row.
+
+    Columns may be in any case, and separated as spreadsheets do it.
+    """
     try:
         data = file.read_bytes()
         text = data.decode("utf-16" if data.startswith(MARKS) else "utf-8-sig")
@@ -108,7 +111,7 @@ def _read(file: Path) -> list[tuple[str, str]]:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
         reader.fieldnames = columns
-        rows = [(row.get(PATH) or "", (row.get(LABEL) or "").strip()) for row in reader]
+        rows = [(reader.line_num, row.get(PATH) or "", (row.get(LABEL) or "").strip()) for row in reader]
     except OSError as error:
         raise not_readable(file, error) from error
     except UnicodeDecodeError as error:

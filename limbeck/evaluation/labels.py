@@ -11,6 +11,7 @@ from limbeck.core.text import first_names
 from limbeck.core.types import Dataset
 from limbeck.data.sources.labels import class_name
 from limbeck.data.store.known_labels import labels_in_use
+from limbeck.data.store.open import source_name
 
 NAMES_SHOWN = 10
 
@@ -75,4 +76,4 @@ def _listing(names: list[str]) -> str:
 
 
 def _where(store: Dataset) -> str:
-    return f" in {store.path}" if store.path else ""
+    return f" in {source_name(store.path)}" if store.path else ""

@@ -19,7 +19,7 @@ from limbeck.data.check.page import PICTURES, SIDE, Picture, Section
 from limbeck.data.check.scan import write_page
 from limbeck.data.decode import decode
 from limbeck.data.store.layout import INDEX, Pixels
-from limbeck.data.store.open import cache_folder
+from limbeck.data.store.open import cache_folder, source_name
 from limbeck.data.store.store import Store
 from limbeck.data.thumbnail import thumbnail
 from limbeck.neighbors.config import SIMILARITY_THRESHOLD
@@ -203,4 +203,4 @@ def _names(store: Store, indices: NDArray[np.int64]) -> list[str]:
 
 
 def _place(store: Store) -> str:
-    return str(store.path or "memory")
+    return source_name(store.path) if store.path else "memory"

@@ -138,3 +138,13 @@ def test_a_file_without_keys_is_refused(limbeck: Run, tmp_path: Path, text: str)
     assert status == 1
     assert str(file) in json.loads(out)["error"]["message"]
     assert limbeck("pretrain", "--config", tmp_path / "none.yaml")[0] == 1
+
+
+def test_a_file_that_is_missing_and_a_key_without_a_similar_one(limbeck: Run, write: Write, tmp_path: Path) -> None:
+    status, _, err = limbeck("pretrain", "--config", tmp_path / "none.json", "--verbose")
+    assert (status, "[not-readable]" in err) == (1, True)
+    status, _, err = limbeck("pretrain", "--config", write(epochs=3), "--verbose")
+    assert (status, "[unknown-key]" in err) == (1, True)
+    assert [word for word in ("'epochs'", "training", "--print-config") if word not in err] == []
+    status, _, err = limbeck("pretrain", "--config", write(training={"zzz": 3}), "--verbose")
+    assert (status, "'zzz'" in err, "batch_size" in err) == (1, True, True)

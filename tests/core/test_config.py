@@ -102,6 +102,6 @@ def test_files_that_are_no_configuration(tmp_path: Path, name: str, text: str, c
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for name, code in (("a.yaml", "not-yaml"), ("a.json", "not-json")):
-        with raises(code, tmp_path / name):
+    for name in ("a.yaml", "a.json"):
+        with raises("not-readable", tmp_path / name):
             read_mapping(tmp_path / name)

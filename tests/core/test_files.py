@@ -112,7 +112,7 @@ def test_json_that_is_none_is_a_sentence_with_the_remedy(tmp_path: Path, data: b
     (tmp_path / "a.json").write_bytes(data)
     with raises("not-json", tmp_path / "a.json", "delete it"):
         read_json(tmp_path / "a.json", "delete it")
-    with raises("not-json", tmp_path / "b.json"):
+    with raises("not-readable", tmp_path / "b.json"):
         read_json(tmp_path / "b.json")
 
 

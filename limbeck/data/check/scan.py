@@ -60,7 +60,7 @@ class Check:
 
     def raise_if_unacceptable(self) -> None:
         """Raise UserError where no image can be used, or more are unreadable than was allowed."""
-        self.stats.raise_if_unacceptable(self.source)
+        self.stats.raise_if_unacceptable(self.source, str(self.folder / "check.csv"))
 
     def summary(self) -> str:
         """Return a sentence that accounts for every file."""

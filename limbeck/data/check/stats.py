@@ -40,13 +40,14 @@ class AcceptPolicy:
         """Return whether so many of the images may be unreadable."""
         return bad <= self.allow_bad * total
 
-    def raise_if_too_many_bad(self, bad: int, total: int, source: str, example: str = "") -> None:
-        """Raise UserError where more of the images are unreadable than the policy accepts."""
+    def raise_if_too_many_bad(self, bad: int, total: int, source: str, example: str = "", listed: str = "") -> None:
+        """Raise UserError where more of the images are unreadable than the policy accepts; a file may list them."""
         if not self.accepts(bad, total):
+            way = f"they are in {listed}" if listed else "list them with `limbeck check`"
             raise UserError(
                 f"{bad:,} of the {plural(total, 'image')} of '{source}' cannot be read, and at most "
-                f"{100 * self.allow_bad:.3g} % may be{example}: list them with `limbeck check`, or accept them with "
-                f"--allow-bad {round_up(bad / total):g}",
+                f"{100 * self.allow_bad:.3g} % may be{example}: {way}; accept them with --allow-bad "
+                f"{round_up(bad / total):g}; a command without this flag takes a store (`limbeck store`)",
                 code=TOO_MANY_BAD,
             )
 
@@ -145,11 +146,14 @@ class ScanStats:
         """Return whether there are images, and not too many unreadable ones among them."""
         return self.used > 0 and self.policy.accepts(self.bad, self.total)
 
-    def raise_if_unacceptable(self, source: str) -> None:
-        """Raise UserError where no image can be used, or more are unreadable than the policy accepts."""
+    def raise_if_unacceptable(self, source: str, listed: str = "") -> None:
+        """Raise UserError where no image can be used, or more are unreadable than the policy accepts.
+
+        `listed` is the file that lists them, if there is one.
+        """
         if not self.used:
             raise self.no_image_error(source)
-        self.policy.raise_if_too_many_bad(self.bad, self.total, source, self._example())
+        self.policy.raise_if_too_many_bad(self.bad, self.total, source, self._example(), listed)
 
     def no_image_error(self, source: str) -> UserError:
         """Return the error for a source without one image."""

@@ -35,6 +35,11 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".cr2": ("a raw photograph", "convert the files to TIFF, PNG or JPEG"),
     ".nef": ("a raw photograph", "convert the files to TIFF, PNG or JPEG"),
     ".dng": ("a raw photograph", "convert the files to TIFF, PNG or JPEG"),
+    ".ts": (
+        "a file of series",
+        "`limbeck pretrain`, `evaluate` and `embed` take it as it is, other commands take images",
+    ),
+    ".tsv": ("a table of text or of series", "`limbeck pretrain`, `evaluate` and `embed` take series as they are"),
     ".svg": ("a vector drawing", "render the files as PNG"),
     ".pdf": ("a PDF document", "render the pages as PNG"),
     ".mp4": ("a video", "extract frames, for example with `ffmpeg -i FILE -r 1 frames/%06d.jpg`"),

@@ -26,6 +26,7 @@ from limbeck.data.store.replace import restore, restore_if_lost, store_path
 from limbeck.data.store.store import Store
 
 logger = logging.getLogger(__name__)
+CACHE = "limbeck"  # a folder in that of the user
 LONGEST_NAME = 50  # characters of a source in the name of its store: of four bytes each they fit into a file name
 
 
@@ -126,6 +127,11 @@ def open_store(
     return store
 
 
+def source_name(path: Path) -> str:
+    """Return what the user calls a store: its folder or, of one in the cache, the source that it was built from."""
+    return read_manifest(path).source if path.parent == _user_cache() / CACHE and is_store(path) else str(path)
+
+
 def _opened(folder: Path) -> Store:
     """Return the store of a folder, and say which labels it has."""
     store = Store.open(folder)
@@ -139,7 +145,7 @@ def cache_folder(cache: str | Path | None) -> Path:
     Raises:
         UserError: it may not be written; the ways out are named.
     """
-    folder = Path(cache) if cache else _user_cache() / "limbeck"
+    folder = Path(cache) if cache else _user_cache() / CACHE
     try:
         check_writable(folder)
         make_folder(folder)

@@ -187,9 +187,9 @@ def test_too_many_bad_files_are_an_error_everywhere_unless_allowed(tmp_path: Pat
     folder = write(tmp_path / "photos", good | {"bad.png": b"?"})
     values = ("1 of the 10", "5 %", "bad.png", "--allow-bad 0.11")
     found = check(folder, tmp_path / "check", build_store=tmp_path / "store")
-    with raises("too-many-bad-images", *values):
+    with raises("too-many-bad-images", *values, str(tmp_path / "check" / "check.csv")):
         found.raise_if_unacceptable()
-    with raises("too-many-bad-images", *values):
+    with raises("too-many-bad-images", *values, "limbeck store"):
         build_store(folder, tmp_path / "store")
     assert found.store is None
     assert not (tmp_path / "store").exists()

@@ -80,6 +80,7 @@ def test_the_cache_is_where_the_desktop_says(tmp_path: Path, monkeypatch: pytest
         ("data_batch_1", "CIFAR10"),
         ("a.mp4", "ffmpeg"),
         ("b.HDF5", "h5py"),
+        ("walk_TEST.ts", "limbeck pretrain"),
     ],
 )
 def test_what_another_tool_wrote_is_named_with_the_way_in(name: str, hint: str, tmp_path: Path) -> None:

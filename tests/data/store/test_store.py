@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.store.open import build_store, open_store
+from limbeck.data.store.open import build_store, open_store, source_name
 from limbeck.data.store.store import Store
 from tests.helpers.errors import raises
+from tests.helpers.sources import png, write_folder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 1, 0]
@@ -208,3 +209,12 @@ def test_reading_a_store_imports_no_decoder() -> None:
         "from limbeck.data.store import build_store, open_store"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_store_in_the_cache_is_called_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos = write_folder(tmp_path / "photos", [("a.png", png(1)), ("b.png", png(2))])
+    cached, own = open_store(photos), build_store(photos, tmp_path / "own")
+    assert cached.path is not None
+    assert own.path is not None
+    assert (source_name(cached.path), source_name(own.path)) == (str(photos), str(tmp_path / "own"))

@@ -124,6 +124,8 @@ def test_lists_of_labels(tmp_path: Path) -> None:
     assert (found.labels[order].tolist(), found.names) == ([0, 1, 0, 2], ["=x", "y", "z"])
     with raises("unknown-image", "d.png", "line 3"):
         read("a/1.png,zebra", "d.png,zebra")
+    with raises("unknown-image", "d.png", "line 5"):  # an empty line is one, and a quoted name may have two
+        read("", '"\'+d\n.png",zebra', "d.png,zebra")
     with raises("unknown-image", "did you mean 'a/1.png'"):
         read("/home/me/photos/a/1.png,zebra")
     with raises("two-labels", "a/1.png", "ape"):
