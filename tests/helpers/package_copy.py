@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def copy_package(folder: Path) -> Path:
     """Copy `limbeck` into `folder`, and return the folder."""
-    shutil.copytree(ROOT / "limbeck", folder / "limbeck", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "limbeck", folder / "limbeck")  # with its bytecode, which copies stay valid for
     return folder
 
 

@@ -20,7 +20,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of package, tests and documentation, to which the four files are added."""
     folder = copy_package(tmp_path_factory.mktemp("copy"))
     for name in ("tests/helpers", "tests/golden", "docs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("README.md", "pyproject.toml", "tests/conftest.py", "tests/test_docs.py"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "tests" / "conformance").mkdir()
