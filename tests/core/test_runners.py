@@ -1,6 +1,7 @@
 """Shards are done by any runner and any number of workers, and a worker that is killed costs its shard alone."""
 
 import json
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,10 @@ def test_a_cluster_of_ray_that_is_not_there_is_one_sentence(tmp_path: Path) -> N
 def test_tasks_of_ray(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="the runner ray needs ray")
     args = {"num_cpus": 2, "runtime_env": {"env_vars": {"PYTHONPATH": str(Path.cwd())}}}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         run_shards(work(tmp_path, dies=1, times=1), range(3), RunnerConfig(runner="ray", workers=2, args=args))
+        assert signal.getsignal(signal.SIGTERM) is before
     finally:
         ray.shutdown()
     assert results(tmp_path) == ["0", "1", "4"]

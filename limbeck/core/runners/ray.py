@@ -1,8 +1,10 @@
 """Workers that are tasks of Ray, in a cluster that is joined by its address or started on this machine."""
 
 import re
+import signal
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -31,7 +33,8 @@ def ray_engine(workers: int, arguments: Mapping[str, Any]) -> Engine:
     try:
         if not ray.is_initialized():
             _reach(str(start.get("address", "")))
-            ray.init(**start)
+            with _own_handler():
+                ray.init(**start)
         remote = ray.remote(max_retries=0, **arguments.get("task", {"num_cpus": 1}))(perform)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(
@@ -52,6 +55,17 @@ def ray_engine(workers: int, arguments: Mapping[str, Any]) -> Engine:
                 yield pending.pop(reference), _answer(ray, reference)
 
     return engine
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: Ray sets a handler that ends it with the signal's number as its status."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not before:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _reach(address: str) -> None:
