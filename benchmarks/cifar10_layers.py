@@ -4,13 +4,18 @@
     limbeck store cifar10/test.parquet runs/c10/test
     python benchmarks/cifar10_layers.py runs/c10/train runs/c10/test --out runs/layers --seeds 0 1 2
 
-Three arms see the same images, views and number of steps: the host (MoCo v3), the control "host + predictor-only loss"
-(SDSSL without layers) and SDSSL. Runs that are complete are not repeated, so the script can be stopped, or started
-several times with other seeds. Prints 20-NN and linear accuracy per layer, mean and deviation over the seeds, and at
-how many layers SDSSL wins.
+The arms see the same images, views and number of steps: the host (MoCo v3), the control "host + predictor-only loss"
+(SDSSL without layers), SDSSL with its rising weight, with a constant one, at every other layer, and with a norm of its
+own at every depth; only `longer` has as much more of the host's steps as a step of SDSSL takes more time (`--longer`).
+Runs that are complete are not repeated, so the script can be stopped, or started several times with other seeds. Prints
+20-NN and linear accuracy per layer, mean and deviation over the seeds, the paired differences to the host, and the
+seconds of processor time of a training.
 """
 
 import argparse
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -28,11 +33,18 @@ from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.train.config import OptimConfig, TrainConfig
 
 HOST = mocov3.MoCoV3Config(hidden=256, dim=128, ema_momentum=0.99)
+EVERY_LAYER = sdssl.SDSSLConfig(host=HOST, hidden=256)
 ARMS: dict[str, MethodConfig] = {
     "host": HOST,
-    "control": sdssl.SDSSLConfig(host=HOST, layers=()),
-    "sdssl": sdssl.SDSSLConfig(host=HOST, hidden=256),
+    "longer": HOST,
+    "control": replace(EVERY_LAYER, layers=()),
+    "sdssl": EVERY_LAYER,
+    "constant": replace(EVERY_LAYER, alpha_schedule="constant"),
+    "every-other": EVERY_LAYER,
+    "norms": replace(EVERY_LAYER, alpha_schedule="constant"),
 }
+EVERY_OTHER = {"vit": (2, 4), "resnet": (2,)}
+SECONDS = "seconds.json"
 NARROW = {"channels": [32, 64, 96, 160], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 16}
 NETWORKS = {
     "vit": BackboneConfig(image_size=32, args={"patch_size": 8, "embed_dim": 64, "depth": 6, "num_heads": 2}),
@@ -40,14 +52,22 @@ NETWORKS = {
 }
 
 
+def method_of(arm: str, network: str) -> MethodConfig:
+    """Return the method of an arm; which layers there are depends on the network."""
+    return replace(EVERY_LAYER, layers=EVERY_OTHER[network]) if arm == "every-other" else ARMS[arm]
+
+
 def result_of(arm: str, seed: int, args: argparse.Namespace) -> EvaluationResult:
     """Return the evaluation of one run, which is trained first if it does not exist."""
     run = Path(args.out) / f"{arm}-{seed}"
     if not (run / RESULT).exists():
         precision: Literal["auto", "fp32"] = "fp32" if args.network == "vit" else "auto"
-        train = TrainConfig(epochs=args.epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision=precision)
-        optim = OptimConfig(lr=1e-3, weight_decay=0.05)
-        pretrain(args.train, run, method=ARMS[arm], backbone=NETWORKS[args.network], optim=optim, training=train)
+        epochs = args.epochs * (args.longer if arm == "longer" else 1)
+        train = TrainConfig(epochs=epochs, seed=seed, eval_every_epochs=0, warmup_epochs=1, precision=precision)
+        backbone = replace(NETWORKS[args.network], per_layer_norm=arm == "norms")
+        start, optim = time.process_time(), OptimConfig(lr=args.lr, weight_decay=0.05)
+        pretrain(args.train, run, method=method_of(arm, args.network), backbone=backbone, optim=optim, training=train)
+        (run / SECONDS).write_text(json.dumps(time.process_time() - start), encoding="utf-8")
         probes = EvaluateConfig(latency=False, linear="sgd", linear_epochs=20, references=False)
         evaluate_run(run, args.train, args.test, probes)
     return EvaluationResult.load(run / RESULT)
@@ -66,19 +86,31 @@ def value(result: EvaluationResult, index: int, metric: str) -> float:
     return found
 
 
+def differences(results: dict[str, list[EvaluationResult]], index: int, metric: str) -> dict[str, list[float]]:
+    """Return, per arm, what it has more than the host at a layer, for every seed."""
+    return {
+        arm: [value(a, index, metric) - value(b, index, metric) for a, b in zip(found, results["host"], strict=True)]
+        for arm, found in results.items()
+        if arm != "host"
+    }
+
+
 def print_table(results: dict[str, list[EvaluationResult]], metric: str) -> None:
-    """Print a line per layer: the untrained network, then every arm."""
-    print(f"\n{metric}, %\n\n| layer | untrained | {' | '.join(results)} |\n|{'---|' * (len(results) + 2)}")
-    first = next(iter(results.values()))
-    for index, layer in enumerate(first[0].layers):
-        untrained = spread([value(r, index, f"untrained_{metric}") for r in first])
-        cells = [spread([value(r, index, metric) for r in found]) for found in results.values()]
-        print(f"| {layer.depth} | {untrained} | {' | '.join(cells)} |")
-    wins = [
-        sum(value(sdssl, index, metric) > value(host, index, metric) for index in range(len(sdssl.layers)))
-        for sdssl, host in zip(results["sdssl"], results["host"], strict=True)
-    ]
-    print(f"\nlayers at which SDSSL beats its host, per seed: {wins} of {len(first[0].layers)}")
+    """Print a line per layer: the untrained network, the host, and how much more every other arm has."""
+    others = [arm for arm in results if arm != "host"]
+    print(f"\n{metric}, %\n\n| layer | untrained | host | {' | '.join(others)} |\n|{'---|' * (len(others) + 3)}")
+    for index, layer in enumerate(results["host"][0].layers):
+        untrained = spread([value(r, index, f"untrained_{metric}") for r in results["host"]])
+        host = spread([value(r, index, metric) for r in results["host"]])
+        cells = [f"{'+' if mean(d) > 0 else ''}{spread(d)}" for d in differences(results, index, metric).values()]
+        print(f"| {layer.depth} | {untrained} | {host} | {' | '.join(cells)} |")
+
+
+def print_seconds(seeds: list[int], arms: list[str], out: Path) -> None:
+    """Print the processor time of a training, per arm."""
+    for arm in arms:
+        seconds = [json.loads((out / f"{arm}-{seed}" / SECONDS).read_text(encoding="utf-8")) for seed in seeds]
+        print(f"{arm}: {mean(seconds):.0f} s of processor time a training")
 
 
 def main() -> None:
@@ -89,17 +121,21 @@ def main() -> None:
     parser.add_argument("--out", default="runs/layers")
     parser.add_argument("--network", choices=NETWORKS, default="vit")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--longer", type=float, default=1.5, help="epochs of `longer`, as a multiple")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    args.arms = ["host", *(arm for arm in args.arms if arm != "host")]
     found = {(seed, arm): result_of(arm, seed, args) for seed in args.seeds for arm in args.arms}
     results = {arm: [found[seed, arm] for seed in args.seeds] for arm in args.arms}
     size = len(Store.open(args.train))
     print(f"{size} images, {args.epochs} epochs, seeds {args.seeds}, torch {torch.__version__}")
     for metric in ("knn", "linear"):
         print_table(results, metric)
+    print_seconds(args.seeds, args.arms, Path(args.out))
 
 
 if __name__ == "__main__":
