@@ -59,7 +59,7 @@ def ray_engine(workers: int, arguments: Mapping[str, Any]) -> Engine:
 
 @contextmanager
 def _own_handler() -> Iterator[None]:
-    """Keep what this process does at SIGTERM: Ray sets a handler that ends it with the signal's number as its status."""
+    """Keep what this process does at SIGTERM: Ray would end it with the number of the signal as its status."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
