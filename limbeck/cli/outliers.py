@@ -74,7 +74,7 @@ def _table(found: "Outliers") -> Any:
 
     table = Table("rank", "score", "path", box=SIMPLE_HEAD, pad_edge=False)
     for rank, row in enumerate(found.order[:PRINTED], start=1):
-        table.add_row(str(rank), f"{found.scores[row]:.4g}", Text(printable(found.paths[row]), overflow="fold"))
+        table.add_row(str(rank), f"{found.scores[row]:#.4g}", Text(printable(found.paths[row]), overflow="fold"))
     return table
 
 

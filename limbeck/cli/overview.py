@@ -62,7 +62,9 @@ def _table(found: "list[RunStatus]", folder: Path) -> Any:
             if status.knn is None
             else f"{100 * status.knn:.1f}{' *' if status.knn == best and len(found) > 1 else ''}"
         )
-        epochs = f"{status.epoch:.3g}" + (f"/{status.epochs:g}" if isinstance(status.epochs, int | float) else "")
+        epochs = f"{round(status.epoch, 1):g}" + (
+            f"/{round(status.epochs, 1):g}" if isinstance(status.epochs, int | float) else ""
+        )
         images = "" if status.images is None else f"{status.images:,}"
         cells = (name, status.method + teacher, status.network, images, epochs, f"{status.step:,}", knn, status.state)
         table.add_row(*map(Text, map(printable, cells)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from limbeck.core.errors import UserError
+from limbeck.core.text import format_bytes
 from limbeck.core.unfinished import finished_path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -82,6 +83,18 @@ def is_refusal(error: BaseException) -> TypeGuard[OSError]:
 def reason(error: OSError) -> str:
     """Return the cause of an error in the words of the operating system."""
     return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def room_warning(path: Path, needed: int) -> str:
+    """Return a sentence where the disk of `path`, which need not exist yet, lacks the `needed` bytes; else ""."""
+    place = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free >= needed:
+        return ""
+    return (
+        f"'{path}' will take {format_bytes(needed)}, and its disk has {format_bytes(free)} left: make room, or choose "
+        "another place with --out"
+    )
 
 
 def check_writable(folder: Path) -> None:

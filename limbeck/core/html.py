@@ -6,11 +6,13 @@ escaped unless it is `Markup` (or the template is Markdown), and the page's own 
 from elsewhere.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 LIGHT: Mapping[str, str] = {
     "ink": "#1a2230",  # text
@@ -63,6 +65,11 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def _code(text: str) -> Markup:
+    """Return an escaped sentence in which what stands between backticks is code, as a terminal's user knows it."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -73,5 +80,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code"] = _code
     environment.globals |= {"light": LIGHT, "dark": DARK, "font": FONT}
     return environment

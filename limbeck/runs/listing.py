@@ -45,11 +45,11 @@ class RunStatus:
     @property
     def progress(self) -> str:
         """The state with the steps and epochs, such as `stopped after step 37 (epoch 0.4 of 100)`."""
-        epochs = f" of {self.epochs:g}" if isinstance(self.epochs, int | float) else ""
+        epochs = f" of {round(self.epochs, 1):g}" if isinstance(self.epochs, int | float) else ""
         word = {"running": "running, at", "finished": "finished at", "damaged": "damaged, at"}.get(
             self.state, f"{self.state} after"
         )
-        return f"{word} step {self.step:,} (epoch {self.epoch:.3g}{epochs})"
+        return f"{word} step {self.step:,} (epoch {round(self.epoch, 1):g}{epochs})"
 
 
 def find_runs(folder: Path) -> Iterator[Path]:

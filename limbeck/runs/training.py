@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.config import Json, to_json
+from limbeck.core.disk import room_warning
 from limbeck.core.distributed import peer_failure_as_user_error
 from limbeck.core.files import replaced_folder
 from limbeck.core.locks import exclusive_lock
@@ -120,6 +121,8 @@ def prepare_run(setup: RunSetup, run: Path) -> tuple[RunSetup, Trainable]:
     if planned.cfg.method != setup.cfg.method:
         trainable = build_method(planned, run)
     logger.info("%s", estimate.with_steps(planned.total_steps))
+    if warning := room_warning(run, estimate.run_bytes):
+        logger.warning("%s", warning)
     return planned, trainable
 
 

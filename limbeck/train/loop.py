@@ -152,7 +152,10 @@ class _Loop:
             f"{self.cfg.batch_size:,} {self.runner.loader.unit}"
         )
         resumed = f", from step {self.start:,}" if self.start else ""
-        logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)
+        if self.start < self.total_steps:
+            logger.info("training on %s: %s%s", describe(self.fabric), length, resumed)
+        else:
+            logger.info("all %s have been taken before: there is nothing left to train", length)
         warn_of_other_machine(self.cfg, self.fabric.device)
         if self.cfg.health_every_steps:
             reader = HealthReader(self.method, self.runner.loader, self.fabric)

@@ -61,3 +61,12 @@ def test_a_command_names_the_next_one(limbeck: Run, trained: Path, tmp_path: Pat
     assert "next" not in out
     assert "next" not in limbeck("resume", trained, "--json")[2]
     assert "next" not in limbeck("resume", trained, "--quiet")[2]
+
+
+def test_epochs_are_rounded_alike(limbeck: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    config = json.loads((runs / "finished" / "config.json").read_text())
+    config["training"]["epochs"] = 1200.1429
+    (runs / "finished" / "config.json").write_text(json.dumps(config))
+    (runs / "finished" / "metrics.csv").write_text("step,epoch,loss,knn\n5,1100.04,2.5,\n")
+    assert "1100/1200.1" in limbeck("runs", runs)[1]

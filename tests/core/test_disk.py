@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from limbeck.core import disk
-from limbeck.core.disk import check_writable, exchange, fsync, is_refusal, reserve, write_errors_as_user_error
+from limbeck.core.disk import (
+    check_writable,
+    exchange,
+    fsync,
+    is_refusal,
+    reserve,
+    room_warning,
+    write_errors_as_user_error,
+)
 from limbeck.core.files import atomic_write, read_json
 from limbeck.features import extract
 from limbeck.features.extract import extract_matrix
@@ -137,3 +145,10 @@ def test_features_that_do_not_fit_on_the_disk_are_a_sentence(monkeypatch: pytest
         extract_matrix(
             lambda x: {0: x}, lambda rows: torch.zeros(1), np.arange(4), {0: 8}, device=torch.device("cpu"), memory=0
         )
+
+
+def test_what_does_not_fit_is_said_before_it_is_written(tmp_path: Path) -> None:
+    warning = room_warning(tmp_path / "runs" / "a", 10**18)
+    assert [word for word in (str(tmp_path / "runs" / "a"), "--out") if word not in warning] == []
+    assert room_warning(tmp_path / "runs" / "a", 1) == ""
+    assert not (tmp_path / "runs").exists()

@@ -220,3 +220,12 @@ def test_too_short_a_time_leaves_no_run(tmp_path: Path, monkeypatch: pytest.Monk
     with raises("time-too-short", "43s"):
         limbeck.pretrain(images(), tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=AUTO, time=1)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_over_has_nothing_left_to_train(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "limbeck")
+    run = limbeck.pretrain(images(), tmp_path / "run", backbone=BACKBONE, method=SIMCLR, training=TRAINING)
+    assert "training on" in caplog.text
+    caplog.clear()
+    limbeck.resume(run)
+    assert "training on" not in caplog.text

@@ -70,7 +70,7 @@ def _picture(found: Outliers, row: np.int64) -> dict[str, object]:
     heat = "" if found.maps is None else thumbnail(_heat(found, row, pixels), width, height, SIDE)
     return {
         "path": printable(found.paths[row]),
-        "score": f"{found.scores[row]:.4g}",
+        "score": f"{found.scores[row]:#.4g}",
         "above": found.threshold is not None and bool(found.scores[row] > found.threshold),
         "photograph": thumbnail(pixels, width, height, SIDE),
         "heat": heat,

@@ -235,6 +235,8 @@ def test_the_page_needs_no_other_file_and_escapes_names(tmp_path: Path) -> None:
     assert not re.search(r'(?:src|href)="(?!data:image/jpeg;base64,)', page)
     assert page.count("<img") == 24
     assert "and 16 more" in page
+    assert "<code>--leave-out" in page
+    assert "`" not in page.partition("<main")[2]
 
 
 def test_arrays_are_checked(tmp_path: Path) -> None:
