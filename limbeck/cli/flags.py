@@ -92,7 +92,7 @@ def _flag(spelled: str, hint: Any, markers: tuple[Any, ...], setting: Any, defau
     start, dot, last = spelled.rpartition(".")
     forms = (f"--{spelled}", f"--{start}{dot}no-{last}")
     if default is True:
-        return Flag(forms[1], aliases, "", "", f"Switch off: {help_text}", forms[0])
+        return Flag(forms[1], aliases, "", "", f"Do not {help_text[:1].lower()}{help_text[1:]}", forms[0])
     return Flag(forms[0], aliases, "", "", help_text, forms[1])
 
 

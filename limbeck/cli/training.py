@@ -66,7 +66,7 @@ class ResumeArgs:
     run: Run
     """Folder of the run."""
     stop_on_collapse: bool = True
-    """Stop the run if its embeddings collapse; a run that was started without this goes on regardless."""
+    """Stop the run if its embeddings collapse. One that was started with --no-stop-on-collapse never stops."""
     store: str | None = None
     """Where the store is now, if it has moved."""
     companion: str | None = None

@@ -79,10 +79,9 @@ def _check_values(option: Given, verb: str) -> None:
     for value in values:
         if not any(fits(value) for fits in _kinds(kind)):
             meant = did_you_mean(value, _choices(kind))
-            none = " or None" if flag.optional and not flag.default else ""
+            allowed = _allowed(kind, or_none=flag.optional and not flag.default)
             raise UsageError(
-                f"{flag.name} is '{value}'{meant}: it must be {_allowed(kind)}{none}; `limbeck {verb} --help-all` "
-                "explains it",
+                f"{flag.name} is '{value}'{meant}: it must be {allowed}; `limbeck {verb} --help-all` explains it",
                 code="wrong-value",
             )
 
@@ -124,13 +123,13 @@ def _choices(kind: str) -> list[str]:
     return [name for group in re.findall(r"\{([^}]*)\}", kind) for name in group.split(",")]
 
 
-def _allowed(metavar: str) -> str:
+def _allowed(metavar: str, *, or_none: bool = False) -> str:
     """Return what may be written, in words."""
     counts = metavar.split(" ")
     if len(counts) > 1 and counts[-1] != "...":
         return f"{len(counts)} values ({metavar})"
     others = filter(None, re.sub(r"\{[^}]*\}", "", counts[0]).split("|"))
-    parts = [*_choices(counts[0]), *(_EXAMPLES.get(name, name) for name in others)]
+    parts = [*_choices(counts[0]), *(_EXAMPLES.get(name, name) for name in others), *(["None"] if or_none else [])]
     return f"{', '.join(parts[:-1])} or {parts[-1]}" if len(parts) > 1 else parts[0]
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -53,12 +53,22 @@ def _remove_empty(folder: Path) -> None:
 def wait_for_lock(out: Path) -> Iterator[None]:
     """Hold the lock of the file or folder `out`, waiting for a process that holds it.
 
+    Where the block is refused and there is no `out`, the file of the lock does not stay behind.
+
     Raises:
         UserError: the place may not be written, now or in the block, or the disk is full.
     """
     make_folder(out.parent)
-    with _waiting(out.with_name(f".{out.name}.lock"), out), write_errors_as_user_error(out):
-        yield
+    file = out.with_name(f".{out.name}.lock")
+    with _waiting(file, out):
+        try:
+            with write_errors_as_user_error(out):
+                yield
+        except UserError:
+            if not os.path.lexists(out):
+                with suppress(OSError):  # a system that removes no open file
+                    file.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -73,17 +83,33 @@ def wait_for_folder(folder: Path) -> Iterator[None]:
 def _waiting(file: Path, out: Path) -> Iterator[None]:
     lock = FileLock(file)
     try:
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            logger.info("waiting for another process that is building '%s'", out)
-            lock.acquire()
+        while not _acquired(lock, file, out):
+            lock.release()
     except OSError as error:
         raise not_writable(out, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(lock: FileLock, file: Path, out: Path) -> bool:
+    """Acquire a lock, and return whether its file is still the one that others find, and was not removed meanwhile."""
+    file.touch()
+    before = _inode(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("waiting for another process that is building '%s'", out)
+        lock.acquire()
+    return before is not None and _inode(file) == before
+
+
+def _inode(file: Path) -> int | None:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def is_locked(folder: Path) -> bool:

@@ -37,9 +37,9 @@ class BackboneConfig:
     stem_pool: bool = False
     """ResNets with a small stem: keep the max-pool, which quarters every feature map (usual at 64 pixels)."""
     freeze_patch_embed: bool = True
-    """ViTs: freeze the random patch embedding (MoCo v3's remedy for instability)."""
+    """Freeze the random patch embedding of ViTs (MoCo v3's remedy for instability)."""
     sincos_positions: bool = True
-    """ViTs with absolute positions: fix them to 2-D sin-cos ones."""
+    """Fix absolute positions of ViTs to 2-D sin-cos ones."""
     init: Literal["moco", "timm"] = "moco"
     """ViTs: initialize with MoCo v3's weights or timm's."""
     gradient_checkpointing: bool = False

@@ -59,8 +59,8 @@ class TrainConfig:
     health_every_steps: int = 200
     """Optimizer steps between health readings (docs/health.md), with one more at the end; 0 for none."""
     stop_on_collapse: bool = True
-    """Stop when the representations have collapsed, and go back to the last healthy checkpoint. Nothing else ends a run
-    early: no measure without labels was shown to know when (docs/evaluation.md)."""
+    """Stop at the last healthy checkpoint when the representations have collapsed. Nothing else ends a run early:
+    no measure without labels was shown to know when (docs/evaluation.md)."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a number that is out of range."""

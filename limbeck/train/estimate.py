@@ -23,6 +23,7 @@ from limbeck.train.timing import BUDGET, time_steps
 
 logger = logging.getLogger(__name__)
 
+FAR = 16  # times as many images as were timed, from where a batch is too far to be extrapolated without a warning
 WARMUP_STEPS, TIMED_STEPS = 1, 4  # the first step allocates, chooses kernels and fills the optimizer's state
 
 
@@ -132,6 +133,13 @@ def estimate_cost(
     logger.info("timed with %d of the %d %s of a step:", images, cfg.batch_size, runner.loader.unit)
     for line in step.lines():
         logger.info("  %s", line)
+    if images * FAR <= cfg.batch_size // cfg.accumulate_steps:
+        logger.warning(
+            "%d of %d %s are few: if the machine is busy, a step may take several times less",
+            images,
+            cfg.batch_size,
+            runner.loader.unit,
+        )
     seconds = step.seconds
     if cfg.progressive_resizing:
         small = time_steps(

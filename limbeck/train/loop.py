@@ -166,7 +166,7 @@ class _Loop:
 
     def _log_cost(self, step: int) -> None:
         if (estimate := self.estimator.after_step(step)) and self.log:
-            logger.info("%s", estimate)
+            logger.info("measured %s", estimate)
 
     def _log_row(self, step: int, result: StepResult, due: Due) -> None:
         """Write a row of the log. Only here does the loop wait for the device and for the other processes."""

@@ -14,6 +14,7 @@ from limbeck.cli import arguments
 from limbeck.cli.flags import field_docs, list_flags
 from limbeck.cli.help import NAMES
 from limbeck.core.suggest import SYNONYMS, suggest
+from limbeck.methods import method_names
 from limbeck.train.config import TrainConfig
 from tests.helpers.commands import Run
 
@@ -69,6 +70,16 @@ def test_help_all_explains_every_flag(limbeck: Run, argv: list[str]) -> None:
     for flag in list_flags(arguments.with_output(cli.VERBS[argv[0]].arguments(argv[1:]))):
         assert flag.help, flag.name
         assert len(re.findall(rf"^  (?:-\w, )?{re.escape(flag.name)}(?:\s|$)", table, re.M)) == 1
+
+
+@pytest.mark.parametrize(
+    "argv", [*VARIANTS, *(["pretrain", "--method", name] for name in method_names())], ids=" ".join
+)
+def test_what_switches_off_reads_as_one_order(argv: list[str]) -> None:
+    """The help is made from that of the opposite: an order with a verb, and no clause that would be denied with it."""
+    for flag in list_flags(cli.VERBS[argv[0]].arguments(argv[1:])):
+        if not flag.positional and flag.name.rpartition(".")[2].removeprefix("--").startswith("no-"):
+            assert re.match(r"Do not [a-z]+ [^:;]*\.(\s|$)", flag.help), flag.name
 
 
 def test_flags_that_repeat_papers_come_last(limbeck: Run) -> None:

@@ -45,6 +45,7 @@ WRONG = [
     ("check x --leave-out tinny", ("--leave-out", "tinny", "'tiny'")),
     ("check --exclude a b", ("SOURCE", "--exclude", "last")),
     ("store x", ("OUT",)),
+    ("store x y --depth deep", ("--depth", "deep", "distance, inverse or None")),
     ("store x y z", ("'z'",)),
     ("evaluate", ("NETWORK",)),
     ("evaluate run --train a", ("--test", "labeled")),

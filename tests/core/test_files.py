@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -152,6 +153,34 @@ def test_what_waits_for_a_lock_says_so(tmp_path: Path, caplog: pytest.LogCapture
     thread.join()
     assert order == ["first", "second"]
     assert str(tmp_path / "store") in caplog.text
+
+
+def test_what_is_refused_leaves_no_lock_and_who_waited_for_it_is_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file that the second thread waited for is removed; a third one must find the lock held."""
+    caplog.set_level(logging.INFO, "limbeck")
+    entered, third = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with wait_for_lock(tmp_path / "store"):
+            entered.set()
+            third.wait(10)
+
+    thread = threading.Thread(target=second)
+    with raises("no"), wait_for_lock(tmp_path / "store"):
+        thread.start()
+        while not caplog.records:
+            third.wait(0.01)
+        raise UserError("refused", code="no")
+    assert entered.wait(10)
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".store.lock").acquire(blocking=False)
+    third.set()
+    thread.join()
+    with raises("no"), wait_for_lock(tmp_path / "store"):
+        raise UserError("refused", code="no")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

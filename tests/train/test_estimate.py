@@ -3,6 +3,7 @@
 import copy
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,7 +51,7 @@ def test_an_estimate_is_one_line_with_every_number() -> None:
 def test_a_run_logs_its_cost_once_after_its_first_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "limbeck")
     fit(tmp_path, toy())
-    assert len([message for message in caplog.messages if message.startswith("cost: ")]) == 1
+    assert len([message for message in caplog.messages if message.startswith("measured cost: ")]) == 1
 
 
 def test_processes_share_the_time_and_the_batch() -> None:
@@ -88,6 +89,16 @@ def test_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog:
     weights = sum(value.numel() * value.element_size() for value in method.state_dict().values())
     assert found.run_bytes == 2 * (weights + state) + gradients
     assert [line.split()[0] for line in caplog.messages[-5:]] == ["timed", "views", "forward", "backward", "update"]
+
+
+@pytest.mark.parametrize(("batch_size", "warnings"), [(32, 0), (64, 1)])
+def test_a_plan_from_few_images_says_so(caplog: pytest.LogCaptureFixture, batch_size: int, warnings: int) -> None:
+    """On a clock that moves on by 100 seconds at every reading, four images are timed."""
+    cfg = replace(CFG, batch_size=batch_size)
+    estimate_cost(toy(), noise(64), VIEWS, cfg, OptimConfig(), clock=count(0, 100).__next__)
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(found) == warnings
+    assert all(str(number) in message.split() for message in found for number in (4, batch_size))
 
 
 def test_a_run_is_measured_on_its_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

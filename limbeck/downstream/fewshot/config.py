@@ -20,7 +20,7 @@ class RelationConfig:
     """Where the neighbors are: among labeled images and memory (inductive), or among all of the episode, the other
     queries included (transductive)."""
     memory: bool = True
-    """Have a memory, of one slot per class of the training."""
+    """Use a memory of one slot per class of the training."""
     loss: Literal["cross-entropy", "squares"] = "cross-entropy"
     """Of the scores of a query: cross-entropy of their softmax, or squared errors of their sigmoids."""
 

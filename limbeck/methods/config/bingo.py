@@ -42,7 +42,7 @@ class BINGOConfig(QueueDistillConfig):
     warmup_fraction: float = 0.055
     """Fraction of the run in which only the vector of the image itself counts (11 of 200 epochs)."""
     symmetric: bool = True
-    """Compare image and partner each with both vectors; otherwise both with the image's, as in the paper."""
+    """Compare image and partner each with both vectors. The paper compares both with the image's."""
     cutmix_alpha: float = 2.0
     """Parameter of the Beta distribution of the boxes in which the partner replaces the image; 0: no CutMix, as in the
     paper."""

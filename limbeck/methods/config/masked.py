@@ -39,7 +39,7 @@ class MaskedConfig(MethodConfig):
     target_norm: Literal["instance", "layer", "none"] = "instance"
     """Normalize the features of a block over the steps of each series, over channels, or not."""
     mean_norm: bool = True
-    """Normalize the average over channels, too."""
+    """Normalize the average over channels as well."""
     beta: float = 0.0
     """Width of the quadratic part of the smooth L1 distance; 0 is the squared distance."""
     ema_momentum: float = 0.99

@@ -31,7 +31,7 @@ class WCLConfig(MethodConfig):
     temperature: float = 0.1
     """Divides the cosines, in both losses."""
     detach_keys: bool = True
-    """Stop the gradient of the graph loss at the candidates, as the authors' code does."""
+    """Stop the gradient of the graph loss at the candidates. The authors' code stops it."""
 
     def build(self, backbone: "Encoder") -> "WCL":
         """Build WCL with two new heads around `backbone`."""
