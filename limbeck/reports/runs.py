@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.core.config import to_json
+from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
-from limbeck.core.run_folder import ADAPTATION, ENCODER, HEALTH, METRICS, RESULT
+from limbeck.core.run_folder import ADAPTATION, ENCODER, FINETUNING, HEALTH, METRICS, RESULT
 from limbeck.data.store.layout import is_store, read_manifest
 from limbeck.evaluation.adaptation import Adaptation
 from limbeck.evaluation.results import EvaluationResult
@@ -17,6 +17,7 @@ from limbeck.modalities import modality_of
 from limbeck.models.encoder_io import training_stage
 from limbeck.reports.portable import portable_result
 from limbeck.runs.config import RunConfig, read_config
+from limbeck.runs.finetuning import Finetuned
 
 Curve = list[tuple[float, float]]  # (epoch, value)
 
@@ -41,6 +42,8 @@ class RunSummary:
     """The sentence of training about its health; None before the end."""
     adaptation: Adaptation | None = None
     """Of a run that was held to its start: which of the two is better, and is therefore its encoder."""
+    finetuned: Finetuned | None = None
+    """Of a run of `limbeck finetune`: its accuracy beside that of frozen features."""
 
     @property
     def method(self) -> str:
@@ -135,6 +138,7 @@ def _read(folder: Path, name: str) -> RunSummary:
         result=portable_result(EvaluationResult.load(result), config) if result.is_file() else None,
         health=_health(folder / HEALTH),
         adaptation=Adaptation.load(folder / ADAPTATION) if (folder / ADAPTATION).is_file() else None,
+        finetuned=from_json(Finetuned, read_json(folder / FINETUNING)) if (folder / FINETUNING).is_file() else None,
     )
 
 

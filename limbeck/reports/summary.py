@@ -12,7 +12,7 @@ from limbeck.evaluation.verdict import KEYPOINT_ERROR, cheapest_cut, stand
 from limbeck.keypoints.config import DetectorConfig
 from limbeck.reports import charts
 from limbeck.reports.runs import RunSummary
-from limbeck.reports.text import network, percent
+from limbeck.reports.text import evaluated_differently, network, percent
 
 
 class Bar(NamedTuple):
@@ -46,8 +46,13 @@ class KeyNumber(NamedTuple):
 
 
 def headline(run: RunSummary) -> str:
-    """Return in a sentence what was trained, on what, for how long, and what it is worth; of an adaptation in two."""
+    """Return in a sentence what was trained, on what, for how long, and what it is worth.
+
+    Of an adaptation and of a fine-tuning in two sentences.
+    """
     sentence = _trained(run)
+    if run.finetuned:
+        return f"{sentence} {run.finetuned.sentence()}."
     return f"{sentence} It is {run.adaptation.sentence()}." if run.adaptation else sentence
 
 
@@ -61,7 +66,7 @@ def _trained(run: RunSummary) -> str:
     if isinstance(run.config.backbone, DetectorConfig):
         return f"{trained} of {plural(run.config.backbone.keypoints, 'keypoint')}."
     if run.result is None or cut is None:
-        return f"{trained}, which has not been evaluated with labels."
+        return f"{trained}." if run.finetuned else f"{trained}, which has not been evaluated with labels."
     last = run.result.layers[-1].depth
     where = (
         f"can be cut at layer {cut.depth} of {last}"
@@ -91,8 +96,12 @@ def key_numbers(runs: Sequence[RunSummary]) -> list[KeyNumber]:
 
 
 def bars(runs: Sequence[RunSummary]) -> list[Bar]:
-    """Return the accuracies of the runs where they can be cut, then of the lines of reference, without repetition."""
+    """Return the accuracies of the runs where they can be cut, then of the lines of reference, without repetition.
+
+    Where the runs were evaluated on different images, each line of reference has the name of its run.
+    """
     own, others = [], {}
+    differ = bool(evaluated_differently(runs))
     for index, run in enumerate(runs):
         cut = cheapest_cut(run.result) if run.result else None
         if not run.result or not cut:
@@ -101,7 +110,8 @@ def bars(runs: Sequence[RunSummary]) -> list[Bar]:
         own.append(_bar(f"{run.name}, layer {cut.depth}", charts.color(index), cut.values["knn"] or 0.0, images, True))
         for model in run.result.references:
             if (accuracy := model.values.get("knn")) is not None:
-                bar = _bar(model.name, "var(--quiet)", accuracy, images, False)
+                name = f"{model.name} ({run.name})" if differ else model.name
+                bar = _bar(name, "var(--quiet)", accuracy, images, False)
                 others[bar.name, bar.text] = bar
     return [*own, *others.values()]
 

@@ -12,6 +12,7 @@ import pytest
 from limbeck.cli import main, training
 from limbeck.cli.command import Output
 from limbeck.core.errors import UserError
+from limbeck.core.files import write_json
 from limbeck.evaluation.adaptation import Adaptation, Figure
 from limbeck.evaluation.results import ImageSet, ModelScores
 from limbeck.methods import MethodConfig, method_config
@@ -194,12 +195,14 @@ def test_a_run_that_logged_nothing_and_one_without_labels(tmp_path: Path) -> Non
 
 def test_runs_of_one_name_are_told_apart_and_other_test_images_are_said(tmp_path: Path) -> None:
     other = ImageSet(path=None, images=40, digest="other")
-    first = make_run(tmp_path / "a" / "run", judged=result())
-    second = make_run(tmp_path / "b" / "run", judged=result(test=other))
+    lines = (ModelScores(name="raw pixels", image_size=28, values={"knn": 0.3}),)
+    first = make_run(tmp_path / "a" / "run", judged=result(references=lines))
+    second = make_run(tmp_path / "b" / "run", judged=result(test=other, references=lines))
     text = body(write_report([first, second], tmp_path / "report.html"))
     assert "<h2>a/run</h2>" in text
     assert "<h2>b/run</h2>" in text
     assert "evaluated on different images" in text
+    assert [f"raw pixels ({name}/run)" in text for name in "ab"] == [True, True]
 
 
 def test_what_is_no_report(tmp_path: Path) -> None:
@@ -298,6 +301,18 @@ def test_an_adaptation_has_its_verdict_at_the_top(tmp_path: Path) -> None:
     text = body(write_report([run], tmp_path / "report.html"))
     for part in ("not better than the start", "from 52.5 to 50.5 %", "-2.0 ± 2.0", "the weights of the start"):
         assert part in text, part
+
+
+def test_a_fine_tuned_run_says_how_accurate_it_is(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", metrics=METRICS)
+    before = body(write_report([run], tmp_path / "before.html"))
+    found = {"labels": 80, "classes": 2, "test_images": 40, "accuracy": 0.5, "stderr": 0.079}
+    found |= {"frozen": 0.625, "frozen_stderr": 0.077}
+    write_json(run / "finetuning.json", {"run": "runs/ft", "start": "runs/a", **found})
+    text = body(write_report([run], tmp_path / "report.html"))
+    assert [part for part in ("80 labels", "50.0% ± 7.9%", "62.5% ± 7.7%") if part not in text] == []
+    assert "not been evaluated" in before
+    assert "not been evaluated" not in text
 
 
 def test_nothing_is_cut_by_accuracies_that_are_not_known() -> None:
