@@ -28,7 +28,7 @@ from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.evaluator import evaluate
-from limbeck.evaluation.logistic import LogisticProbe, fit_heads
+from limbeck.evaluation.logistic_probe import LogisticProbe, fit_heads
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.metrics.knn import knn_accuracy

@@ -29,13 +29,13 @@ from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.exports import ExportResult, Precision, Proof, export
 from limbeck.exports.examples import Examples, split_examples
+from limbeck.exports.export_source import load_source
 from limbeck.exports.networks import write_torch
 from limbeck.exports.onnx_file import open_onnx, open_session, quiet, write_onnx
 from limbeck.exports.openvino import open_openvino
 from limbeck.exports.proof import ExampleBatch, features_of, prove
 from limbeck.exports.quantize import activation_ranges, to_fp16, to_int8
 from limbeck.exports.smooth import smooth
-from limbeck.exports.source import load_source
 from limbeck.exports.survey import AllDepths
 from limbeck.metrics.cost import latencies
 from limbeck.models.backbone import Backbone

@@ -22,11 +22,11 @@ from benchmarks.cifar10_methods import QUARTER
 from benchmarks.exports import plain_int8
 from limbeck.data.store.open import open_store
 from limbeck.exports.examples import split_examples
+from limbeck.exports.export_source import load_source
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.proof import features_of, prove
 from limbeck.exports.reduced import Reduction, reduce
 from limbeck.exports.smooth import smooth
-from limbeck.exports.source import load_source
 from limbeck.methods.config.simreg import SimRegConfig
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.api import distill

@@ -16,8 +16,8 @@ from torch import Tensor
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
 from limbeck.features.extract import extract_matrix
+from limbeck.features.fitted_patch_filters import PatchFilters
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import PatchFilters
 from limbeck.features.pixels import CenteredPixels
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.metrics.whitening import HalfWhitening

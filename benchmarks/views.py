@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
 from limbeck.data.store.store import Store
 

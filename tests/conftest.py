@@ -39,7 +39,7 @@ def _reproducible() -> None:
 def _shortest_timing() -> Iterator[None]:
     """Estimate a run from its smallest batch, and a latency from one call: no test needs them to be exact."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.runs.schedule.BUDGET", 0.0)
+        patch.setattr("limbeck.runs.run_length.BUDGET", 0.0)
         patch.setattr("limbeck.metrics.cost.MIN_ROUNDS", 1)
         patch.setattr("limbeck.metrics.cost.MAX_ROUNDS", 1)
         yield
@@ -52,7 +52,7 @@ def _few_filters() -> Iterator[None]:
 
     few = partial(PatchFiltersConfig, filters=20, patches=2000, iterations=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.features.patch_filters.PatchFiltersConfig", few)
+        patch.setattr("limbeck.features.fitted_patch_filters.PatchFiltersConfig", few)
         patch.setattr("limbeck.modalities.images.sizes.FILTERS", few().filters)  # of networks that are not named
         few_patches = partial(PatchFiltersConfig, patches=2000, iterations=2)
         patch.setattr("limbeck.modalities.images.join.PatchFiltersConfig", few_patches)

@@ -171,6 +171,28 @@ def test_every_method_has_a_test_and_a_page() -> None:
     assert not [name_of(path) for path in wanted if not path.is_file()]
 
 
+def test_the_page_of_the_design_says_where_what_is() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]+\? \| `(limbeck/[\w/]+\.py)` \| `([\w.]+)` \|$", page, re.M)
+    assert len(rows) >= 6
+    assert not [f"{file}: {name}" for file, name in rows if name not in definitions(ROOT / file)]
+
+
+def definitions(path: Path) -> set[str]:
+    """Return the functions and classes of a file, and the methods as `Class.method`; none of a file that is missing."""
+    outer = (
+        [node for node in tree(path).body if isinstance(node, ast.FunctionDef | ast.ClassDef)] if path.is_file() else []
+    )
+    inner = {
+        f"{node.name}.{method.name}"
+        for node in outer
+        if isinstance(node, ast.ClassDef)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef)
+    }
+    return {node.name for node in outer} | inner
+
+
 def test_losses_are_arithmetic() -> None:
     assert not [
         f"{name_of(path)} imports {module}"

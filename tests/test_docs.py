@@ -168,7 +168,7 @@ def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: p
     for name in os.listdir(pictures):
         (tmp_path / name).symlink_to(pictures / name)
     monkeypatch.setattr("limbeck.runs.training.train", lambda *args, **kwargs: None)
-    monkeypatch.setattr("limbeck.runs.kernels.WORTH", float("inf"))  # no kernels are measured for it
+    monkeypatch.setattr("limbeck.runs.measured_kernels.WORTH", float("inf"))  # no kernels are measured for it
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":

@@ -16,7 +16,7 @@ from limbeck.core.config import to_json
 from limbeck.core.types import Batch, StepInfo
 from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import PRESETS, preset
 from limbeck.data.loader import Loader
 from limbeck.data.sampling import view_specs

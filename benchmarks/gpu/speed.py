@@ -11,7 +11,7 @@ from benchmarks.gpu.checks import random_store
 from benchmarks.gpu.record import Findings, Machine
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import View, preset
 from limbeck.data.sampling import view_specs
 from limbeck.data.store.store import Store

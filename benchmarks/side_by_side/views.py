@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from benchmarks.side_by_side.record import OURS, Measured, Measurements, Side, paired
 from limbeck.data.augment.apply import augment
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, View, preset
 
 Pixels = NDArray[np.uint8]

@@ -23,6 +23,7 @@ from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import default_folder
 from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import chosen_method
+from limbeck.runs.resume import resume as resume_run
 from limbeck.teachers.config import START_TEACHER, TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.estimate import CostEstimate
@@ -166,7 +167,7 @@ def resume(run: Folder, *, stop_on_collapse: bool = True, teacher_module: nn.Mod
     Raises:
         UserError: the folder is not a run, or its data, its teacher or its configuration have changed.
     """
-    return Run(api.resume(Path(run), stop_on_collapse=stop_on_collapse, teacher_module=teacher_module, **place))
+    return Run(resume_run(Path(run), stop_on_collapse=stop_on_collapse, teacher_module=teacher_module, **place))
 
 
 def evaluate(
@@ -227,7 +228,7 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, imag
     Raises:
         UserError: a folder is not a run, or a file in it is damaged.
     """
-    from limbeck.reports import write_report
+    from limbeck.reports.page import write_report
 
     several = [runs] if isinstance(runs, str | PathLike) else runs
     return write_report([Path(run) for run in several], Path(out), images=images)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.classification.linear import LinearClassifier
 from limbeck.core.errors import UserError
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.metrics.whitening import HalfWhitening
 
 IMAGES = 10_000

@@ -177,7 +177,7 @@ def _json(result: "EvaluationResult") -> dict[str, Any]:
 
 
 def _report(args: ReportArgs) -> Output:
-    from limbeck.reports import write_report
+    from limbeck.reports.page import write_report
 
     page = str(write_report([Path(run) for run in args.runs], Path(args.out), images=args.images))
     return Output({"report": page}, [page], next_commands=[open_command(page), *export_commands(Path(args.runs[0]))])

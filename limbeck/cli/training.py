@@ -179,7 +179,7 @@ def _adapt(args: Any) -> Output:
 
 
 def _resume(args: ResumeArgs) -> Output:
-    from limbeck.runs.api import resume
+    from limbeck.runs.resume import resume
 
     place = {field.name: getattr(args, field.name) for field in fields(args) if field.name != "run"}
     return _finished(resume(args.run, **place))

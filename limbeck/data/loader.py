@@ -21,7 +21,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.types import Batch
 from limbeck.data.augment.apply import augment
 from limbeck.data.augment.color import to_device
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.sampling import ALL_ROWS, DrawSchedule, SamplingPlan, StepRows, ViewSpec, draw_partners
 from limbeck.data.store.encoded import Images, read_rows
 from limbeck.data.store.store import Store

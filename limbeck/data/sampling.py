@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.augment.draw import Array, hash_uniforms
+from limbeck.data.augment.draw_parameters import Array, hash_uniforms
 from limbeck.data.augment.views import View
 
 CACHED_VIEW_SEED = 0  # draws the views whose teacher features are cached, so that one cache serves runs of every seed

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 
 
 def label_subset(labels: NDArray[np.int64], share: float, seed: int = 0) -> NDArray[np.int64]:

@@ -34,15 +34,17 @@ from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import EvaluationResult, LayerResult
+from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.exports import Format, export
 from limbeck.methods import HostConfig, MethodConfig
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import training_stage
-from limbeck.reports import cheapest_cut, write_report
-from limbeck.runs.api import evaluate_run, pretrain, resume
+from limbeck.reports.page import write_report
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.runs.config import read_config
+from limbeck.runs.resume import resume
 from limbeck.train.config import OptimConfig, TrainConfig
 
 logger = logging.getLogger(__name__)

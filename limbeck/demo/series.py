@@ -17,11 +17,13 @@ from limbeck.core.run_folder import CONFIG, ENCODER, RESULT
 from limbeck.core.text import format_bytes
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.results import EvaluationResult
+from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.exports.series import export_series
 from limbeck.models.encoder_io import training_stage
-from limbeck.reports import cheapest_cut, write_report
-from limbeck.runs.api import evaluate_run, pretrain, resume
+from limbeck.reports.page import write_report
+from limbeck.runs.api import evaluate_run, pretrain
 from limbeck.runs.defaults import default_training
+from limbeck.runs.resume import resume
 
 logger = logging.getLogger(__name__)
 SETS = ("ItalyPowerDemand", "BasicMotions")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.evaluation.data import EvalData
-from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_heads
+from limbeck.evaluation.logistic_probe import LogisticHeads, LogisticProbe, fit_heads
 from limbeck.evaluation.models import Bank, EvaluatedModel, Need
 from limbeck.evaluation.probes import Predictions, probe_predictions
 from limbeck.metrics.cost import count_operations

@@ -16,7 +16,7 @@ from limbeck.core.schedules import cosine
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import LinearProbe
 from limbeck.evaluation.labels import Labels
-from limbeck.evaluation.logistic import Features
+from limbeck.evaluation.logistic_probe import Features
 
 Predictions = dict[int, Int[Tensor, " M"]]
 """Depth -> the class of every row."""

@@ -27,9 +27,9 @@ from limbeck.evaluation.metrics import all_columns
 from limbeck.evaluation.models import Bank, EvaluatedModel, TeacherModel
 from limbeck.evaluation.results import VERSION, ModelScores
 from limbeck.features.extract import extract_matrix
+from limbeck.features.fitted_patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.fitted_patch_filters import PatchFilters, patch_filters
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
-from limbeck.features.patch_filters import PatchFilters, patch_filters
 from limbeck.features.pixels import CenteredPixels
 from limbeck.models.patch_filters import PatchFiltersConfig
 from limbeck.teachers.config import TeacherConfig

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.core.config import Json, to_json
 from limbeck.core.files import read_json
-from limbeck.core.portable import without_absolute_paths
+from limbeck.core.portable_paths import without_absolute_paths
 from limbeck.core.run_folder import ENCODER
 from limbeck.core.types import Encoder
 from limbeck.exports.networks import Network, write_torch

@@ -16,9 +16,9 @@ from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
 from limbeck.embeddings.encoders import load_encoder
 from limbeck.exports.examples import CPU, fitting_rows, split_examples
+from limbeck.exports.export_source import ExportSource, load_source
 from limbeck.exports.proof import features_of
 from limbeck.exports.result import Rotation, Target
-from limbeck.exports.source import ExportSource, load_source
 from limbeck.features.extract import extract_matrix
 from limbeck.features.images import eval_images
 from limbeck.metrics.fidelity import NUM_NEIGHBORS

@@ -6,7 +6,7 @@ from pathlib import Path
 from limbeck.core.config import Json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json
-from limbeck.core.portable import without_absolute_paths
+from limbeck.core.portable_paths import without_absolute_paths
 from limbeck.core.run_folder import CONFIG, ENCODER
 from limbeck.data.store.layout import read_manifest
 from limbeck.models.encoder_io import read_encoder_config

@@ -28,13 +28,13 @@ from limbeck.data.sources.open import Source
 from limbeck.data.store.open import cache_folder
 from limbeck.data.store.store import Store
 from limbeck.exports.examples import Examples, open_examples, split_examples
+from limbeck.exports.export_source import ExportSource, load_source
 from limbeck.exports.onnx_file import open_session, write_onnx
 from limbeck.exports.openvino import open_openvino
 from limbeck.exports.proof import features_of, half_knn
 from limbeck.exports.quantize import activation_ranges, to_fp16, to_int8
 from limbeck.exports.result import Precision
 from limbeck.exports.smooth import smooth
-from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.variants import Survey, Variant
 from limbeck.metrics.cost import latencies
 from limbeck.metrics.fidelity import nearest_images, neighbor_agreement

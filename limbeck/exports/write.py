@@ -17,13 +17,14 @@ from limbeck.core.config import to_json
 from limbeck.core.encoder_modality import encoder_modality
 from limbeck.core.errors import UserError
 from limbeck.core.files import atomic_folder
-from limbeck.core.portable import without_absolute_paths
+from limbeck.core.portable_paths import without_absolute_paths
 from limbeck.core.progress import progress_bar
 from limbeck.data.sources.open import Source
 from limbeck.exports.checks import check_request
 from limbeck.exports.examples import PROOF, QUICK_PROOF, Examples, open_examples, own_examples, split_examples
 from limbeck.exports.executorch import PROGRAM, open_executorch, write_executorch
-from limbeck.exports.keypoints import export_keypoints
+from limbeck.exports.export_source import ExportSource, load_source
+from limbeck.exports.keypoint_files import export_keypoints
 from limbeck.exports.networks import Network, write_timm, write_torch
 from limbeck.exports.onnx_file import open_onnx, write_onnx
 from limbeck.exports.openvino import NOT_INSTALLED, open_openvino
@@ -36,7 +37,6 @@ from limbeck.exports.reduced import KEEP, Reduction, reduce
 from limbeck.exports.result import ExportResult, Format, Precision, Rotation
 from limbeck.exports.series import export_series
 from limbeck.exports.smooth import smooth
-from limbeck.exports.source import ExportSource, load_source
 from limbeck.exports.timm_classifier import write_timm_classifier
 from limbeck.metrics.cost import Latency, latencies
 from limbeck.models.encoder_io import NOT_IN_TIMM, encoder_folder, timm_format

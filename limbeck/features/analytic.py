@@ -19,9 +19,9 @@ from limbeck.core.progress import progress
 from limbeck.data.augment.views import View
 from limbeck.data.store.store import Store
 from limbeck.features.fitted import fitted_once
+from limbeck.features.fitted_patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.fitted_patch_filters import PatchFilters, patch_filters
 from limbeck.features.images import augmented_images, eval_images
-from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
-from limbeck.features.patch_filters import PatchFilters, patch_filters
 from limbeck.models.patch_filters import MEAN, STD, PatchFiltersConfig
 
 VERSION = 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.augment.apply import augment, eval_view
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import View
 from limbeck.data.store.layout import Pixels
 from limbeck.data.store.store import Store

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.data.store.store import Store
+from limbeck.features.fitted_patch_filters import input_size
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import input_size
 from limbeck.models.encoder_io import Preprocessing
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -14,7 +14,7 @@ from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.contrastive import info_nce
 from limbeck.losses.relation import relation, relation_loss
 from limbeck.methods.base import Method
-from limbeck.methods.base.queue import enqueue_normalized
+from limbeck.methods.base.queue_host import enqueue_normalized
 from limbeck.methods.config.cgh import CGHConfig
 from limbeck.models.ema import EMA
 from limbeck.models.heads import HypercolumnPool, mlp

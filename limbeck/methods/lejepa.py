@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.core.distributed import mean_over_processes, world_size
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.losses.alignment import mean_squared_error
 from limbeck.losses.gaussian import normal_deviates, sigreg
 from limbeck.methods.base import Host, HostOutput, encode_views

@@ -13,7 +13,7 @@ from limbeck.core.distributed import gather, local_rows
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
 from limbeck.losses.assignment import prototype_scores, sinkhorn, swapped_prediction
 from limbeck.methods.base import Host, HostOutput, encode_views
-from limbeck.methods.base.queue import enqueue_normalized
+from limbeck.methods.base.queue_host import enqueue_normalized
 from limbeck.methods.config.swav import SwAVConfig
 from limbeck.models.queue import Queue
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 
 WAY, QUERIES, EPISODES = 5, 15, 600
 CHUNK = 2**24  # numbers that are gathered at once

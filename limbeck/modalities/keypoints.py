@@ -75,7 +75,7 @@ class Keypoints(StoreModality[DetectorConfig]):
         from pathlib import Path
 
         from limbeck.data.annotated import AnnotatedPair
-        from limbeck.evaluation.keypoints import evaluate_keypoints
+        from limbeck.evaluation.keypoint_evaluation import evaluate_keypoints
         from limbeck.keypoints.encoder_io import load_detector
         from limbeck.keypoints.network import Detector
 

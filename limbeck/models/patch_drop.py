@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.core.errors import UserError
 from limbeck.data.augment.color import to_device
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.models.backbone import Backbone
 
 FAMILIES = ("vision_transformer", "vision_transformer_hybrid", "deit")

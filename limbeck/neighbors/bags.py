@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.neighbors.graph import Graph
 from limbeck.neighbors.search import nearest
 from limbeck.neighbors.vectors import BLOCK, FeatureMatrix, UnitVectors

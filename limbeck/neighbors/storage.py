@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from limbeck.core.config import from_json, to_json
 from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
-from limbeck.core.resumable import ResumableArray, read_array_manifest
+from limbeck.core.resumable_array import ResumableArray, read_array_manifest
 from limbeck.neighbors.ivf import Recall
 
 ARRAY, MANIFEST, RECALL = "graph.npy", "graph.json", "recall.json"

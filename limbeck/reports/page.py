@@ -1,17 +1,21 @@
-"""The page: what the template `report.html` shows."""
+"""The page of a report: what the template `report.html` shows, and the file that it is written to."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
-from limbeck.core.html import render
+from limbeck.core.disk import check_writable, make_folder
+from limbeck.core.errors import UserError
+from limbeck.core.files import atomic_write, check_ours
+from limbeck.core.html import PAGE_START, render
 from limbeck.reports import charts, text
 from limbeck.reports.command import run_command
 from limbeck.reports.confusions import confusions
 from limbeck.reports.pictures import Gallery, gallery
 from limbeck.reports.portable import portable_command, portable_config
-from limbeck.reports.runs import RunSummary
+from limbeck.reports.runs import RunSummary, read_runs
 from limbeck.reports.sections import sections
 from limbeck.reports.settings import settings
 from limbeck.reports.summary import bars, headline, key_numbers
@@ -32,6 +36,30 @@ class _Run:
     evaluation: str
     evaluation_command: str
     config: str
+
+
+def write_report(runs: Sequence[Path], out: Path, *, images: bool = True) -> Path:
+    """Write one self-contained HTML page about run folders, and return its path.
+
+    For a run that was not evaluated, or has not logged anything yet, the page shows the command that fills the gap.
+    Without `images` the page has no pictures of the data.
+
+    Raises:
+        UserError: no run, a folder that is not a run, a damaged result or log, a folder at `out`.
+    """
+    if not runs:
+        raise UserError("a report needs at least one run: limbeck report RUN", code="no-run")
+    if out.is_dir():
+        raise UserError(
+            f"'{out}' is a folder; give the page a file name, such as {out / 'report.html'}", code="out-is-a-folder"
+        )
+    check_ours(out, PAGE_START, "report")
+    check_writable(out.absolute().parent)
+    text = page(read_runs(runs), images=images)
+    make_folder(out.absolute().parent)
+    with atomic_write(out) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    return out
 
 
 def page(runs: Sequence[RunSummary], *, images: bool = True) -> str:

@@ -26,7 +26,7 @@ from limbeck.modalities import modality_of
 from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.reports.keypoints import Skeletons, skeletons
+from limbeck.reports.keypoint_pictures import Skeletons, skeletons
 from limbeck.reports.overview import Overview, overview
 from limbeck.reports.portable import portable_text
 from limbeck.reports.runs import RunSummary

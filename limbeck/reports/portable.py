@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from limbeck.core.config import Json, to_json
-from limbeck.core.portable import portable_path, without_absolute_paths
+from limbeck.core.portable_paths import portable_path, without_absolute_paths
 from limbeck.evaluation.results import EvaluationResult, ModelScores
 from limbeck.runs.config import RunConfig
 

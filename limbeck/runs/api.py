@@ -36,14 +36,15 @@ from limbeck.models.backbone import Backbone
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import load, load_preprocessing
 from limbeck.models.hub import known_only
-from limbeck.runs.config import Place, RunConfig, at_place, read_config
+from limbeck.runs.config import RunConfig, read_config
 from limbeck.runs.defaults import ADAPT_BATCH
 from limbeck.runs.folder import began_in_this_job, check_new_run
-from limbeck.runs.kernels import with_kernels
 from limbeck.runs.labeled import LabeledSources, select
+from limbeck.runs.measured_kernels import with_kernels
 from limbeck.runs.request import RunRequest, RunSettings
-from limbeck.runs.resolve import reopen_run, resolve_run
-from limbeck.runs.schedule import estimate_run, fit_to_time
+from limbeck.runs.resolve import resolve_run
+from limbeck.runs.resume import resume
+from limbeck.runs.run_length import estimate_run, fit_to_time
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
@@ -147,34 +148,6 @@ def plan(
     setup = replace(setup, began=time.monotonic())  # a run finds the store and the features of its teacher prepared
     setup, estimate = with_kernels(setup, trainable, estimate_run(setup, trainable, try_batches=True))
     return estimate.with_steps(fit_to_time(setup, estimate).total_steps)
-
-
-def resume(
-    run: str | Path,
-    *,
-    stop_on_collapse: bool = True,
-    teacher_module: nn.Module | None = None,
-    **place: Unpack[Place],
-) -> Path:
-    """Continue a run from its last checkpoint, to the same numbers as if it had never stopped.
-
-    Args:
-        run: folder of the run.
-        stop_on_collapse: stop the run if its representations have collapsed, unless it was started without
-            (docs/health.md).
-        teacher_module: the teacher of a distillation, if it is a module of your own.
-        **place: `store` and `teacher`, where they have moved; `devices`, `num_nodes`, `accelerator`, `precision`,
-            `attention` and `memory_format`, to continue on another machine.
-
-    Raises:
-        UserError: the folder is not a run, or its data, its teacher or its configuration have changed.
-    """
-    ensure_visible()
-    folder = Path(run)
-    with log_file(folder / LOG) as begin_log:
-        check_launch(at_place(read_config(folder), place).training)
-        setup = reopen_run(folder, teacher_module, place)
-        return train_run(setup, folder, begin_log, resume=True, stop_on_collapse=stop_on_collapse)
 
 
 def evaluate_run(

@@ -22,17 +22,18 @@ from limbeck.embeddings.config import EmbedConfig
 from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
 from limbeck.embeddings.source import embed_source
 from limbeck.evaluation.labels import Labels, match_labels, not_labeled
-from limbeck.evaluation.logistic import LogisticProbe, fit_heads
+from limbeck.evaluation.logistic_probe import LogisticProbe, fit_heads
 from limbeck.evaluation.metric import standard_error
 from limbeck.methods import MethodConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.models.start import is_file, start_form
-from limbeck.runs.api import resume, start_run
+from limbeck.runs.api import start_run
 from limbeck.runs.config import read_config
 from limbeck.runs.finetune_recipe import FINETUNE_TRAINING, finetune_optim, finetune_training
 from limbeck.runs.labeled import LabeledSources
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
+from limbeck.runs.resume import resume
 from limbeck.train.config import OptimConfig, TrainConfig
 
 

@@ -64,7 +64,7 @@ class RunSetup:
     requested_method: MethodConfig
     """The method before it was fitted to the data and to the length of the run."""
     seconds: float | None = None
-    """Time that the run has, with what comes before the first step; `runs.schedule` chooses its epochs."""
+    """Time that the run has, with what comes before the first step; `runs.run_length` chooses its epochs."""
     began: float = field(default_factory=time.monotonic)
     """When the run was requested, on the clock of `time.monotonic`."""
     most_epochs: float | None = None

@@ -24,12 +24,12 @@ from limbeck.data.sampling import SamplingPlan
 from limbeck.methods.base import Trainable
 from limbeck.metrics.fidelity import NUM_NEIGHBORS
 from limbeck.modalities import modality_of
-from limbeck.runs.classifier import save_classifier
 from limbeck.runs.config import RunConfig, write_config
 from limbeck.runs.folder import check_new_run, record_job
-from limbeck.runs.kernels import with_kernels
+from limbeck.runs.measured_kernels import with_kernels
 from limbeck.runs.resolve import RunSetup
-from limbeck.runs.schedule import estimate_run, fit_to_time
+from limbeck.runs.run_length import estimate_run, fit_to_time
+from limbeck.runs.save_classifier import save_classifier
 from limbeck.runs.views import make_views
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER
 from limbeck.teachers.frozen import LoadedTeacher

@@ -12,7 +12,7 @@ from limbeck.features.extract import extract
 from limbeck.models.eval_mode import eval_mode
 from limbeck.series.config import SeriesConfig
 from limbeck.series.data import SeriesData
-from limbeck.series.kernels import FixedKernels
+from limbeck.series.fixed_kernels import FixedKernels
 from limbeck.series.network import DilatedEncoder
 
 ROWS = 256

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.core.types import BlockOutput, Features, TokenEncoder
 from limbeck.series.config import KERNEL, SeriesConfig
-from limbeck.series.kernels import FixedKernels
+from limbeck.series.fixed_kernels import FixedKernels
 
 
 class DilatedBlock(nn.Module):

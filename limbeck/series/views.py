@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float32
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.data.augment.span_mask import SpanMask
 from limbeck.data.sampling import NetworkView
 from limbeck.series.masks import hidden_steps

@@ -29,7 +29,7 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import read_json, write_json
 from limbeck.core.locks import wait_for_folder
 from limbeck.core.progress import progress_bar
-from limbeck.core.resumable import ResumableArray
+from limbeck.core.resumable_array import ResumableArray
 from limbeck.core.text import format_bytes, format_duration
 from limbeck.core.types import Dataset
 from limbeck.data.augment.views import View

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError
 from limbeck.data.store.store import Store
 from limbeck.features.analytic import VERSION, AnalyticFeatures, analytic_features
-from limbeck.features.patch_filters import VERSION as FILTERS_VERSION
+from limbeck.features.fitted_patch_filters import VERSION as FILTERS_VERSION
 from limbeck.models.pretrained import StatedPreprocessing
 from limbeck.teachers.config import PATCH_FILTERS
 from limbeck.teachers.frozen import TeacherFeatures, TeacherSource

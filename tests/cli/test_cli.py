@@ -137,7 +137,7 @@ def test_resume_may_go_on_with_a_collapsed_run(monkeypatch: pytest.MonkeyPatch, 
         seen.append(stop_on_collapse)
         return run
 
-    monkeypatch.setattr("limbeck.runs.api.resume", resume)
+    monkeypatch.setattr("limbeck.runs.resume.resume", resume)
     limbeck("resume", "run")
     limbeck("resume", "run", "--no-stop-on-collapse")
     assert seen == [True, False]

@@ -10,11 +10,11 @@ from torch import Tensor
 from limbeck.core.types import Batch, Encoder
 from limbeck.data import loader as loading
 from limbeck.data.augment.apply import augment, eval_view
-from limbeck.data.augment.draw import sample_params
+from limbeck.data.augment.draw_parameters import sample_params
 from limbeck.data.augment.views import PRESETS, View, preset
 from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.data.store.store import Store
-from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe
+from limbeck.evaluation.logistic_probe import LogisticHeads, LogisticProbe
 from limbeck.methods import Method, MethodConfig
 from limbeck.metrics import lbfgs
 from limbeck.metrics.knn import knn_votes

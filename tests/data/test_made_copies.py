@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from limbeck.data.copies import STRONG, make_copy
+from limbeck.data.made_copies import STRONG, make_copy
 
 
 def test_a_copy_follows_from_seed_row_and_kind() -> None:

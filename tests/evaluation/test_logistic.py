@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.evaluation import logistic
-from limbeck.evaluation.logistic import LogisticHeads, LogisticProbe, fit_heads
+from limbeck.evaluation import logistic_probe
+from limbeck.evaluation.logistic_probe import LogisticHeads, LogisticProbe, fit_heads
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -34,7 +34,7 @@ def whitened(rows: Tensor, like: Tensor, ridge: float) -> Tensor:
 
 def logits(heads: LogisticHeads, features: dict[int, Tensor]) -> Tensor:
     """Return the logits [L M classes], less their mean over the classes."""
-    found = logistic._logits([features[depth] for depth in heads.depths], heads._columns(heads.weights))
+    found = logistic_probe._logits([features[depth] for depth in heads.depths], heads._columns(heads.weights))
     return found - found.mean(2, keepdim=True)
 
 
@@ -57,7 +57,7 @@ def test_the_gradient_is_that_of_autograd() -> None:
     heads = LogisticHeads(features, labels, CLASSES, CPU, ridge=0.1)
     weights = torch.randn_like(heads.weights).requires_grad_()
     rows, penalty = torch.rand(40, dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
-    found = logistic._logits(list(features.values()), heads._columns(weights)).log_softmax(2)
+    found = logistic_probe._logits(list(features.values()), heads._columns(weights)).log_softmax(2)
     entropies = -found[:, torch.arange(40), labels] @ rows / rows.sum()
     expected = entropies + penalty / 2 * weights[:, :-1].square().sum((1, 2))
     value, gradient = heads.objective(weights.detach(), rows, penalty)
@@ -69,7 +69,7 @@ def test_depths_together_are_depths_alone_also_in_small_blocks(monkeypatch: pyte
     features, labels = overlapping(90, 4)
     probe = LogisticProbe(penalties=(0.3, 0.01, 1e-4), tolerance=1e-9)
     together = fit_heads(probe, features, labels, CLASSES, CPU)
-    monkeypatch.setattr(logistic, "BLOCK", 60)
+    monkeypatch.setattr(logistic_probe, "BLOCK", 60)
     for index, depth in enumerate(features):
         alone = fit_heads(probe, {depth: features[depth]}, labels, CLASSES, CPU)
         torch.testing.assert_close(logits(alone, features)[0], logits(together, features)[index], atol=1e-5, rtol=0)
@@ -79,7 +79,7 @@ def test_each_depth_has_the_strength_that_is_best_on_the_rows_held_out() -> None
     features, labels = overlapping(60, 5)
     strengths, tolerance = (3.0, 0.1, 1e-4), 1e-8  # of the gradient: weights are known to within tolerance / strength
     probe = LogisticProbe(penalties=strengths, tolerance=tolerance)
-    held = logistic._held_out(60, probe)
+    held = logistic_probe._held_out(60, probe)
     assert held.sum() == 12
     heads = fit_heads(probe, features, labels, CLASSES, CPU)
     for index, depth in enumerate(features):
@@ -107,7 +107,7 @@ def test_columns_without_variance_and_classes_without_rows_do_no_harm() -> None:
 
 
 def test_probabilities_and_the_best_classes_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "BLOCK", 7 * 3 * CLASSES)
+    monkeypatch.setattr(logistic_probe, "BLOCK", 7 * 3 * CLASSES)
     (features, labels), (test, test_labels) = overlapping(60, 1), overlapping(50, 2)
     heads = fit_heads(EXACT, features, labels, CLASSES, CPU)
     expected = logits(heads, test)

@@ -15,7 +15,7 @@ from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metrics import segmentation
 from limbeck.evaluation.models import BackboneModel
-from limbeck.evaluation.segmentation import SegmentationHead, SegmentationProbe
+from limbeck.evaluation.segmentation_probe import SegmentationHead, SegmentationProbe
 from tests.helpers.errors import raises
 from tests.helpers.shades import CFG, PLAIN
 from tests.helpers.tiny import tiny_vit

@@ -14,9 +14,9 @@ from limbeck.data.store.open import open_store
 from limbeck.embeddings.encoders import load_encoder
 from limbeck.exports import export
 from limbeck.exports.examples import fitting_rows, split_examples
+from limbeck.exports.export_source import load_source
 from limbeck.exports.projection import STRENGTHS, cross_recall, fit_projection, principal_axes
 from limbeck.exports.provenance import store_of
-from limbeck.exports.source import load_source
 from limbeck.models.encoder_io import load, load_preprocessing
 from tests.helpers.commands import Run
 from tests.helpers.errors import raises

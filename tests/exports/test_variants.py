@@ -13,8 +13,8 @@ import torch
 
 import limbeck as package
 from limbeck.exports import export
+from limbeck.exports.export_source import load_source
 from limbeck.exports.openvino import open_openvino
-from limbeck.exports.source import load_source
 from limbeck.exports.survey import PROOF, default_sizes, survey
 from limbeck.exports.variants import Limits, Survey, Variant, choose, pareto_front, parse_limits
 from limbeck.models.backbone import build_backbone

@@ -10,8 +10,8 @@ from limbeck.data.samples import digits
 from limbeck.data.store.store import Store
 from limbeck.features import analytic
 from limbeck.features.analytic import analytic_features, discriminants, fit_projection
+from limbeck.features.fitted_patch_filters import PatchFilters, patch_filters
 from limbeck.features.images import augmented_images, eval_images
-from limbeck.features.patch_filters import PatchFilters, patch_filters
 from limbeck.models.patch_filters import MEAN, STD, PatchFiltersConfig
 
 CFG = PatchFiltersConfig(filters=6, patches=600, iterations=3)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.data.store.store import Store
+from limbeck.features.fitted_patch_filters import PatchFilters, lloyd, patch_filters, zca
 from limbeck.features.images import eval_images
-from limbeck.features.patch_filters import PatchFilters, lloyd, patch_filters, zca
 from limbeck.features.pixels import CenteredPixels
 from limbeck.metrics.knn import knn_accuracy
 from limbeck.models.patch_filters import CHUNK, MEAN, STD, PatchFiltersConfig

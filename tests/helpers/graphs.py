@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.core.resolved import Resolved
 from limbeck.core.types import Batch, Encoder, Features
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.data.sampling import ALL_ROWS, SamplingPlan, StepRows
 from limbeck.data.sources.selection import Selection
 from limbeck.methods import MethodConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.methods.config.byol import BYOLConfig
 from limbeck.models.patch_drop import PATCH_DRAW, PatchDrop, add_patch_drop, check_patch_drop
 from tests.helpers.errors import raises

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.core import resumable
-from limbeck.core.resumable import ResumableArray
+from limbeck.core import resumable_array
+from limbeck.core.resumable_array import ResumableArray
 from limbeck.neighbors import graph as module
 from limbeck.neighbors import ivf as ivf_module
 from limbeck.neighbors import search
@@ -223,7 +223,7 @@ def kill_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     ("place", "name", "call"),
     [
         (ExactSearch, "find", 3),
-        (resumable, "fsync", 3),
+        (resumable_array, "fsync", 3),
         (ResumableArray, "append", 3),
         (ResumableArray, "_write_manifest", 4),
         (ResumableArray, "_prepare", 1),

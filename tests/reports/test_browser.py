@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import limbeck
-from limbeck.reports import write_report
+from limbeck.reports.page import write_report
 from tests.helpers.browser import CHROMIUM, open_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

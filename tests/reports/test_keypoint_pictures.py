@@ -14,7 +14,7 @@ from limbeck.cli import main
 from limbeck.core.run_folder import CONFIG
 from limbeck.data.store.store import Store, read_paths
 from limbeck.keypoints.encoder_io import load_detector
-from limbeck.reports import keypoints
+from limbeck.reports import keypoint_pictures
 from tests.helpers.browser import CHROMIUM, open_page
 from tests.helpers.commands import Run
 
@@ -49,7 +49,7 @@ def test_a_report_shows_keypoints_and_edges_where_they_are(detected: Path, limbe
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     figures = re.findall(r"<figure><div>.*?</figure>", page, re.S)
     store, detector = Store.open(detected.parent / "store"), load_detector(detected)
-    rows = [round(step * (IMAGES - 1) / (keypoints.SAMPLES - 1)) for step in range(keypoints.SAMPLES)]
+    rows = [round(step * (IMAGES - 1) / (keypoint_pictures.SAMPLES - 1)) for step in range(keypoint_pictures.SAMPLES)]
     assert len(figures) == len(rows)
     weights = torch.nn.functional.softplus(512 * detector.edge_scores.detach().double()).triu(1)
     for row, figure in zip(rows, figures, strict=True):
@@ -76,9 +76,9 @@ def test_a_report_shows_keypoints_and_edges_where_they_are(detected: Path, limbe
 def test_strong_edges_alone_are_drawn() -> None:
     weights = torch.zeros(20, 20)
     weights[2, 5], weights[0, 1], weights[5, 2], weights[3, 4] = 2.0, 1.0, 9.0, 0.1
-    assert [edge[:2] for edge in keypoints.strongest(weights)] == [(0, 1), (2, 5)]
-    assert [edge.opacity for edge in keypoints.strongest(weights)] == [0.5, 1.0]
-    assert len(keypoints.strongest(torch.ones(20, 20))) == keypoints.EDGES
+    assert [edge[:2] for edge in keypoint_pictures.strongest(weights)] == [(0, 1), (2, 5)]
+    assert [edge.opacity for edge in keypoint_pictures.strongest(weights)] == [0.5, 1.0]
+    assert len(keypoint_pictures.strongest(torch.ones(20, 20))) == keypoint_pictures.EDGES
 
 
 def test_what_is_missing_is_said(detected: Path, limbeck: Run, tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_what_is_missing_is_said(detected: Path, limbeck: Run, tmp_path: Path) -
 def test_keypoints_fit_on_a_phone(detected: Path, limbeck: Run, tmp_path: Path) -> None:
     limbeck("report", detected, "--out", tmp_path / "report.html")
     found = open_page(tmp_path / "report.html", PHONE, tmp_path)
-    assert (found["width"], found["images"]) == (PHONE, keypoints.SAMPLES)
+    assert (found["width"], found["images"]) == (PHONE, keypoint_pictures.SAMPLES)
     assert (found["console"], found["requests"]) == ([], [])

@@ -15,7 +15,8 @@ from limbeck.evaluation.config import EvaluateConfig
 from limbeck.features.extract import extract
 from limbeck.features.images import eval_images
 from limbeck.models.encoder_io import load, load_preprocessing
-from limbeck.reports import overview, pictures, write_report
+from limbeck.reports import overview, pictures
+from limbeck.reports.page import write_report
 from limbeck.reports.pictures import Gallery, gallery
 from limbeck.reports.runs import read_runs
 from limbeck.runs.api import evaluate_run

@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.evaluation.results import ModelScores
 from limbeck.models.config import StartConfig
-from limbeck.reports import write_report
+from limbeck.reports.page import write_report
 from limbeck.teachers.config import TeacherConfig
 from tests.helpers.written_runs import METRICS, make_run, result, run_config, with_its_teacher
 

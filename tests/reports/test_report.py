@@ -15,12 +15,13 @@ from limbeck.core.errors import UserError
 from limbeck.core.files import write_json
 from limbeck.evaluation.adaptation import Adaptation, Figure
 from limbeck.evaluation.results import ImageSet, ModelScores
+from limbeck.evaluation.verdict import cheapest_cut
 from limbeck.methods import MethodConfig, method_config
 from limbeck.methods.config.anchor import AnchorConfig
 from limbeck.models.config import BackboneConfig, StartConfig
 from limbeck.models.start import start_form
-from limbeck.reports import cheapest_cut, write_report
 from limbeck.reports.command import run_command
+from limbeck.reports.page import write_report
 from limbeck.reports.sections import by_scale
 from limbeck.runs import api as run_module
 from limbeck.runs.config import RunConfig

@@ -22,7 +22,7 @@ from limbeck.models.encoder_io import read_encoder_config
 from limbeck.runs.config import read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
-from limbeck.runs.schedule import fit_to_time
+from limbeck.runs.run_length import fit_to_time
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import TrainConfig
 from limbeck.train.interrupt import Interrupted

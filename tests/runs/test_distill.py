@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from limbeck.methods import DistillConfig, MethodConfig, method_config, method_names
 from limbeck.models.encoder_io import load
-from limbeck.runs.api import distill, pretrain, resume
+from limbeck.runs.api import distill, pretrain
 from limbeck.runs.config import read_config
+from limbeck.runs.resume import resume
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import OptimConfig
 from limbeck.train.interrupt import Interrupted

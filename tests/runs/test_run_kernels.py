@@ -9,8 +9,8 @@ import pytest
 import limbeck
 from limbeck.methods import method_config
 from limbeck.models.config import BackboneConfig
-from limbeck.runs import kernels as module
-from limbeck.runs import schedule
+from limbeck.runs import measured_kernels as module
+from limbeck.runs import run_length
 from limbeck.runs.config import at_place, read_config
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
@@ -48,7 +48,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrainConfi
         return CHOICE
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(schedule, "estimate_cost", lambda *args, **options: ESTIMATE)
+    monkeypatch.setattr(run_length, "estimate_cost", lambda *args, **options: ESTIMATE)
     monkeypatch.setattr(module, "choose_kernels", choose)
     return asked
 
@@ -92,6 +92,6 @@ def test_nothing_is_measured_where_it_does_not_pay_or_all_is_given(
 ) -> None:
     given = replace(OPEN, precision="fp32", attention="fused", memory_format="channels-last")
     assert prepared(given) == given
-    monkeypatch.setattr(schedule, "estimate_cost", lambda *args, **options: replace(ESTIMATE, seconds=200.0))
+    monkeypatch.setattr(run_length, "estimate_cost", lambda *args, **options: replace(ESTIMATE, seconds=200.0))
     assert prepared() == OPEN
     assert measured == []

@@ -14,7 +14,7 @@ from limbeck.methods import method_config
 from limbeck.modalities.images import MODALITY
 from limbeck.modalities.images.sizes import resolve_small
 from limbeck.models.config import BackboneConfig, StartConfig
-from limbeck.runs import schedule, source_part
+from limbeck.runs import run_length, source_part
 from limbeck.runs.choose import choose_recipe, fill
 from limbeck.runs.config import read_config
 from limbeck.runs.recipes import recipe_file
@@ -168,7 +168,7 @@ def estimated(monkeypatch: pytest.MonkeyPatch, seconds_per_step: float) -> None:
             run_bytes=1,
         )
 
-    monkeypatch.setattr(schedule, "estimate_cost", estimate)
+    monkeypatch.setattr(run_length, "estimate_cost", estimate)
 
 
 def test_a_time_becomes_epochs_which_the_run_records(

@@ -27,7 +27,7 @@ from limbeck.runs.config import read_config
 from limbeck.runs.evaluation import evaluate_networks
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import resolve_run
-from limbeck.runs.schedule import fit_to_time
+from limbeck.runs.run_length import fit_to_time
 from limbeck.train.config import OptimConfig, TrainConfig
 from limbeck.train.interrupt import Interrupted
 from tests.helpers.commands import Run

@@ -17,7 +17,7 @@ from limbeck.methods import method_config
 from limbeck.methods.simclr import SimCLR
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import training_stage
-from limbeck.reports import write_report
+from limbeck.reports.page import write_report
 from limbeck.train.interrupt import Interrupted
 from tests.helpers.distill import NARROW, TRAINING, images
 from tests.helpers.tiny import SIZES, shrink

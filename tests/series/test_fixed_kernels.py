@@ -9,7 +9,7 @@ import torch
 from limbeck.modalities.series import MODALITY
 from limbeck.series.config import SeriesConfig, fit_to_series, kernel_dilations
 from limbeck.series.data import SeriesData
-from limbeck.series.kernels import FixedKernels, kernel_weights
+from limbeck.series.fixed_kernels import FixedKernels, kernel_weights
 from limbeck.series.network import DilatedEncoder
 from tests.helpers.errors import raises
 from tests.helpers.tiny_series import STEPS, waves

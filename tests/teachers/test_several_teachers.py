@@ -15,8 +15,9 @@ from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.references import PROJECTED
 from limbeck.methods.config.bingo import BINGOConfig
 from limbeck.methods.config.simreg import SimRegConfig
-from limbeck.runs.api import evaluate_run, resume
+from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
+from limbeck.runs.resume import resume
 from limbeck.teachers.cache import FeatureCache
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.load import load_teacher

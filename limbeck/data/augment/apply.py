@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limbeck.data.augment.blur import blur
 from limbeck.data.augment.color import jitter_, luma, on_rows, solarize_
-from limbeck.data.augment.draw import Params
+from limbeck.data.augment.draw_parameters import Params
 from limbeck.data.augment.planes import view_planes
 from limbeck.data.augment.resample import NATIVE_SIZE, resample
 from limbeck.data.augment.views import View

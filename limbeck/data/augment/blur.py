@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.augment.color import to_device
-from limbeck.data.augment.draw import Array
+from limbeck.data.augment.draw_parameters import Array
 
 BLUR_RADIUS = 11  # 23 taps, BYOL's kernel at 224 px (table 6): more than 5 deviations of sigma <= 2, at any size
 _DEVIATIONS = (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.augment.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, Array
+from limbeck.data.augment.draw_parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Array
 
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's: ITU-R BT.601, rounded
 

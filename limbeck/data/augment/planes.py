@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.data.augment.blur import PlaneBlur
 from limbeck.data.augment.color import LUMA
-from limbeck.data.augment.draw import BRIGHTNESS, CONTRAST, HUE, Array, Params
+from limbeck.data.augment.draw_parameters import BRIGHTNESS, CONTRAST, HUE, Array, Params
 from limbeck.data.augment.views import View
 
 _UNITS = 64  # of a gray level: twice white still is a 16-bit integer

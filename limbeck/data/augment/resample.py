@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.augment.color import to_device
-from limbeck.data.augment.draw import Array
+from limbeck.data.augment.draw_parameters import Array
 
 NATIVE_SIZE = 64  # pixels; on the CPU, larger results come from torch's own kernel
 

@@ -26,7 +26,7 @@ from limbeck.core.config import to_json
 from limbeck.core.disk import make_folder, write_errors_as_user_error
 from limbeck.core.errors import UserError
 from limbeck.core.files import write_json
-from limbeck.core.resumable import ResumableArray, read_array_manifest
+from limbeck.core.resumable_array import ResumableArray, read_array_manifest
 from limbeck.core.text import plural
 from limbeck.data.check.stats import TOO_MANY_BAD
 from limbeck.data.decoded_sample import CHUNK, DecodedSample

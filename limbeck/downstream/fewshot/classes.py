@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import plural
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.data.store.store import Store
 from limbeck.downstream.fewshot.config import EpisodesConfig
 from limbeck.metrics.few_shot import WAY, Episodes, draw_episodes

@@ -14,8 +14,8 @@ from limbeck.data.augment.views import preset
 from limbeck.data.store.store import Store
 from limbeck.embeddings.config import EmbedConfig
 from limbeck.features.extract import extract
+from limbeck.features.fitted_patch_filters import input_size as pixel_size
 from limbeck.features.images import augmented_images, eval_images
-from limbeck.features.patch_filters import input_size as pixel_size
 from limbeck.features.pixels import MEAN, STD
 from limbeck.metrics.whitening import HalfWhitening
 from limbeck.modalities.images import MODALITY

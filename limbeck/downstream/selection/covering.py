@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.downstream.selection.choice import Rows
 from limbeck.downstream.selection.k_center import Points, nearest_distances
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.augment.draw import hash_uniforms
-from limbeck.data.copies import STRONG, make_copy
+from limbeck.data.augment.draw_parameters import hash_uniforms
+from limbeck.data.made_copies import STRONG, make_copy
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData, as_store
 from limbeck.evaluation.inputs import MetricInputs

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Column, Metric, Values, decimals, share_column, significant
 from limbeck.metrics.early_exit import cheapest_threshold, exit_by_confidence, measure_exits

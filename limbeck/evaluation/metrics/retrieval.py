@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.augment.draw import hash_uniforms
+from limbeck.data.augment.draw_parameters import hash_uniforms
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Metric, Values, share_column
 from limbeck.metrics.retrieval import rank_database

@@ -7,7 +7,7 @@ from limbeck.data.augment.apply import central_side
 from limbeck.data.masks import Masks
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.metric import Metric, Values, share_column
-from limbeck.evaluation.segmentation import SegmentationProbe
+from limbeck.evaluation.segmentation_probe import SegmentationProbe
 
 
 def compute(inputs: MetricInputs) -> dict[int, Values]:

@@ -4,10 +4,10 @@ Their options are in `limbeck.methods.config.base`.
 """
 
 from limbeck.methods.base.distill import DistillationInputs, Distiller, QueueDistiller, Teacher
-from limbeck.methods.base.ema import EMAHost, ProjectedEncoder, SymmetricEMAHost
+from limbeck.methods.base.ema_host import EMAHost, ProjectedEncoder, SymmetricEMAHost
 from limbeck.methods.base.host import BatchHost, Host, HostOutput, PairHost, encode_views
 from limbeck.methods.base.method import Method, Trainable
-from limbeck.methods.base.queue import QueueHost
+from limbeck.methods.base.queue_host import QueueHost
 
 __all__ = [
     "BatchHost",

@@ -17,7 +17,7 @@ from limbeck.data.sampling import SamplingPlan, ViewSpec
 from limbeck.losses.ranges import channel_ranges, range_penalty
 from limbeck.losses.tokens import token_relation_loss
 from limbeck.methods.base.method import Method
-from limbeck.methods.base.queue import enqueue_normalized
+from limbeck.methods.base.queue_host import enqueue_normalized
 from limbeck.methods.config.base import (
     DistillConfig,
     QueueDistillConfig,

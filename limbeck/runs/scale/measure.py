@@ -27,13 +27,13 @@ from limbeck.features.images import eval_images
 from limbeck.models.backbone import Backbone
 from limbeck.neighbors.graph import estimate_seconds
 from limbeck.neighbors.vectors import UnitVectors
-from limbeck.runs.kernels import with_kernels
+from limbeck.runs.measured_kernels import with_kernels
 from limbeck.runs.request import RunRequest
 from limbeck.runs.resolve import RunSetup, resolve_run
+from limbeck.runs.run_length import estimate_run
 from limbeck.runs.scale.arithmetic import Workload
 from limbeck.runs.scale.constants import Constants, names_of
 from limbeck.runs.scale.sample import measure_images
-from limbeck.runs.schedule import estimate_run
 from limbeck.runs.training import build_method
 from limbeck.teachers.frozen import teacher_features
 from limbeck.train.config import TrainConfig

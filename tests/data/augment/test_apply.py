@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 from limbeck.data.augment.apply import augment, eval_view
 from limbeck.data.augment.blur import BLUR_RADIUS, PlaneBlur, blur
 from limbeck.data.augment.color import shift_hue_
-from limbeck.data.augment.draw import Params, sample_params
+from limbeck.data.augment.draw_parameters import Params, sample_params
 from limbeck.data.augment.views import IMAGENET_MEAN, IMAGENET_STD, PRESETS, View, preset
 
 JITTER = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)

@@ -18,7 +18,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SEARCHED", 9000)
     monkeypatch.setattr(measure, "STEP_SECONDS", 0.0)
     monkeypatch.setattr(sample, "IMAGES", 8)
-    monkeypatch.setattr("limbeck.runs.kernels.WORTH", float("inf"))
+    monkeypatch.setattr("limbeck.runs.measured_kernels.WORTH", float("inf"))
 
 
 def test_constants_are_measured_on_the_source(limbeck: Run, photos: Path) -> None:

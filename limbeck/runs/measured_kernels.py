@@ -16,7 +16,7 @@ from limbeck.data.fingerprint import fingerprint
 from limbeck.data.store.open import cache_folder
 from limbeck.methods.base import Trainable
 from limbeck.runs.resolve import RunSetup
-from limbeck.runs.schedule import estimate_run, steps_of
+from limbeck.runs.run_length import estimate_run, steps_of
 from limbeck.train.estimate import CostEstimate
 from limbeck.train.kernel_choice import KernelChoice, choose_kernels
 from limbeck.train.kernels import Kernels

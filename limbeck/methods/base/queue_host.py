@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.core.types import Encoder, LossOutput, StepInfo
-from limbeck.methods.base.ema import EMAHost
+from limbeck.methods.base.ema_host import EMAHost
 from limbeck.methods.config.base import QueueConfig
 from limbeck.models.queue import Queue
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from limbeck.classification.linear import LinearClassifier
 from limbeck.classification.saved import About, write_classifier
-from limbeck.core.portable import portable_path
+from limbeck.core.portable_paths import portable_path
 from limbeck.methods.base import Method
 from limbeck.runs.resolve import RunSetup
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbeck.core import resumable
+from limbeck.core import resumable_array
 from limbeck.core.config import Json
-from limbeck.core.resumable import ResumableArray, read_array_manifest
+from limbeck.core.resumable_array import ResumableArray, read_array_manifest
 from tests.helpers.errors import raises
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
@@ -55,7 +55,7 @@ MOMENTS = [(name, call) for name in ("append", "commit", "_write_manifest", "fsy
 
 @pytest.mark.parametrize(("name", "call"), [*MOMENTS, ("_prepare", 1)])
 def test_a_kill_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
-    owner: Any = resumable if name == "fsync" else ResumableArray
+    owner: Any = resumable_array if name == "fsync" else ResumableArray
     function, calls = getattr(owner, name), []
 
     def killing(*args: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from limbeck.data.augment.draw import _GOLDEN, Params, _mix, hash_uniforms, sample_params
+from limbeck.data.augment.draw_parameters import _GOLDEN, Params, _mix, hash_uniforms, sample_params
 from limbeck.data.augment.views import View
 
 COUNT = 2000
