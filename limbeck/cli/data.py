@@ -166,7 +166,7 @@ def _check_files(args: CheckArgs) -> Output:
     not_for_the_scan = ("near_duplicates", "against", "similarity_threshold", "runner", "runner_args")
     found = check(**{name: value for name, value in vars(args).items() if name not in not_for_the_scan})
     logger.info(found.summary())
-    logger.info(found.labels)
+    logger.info(found.label_note)
     logger.info("written to %s and %s", found.folder / "check.csv", found.folder / "check.html")
     data, text = _check_data(found), [found.table()] if found.stats.found else []
     try:
@@ -194,7 +194,7 @@ def _check_data(found: "Check") -> dict[str, Any]:
         "images": found.stats.total,
         "used": found.stats.used,
         "ignored": found.stats.ignored,
-        "labels": found.labels,
+        "labels": list(found.label_names),
         "issues": dict(found.stats.found),
         "csv": str(found.folder / "check.csv"),
         "html": str(found.folder / "check.html"),

@@ -1,13 +1,13 @@
 """Networks on the Hugging Face hub: what their config.json holds, and the files of an encoder of Limbeck's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, get_session, hf_hub_download, snapshot_download, try_to_load_from_cache
 
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
@@ -16,9 +16,10 @@ HUB = "hf-hub:"
 """What the name of a network on the hub begins with, as in timm: hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION."""
 FILES = ("config.json", "*.safetensors", "README.md")
 """What is downloaded of an encoder: nothing that can be executed."""
-TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """What timm downloads of a network, one of them."""
-
+PATIENCE = 5.0
+"""Seconds in which the hub answers, if it can be reached."""
 
 _KNOWN_ONLY = ContextVar("known_only", default=False)
 
@@ -47,8 +48,9 @@ def hub_config(name: str) -> dict[str, Any]:
     Raises:
         UserError: the hub has no such network, or cannot be reached.
     """
-    repository, revision = _split(name)
+    repository, revision = split_name(name)
     try:
+        check_obtainable(name, repository, revision, ("config.json",))
         config = read_json(
             Path(hf_hub_download(repository, "config.json", revision=revision, local_files_only=_KNOWN_ONLY.get()))
         )
@@ -70,8 +72,9 @@ def hub_encoder(name: str) -> Path:
             f"'{name}' was not written by Limbeck; load it with timm, or start a run from it with --from",
             code="not-a-limbeck-encoder",
         )
-    repository, revision = _split(name)
+    repository, revision = split_name(name)
     try:
+        check_obtainable(name, repository, revision)
         return Path(
             snapshot_download(
                 repository, revision=revision, allow_patterns=[*FILES], local_files_only=_KNOWN_ONLY.get()
@@ -81,11 +84,32 @@ def hub_encoder(name: str) -> Path:
         raise unreachable(name, error) from error
 
 
-def check_downloaded(name: str, repository: str) -> None:
-    """Raise UserError in a block of `known_only` unless timm's weights of a network are in the cache."""
-    found = (try_to_load_from_cache(repository, file) for file in TIMM_FILES)
-    if _KNOWN_ONLY.get() and not any(isinstance(path, str) for path in found):
+def check_obtainable(
+    name: str, repository: str | None, revision: str | None = None, files: Sequence[str] = TIMM_FILES
+) -> None:
+    """Ask once whether the hub answers, unless one of the `files` is in its cache; its client would ask for a minute.
+
+    Of a network that has no `repository`, its weights are not on the hub.
+
+    Raises:
+        UserError: none of the files is in the cache, in a block of `known_only`.
+        ConnectionError: the hub does not answer.
+    """
+    if repository and any(
+        isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in files
+    ):
+        return
+    if _KNOWN_ONLY.get():
         raise _not_here(name)
+    if repository:
+        _check_answers()
+
+
+def _check_answers() -> None:
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # the client and its errors differ between versions of huggingface_hub
+        raise ConnectionError(f"{constants.ENDPOINT} does not answer: {one_line(error)}") from error
 
 
 def unreachable(name: str, error: BaseException) -> UserError:
@@ -102,6 +126,7 @@ def _not_here(name: str) -> UserError:
     )
 
 
-def _split(name: str) -> tuple[str, str | None]:
+def split_name(name: str) -> tuple[str, str | None]:
+    """Return the repository and the revision, if there is one, of a name on the hub."""
     repository, _, revision = name.removeprefix(HUB).partition("@")
     return repository, revision or None

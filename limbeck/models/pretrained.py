@@ -16,7 +16,7 @@ from limbeck.core.run_folder import ENCODER
 from limbeck.models.backbone import Backbone, build_network, check_name, stock_args, wants_small_stem
 from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import encoder_folder, load, load_preprocessing, read_encoder_config
-from limbeck.models.hub import HUB, check_downloaded, hub_config, is_on_hub, unreachable
+from limbeck.models.hub import HUB, check_obtainable, hub_config, is_on_hub, split_name, unreachable
 from limbeck.models.layouts import fit_names
 from limbeck.models.licenses import inherited_license, license_in_card
 from limbeck.models.surgery import timm_defaults, timm_network
@@ -245,7 +245,9 @@ def _timm_config(name: str | Path, config: Mapping[str, Any]) -> tuple[Mapping[s
 def _from_hub(ref: NetworkRef) -> Pretrained:
     """Return the model of a repository in timm's format on the Hugging Face hub."""
     found = _timm_config(ref.name, hub_config(ref.name))
+    repository, revision = split_name(ref.name)
     try:
+        check_obtainable(ref.name, repository, revision)
         weights = timm.models.load_state_dict_from_hf(ref.name.removeprefix(HUB), weights_only=True)
     except LOADING_ERRORS as error:
         raise unreachable(ref.name, error) from error
@@ -322,7 +324,7 @@ def _network(form: BackboneConfig, weights: dict[str, Tensor] | None) -> Any:
         return model
     check_name(form.name)
     if weights is None:
-        check_downloaded(form.name, timm_defaults(form.name).hf_hub_id or form.name)
+        check_obtainable(form.name, timm_defaults(form.name).hf_hub_id)
     overlay = {} if weights is None else {"state_dict": weights, "classifier": None, "custom_load": False}
     model = timm.create_model(form.name, pretrained=True, pretrained_cfg_overlay=overlay, **stock_args(form))
     if weights is not None and timm.models.is_model_in_modules(form.name, LENIENT):

@@ -1,5 +1,8 @@
 """A start gives its network, its weights and its normalization, or a sentence where it cannot."""
 
+import logging
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
@@ -152,6 +156,26 @@ def test_a_start_that_is_not_there_is_one_sentence(
 ) -> None:
     with raises(code, value):
         start(name, given)
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit", "hf-hub:nobody/nothing", "hf-hub:timm/test_vit.r160_in1k@main"])
+def test_a_hub_that_cannot_be_reached_is_asked_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def again(_: float) -> None:
+        raise AssertionError("the hub is asked again after a pause")
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for option, value in (("HF_HUB_OFFLINE", False), ("ENDPOINT", f"http://127.0.0.1:{port}")):
+        monkeypatch.setattr(constants, option, value)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(time, "sleep", again)
+    code = "weights-not-loaded" if name.startswith("timm:") else "hub-unreachable"
+    with caplog.at_level(logging.WARNING), raises(code, name.partition(":")[2], port):
+        start(name)
+    assert not caplog.records
 
 
 def test_folders_and_files_that_are_no_networks(tmp_path: Path) -> None:

@@ -175,7 +175,8 @@ def test_folders_without_a_teacher_are_refused(tmp_path: Path) -> None:
             load_teacher(teacher(tmp_path))
 
 
-def test_names_of_timm_start_with_timms_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_timm_start_with_timms_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_on_hub(save_timm(timm_vit(), tmp_path / "here"), "timm/test_vit.r160_in1k", tmp_path / "hub", monkeypatch)
     requested: dict[str, object] = {}
     real = timm.create_model
 

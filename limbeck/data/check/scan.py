@@ -49,7 +49,9 @@ class Check:
 
     source: str
     stats: ScanStats
-    labels: str
+    label_names: Sequence[str]
+    """Names of the classes; none where no image has a label."""
+    label_note: str
     """Which labels there are and where they come from, or why there are none."""
     folder: Path
     """Folder of check.csv and check.html."""
@@ -194,7 +196,8 @@ class _Scan:
         result = Check(
             source=self.source.name,
             stats=self.stats,
-            labels=self._labels(),
+            label_names=self._label_names() if self.stats.labeled else (),
+            label_note=self._label_note(),
             folder=self.folder,
             store=store if self.stats.acceptable() else None,
             pictures=self.pictures,
@@ -230,9 +233,12 @@ class _Scan:
         kind = image_format(Path(self.source.name) / path)
         return LeftOut(path, Issue("no_extension", f"a {kind} file")) if kind else left_out
 
-    def _labels(self) -> str:
+    def _label_names(self) -> Sequence[str]:
+        return self.source.label_names or [str(label) for label in sorted(self.stats.classes)]
+
+    def _label_note(self) -> str:
         stats, source = self.stats, self.source
-        names = source.label_names or [str(label) for label in sorted(stats.classes)]
+        names = self._label_names()
         return describe_labels(stats.labeled, stats.used, names, source.label_origin, source.label_problems)
 
     def _add_picture(self, path: str, issue: Issue, sample: DecodedSample | None = None) -> None:

@@ -137,7 +137,8 @@ def label_rows(labels: ArrayLike, count: int, name: str) -> NDArray[Any]:
 
 
 SOURCE = SourceType(
-    description="a .npz or .npy file, numpy arrays",
+    description="a .npz or .npy file",
+    objects="numpy arrays",
     suffixes=(".npz", ".npy"),
     open_files=open_array_file,
     several_files=False,

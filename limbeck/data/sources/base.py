@@ -75,7 +75,9 @@ class SourceType:
     """A kind of source: the files, folders, names or Python objects that it recognizes, and how it opens them."""
 
     description: str
-    """Completes the sentence "give ..." of an error message."""
+    """Completes the sentence "give ..." of an error message: the files, folders and names; "" if there are none."""
+    objects: str = ""
+    """The same of the Python objects, which no command line can give."""
     suffixes: tuple[str, ...] = ()
     """Ends of the names of files that `open_files` reads, in lower case."""
     open_files: Callable[[Sequence[Path], str], ImageSource] | None = None

@@ -109,4 +109,4 @@ def image_content(image: Any) -> Content:
     raise UndecodableError(f"a {type(image).__name__} is not an image")
 
 
-SOURCE = SourceType(description="a map-style data set", accepts=is_dataset, open_value=open_dataset)
+SOURCE = SourceType(description="", objects="a map-style data set", accepts=is_dataset, open_value=open_dataset)

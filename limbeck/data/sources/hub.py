@@ -79,7 +79,8 @@ def _source(name: str, table: Any) -> ImageSource:
 
 
 SOURCE = SourceType(
-    description="'owner/name' on the Hugging Face hub, a data set of `datasets`",
+    description="'owner/name' on the Hugging Face hub",
+    objects="a data set of `datasets`",
     accepts=is_hub_source,
     open_value=open_hub,
 )

@@ -78,7 +78,9 @@ def _open_other(source: Source) -> ImageSource:
         return _open_files([Path(file) for file in source], name=" ".join(map(str, source)))
     if (found := _open_value(source)) is not None:
         return found
-    raise UserError(f"a {type(source).__name__} is not a source of images: give {_options()}", code="unknown-source")
+    raise UserError(
+        f"a {type(source).__name__} is not a source of images: give {_options(objects=True)}", code="unknown-source"
+    )
 
 
 def _open_path(source: str | Path) -> ImageSource:
@@ -185,7 +187,9 @@ def _kind_of(name: str) -> SourceType | None:
     return next((kind for kind in source_types().values() if kind.reads(name)), None)
 
 
-def _options() -> str:
-    kinds = {"folder": source_types()["folder"]} | source_types()
-    *first, last = (kind.description for kind in kinds.values())
+def _options(*, objects: bool = False) -> str:
+    """Return what a source can be: files, folders and names, and where a Python object was given also `objects`."""
+    kinds = ({"folder": source_types()["folder"]} | source_types()).values()
+    texts = [kind.description for kind in kinds] + [kind.objects for kind in kinds if objects]
+    *first, last = filter(None, texts)
     return f"{', '.join(first)} or {last}"

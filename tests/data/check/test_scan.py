@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import struct
 import zlib
@@ -18,6 +19,7 @@ from limbeck.data.check.scan import Check, check, check_store
 from limbeck.data.decode import image_format
 from limbeck.data.store.open import build_store, open_store
 from limbeck.data.store.store import Store
+from tests.helpers.commands import Run
 from tests.helpers.errors import raises
 
 DRAW = np.random.default_rng(0)
@@ -281,3 +283,10 @@ def test_anything_is_no_image(tmp_path: Path) -> None:
     for data in (b"", b"\0" * 100, DRAW.bytes(100)):
         path.write_bytes(data)
         assert image_format(path) is None
+
+
+def test_labels_are_the_classes_of_a_store(limbeck: Run, photos: Path, tmp_path: Path) -> None:
+    commands = (("check", photos / "test", "--out", tmp_path / "check"), ("store", photos / "test", tmp_path / "store"))
+    for command in commands:
+        assert json.loads(limbeck(*command, "--json")[1])["labels"] == [str(digit) for digit in range(10)]
+    assert json.loads(limbeck("check", photos / "test" / "3", "--out", tmp_path / "flat", "--json")[1])["labels"] == []

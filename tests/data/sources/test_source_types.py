@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from limbeck.data.sources.open import source_types
+from limbeck.data.sources.open import open_source, source_types
 from limbeck.data.store.store import Store
+from tests.helpers.errors import raises
 from tests.helpers.package_copy import copy_package, run_command
 
 ZIP_SOURCE = '''"""Images in .zip files, and names of the form 'color:RED,GREEN,BLUE' for one image of that color."""
@@ -72,6 +73,16 @@ def test_a_new_kind_of_source_is_one_file(tmp_path: Path) -> None:
     assert file.images[:, 0, 0, 0].tolist() == [1, 11, 21]
     assert pq.read_table(tmp_path / "folder" / "index.parquet")["path"][3].as_py() == "1.zip/0.png"
     assert np.unique(color.images[:]).tolist() == [1, 2, 3]
+
+
+def test_a_missing_path_is_offered_nothing_that_only_python_can_give() -> None:
+    objects = [kind.objects for kind in source_types().values() if kind.objects]
+    assert len(objects) == 3
+    with raises("source-missing", "photo.tar", ".parquet files") as missing:
+        open_source("photo.tar")
+    assert not [text for text in objects if text in str(missing.value)]
+    with raises("unknown-source", *objects):
+        open_source(3)  # type: ignore[arg-type]
 
 
 def test_every_kind_declares_what_it_opens() -> None:
