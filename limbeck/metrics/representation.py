@@ -30,10 +30,10 @@ def uniformity(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
 def normalized_std(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Return sqrt(D) times the mean over dimensions of the standard deviation of the L2-normalized rows.
 
-    1 for isotropic directions, 0 for a single point: SimSiam's test for collapse (Chen & He 2021, figure 2), scaled so
-    that it does not depend on D.
+    1 for isotropic directions, 0 for a single point or row: SimSiam's test for collapse (Chen & He 2021, figure 2),
+    scaled so that it does not depend on D.
     """
-    return F.normalize(a, dim=-1).std(dim=0).mean() * a.shape[1] ** 0.5
+    return F.normalize(a, dim=-1).std(dim=0, correction=min(1, len(a) - 1)).mean() * a.shape[1] ** 0.5
 
 
 def effective_rank(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:

@@ -55,6 +55,7 @@ def test_effective_rank_counts_equal_directions_and_is_one_after_collapse() -> N
 def test_normalized_std_is_one_for_isotropic_directions_and_zero_for_a_point() -> None:
     assert normalized_std(torch.randn(4000, 32, dtype=torch.float64)).item() == pytest.approx(1.0, abs=0.01)
     assert normalized_std(torch.ones(5, 3, dtype=torch.float64)).item() == pytest.approx(0.0, abs=1e-12)
+    assert normalized_std(torch.ones(1, 3)).item() == 0
     rows = features()
     unit = rows / rows.norm(dim=1, keepdim=True)
     by_hand = sum(float(((u - u.mean()) ** 2).sum() / 8) ** 0.5 for u in unit.T) / 4 * 4**0.5

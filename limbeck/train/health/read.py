@@ -135,8 +135,8 @@ def _rank(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
 
 
 def _dead_fraction(layers: Sequence[Float[Tensor, "N _"]]) -> Float[Tensor, ""]:
-    """Return the fraction of the units of all layers whose output is the same for every image."""
-    dead = [a.std(dim=0) <= CONSTANT * a.square().mean().sqrt() for a in layers]
+    """Return the fraction of the units of all layers whose output is the same for every image: all for one."""
+    dead = [a.std(dim=0, correction=min(1, len(a) - 1)) <= CONSTANT * a.square().mean().sqrt() for a in layers]
     return torch.cat(dead).float().mean()
 
 

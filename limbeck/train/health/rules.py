@@ -49,6 +49,8 @@ class HealthCheck(NamedTuple):
     message: str
     advice: str
     stops_run: bool = False
+    compares: bool = False
+    """Whether it compares images or series, so that fewer than MIN_RANK of them show nothing."""
 
 
 HEALTH_CHECKS = (
@@ -59,6 +61,7 @@ HEALTH_CHECKS = (
         "embeddings (0: all are equal, 1: evenly spread) since step {since:,}",
         "{collapse_hint}",
         stops_run=True,
+        compares=True,
     ),
     HealthCheck(
         "frozen weights",
@@ -77,6 +80,7 @@ HEALTH_CHECKS = (
         lambda now, first: not now["dead_units"] <= MAX_DEAD_UNITS,
         "{dead_units:.0%} of the encoder's units have the same output for every image since step {since:,}",
         "a lower learning rate or less weight decay",
+        compares=True,
     ),
     HealthCheck(
         "EMA divergence",
@@ -115,6 +119,8 @@ def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: st
     """
     issues = []
     for check in HEALTH_CHECKS:
+        if check.compares and max_rank < MIN_RANK:
+            continue
         streak = 0
         while streak < len(readings) and check.condition(readings[-1 - streak], readings[0]):
             streak += 1
@@ -127,9 +133,11 @@ def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: st
 
 
 def healthy_summary(readings: Sequence[HealthReading], max_rank: int) -> str:
-    """Return the sentence for a run whose last reading shows no issue."""
+    """Return the sentence for a run whose last reading shows no issue, or which has too little to compare."""
     last = readings[-1]
     verdict = "too short to diagnose" if collapsed(last) else "healthy"
+    if max_rank < MIN_RANK:
+        verdict = f"{max_rank} to compare and {MIN_RANK:.0f} needed to diagnose (a recording is cut with --window)"
     count = "1 reading" if len(readings) == 1 else f"{len(readings)} readings"
     return (
         f"{verdict}: effective rank {last['embedding_rank']:.1f} of at most {max_rank} and standard deviation "

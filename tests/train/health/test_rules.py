@@ -71,6 +71,14 @@ def test_only_a_collapse_that_lasts_stops_a_run() -> None:
     assert not diagnose(readings(PATIENCE + 1, dead_units=0.9), 512, "")[0].stops_run
 
 
+def test_a_single_series_is_no_collapse_and_is_not_called_healthy() -> None:
+    one = readings(PATIENCE, embedding_rank=1.0, embedding_std=0.0, dead_units=1.0)
+    assert diagnose(one, 1, "") == []
+    assert {issue.name for issue in diagnose(one, 3, "")} == {"representation collapse", "dead units"}
+    assert not healthy_summary(one, 1).startswith("healthy")
+    assert "--window" in healthy_summary(one, 1)
+
+
 def test_since_is_the_first_reading_of_the_last_streak() -> None:
     row = [*readings(2, embedding_std=0.01), GOOD | {"step": 800.0, "weight_hash": 9.0}, *readings(0)]
     row += [row[-2] | {"step": step, "embedding_std": 0.02} for step in (1000.0, 1200.0)]
