@@ -229,7 +229,9 @@ def read_encoder_config(folder: Path) -> dict[str, Any]:
         message = f"{folder} was not written by Limbeck; load it with timm, or start a run from it with --from"
         raise UserError(message, code="not-a-limbeck-encoder")
     if "modality" in found:
-        message = f"{folder} has an encoder of {found['modality']}, and this is for encoders of images"
+        message = (
+            f"{folder} has an encoder of {found['modality']}, and this is for encoders of images: give one of them"
+        )
         raise UserError(message, code="not-images")
     if missing := [key for key in ("backbone", "preprocessing") if key not in found]:
         message = f"{folder}/config.json lacks '{missing[0]}'; export the encoder again"

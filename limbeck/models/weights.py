@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -33,9 +34,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"'{path}' is not a weights file: it must end in one of {', '.join(SUFFIXES)}", code="weights-format"
         )
     try:
-        content = timm.models.load_state_dict(str(path), weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's, of the pickle protocol
+            content = timm.models.load_state_dict(str(path), weights_only=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read as weights: {one_line(error)}", code="weights-unreadable") from error
+        raise UserError(f"'{path}' cannot be read as weights: {_reason(error)}", code="weights-unreadable") from error
     if not any(isinstance(value, Tensor) for value in content.values()):
         content = _of_all_networks(content) or content
     if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
@@ -44,6 +47,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             code="weights-format",
         )
     return dict(content)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file cannot be read, with the way out, in place of torch's advice to run what is in it."""
+    if "weights_only" in str(error):
+        return "it holds Python objects, which could run code, and is not opened; save `model.state_dict()` alone"
+    return f"{one_line(error)}; copy or save it again"
 
 
 def _of_all_networks(content: Mapping[str, Any]) -> dict[str, Tensor]:

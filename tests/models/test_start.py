@@ -1,8 +1,10 @@
 """A start gives its network, its weights and its normalization, or a sentence where it cannot."""
 
 import logging
+import pickle
 import socket
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,11 +187,20 @@ def test_folders_and_files_that_are_no_networks(tmp_path: Path) -> None:
     with raises("not-a-network", "transformers"):
         start(tmp_path)
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
-    with raises("weights-unreadable", "module.pth"):
+    with warnings.catch_warnings(), raises("weights-unreadable", "module.pth", "`model.state_dict()`"):
+        warnings.simplefilter("error")
         start(tmp_path / "module.pth", VIT_FORM)
     torch.save(timm_vit().state_dict(), tmp_path / "vit.pth")
     with raises("image-size-not-a-multiple-of-patch-size", 36):
         start(tmp_path / "vit.pth", replace(VIT_FORM, image_size=36))
+
+
+def test_code_in_a_file_of_weights_is_neither_run_nor_advised(tmp_path: Path) -> None:
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"a": Path("x")}, protocol=4))
+    with warnings.catch_warnings(), raises("weights-unreadable", "code.pth") as refused:
+        warnings.simplefilter("error")
+        start(tmp_path / "code.pth", VIT_FORM)
+    assert "weights_only" not in str(refused.value)
 
 
 def test_weights_that_have_changed_are_refused(tmp_path: Path) -> None:
