@@ -6,9 +6,11 @@ from limbeck.cli.command import UsageError
 from limbeck.cli.flags import Flag
 from limbeck.cli.words import is_option
 from limbeck.core.suggest import meaning, suggest
+from limbeck.series.recognize import ARRAY
 
 FOR_SERIES = ("--window", "--stride")
 """Options that training on series has."""
+TRAINS = ("pretrain", "distill")
 
 
 def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
@@ -20,10 +22,15 @@ def check_flags(argv: Sequence[str], flags: Sequence[Flag], verb: str) -> None:
     for word in argv:
         name = word.partition("=")[0].replace("_", "-")
         if is_option(name) and name not in known and not name.startswith("--tyro-"):
-            raise UsageError(f"unknown option '{name}'{_meant(name, flags, verb)}", code="unknown-option")
+            raise UsageError(f"unknown option '{name}'{_meant(name, flags, verb, argv)}", code="unknown-option")
 
 
-def _meant(name: str, flags: Sequence[Flag], verb: str) -> str:
+def _meant(name: str, flags: Sequence[Flag], verb: str, argv: Sequence[str]) -> str:
+    if name in FOR_SERIES and verb in TRAINS and argv and not is_option(argv[0]):
+        return (
+            f": it cuts series, and '{argv[0]}' has none: .npz and .parquet files have them as `{ARRAY}`, a .csv file "
+            "or a folder of such files has numbers only, .ts and .tsv files are series"
+        )
     if name in FOR_SERIES:
         return (
             ": it is for training on series, which are named first (`limbeck pretrain recording.csv --window 200`); "

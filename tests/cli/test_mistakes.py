@@ -54,6 +54,12 @@ SOURCES: list[Mistake] = [
     ("store {store} {tmp}/out", 1, "already-a-store", ["/store'"]),
     ("store {tmp}/broken.parquet {tmp}/out", 1, "bad-parquet", ["/broken.parquet'"]),
     ("store {tmp}/no_images.parquet {tmp}/out", 1, "no-image-column", ["/no_images.parquet'", "text"]),
+    (
+        "pretrain {tmp}/no_images.parquet --out {tmp}/run --window 9",
+        2,
+        "unknown-option",
+        ["'--window'", "/no_images.parquet'", "`series`"],
+    ),
     ("store {tmp}/cut.tar {tmp}/out", 1, "no-usable-image", ["/cut.tar'"]),
     ("store {tmp}/pickle.npy {tmp}/out", 1, "bad-array-file", ["/pickle.npy'"]),
     ("store {tmp}/objects.npz {tmp}/out", 1, "bad-array-file", ["/objects.npz'"]),
