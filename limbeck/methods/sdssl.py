@@ -1,7 +1,7 @@
 """SDSSL: train every layer, through a head of its own, on the targets that the host has for the last layer.
 
 Jang, Kim, Yoo, Kong, Kim, Kwak, *Self-Distilled Self-supervised Representation Learning*, WACV 2023 (arXiv 2111.12958);
-authors' code hagiss/SDSSL bbd34fa, whose choices are the defaults.
+authors' code hagiss/SDSSL bbd34fa, whose choices are the defaults for ViTs.
 """
 
 from typing import cast
@@ -37,6 +37,8 @@ class SDSSL(Method):
         cfg.check_depths(taps)
         self.cfg, self.host, self.layers = cfg, host, tuple(layers)
         self.alpha_end = cfg.host.sdssl_alpha if cfg.alpha is None else cfg.alpha
+        usual = "cosine" if len(set(dims.values())) == 1 else "constant"
+        self.alpha_schedule = cfg.alpha_schedule or usual
         self.heads = nn.ModuleDict({str(t): host.make_head(dims[t], cfg.hidden, cfg.trailing_norm) for t in layers})
 
     @property
@@ -56,7 +58,7 @@ class SDSSL(Method):
 
     def alpha(self, step_info: StepInfo) -> float:
         """Return the weight of the mean layer loss at this step."""
-        constant = self.cfg.alpha_schedule == "constant"
+        constant = self.alpha_schedule == "constant"
         return self.alpha_end if constant else cosine(0.0, self.alpha_end, step_info.progress)
 
     def forward(self, batch: Batch, step_info: StepInfo) -> LossOutput:

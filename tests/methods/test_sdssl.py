@@ -12,6 +12,8 @@ from limbeck.core.types import Batch, StepInfo
 from limbeck.methods import HostConfig, method_config
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.sdssl import SDSSL
+from limbeck.models.backbone import build_backbone
+from limbeck.models.config import BackboneConfig
 from limbeck.models.heads import Head
 from tests.helpers.errors import raises
 from tests.helpers.tiny import batch, batch_for, configs, tiny_vit
@@ -47,6 +49,15 @@ def test_alpha_rises_to_the_value_of_the_release(name: str, alpha: float) -> Non
 def test_alpha_may_be_constant() -> None:
     method = sdssl(alpha=0.6, alpha_schedule="constant")
     assert {method.alpha(StepInfo(step, 10)) for step in range(11)} == {0.6}
+
+
+def test_alpha_is_constant_where_depths_have_several_widths() -> None:
+    args = {"layers": [1] * 4, "channels": [4, 8, 8, 8]}
+    backbone = build_backbone(BackboneConfig(name="resnet18", image_size=32, args=args))
+    steps = [StepInfo(step, 10) for step in (0, 5, 10)]
+    assert {SDSSLConfig(host=host()).build(backbone).alpha(step) for step in steps} == {0.8}
+    rising = SDSSLConfig(host=host(), alpha_schedule="cosine").build(backbone)
+    assert [rising.alpha(step) for step in steps] == pytest.approx([0, 0.4, 0.8])
 
 
 def test_alpha_weighs_the_mean_of_the_layers() -> None:

@@ -31,9 +31,10 @@ class SDSSLConfig(MethodConfig):
     """Layers that learn from the last one, counted from 1; None: all but the last. An empty tuple is the control
     "host + predictor-only loss"."""
     alpha: float | None = None
-    """Weight of the mean layer loss at the end of the run; None: the release's (0.8; 1.0 over MoCo v3)."""
-    alpha_schedule: Literal["cosine", "constant"] = "cosine"
-    """Raise the weight from 0 along a half-cosine over the run, or keep it constant from the start."""
+    """Weight of the mean layer loss, at the end if it rises; None: the release's (0.8; 1.0 over MoCo v3)."""
+    alpha_schedule: Literal["cosine", "constant"] | None = None
+    """Raise the weight from 0 along a half-cosine over the run, or keep it constant from the start; None: raise it
+    where all depths have one width, as the authors do in ViTs, and keep it constant in other networks."""
     predictor_weight: float = 1.0
     """Weight of the loss that trains the predictors alone, on detached projections; for hosts with predictors."""
     hidden: int = 2048
