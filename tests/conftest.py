@@ -40,6 +40,7 @@ def _shortest_timing() -> Iterator[None]:
     """Estimate a run from its smallest batch, and a latency from one call: no test needs them to be exact."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("limbeck.runs.run_length.BUDGET", 0.0)
+        patch.setattr("limbeck.runs.run_length.LONGEST", 0.0)
         patch.setattr("limbeck.metrics.cost.MIN_ROUNDS", 1)
         patch.setattr("limbeck.metrics.cost.MAX_ROUNDS", 1)
         yield

@@ -23,14 +23,15 @@ def estimate_run(
     trainable: Trainable,
     *,
     try_batches: bool = False,
-    least_budget: float = BUDGET,
+    least_budget: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> CostEstimate:
     """Estimate what a run costs from parts of its steps, in one process; several are as many times as fast.
 
-    It may take `least_budget` seconds of `clock`, or more if the run has a long time.
+    It may take `least_budget` seconds of `clock`, by default `BUDGET`, or more if the run has a long time.
     """
     training, (method, views, sampling) = setup.cfg.training, trainable
+    least = BUDGET if least_budget is None else least_budget
     processes = training.num_processes
     estimate = estimate_cost(
         method,
@@ -42,7 +43,7 @@ def estimate_run(
         setup.modality.loader,
         try_batches=try_batches,
         clock=clock,
-        budget=max(least_budget, min(TIME_SHARE * (setup.seconds or 0), LONGEST)),
+        budget=max(least, min(TIME_SHARE * (setup.seconds or 0), LONGEST)),
     )
     return estimate.with_processes(processes, images=setup.num_images, steps=setup.total_steps)
 

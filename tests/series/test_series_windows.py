@@ -173,7 +173,8 @@ def test_windows_of_images_and_of_nothing_are_refused(limbeck: Run, photos: Path
     status, printed, _ = limbeck("pretrain", photos / "train", "--window", "200", "--json")
     found = json.loads(printed)["error"]
     assert (status > 0, found["code"]) == (True, "unknown-option")
-    assert "recording.csv" in found["message"]
+    assert f"'{photos / 'train'}'" in found["message"]
+    assert ".csv" in found["message"]
     status, printed, _ = limbeck("pretrain", photos / "none.csv", "--window", "200", "--json")
     found = json.loads(printed)["error"]
     assert (status > 0, found["code"]) == (True, "source-missing")
