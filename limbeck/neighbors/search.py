@@ -151,9 +151,11 @@ def nearest(base: UnitVectors, k: int, queries: UnitVectors | None = None, *, de
     With a `description`, a progress bar is shown.
     """
     search = ExactSearch(base, k, queries=queries)
-    shown = progress(query_blocks(search.queries), description, unit="rows", size=len)
-    blocks = [search.find(query_idx) for query_idx in shown]
-    return TopK(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+    shape, device = (len(search.queries), k), search.queries.device
+    found = TopK(torch.empty(shape, dtype=torch.int64, device=device), torch.empty(shape, device=device))
+    for query_idx in progress(query_blocks(search.queries), description, unit="rows", size=len):
+        found.positions[query_idx], found.scores[query_idx] = search.find(query_idx)
+    return found
 
 
 def query_blocks(queries: UnitVectors, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:

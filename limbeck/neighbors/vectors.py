@@ -81,8 +81,12 @@ class UnitVectors:
 
     def _lengths(self) -> Tensor:
         """Return the Euclidean norm of every row, float64 [n]."""
-        blocks = (self._values(slice(start, start + BLOCK)) for start in range(0, len(self), BLOCK))
-        lengths = torch.cat([torch.linalg.vector_norm(block.double(), dim=1) for block in blocks])
+        lengths = torch.empty(
+            len(self), dtype=torch.float64, device=self.device
+        )  # a list of parts leaves holes in the heap
+        for start in range(0, len(self), BLOCK):
+            block = slice(start, start + BLOCK)
+            lengths[block] = torch.linalg.vector_norm(self._values(block).double(), dim=1)
         if broken := int((~lengths.isfinite()).sum()):
             raise UserError(
                 f"{broken:,} of {len(self):,} feature rows contain values that are not finite; compute them again",

@@ -34,8 +34,8 @@ def test_cells_find_what_an_exact_search_finds(noise: float) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_every_cell_is_searched_where_it_takes_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "LEAST", 1.1)
+def test_as_many_cells_are_searched_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "LEAST", 1.0)
     features = rows_with_copies(150, 3, 0.2)
     exact = matches_within(features, 0.99, search="exact")
     found = search_cells(UnitVectors(features, None, CPU), 5, 0.99)
@@ -44,6 +44,22 @@ def test_every_cell_is_searched_where_it_takes_that(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(rows, exact.indices)
     np.testing.assert_array_equal(found.neighbors[rows, 0], exact.match_indices)
     np.testing.assert_array_equal(found.cosines[rows, 0], exact.cosines)
+
+
+@pytest.mark.parametrize("least", [0.3, 0.8, 0.9])
+def test_what_is_said_to_be_found_is_found(least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are searched exactly here, so that the share is that of all near-duplicates, counted one by one."""
+    monkeypatch.setattr(cells, "LEAST", least)
+    features = rows_with_copies(900, 12, 0.15)
+    found = search_cells(UnitVectors(features, None, CPU), 5, 0.9)
+    monkeypatch.setattr(cells, "LEAST", 1.0)
+    exact = search_cells(UnitVectors(features, None, CPU), 5, 0.9)
+    pairs = [
+        {(row, other) for row, others in enumerate(result.neighbors.tolist()) for other in others if other >= 0}
+        for result in (found, exact)
+    ]
+    assert len(pairs[0] & pairs[1]) / len(pairs[1]) == pytest.approx(found.found)
+    assert least <= found.found < 1
 
 
 def test_a_row_is_searched_in_its_own_cell_first(monkeypatch: pytest.MonkeyPatch) -> None:
