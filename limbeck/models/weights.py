@@ -74,7 +74,7 @@ def without_classifier(weights: dict[str, Tensor], classifier: str | tuple[str, 
 
 
 def mismatch(error: BaseException) -> str:
-    """Summarize torch's report of missing, unexpected or differently shaped names: how many, and the first few."""
+    """Summarize torch's report of missing, unexpected or differently shaped names, and say what helps."""
     lines = str(error).split("\n\t")
     kinds = {
         "missing": [name for line in lines if line.startswith("Missing") for name in re.findall(r'"([^"]+)"', line)],
@@ -82,7 +82,7 @@ def mismatch(error: BaseException) -> str:
         "of another shape": re.findall(r"size mismatch for (\S+):", str(error)),
     }
     parts = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
-    return "; ".join(parts) or one_line(error)
+    return f"{'; '.join(parts) or one_line(error)}; name the network that they are of, or rename them as timm does"
 
 
 def listed(names: list[str]) -> str:

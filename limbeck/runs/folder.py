@@ -44,7 +44,8 @@ def check_new_run(run: Path) -> None:
         return
     if (run / CONFIG).exists():
         raise UserError(
-            f"'{run}' already contains a run; resume it with `limbeck resume {run}` or choose another folder",
+            f"'{run}' already contains a run; resume it with `limbeck resume {run}`, or choose another folder with "
+            "--out",
             code="run-exists",
         )
     remove_abandoned(run)
@@ -55,6 +56,6 @@ def check_new_run(run: Path) -> None:
         names.discard(START)
     if names:
         raise UserError(
-            f"'{run}' holds other files, such as '{min(names)}': choose a new folder for the run",
+            f"'{run}' holds other files, such as '{min(names)}': choose a new folder for the run with --out",
             code="folder-not-empty",
         )

@@ -136,7 +136,7 @@ def test_what_was_done_is_noted(tmp_path: Path) -> None:
 
 def test_other_weights_are_counted_and_named(tmp_path: Path) -> None:
     torch.save(timm_resnet().state_dict(), tmp_path / "a.pth")
-    with raises("weights-mismatch", "missing (cls_token", "unexpected (bn1.bias", "a.pth"):
+    with raises("weights-mismatch", "missing (cls_token", "unexpected (bn1.bias", "a.pth", "rename"):
         load_from_file(tmp_path / "a.pth", VIT_FORM)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from limbeck.core.files import atomic_write
 from limbeck.core.run_folder import CHECKPOINT, HEALTH, HEALTHY
 from limbeck.train.health.read import HealthReader
-from limbeck.train.health.rules import HealthIssue, HealthReading, collapsed, diagnose, healthy_summary
+from limbeck.train.health.rules import HealthIssue, HealthReading, collapsed, diagnose, healthy_summary, undiagnosed
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class HealthMonitor:
         issues = " ".join(f"{issue.message}." for issue in self._issues)
         sentence = issues or healthy_summary(self.readings, self.reader.max_rank)
         last = self.readings[-1]
-        verdict = {"healthy": not issues and not collapsed(last), "step": int(last["step"]), "sentence": sentence}
+        healthy = None if not issues and undiagnosed(self.readings, self.reader.max_rank) else not issues
+        verdict = {"healthy": healthy, "step": int(last["step"]), "sentence": sentence}
         with atomic_write(self.run / HEALTH) as path:
             path.write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
         return sentence

@@ -25,6 +25,11 @@ def collapsed(reading: HealthReading) -> bool:
     return not (reading["embedding_rank"] >= MIN_RANK and reading["embedding_std"] >= MIN_STD)
 
 
+def undiagnosed(readings: Sequence[HealthReading], max_rank: int) -> bool:
+    """Return whether too little was seen, or there is too little to compare, to call a run without issues healthy."""
+    return max_rank < MIN_RANK or collapsed(readings[-1])
+
+
 def agrees_by_chance(reading: HealthReading) -> bool:
     """Return whether a student preserves no more of the teacher's neighbors than chance and its error.
 
@@ -135,7 +140,7 @@ def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: st
 def healthy_summary(readings: Sequence[HealthReading], max_rank: int) -> str:
     """Return the sentence for a run whose last reading shows no issue, or which has too little to compare."""
     last = readings[-1]
-    verdict = "too short to diagnose" if collapsed(last) else "healthy"
+    verdict = "too short to diagnose" if undiagnosed(readings, max_rank) else "healthy"
     if max_rank < MIN_RANK:
         verdict = f"{max_rank} to compare and {MIN_RANK:.0f} needed to diagnose (a recording is cut with --window)"
     count = "1 reading" if len(readings) == 1 else f"{len(readings)} readings"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.train.health.rules import HEALTH_CHECKS, PATIENCE, diagnose, healthy_summary
+from limbeck.train.health.rules import HEALTH_CHECKS, PATIENCE, diagnose, healthy_summary, undiagnosed
 
 GOOD = {
     "step": 200.0,
@@ -76,6 +76,8 @@ def test_a_single_series_is_no_collapse_and_is_not_called_healthy() -> None:
     assert diagnose(one, 1, "") == []
     assert {issue.name for issue in diagnose(one, 3, "")} == {"representation collapse", "dead units"}
     assert not healthy_summary(one, 1).startswith("healthy")
+    assert undiagnosed(one, 1)
+    assert not undiagnosed(readings(PATIENCE), 3)
     assert "--window" in healthy_summary(one, 1)
 
 
@@ -103,4 +105,5 @@ def test_a_single_reading_shows_no_collapse() -> None:
     alone = [GOOD | {"embedding_std": 0.01}]
     assert diagnose(alone, 512, "") == []
     assert healthy_summary(alone, 512).startswith("too short to diagnose: ")
+    assert undiagnosed(alone, 512)
     assert healthy_summary([GOOD], 512).startswith("healthy: ")
