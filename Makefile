@@ -8,7 +8,9 @@ demo: .venv/demo
 	$(BIN)/limbeck demo
 
 # Bytecode is written even where the environment forbids it: the tests start many processes that import the package.
+# Each of them takes one thread, as the tests do: more would wait for each other's cores.
 test: export PYTHONDONTWRITEBYTECODE =
+test: export OMP_NUM_THREADS = 1
 test: lint
 	$(BIN)/python -m pytest -p tests.helpers.line_coverage -n auto --dist worksteal --durations=10
 
