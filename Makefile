@@ -9,10 +9,11 @@ demo: .venv/demo
 
 # Bytecode is written even where the environment forbids it: the tests start many processes that import the package.
 # Each of them takes one thread, as the tests do: more would wait for each other's cores.
+# `make test COVERAGE=1` also says which share of the lines the tests run, and takes longer.
 test: export PYTHONDONTWRITEBYTECODE =
 test: export OMP_NUM_THREADS = 1
 test: lint
-	$(BIN)/python -m pytest -p tests.helpers.line_coverage -n auto --dist worksteal --durations=10
+	$(BIN)/python -m pytest $(if $(COVERAGE),-p tests.helpers.line_coverage) -n auto --dist worksteal --durations=10
 
 lint: .venv/ready
 	$(BIN)/ruff check .
