@@ -1,4 +1,4 @@
-"""How well few labeled images tell new classes apart."""
+"""Few-shot evaluation: accuracy on new classes from few labeled images."""
 
 from os import PathLike
 from typing import Any

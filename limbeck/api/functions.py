@@ -1,4 +1,4 @@
-"""What `import limbeck` offers for runs: the commands as functions, with flags as keywords."""
+"""Functions of `import limbeck` for runs: the commands, with flags as keywords."""
 
 from collections.abc import Sequence
 from inspect import Parameter, signature

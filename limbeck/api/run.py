@@ -64,7 +64,7 @@ class Run(os.PathLike[str]):
 
     @property
     def status(self) -> RunStatus:
-        """What was trained, how far it is, and how good it is."""
+        """Summarize the run: method, progress, accuracy."""
         return read_status(self.path)
 
     @property

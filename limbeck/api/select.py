@@ -1,4 +1,4 @@
-"""Which images to label first."""
+"""Select the images to label first."""
 
 from os import PathLike
 from pathlib import Path

@@ -14,7 +14,7 @@ RANGE = (1e-3, 1e3)
 
 
 class Calibration(NamedTuple):
-    """What turns logits into probabilities, and how good they were on rows that were held out."""
+    """Calibration that turns logits into probabilities, and its quality on rows that were held out."""
 
     temperature: float
     """Divides the logits; 1 where no row could be held out."""

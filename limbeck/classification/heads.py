@@ -28,7 +28,7 @@ class NearestNeighbors(NamedTuple):
     labels: Int[Tensor, " N"]
     classes: int
     space: Space | None = None
-    """Where the bank lies; None: features are in the space already."""
+    """Subspace of the bank; None: features are in the space already."""
 
     def __call__(self, features: Float[Tensor, "M D"]) -> Float[Tensor, "M classes"]:
         """Return the logits of features."""

@@ -24,7 +24,7 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What classifier.json says."""
+    """Contents of classifier.json."""
 
     version: int = VERSION
     head: HeadName | Literal["trained"]

@@ -34,7 +34,7 @@ class Command(NamedTuple):
     group: str
     """Heading in `limbeck --help`."""
     help: str
-    """What `--help` prints above the flags; the first line also stands in `limbeck --help`."""
+    """Text that `--help` prints above the flags; the first line also stands in `limbeck --help`."""
     arguments: Callable[[Sequence[str]], type[Any]]
     """Return the dataclass of the arguments; the names in the command line decide which flags it has."""
     run: Callable[[Any], Output]

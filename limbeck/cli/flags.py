@@ -26,7 +26,7 @@ class Flag(NamedTuple):
     aliases: tuple[str, ...]
     """Short names, such as `-q`."""
     metavar: str
-    """What to write after it; empty for a switch."""
+    """Placeholder of its value in the help; empty for a switch."""
     default: str
     """The default as it is typed; empty where that is nothing, or the flag is required."""
     help: str

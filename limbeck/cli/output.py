@@ -1,4 +1,4 @@
-"""What a command prints: its result as text or JSON, or an error with its exit status."""
+"""Print the result of a command as text or JSON, or its error with the exit status."""
 
 import json
 import platform

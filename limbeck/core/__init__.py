@@ -1,1 +1,1 @@
-"""What every other part may use: errors, types, configurations, files, processes, devices, schedules, progress."""
+"""Foundations of all other parts: errors, types, configurations, files, processes, devices, schedules, progress."""

@@ -1,4 +1,4 @@
-"""What the machine can do: which device to compute on, and whether it computes in bf16."""
+"""Choose the device to compute on, and whether it computes in bf16."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""What the drivers of NVIDIA (also under Windows) and AMD show; torch finds no CUDA device without one."""
+"""Files of the drivers of NVIDIA (also under Windows) and AMD; torch finds no CUDA device without one."""
 
 
 def has_cuda() -> bool:

@@ -1,4 +1,4 @@
-"""Which kind of data the encoder in a folder is for, without loading it."""
+"""Read the modality of the encoder in a folder, without loading it."""
 
 from os import PathLike
 from pathlib import Path

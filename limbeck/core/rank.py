@@ -1,4 +1,4 @@
-"""Which of several processes this is, known before they meet and without importing torch."""
+"""Read the rank of this process, before the processes meet and without importing torch."""
 
 import os
 

@@ -11,7 +11,7 @@ import subprocess
 from limbeck.core.errors import one_line
 
 WARNING = getattr(signal, "SIGUSR1", None)
-"""What `--signal=USR1@SECONDS` sends before the end of a job; Windows has no such signal."""
+"""Signal that `--signal=USR1@SECONDS` sends before the end of a job; Windows has no such signal."""
 SECONDS = 60.0  # within which scontrol answers
 
 

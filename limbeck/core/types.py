@@ -1,4 +1,4 @@
-"""What travels between the parts: batches, features, losses, and the contracts of encoders and data sets.
+"""Types that the parts exchange: batches, features, losses, and the protocols of encoders and data sets.
 
 Shape legend, used in names, annotations and docstrings everywhere:
 
@@ -104,7 +104,7 @@ class TokenEncoder(Encoder):
 
 
 class Dataset(Protocol):
-    """What training needs of the data besides its batches; `data.store.Store` is the one for images."""
+    """Protocol of the data sets of a training; `data.store.Store` is the one for images."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -138,7 +138,7 @@ class TeacherOutput(NamedTuple):
 
 
 class BagSpec(NamedTuple):
-    """Which images form the bag of an image: those nearest to it in the teacher's feature space."""
+    """Specification of bags: an image and those nearest to it in the teacher's feature space."""
 
     kind: str  # "knn" or "kmeans"
     size: int  # images in a bag, the image itself excluded
@@ -154,7 +154,7 @@ class LossOutput(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """Where the run is: optimizer step `step` (from 0) of `total_steps`."""
+    """Position in the run: optimizer step `step` (from 0) of `total_steps`."""
 
     step: int
     total_steps: int
@@ -166,7 +166,7 @@ class StepInfo(NamedTuple):
 
 
 class DataContext(NamedTuple):
-    """What a configuration may depend on before anything is built: the size of the data, of a batch, of the run."""
+    """Context in which a configuration is resolved before anything is built: sizes of data, batch and run."""
 
     num_images: int  # in the store
     batch_size: int  # images per optimizer step, over all processes and micro-batches

@@ -11,7 +11,7 @@ from limbeck.core.errors import UserError, one_line
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
-"""What file systems call that which changes with the content, best first."""
+"""Names by which file systems call a version of a file's content, best first."""
 
 
 class AddressState(NamedTuple):
@@ -63,7 +63,7 @@ def file_system(url: str) -> Any:
 
 
 def state_of(info: dict[str, Any]) -> AddressState:
-    """Return size and version of a file, from what its file system knows about it."""
+    """Return size and version of a file, from the metadata of its file system."""
     version = next((str(info[name]) for name in VERSIONS if info.get(name) is not None), "")
     return AddressState(int(info.get("size") or 0), int.from_bytes(blake2b(version.encode(), digest_size=7).digest()))
 

@@ -1,4 +1,4 @@
-"""Which file had the same bytes first: a table on the disk, since a million digests take a quarter of a gigabyte."""
+"""Table of the first file with each digest, on the disk, since a million digests take a quarter of a gigabyte."""
 
 import sqlite3
 

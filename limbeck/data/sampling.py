@@ -1,4 +1,4 @@
-"""Which network sees which random view of which image, decided in one place for the loader and the teacher's cache.
+"""Assign random views of images to networks, in one place for the loader and the teacher's cache.
 
 A method describes the views of a batch by `ViewSpec`s; `SamplingPlan` says which images an epoch visits; `DrawSchedule`
 gives the seed and the epoch from which the random parameters of a view are computed. Features of a teacher that are
@@ -37,7 +37,7 @@ class CellMask:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkView:
-    """What a view of a batch has, of data of any kind: the row that it is of, and the network that gets it."""
+    """Specification of a view, for data of any kind: its row, and the network that it is for."""
 
     image: Literal["own", "partner", "companion"] = "own"
     """The image itself, another one from its bag, or a second picture of it, such as its depth."""
@@ -64,7 +64,7 @@ def view_specs(augmentations: Iterable[View]) -> tuple[ViewSpec, ...]:
 
 
 class SamplingPlan(NamedTuple):
-    """Which images an epoch visits, which partner each of them has, and when the teacher's views repeat."""
+    """Sampling plan of an epoch: its images, their partners, and when the teacher's views repeat."""
 
     indices: NDArray[np.int64] | None = None
     """Rows of the store, ascending; None: all of them."""

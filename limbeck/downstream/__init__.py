@@ -1,1 +1,1 @@
-"""What people do with a trained network: choose, find, explore and label images, a package for each."""
+"""Uses of a trained network: choose, find, explore and label images, a package for each."""

@@ -32,7 +32,7 @@ _SIBLINGS: Mapping[str, tuple[str, ...]] = {".npy": (".maps.npy", ".csv", ".json
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a file of embeddings says of itself."""
+    """Metadata of a file of embeddings."""
 
     version: int = VERSION
     encoder: str
@@ -53,7 +53,7 @@ class About:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EmbeddingRows:
-    """What a file of embeddings holds; row i of every array is of path i."""
+    """Contents of a file of embeddings; row i of every array is of path i."""
 
     about: About
     paths: Sequence[str]
@@ -82,7 +82,7 @@ def check_out(out: Path, *, maps: bool) -> None:
 
 
 def read_about(path: Path) -> About:
-    """Return what a file of embeddings says of itself; UserError if it is none."""
+    """Return the metadata of a file of embeddings; UserError if it is none."""
     found: Any = None
     if path.suffix == ".parquet":
         with suppress(OSError, ValueError, pa.ArrowException):

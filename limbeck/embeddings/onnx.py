@@ -38,7 +38,7 @@ class _Target:
 
 @dataclass(frozen=True, kw_only=True)
 class _Description:
-    """What the model.json of an export says of its input."""
+    """Input of an export, from its model.json."""
 
     depth: int
     dim: int

@@ -61,9 +61,9 @@ class Embedded:
     maps: Mapping[int, Array]
     """Depth -> [N C H W], where maps were requested."""
     precision: str
-    """What the network computed in: bf16 or fp32."""
+    """Precision of the network's computation: bf16 or fp32."""
     folder: Path | None
-    """Where the arrays are cached, and what follows from them may be; None for images in memory."""
+    """Folder in which the arrays are cached, and what is derived from them may be; None for images in memory."""
 
     @cached_property
     def paths(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether an adaptation is better than the weights that it started from: the evidence, and a verdict."""
+"""Compare an adapted network with the weights that it started from: evidence and verdict."""
 
 import logging
 import math
@@ -63,11 +63,11 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """What adaptation.json of a run holds."""
+    """Contents of adaptation.json in a run folder."""
 
     verdict: Verdict
     weights: Literal["adapted", "start"]
-    """What `encoder/` holds."""
+    """Which weights `encoder/` holds."""
     images: int
     """Held-out images, which were not trained on."""
     bank: int = 0

@@ -20,7 +20,7 @@ from limbeck.teachers.frozen import LoadedTeacher
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedWith:
-    """What a run of data other than images is measured next to, besides what needs no training."""
+    """Models that a run of data other than images is compared with, besides those that need no training."""
 
     teacher: LoadedTeacher | None = None
     """The teacher that it was distilled from."""

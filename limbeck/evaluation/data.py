@@ -1,4 +1,4 @@
-"""What all models of one evaluation have in common: images, labels, settings, device."""
+"""Inputs that all models of one evaluation share: images, labels, settings, device."""
 
 from dataclasses import dataclass
 from functools import cached_property

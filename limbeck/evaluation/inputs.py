@@ -1,4 +1,4 @@
-"""What a metric is computed from: features of one model, extracted when first used and shared by all metrics."""
+"""Inputs of metrics: features of one model, extracted when first used and shared by all metrics."""
 
 from functools import cached_property
 

@@ -117,7 +117,7 @@ class Metric:
     compute: Callable[[MetricInputs], dict[int, Values]]
     """Return the values of the columns at every depth."""
     needs: frozenset[Need] = frozenset()
-    """What must be available; without it the metric is left out."""
+    """Inputs that must be available; without them the metric is left out."""
     untrained: bool = False
     """Whether it is also computed for the network at its random initialization."""
 

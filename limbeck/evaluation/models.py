@@ -43,7 +43,7 @@ Need = Literal[
     "recordings",
     "keypoints",
 ]
-"""What a metric may need beyond the features of the test images."""
+"""Inputs that a metric may need beyond the features of the test images."""
 
 
 class EvaluatedModel(ABC):

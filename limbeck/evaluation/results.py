@@ -110,11 +110,11 @@ class EvaluationResult:
     image_size: int
     """Side of the network's input, pixels; of series their steps."""
     nouns: tuple[str, str] = ("image", "images")
-    """What one row of the data is called, and several."""
+    """Nouns for one row of the data, and for several."""
     k: int | None = None
     """Neighbors of the weighted k-NN, which may be fewer than in `config`; None without labels."""
     references: tuple[ModelScores, ...] = ()
-    """What the network is compared with: the untrained network, raw pixels, patch filters, and what was named."""
+    """Reference rows of the table: the untrained network, raw pixels, patch filters, and networks that were named."""
     verdict: str = ""
     """One sentence about what training has brought; empty without labels."""
     comparison: Comparison | None = None

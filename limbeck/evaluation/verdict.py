@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation say: where to cut, and whether training has brought anything."""
+"""Derive the verdict of an evaluation from its numbers: where to cut, and whether training has helped."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ ADVICE_AFTER_FILTERS = "start from trained weights (--from), or train longer"
 """To a run that follows patch filters already."""
 KEYPOINT_ERROR = "keypoint_error"
 WITHOUT_TRAINING = (MEAN_POSE, UNTRAINED_NETWORK)
-"""What a keypoint detector has to be better than."""
+"""Baselines that a keypoint detector has to beat."""
 
 
 class Standing(NamedTuple):
-    """Where an accuracy stands among those of others: their names, each with its own accuracy."""
+    """Comparison of an accuracy with those of others: their names, each with its own accuracy."""
 
     above: list[str]
     level: list[str]

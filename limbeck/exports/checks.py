@@ -1,4 +1,4 @@
-"""What a request for an export must have: checked before any work."""
+"""Check a request for an export before any work."""
 
 from pathlib import Path
 from typing import get_args

@@ -1,4 +1,4 @@
-"""What is exported: the encoder of a run, or the network of a classifier with its head."""
+"""Load the network to export: the encoder of a run, or that of a classifier with its head."""
 
 from collections import OrderedDict
 from dataclasses import replace

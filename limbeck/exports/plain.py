@@ -103,7 +103,7 @@ def _times(
 
 
 def _describe(plain: PlainNetwork, run: Path, about: Mapping[str, Any], folder: Path) -> None:
-    """Write model.json, which says `about` and where the network comes from, and the network for Limbeck."""
+    """Write model.json, with `about` and the provenance of the network, and the network for Limbeck."""
     found = read_json(encoder_folder(run) / "config.json")["limbeck"]["provenance"]
     content = {name: value for name, value in about.items() if name != "path"}
     content |= {"encoder": to_json(plain.encoder.cfg), "provenance": without_absolute_paths(found)}

@@ -1,4 +1,4 @@
-"""How the features of an exported file compare with those of the network in memory, on real images."""
+"""Compare the features of an exported file with those of the network in memory, on real images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Proof:
 
     @property
     def fidelity(self) -> float:
-        """What a reduced precision has to keep: the classes of a classifier, else the neighbors."""
+        """What a reduced precision must preserve: the classes of a classifier, else the neighbors."""
         return self.neighbors if self.same_class is None else self.same_class
 
     def sentence(self, noun: str = "images") -> str:

@@ -1,4 +1,4 @@
-"""Where an encoder comes from, without the paths of the machine that trained it."""
+"""Provenance of an encoder, without the paths of the machine that trained it."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an export is, and how it compares with the network in memory."""
+"""Result of an export: files, and how they compare with the network in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What was written, and how it compares with the network in memory.
+    """Files of an export, and how they compare with the network in memory.
 
     Latencies are those of one image on this machine's CPU, in milliseconds: the networks take turns.
     """

@@ -1,4 +1,4 @@
-"""Which layers of a network lose most when their inputs and weights have 8 bits."""
+"""Measure how much each layer of a network loses when its inputs and weights have 8 bits."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

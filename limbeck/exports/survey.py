@@ -53,7 +53,7 @@ Files = Mapping[Precision, Path]
 
 
 class _Reference(NamedTuple):
-    """What the variants are compared with: the whole network in fp32, at the input size of its training."""
+    """Reference of the variants: the whole network in fp32, at the input size of its training."""
 
     nearest: Tensor  # the 10 nearest images of each image [N 10]
     labels: Tensor  # [N], -1 where there is none

@@ -37,7 +37,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What it is, such as "depth 3, 32 pixels, int8"."""
+        """Description such as "depth 3, 32 pixels, int8"."""
         return f"depth {self.depth}, {self.image_size} pixels, {self.precision}"
 
     def sentence(self) -> str:
@@ -63,7 +63,7 @@ class Survey(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What an export may cost at most."""
+    """Limits on the cost of an export."""
 
     latency_ms: float = float("inf")
     file_bytes: float = float("inf")

@@ -48,7 +48,7 @@ BATCHES = (1, 2, 5)  # batch sizes on which an export is compared; 2 is the one 
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What is exported, and how."""
+    """Request for an export: network, format and options."""
 
     source: ExportSource
     out: Path

@@ -33,7 +33,7 @@ RIDGE = 0.2  # r, in mean variances of a feature
 AUGMENTATION: dict[str, Any] = {
     "scale": (0.2, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_p": 0.8, "grayscale": 0.2, "mean": MEAN, "std": STD
 }  # fmt: skip
-"""What the features should not depend on: crop, flip and colors."""
+"""Augmentations that the features should be invariant to: crop, flip and colors."""
 BATCH = 256
 
 

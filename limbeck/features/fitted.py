@@ -1,4 +1,4 @@
-"""What is fitted to the images of a store once and read from the cache from then on."""
+"""Fit arrays to the images of a store once, and read them from the cache from then on."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from limbeck.keypoints.network import Detector
 
 
 def whole_images(store: Store, size: int, device: torch.device) -> tuple[ImageFn, View]:
-    """Return what reads images of `size` pixels as a detector sees them in training, but unflipped; and its view."""
+    """Return the loader of images of `size` pixels as in the training of a detector, but unflipped; and its view."""
     mean = std = NORMALIZATION
     view = View(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mean=mean, std=std)
     return augmented_images(store, view, 0, device, seed=0), view

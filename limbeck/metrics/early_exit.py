@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Exits(NamedTuple):
-    """What a rule of exit gives."""
+    """Outcome of an exit rule."""
 
     accuracy: float
     cost: float

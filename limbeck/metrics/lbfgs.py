@@ -16,7 +16,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _State(NamedTuple):
-    """Where every problem is, and what it knows of its curvature."""
+    """State of the optimizer: parameters of every problem, and the history that approximates its curvature."""
 
     point: Float[Tensor, "L P"]
     value: Float[Tensor, " L"]

@@ -1,4 +1,4 @@
-"""How far the largest values of a feature map are above the usual ones, which is what 8 bits suffer from."""
+"""Outliers of feature maps, by which quantization to 8 bits loses most."""
 
 import torch
 from jaxtyping import Float

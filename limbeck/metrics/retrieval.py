@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Retrieval(NamedTuple):
-    """What rankings of a database are worth; NaN for queries without a positive."""
+    """Scores of rankings of a database; NaN for queries without a positive."""
 
     average_precision: Float[Tensor, " Q"]
     precision: Float[Tensor, "Q ks"]

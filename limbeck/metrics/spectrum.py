@@ -1,4 +1,4 @@
-"""What the spectrum of features tells without labels: its decay (alpha-ReQ), and the rank that views leave (LiDAR)."""
+"""Measure the spectrum of features without labels: its decay (alpha-ReQ), and the rank that views leave (LiDAR)."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""How well the views of an image find each other among those of other images."""
+"""Share of the other views of an image among the rows that are nearest to each of its views."""
 
 import torch
 from jaxtyping import Float

@@ -49,7 +49,7 @@ class Modality(ABC, Generic[Config, Data]):
 
     name: ClassVar[str]
     nouns: ClassVar[tuple[str, str]]
-    """What one row of the data is called, and several."""
+    """Nouns for one row of the data, and for several."""
     takes_teachers: ClassVar[bool] = False
     """Whether an encoder can be distilled from a frozen teacher."""
     takes_filters: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class Modality(ABC, Generic[Config, Data]):
     @property
     @abstractmethod
     def loader(self) -> "LoaderFactory":
-        """What makes the batches; random numbers are a function of (seed, epoch, view, row)."""
+        """Return the loader of the batches; random numbers are a function of (seed, epoch, view, row)."""
 
     @abstractmethod
     def recognizes(self, source: object) -> bool:

@@ -13,11 +13,11 @@ from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import read_json
 
 HUB = "hf-hub:"
-"""What the name of a network on the hub begins with, as in timm: hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION."""
+"""Prefix of the name of a network on the hub, as in timm: hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION."""
 FILES = ("config.json", "*.safetensors", "README.md")
-"""What is downloaded of an encoder: nothing that can be executed."""
+"""Files of an encoder that are downloaded: none that can be executed."""
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-"""What timm downloads of a network, one of them."""
+"""Files of which timm downloads one for a network."""
 PATIENCE = 5.0
 """Seconds in which the hub answers, if it can be reached."""
 

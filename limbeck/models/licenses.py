@@ -1,4 +1,4 @@
-"""What is known about licenses that may bind a model made from licensed weights. Facts, and no legal advice."""
+"""Licenses that may bind a model made from licensed weights. Facts, and no legal advice."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ NAME = "plain_cnn"
 default_cfgs = generate_default_cfgs(
     {NAME: {"input_size": (3, 32, 32), "first_conv": "stem.conv", "classifier": "head.fc"}}
 )
-"""What timm asks for of every network: no weights."""
+"""Configuration that timm requires of every network: no pretrained weights."""
 
 
 class PlainBlock(nn.Sequential):

@@ -49,7 +49,7 @@ class Pretrained(NamedTuple):
 
 
 class NetworkRef(NamedTuple):
-    """Which network to load."""
+    """Request for a network."""
 
     name: str
     """A folder (run, encoder, export, timm's format), a timm model ("timm:NAME") or "hf-hub:OWNER/MODEL"."""

@@ -62,7 +62,7 @@ def read_lists(file: Path) -> Any:
 
 
 class Recall(NamedTuple):
-    """How many of the nearest neighbors an approximate search finds."""
+    """Recall of an approximate search."""
 
     share: float
     rows: int

@@ -26,7 +26,7 @@ INF = float("inf")
 
 
 class BlockSize(NamedTuple):
-    """How many queries are compared with how many base rows at once."""
+    """Numbers of queries and of base rows that are compared at once."""
 
     queries: int
     base: int

@@ -81,9 +81,8 @@ class UnitVectors:
 
     def _lengths(self) -> Tensor:
         """Return the Euclidean norm of every row, float64 [n]."""
-        lengths = torch.empty(
-            len(self), dtype=torch.float64, device=self.device
-        )  # a list of parts leaves holes in the heap
+        # one array: a list of the blocks' results would leave holes in the heap
+        lengths = torch.empty(len(self), dtype=torch.float64, device=self.device)
         for start in range(0, len(self), BLOCK):
             block = slice(start, start + BLOCK)
             lengths[block] = torch.linalg.vector_norm(self._values(block).double(), dim=1)

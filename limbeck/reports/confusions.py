@@ -1,4 +1,4 @@
-"""Which classes the linear probe takes for which: a matrix of few classes, a list of many."""
+"""Confusions of the linear probe: a matrix of few classes, a list of many."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -40,7 +40,7 @@ class Disputed(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """What there is to see among all candidates at one depth."""
+    """Overview of all candidates at one depth."""
 
     space: str
     layout: str

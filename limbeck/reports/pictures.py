@@ -92,7 +92,7 @@ class Gallery:
     agreement: Sequence[Agreement] = ()
     candidates: int = 0
     source: str = ""
-    """Which images the neighbors are from."""
+    """Images that the neighbors are from."""
     overview: Overview | None = None
     """All candidates at once, at the last depth of the first run."""
     skeletons: Sequence[Skeletons] = ()

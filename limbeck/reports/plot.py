@@ -18,7 +18,7 @@ class Point(NamedTuple):
     x: float
     y: float
     name: str = ""
-    """What it is of, such as "layer 3"."""
+    """Name of the point, such as "layer 3"."""
     error: float = 0.0
     """Its standard error, drawn as a whisker."""
     label: str = ""

@@ -1,4 +1,4 @@
-"""What a page says without the folders of this machine: paths below the current folder, or else names."""
+"""Remove the folders of this machine from a page: show paths below the current folder, or else names."""
 
 import shlex
 from collections.abc import Iterator

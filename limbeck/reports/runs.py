@@ -24,7 +24,7 @@ Curve = list[tuple[float, float]]  # (epoch, value)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a run folder holds."""
+    """Contents of a run folder."""
 
     folder: Path
     name: str
@@ -34,7 +34,7 @@ class RunSummary:
     """Images that it was trained on; None where its store is gone or was in memory."""
     finished: bool
     stage: str
-    """How far training was at its last checkpoint, as in "step 37 of 300"; empty once it has ended."""
+    """Progress at the last checkpoint, as in "step 37 of 300"; empty once training has ended."""
     curves: dict[str, Curve]
     """Column of metrics.csv -> its values."""
     result: EvaluationResult | None
@@ -55,7 +55,7 @@ class RunSummary:
 
     @property
     def nouns(self) -> tuple[str, str]:
-        """What one row of its data is called, and several."""
+        """Nouns for one row of its data, and for several."""
         return modality_of(self.config.backbone).nouns
 
     @property

@@ -50,7 +50,7 @@ class Compared:
     """Of a run; empty for other networks."""
     values: dict[str, float]
     ahead: float | None = None
-    """How much it is ahead of the next network in the measure that orders them; None for the last one."""
+    """Lead over the next network in the measure that orders them; None for the last one."""
     stderr: float | None = None
     """Standard error of `ahead`, paired over images."""
 

@@ -37,7 +37,7 @@ QUICK = "10m"  # for a first look
 DISTILL_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.01)
 """For students of any kind: AdamW, which needs less tuning than the authors' SGD at 0.03 to 0.05."""
 ADAPT_TIME = "20m"
-"""How long an adaptation may take that has neither a time nor epochs of its own."""
+"""Time of an adaptation for which neither a time nor epochs are given."""
 ADAPT_EPOCHS = 30.0
 """Passes over the images of such an adaptation at most."""
 ADAPT_BATCH = 64
@@ -45,7 +45,7 @@ ADAPT_BATCH = 64
 
 
 class Usual(NamedTuple):
-    """What a run has on data other than images, unless it names something else."""
+    """Defaults of a run on data other than images."""
 
     method: MethodConfig
     optim: OptimConfig
@@ -78,7 +78,7 @@ def choose_modality(source: object, backbone: EncoderConfig | None, method: Meth
 
 
 def default_training(modality: str) -> TrainConfig:
-    """Return how a run trains that says nothing about it, with the usual batch of its modality."""
+    """Return the default training of a run, with the usual batch of its modality."""
     usual = OTHER_MODALITIES.get(modality)
     return TrainConfig(batch_size=usual.batch_size) if usual else TrainConfig()
 

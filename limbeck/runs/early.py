@@ -1,4 +1,4 @@
-"""What is wrong with a request whatever its images are."""
+"""Refuse requests that are wrong whatever their images are."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class LabeledSelection(NamedTuple):
-    """What an evaluation leaves out by name."""
+    """Images that an evaluation leaves out by name."""
 
     patterns: Selection
     inherited: bool

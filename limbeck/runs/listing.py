@@ -1,4 +1,4 @@
-"""What is known about a run folder without loading anything: for lists of runs, in milliseconds each."""
+"""Summarize a run folder without loading a network: for lists of runs, in milliseconds each."""
 
 import csv
 import math

@@ -21,7 +21,7 @@ Verb = Literal["pretrain", "distill", "adapt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run takes from its recipe; everything else is chosen as without one."""
+    """Settings that a recipe gives a run; everything else is chosen as without one."""
 
     verb: Verb
     """The command that it is for."""

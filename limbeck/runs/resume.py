@@ -1,4 +1,4 @@
-"""Where a run resumes: from its last checkpoint, to the numbers of a run that never stopped."""
+"""Resume a run from its last checkpoint, to the numbers of a run that never stopped."""
 
 from pathlib import Path
 from typing import Unpack

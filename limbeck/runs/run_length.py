@@ -1,4 +1,4 @@
-"""How long a run takes: estimate it before the first step, and fit its steps into a time that was given."""
+"""Duration of a run: estimate it before the first step, and fit its steps into a time that was given."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Which part of its source a run takes: what is not left out by name, and what can be prepared within its time."""
+"""Choose the part of its source that a run takes: not left out by name, and preparable within its time."""
 
 from dataclasses import replace
 from pathlib import Path

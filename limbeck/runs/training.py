@@ -103,7 +103,7 @@ def _completion(setup: RunSetup, run: Path) -> Callable[[Encoder], Encoder]:
 
 
 def _start_processes(cfg: TrainConfig) -> None:
-    """Start the other processes of a run, before the teacher is asked: they divide its work."""
+    """Start the other processes of a run before the teacher's pass: they divide its work."""
     if cfg.num_processes > 1:
         launch(cfg)
 

@@ -22,7 +22,7 @@ def make_views(
 def resolve_for_views(
     modality: Modality[Any, Any], method: MethodConfig, encoder: EncoderConfig, training: TrainConfig
 ) -> Resolved[EncoderConfig]:
-    """Return the configuration of an encoder that accepts all views of the run, and how many pixels it sees when.
+    """Return the configuration of an encoder that accepts all views of the run, and its input sizes over the run.
 
     Raises:
         UserError: there is none, or the encoder has no patches to leave out.

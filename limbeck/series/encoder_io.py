@@ -16,7 +16,7 @@ from limbeck.series.network import DilatedEncoder
 
 logger = logging.getLogger(__name__)
 WITHOUT_KERNELS = {"kernel_features": 0}
-"""What encoders have that were written before there were fixed kernels."""
+"""Default of encoders that were written before there were fixed kernels."""
 
 
 def encoder_config(path: str | PathLike[str]) -> SeriesConfig:

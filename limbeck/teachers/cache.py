@@ -53,7 +53,7 @@ AXES_IMAGES = 256  # whose maps the axes are fitted to
 
 @dataclass(frozen=True)
 class ViewDraw:
-    """What the random parameters of a view follow from."""
+    """Values that determine the random parameters of a view."""
 
     view: View
     draw_index: int

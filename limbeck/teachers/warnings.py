@@ -1,4 +1,4 @@
-"""What to know about a teacher before a distillation: a license that may bind the student, and its cost."""
+"""Warn about a teacher before a distillation: a license that may bind the student, and its cost."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -25,7 +25,7 @@ def license_warning(teacher: LoadedTeacher) -> str | None:
 
 
 class NetworkCost(NamedTuple):
-    """What a network costs."""
+    """Cost of a network."""
 
     parameters: int
     operations: int  # for one row of its data; 0 if it computes without torch

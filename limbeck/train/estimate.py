@@ -48,9 +48,9 @@ class CostEstimate:
     kernels: str = ""
     """Precision, attention and memory format; empty where several processes choose them."""
     unit: str = "images"
-    """What the rows of a batch are called."""
+    """Noun for the rows of a batch."""
     kernel_gain: float = 1.0
-    """How many times as fast as the usual kernels they were measured to be."""
+    """Measured speed relative to the usual kernels."""
 
     def __str__(self) -> str:
         batch = f"{self.largest_batch:,} (tried)" if self.tried else f"about {self.largest_batch:,} (extrapolated)"

@@ -33,7 +33,7 @@ class KernelChoice:
 
     kernels: Kernels
     gain: float
-    """How many times as fast as the usual kernels, forward and backward."""
+    """Speed relative to the usual kernels, forward and backward."""
 
 
 def choose_kernels(

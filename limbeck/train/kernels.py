@@ -18,7 +18,7 @@ MemoryFormat = Literal["channels-last", "contiguous"]
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
-    """How the networks of a step are computed."""
+    """Kernels by which the networks of a step are computed."""
 
     precision: Literal["bf16", "fp16", "fp32"]
     attention: Attention = "fused"

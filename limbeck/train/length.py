@@ -1,4 +1,4 @@
-"""How long to train: epochs that suit a number of images, and steps that fit into a time."""
+"""Length of a training: epochs that suit a number of images, and steps that fit into a time."""
 
 import math
 import re

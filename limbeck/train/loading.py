@@ -1,4 +1,4 @@
-"""What the training loop needs of a loader, whatever the data are: images, series, key points.
+"""Protocol of the loaders that the training loop accepts, for images, series and keypoints.
 
 `limbeck.data.loader.Loader` is the implementation for images; another modality passes its own to `train`.
 """
@@ -19,7 +19,7 @@ class BatchLoader(Protocol):
 
     @property
     def store(self) -> Dataset:
-        """What the batches are drawn from."""
+        """Data set that the batches are drawn from."""
 
     batch_size: int
     """Rows per optimizer step, over all processes and micro-batches."""
@@ -31,7 +31,7 @@ class BatchLoader(Protocol):
     """Rows that an epoch visits."""
     steps_per_epoch: int
     unit: str
-    """What the rows are called in a speed: images, series ..."""
+    """Unit of the speed: images, series ..."""
     wait_seconds: float
     """Seconds that the training loop has waited for data so far."""
 

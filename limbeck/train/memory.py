@@ -1,4 +1,4 @@
-"""How much memory a step takes: measured where it can be, the rest extrapolated."""
+"""Memory of a step: measured where it can be, the rest extrapolated."""
 
 import resource
 import sys

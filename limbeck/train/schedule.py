@@ -1,4 +1,4 @@
-"""What is due after which optimizer step."""
+"""Decide which actions are due after an optimizer step."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from limbeck.train.config import TrainConfig
 
 
 class Due(NamedTuple):
-    """What is due after a step. Readings and evaluations are part of a row of the log: they imply `log`."""
+    """Actions that are due after a step. Readings and evaluations are part of a row of the log: they imply `log`."""
 
     log: bool
     health: bool

@@ -34,7 +34,7 @@ LEAST_SLOPE = 0.5  # of the time per image: two batches show what grows with the
 
 
 class StepTimes(NamedTuple):
-    """How long the parts of an optimizer step take with `images` per forward pass."""
+    """Seconds that the parts of an optimizer step take with `images` per forward pass."""
 
     images: int
     views: float  # seconds, reading included
@@ -83,7 +83,7 @@ class StepCopy(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What `time_steps` found out."""
+    """Result of `time_steps`."""
 
     step: StepTimes  # of a whole step
     images: int  # per forward pass that was timed

@@ -1,4 +1,4 @@
-"""What a worker does: one shard after another, each of them by a call of a function that is named.
+"""Work on one shard after another, each of them by a call of a function that is named.
 
 `python -m limbeck.core.runners.worker` is a worker of this machine: it reads an order per line and prints an outcome
 per line. Jobs of SLURM and tasks of Ray call `perform`.
@@ -31,7 +31,7 @@ class Order(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an order."""
+    """Outcome of an order."""
 
     shard: int
     worker: str
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def perform(line: str) -> str:
-    """Do what an order in JSON says, and return the outcome in JSON; no error of the work is raised."""
+    """Execute an order in JSON, and return the outcome in JSON; no error of the work is raised."""
     order = Order(**json.loads(line))
     began, error, code = time.monotonic(), "", ""
     try:

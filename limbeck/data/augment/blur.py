@@ -87,7 +87,7 @@ class PlaneBlur:
 
 
 class _Parts(NamedTuple):
-    """What the blur by a radius sees of its two buffers; tiles of the padded plane overlap and are not copied."""
+    """Slices of the two buffers for a blur by one radius; tiles of the padded plane overlap and are not copied."""
 
     rows: Array  # [P S], padded
     tiles_of_rows: Tensor  # [tiles taps S]

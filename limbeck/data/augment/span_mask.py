@@ -1,4 +1,4 @@
-"""Which part of each view a method hides; the option of a method, read without numpy."""
+"""Option of a method that masks a part of each view; read without numpy."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a file, in the order of harm: what becomes of the file, and what to do about it."""
+"""Types of issues of a file, in the order of harm: the action taken, and what to do about it."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

@@ -26,11 +26,11 @@ class Section:
 
     title: str
     count: int
-    """How many there are."""
+    """Number of these files."""
     advice: str
     pictures: Sequence[Picture]
     action: Action | Literal[""] = ""
-    """What becomes of these files."""
+    """Action taken on these files."""
 
     @property
     def more(self) -> int:

@@ -52,7 +52,7 @@ class Check:
     label_names: Sequence[str]
     """Names of the classes; none where no image has a label."""
     label_note: str
-    """Which labels there are and where they come from, or why there are none."""
+    """Labels and their origin, or why there are none."""
     folder: Path
     """Folder of check.csv and check.html."""
     store: Path | None

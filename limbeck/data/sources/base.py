@@ -1,4 +1,4 @@
-"""What every kind of source becomes, and what a module declares to be one."""
+"""Protocol of the kinds of sources, and what a module declares to be one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ class ImageSource:
     label_names: list[str] = field(default_factory=list)
     """Complete when all samples were read."""
     label_origin: str = ""
-    """Where labels come from: completes the sentence "3 classes from ..."."""
+    """Origin of the labels: completes the sentence "3 classes from ..."."""
     label_problems: Counter[str] = field(default_factory=Counter)
     """Why samples have no label, and how many of them; complete when all samples were read."""
     left_out: Sequence[LeftOut] = ()
@@ -51,7 +51,7 @@ class ImageSource:
     only: tuple[str, ...] = ()
     """Patterns by which images were left out; see `selection`."""
     max_images: int | None = None
-    """How many samples were taken, drawn at random from the source; None: all of them."""
+    """Number of samples that were drawn at random from the source; None: all of them."""
     depth: Literal["distance", "inverse"] | None = None
     """What the values are, if the images are made of depth (`limbeck.data.depth`)."""
     fingerprint: str | None = None

@@ -16,7 +16,7 @@ from limbeck.data.sources.labels import IMAGE_NAMES, LABEL_NAMES, ClassReader, p
 
 @runtime_checkable
 class MapDataset(Protocol):
-    """What PyTorch calls a map-style data set; a list of images is one, too."""
+    """Protocol of PyTorch's map-style data sets; a list of images is one, too."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any, /) -> Any: ...

@@ -1,4 +1,4 @@
-"""What a label is, and what its class is called: one rule for columns, archives, arrays, items and folders."""
+"""Read labels and the names of their classes: one rule for columns, archives, arrays, items and folders."""
 
 import unicodedata
 from array import array

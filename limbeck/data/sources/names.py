@@ -1,4 +1,4 @@
-"""Which files are images, by their names alone: one rule for folders, archives and tables."""
+"""Recognize images by their file names alone: one rule for folders, archives and tables."""
 
 import os
 import re

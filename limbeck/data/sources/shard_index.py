@@ -1,4 +1,4 @@
-"""What a tar file holds, from its headers and label members: images that are samples, their labels, and the rest."""
+"""Index of a tar file, from its headers and label members: images that are samples, their labels, and the rest."""
 
 import json
 import os

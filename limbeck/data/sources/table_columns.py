@@ -1,4 +1,4 @@
-"""Which columns of a table hold images and labels; one rule for parquet files, the hub and `datasets`."""
+"""Find the columns of a table that hold images and labels; one rule for parquet files, the hub and `datasets`."""
 
 import json
 from collections import Counter

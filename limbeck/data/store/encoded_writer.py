@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How images are encoded, and who does it."""
+    """Encoding of the images, and the runner that does it."""
 
     keep: Keep
     codec: Codec
     source: Any
-    """What the user gave, which other processes open as well."""
+    """Source as the user gave it, which other processes open as well."""
     runner: RunnerConfig = field(default_factory=RunnerConfig)
 
     def check(self, source: ImageSource) -> None:
@@ -139,7 +139,7 @@ class EncodedStoreWriter:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """What the files of the shards hold, in their order."""
+        """Return the contents of the shards' files, in their order."""
         found = [self._build.described(shard) for shard in range(self._build.count)]
         return tuple(shard for shard in found if shard)
 

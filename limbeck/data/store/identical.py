@@ -1,4 +1,4 @@
-"""Which images are the same, in one store or in several."""
+"""Find identical images in one store or in several."""
 
 from hashlib import blake2b
 

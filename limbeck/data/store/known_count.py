@@ -1,4 +1,4 @@
-"""How many images a source has, as far as that is known without reading them."""
+"""Count the images of a source, as far as that is known without reading them."""
 
 from contextlib import suppress
 from functools import lru_cache

@@ -33,7 +33,7 @@ SHARD_NAME = re.compile(r"images-\d{5,}\.bin")
 DepthValues = Literal["distance", "inverse"]
 """Whether depth grows with distance (meters, millimeters) or with nearness (disparity, what MiDaS predicts)."""
 Keep = Literal["raw", "jpeg", "webp"]
-"""How the images of a store are kept: pixels in one array, or encoded images in shards."""
+"""Storage of the images of a store: pixels in one array, or encoded images in shards."""
 INDEX_SCHEMA = pa.schema(
     {"row": pa.int64(), "path": pa.string(), "label": pa.int64(), "width": pa.int32(), "height": pa.int32()}
 )
@@ -64,13 +64,13 @@ class Manifest:
     size: int
     label_names: tuple[str, ...]
     labels: str = ""
-    """Which labels there are and where they come from, or why there are none."""
+    """Labels and their origin, or why there are none."""
     digest: str
     source: str
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     max_images: int | None = None
-    """How many samples were taken of the source, drawn at random; None: all of them."""
+    """Number of samples that were drawn at random from the source; None: all of them."""
     fingerprint: str | None
     depth: DepthValues | None = None
     """What the values of the source were, if it was depth."""

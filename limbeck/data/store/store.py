@@ -54,7 +54,7 @@ class Store:
     only: tuple[str, ...] = ()
     """Patterns by which images of its source were left out."""
     max_images: int | None = None
-    """How many samples were taken of its source, drawn at random; None: all of them."""
+    """Number of samples that were drawn at random from its source; None: all of them."""
 
     depth: DepthValues | None = None
     """What the values meant that its images were made of, if they are depth."""
@@ -167,7 +167,7 @@ class Store:
 
 @dataclass(frozen=True)
 class _MappedFile:
-    """Where the pixels of a memory map are."""
+    """Location of the pixels of a memory map."""
 
     path: str
     offset: int  # bytes

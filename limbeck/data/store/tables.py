@@ -19,7 +19,7 @@ BATCH = 10_000  # rows of the index that are written at once
 
 
 class Place(NamedTuple):
-    """Where the encoded image of a sample is."""
+    """Location of the encoded image of a sample."""
 
     shard: int
     offset: int

@@ -1,4 +1,4 @@
-"""What the cycles have found so far, so that a command that was stopped goes on."""
+"""Journal of the cycles, from which a command that was stopped goes on."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What cycles need of a classifier that says which images it wants labels for."""
+"""Protocol of a classifier that chooses the next images to label."""
 
 from dataclasses import replace
 from typing import Protocol

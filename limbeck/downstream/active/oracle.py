@@ -1,4 +1,4 @@
-"""Who labels the images that were chosen, and the images that are held out to measure accuracy."""
+"""Oracles: label the images that were chosen, and hold out images to measure accuracy."""
 
 from os import PathLike
 from pathlib import Path

@@ -45,7 +45,7 @@ LEAST_LABELED = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelingCycles:
-    """What cycles of learning and choosing have found."""
+    """Result of the cycles of active learning."""
 
     cycles: list[Cycle]
     paths: list[str]

@@ -1,4 +1,4 @@
-"""How far the vector of an image is from its nearest ones."""
+"""Distances of vectors to their nearest neighbors."""
 
 import logging
 from typing import NamedTuple

@@ -27,7 +27,7 @@ NORMAL_SHARE = 0.95  # of the normal images that are not unusual
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outliers:
-    """How unusual the images of a source are; row i of every array is image i."""
+    """Outlier scores of the images of a source; row i of every array is image i."""
 
     paths: list[str]
     """As the source has them."""

@@ -40,7 +40,7 @@ class Explorer:
     images: int
     bytes: int
     layout: str
-    """What made the map."""
+    """Algorithm that computed the map."""
     depths: tuple[int, ...]
     """At which neighbors are shown."""
     agreement: tuple[float, ...]

@@ -10,7 +10,7 @@ Method = Literal["auto", "tsne", "pca"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """What the page shows."""
+    """Contents of the page."""
 
     layout: Method = "auto"
     """Map: tsne, pca (principal components), or auto: t-SNE where a library for it is installed."""

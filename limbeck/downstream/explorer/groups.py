@@ -1,4 +1,4 @@
-"""What there is to see among the vectors: clusters with their typical images, and mistakes of k-NN and of a probe."""
+"""Group the vectors: clusters with their typical images, and mistakes of k-NN and of a probe."""
 
 from typing import NamedTuple
 

@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     positions: Array
     """[N 2] in [0, 1]: one of the two axes spans all of it, the other as much as in the layout."""
     name: str
-    """What made them, in words."""
+    """Algorithm that computed them, in words."""
 
 
 def lay_out(unit: Array, method: Method = "auto", seed: int = 0) -> Layout:

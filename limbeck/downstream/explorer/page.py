@@ -71,9 +71,9 @@ class View:
     clusters: Clusters
     outliers: NDArray[np.float32]
     predicted: NDArray[np.int64] | None
-    """What the neighbors vote for; None without labels."""
+    """Class by the vote of the neighbors; None without labels."""
     probed: NDArray[np.int64] | None
-    """What a linear probe predicts that was not fitted to the image, -1 for nothing; None without labels."""
+    """Prediction of a linear probe that was not fitted to the image, -1 for none; None without labels."""
     agreement: Sequence[float]
     """Fraction of the neighbors shown that have the label of their image, by depth."""
     atlas: Atlas

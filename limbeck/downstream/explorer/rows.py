@@ -1,4 +1,4 @@
-"""Which images are shown, and the nearest of them to each."""
+"""Choose the images of the page, and find the nearest of them to each."""
 
 import numpy as np
 from numpy.typing import NDArray

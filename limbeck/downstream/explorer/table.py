@@ -57,7 +57,7 @@ class MapTable:
     images: int
     bytes: int
     layout: str
-    """What made the map."""
+    """Algorithm that computed the map."""
     depth: int
     clusters: int
 

@@ -35,7 +35,7 @@ class Network(ABC):
 
     dim: int
     module: nn.Module | None = None
-    """What is trained together with the relation module, if anything is."""
+    """Networks that are trained together with the relation module."""
 
     @abstractmethod
     def features(self, rows: Int[Tensor, " M"], step: int) -> Float[Tensor, "M D"]:

@@ -35,7 +35,7 @@ Kind = Literal["inductive", "transductive"]
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeScores:
-    """What one way to classify reaches on the episodes of the test."""
+    """Accuracy of one classifier on the test episodes."""
 
     name: str
     kind: Kind

@@ -35,7 +35,7 @@ SearchKind = Literal["auto", "exact", "ivf"]
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What index.json says."""
+    """Contents of index.json."""
 
     version: int = VERSION
     encoder: str

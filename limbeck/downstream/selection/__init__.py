@@ -1,1 +1,1 @@
-"""Which images to label first: strategies that choose rows of a feature matrix."""
+"""Strategies that choose which images to label first: rows of a feature matrix."""

@@ -1,4 +1,4 @@
-"""What every strategy yields: rows in the order of choice, each with its reason, while some rows are available."""
+"""Choices of a strategy: rows in the order of choice, each with its reason, while some rows are available."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""How well chosen rows cover the others, next to a random choice of as many."""
+"""Measure how well chosen rows cover the others, compared with a random choice of as many."""
 
 from dataclasses import dataclass
 

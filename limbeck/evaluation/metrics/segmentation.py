@@ -27,7 +27,7 @@ def compute(inputs: MetricInputs) -> dict[int, Values]:
 
 
 def _central(masks: Masks, image_size: int) -> Tensor:
-    """Return the part of masks [N S S] that the network sees, uint8."""
+    """Crop masks [N S S], uint8, to the input of the network."""
     side = central_side(masks.shape[1], image_size)
     start = (masks.shape[1] - side) // 2
     return torch.from_numpy(masks[:, start : start + side, start : start + side])

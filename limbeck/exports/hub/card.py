@@ -24,7 +24,7 @@ REPORTED = {"knn": "k-NN accuracy", "linear": "linear probe accuracy"}
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card says."""
+    """Contents of a model card."""
 
     name: str  # OWNER/NAME
     architecture: str  # for timm, or NOT_IN_TIMM

@@ -32,7 +32,7 @@ STALE = ["*.safetensors", STANDALONE, STANDALONE_CNN, STANDALONE_FILTERS, LABELS
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What was sent, or written."""
+    """Result of a push: what was sent, or written."""
 
     name: str
     """OWNER/NAME on the hub."""
@@ -103,7 +103,7 @@ def _check(name: str, data: Sequence[str]) -> None:
 def _write(
     run: Path, name: str, folder: Path, depth: int | None, license: str | None, data: Sequence[str]
 ) -> CardFacts:
-    """Write the network and its card into `folder`; return what the card says."""
+    """Write the network and its card into `folder`; return the contents of the card."""
     written = export(run, folder, depth)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     classifier = load_classifier(run) if is_classifier(run) else None

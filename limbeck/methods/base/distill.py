@@ -41,7 +41,7 @@ class Teacher(ABC):
 
 
 class DistillationInputs(NamedTuple):
-    """What a distiller needs besides the student: the teacher, the views of both, and the sampling plan."""
+    """Inputs of a distiller besides the student: the teacher, the views of both, and the sampling plan."""
 
     teacher: Teacher
     views: tuple[ViewSpec, ...]

@@ -40,7 +40,7 @@ class Workload:
 
 
 class Stage(NamedTuple):
-    """What one stage takes."""
+    """Cost of one stage."""
 
     name: str
     seconds: float
@@ -51,7 +51,7 @@ class Stage(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How long an image takes, and what is the slowest."""
+    """Seconds per image, and the bottleneck."""
 
     seconds: float
     bound_by: str

@@ -1,4 +1,4 @@
-"""What a plan for many images is computed from: speeds and sizes of one image, one device and one machine."""
+"""Constants of a plan for many images: speeds and sizes of one image, one device and one machine."""
 
 import dataclasses
 from collections.abc import Mapping

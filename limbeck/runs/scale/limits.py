@@ -1,4 +1,4 @@
-"""Where a plan stops being enough: the first number of images, or of GPUs, that is too many."""
+"""Limits of a plan: the first number of images, or of GPUs, that is too many."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Limit(NamedTuple):
     stops_at: float
     unit: str
     planned: float
-    """How many of the unit the plan has."""
+    """Amount of the unit that the plan has."""
     remedy: str
 
     @property

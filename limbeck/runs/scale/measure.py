@@ -1,4 +1,4 @@
-"""What this machine and a device of it can do: cores, memory, disk, training steps, forward passes, searches.
+"""Measure this machine and one of its devices: cores, memory, disk, training steps, forward passes, searches.
 
 On a CPU, seconds are those of the processor, divided by the threads of PyTorch: what else a machine does at the moment
 changes times by a factor of five, and is no part of a plan.
@@ -43,7 +43,7 @@ FORWARD = 64  # images per forward pass, or more until a pass takes so many seco
 PASS_SECONDS, MOST_FORWARD = 0.5, 4096
 STEP_SECONDS = 20.0  # for timing steps with more and more images: few of them take longer each
 OPTIONAL = {"disk_bytes_per_second", "network_bytes_per_second", "teacher_images_per_second", "teacher_dim"}
-"""What is not measured, or only where there is a teacher."""
+"""Constants that are not measured, or only where there is a teacher."""
 
 
 def complete(given: Constants, workload: Workload, request: RunRequest | None, epochs: float) -> Constants:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalePlan:
-    """What many images take; stages and limits are derived from constants, which are measured or given."""
+    """Plan for many images; stages and limits are derived from constants, which are measured or given."""
 
     workload: Workload
     epochs: float

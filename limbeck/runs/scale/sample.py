@@ -1,4 +1,4 @@
-"""What an image takes: bytes, and seconds of a core to store it and to read it, on a few images."""
+"""Measure the cost of an image on a few of them: bytes, and seconds of a core to store it and to read it."""
 
 import io
 import tempfile

@@ -1,4 +1,4 @@
-"""What the options of methods, hosts and distillers have in common."""
+"""Options that methods, hosts and distillers share."""
 
 from limbeck.methods.config.base.distill import DistillConfig, QueueDistillConfig, teacher_view
 from limbeck.methods.config.base.host import (

@@ -1,4 +1,4 @@
-"""What the options of every method have in common: views, and how they adapt to the data."""
+"""Options that all methods share: views, and how they adapt to the data."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -85,7 +85,7 @@ class MethodConfig(NamedConfig):
 
     @property
     def span_mask(self) -> "SpanMask | None":
-        """Which steps of a view the method hides from the trained network; None: none."""
+        """Return the steps of a view that the method masks for the trained network; None: none."""
         return None
 
     def check_modality(self, name: str) -> None:
