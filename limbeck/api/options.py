@@ -129,7 +129,7 @@ def _named(section: str, value: Any, direct: Mapping[str, Any], *, distills: boo
 def _defaults(
     source: Source, configs: Mapping[str, Any], *, distills: bool, host: Any, quick: bool, accelerator: str
 ) -> dict[str, Any]:
-    """Return what options are laid over: the given configurations, and the defaults of those that are not given."""
+    """Return the configurations that options override: those given, and the defaults of the others."""
     modality = choose_modality(source, configs["backbone"], configs["method"])
     training = configs["training"] or default_training(modality.name)
     small = runs_small(accelerator or training.accelerator, quick)

@@ -148,7 +148,7 @@ class Run(os.PathLike[str]):
         return "\n".join([str(self.path), *rows, *layers])
 
     def _rows(self, status: RunStatus) -> list[tuple[str, str]]:
-        """Return what is shown as pairs of a name and a value."""
+        """Return the summary as pairs of a name and a value."""
         found = {
             "method": status.method,
             "teacher": status.teacher,

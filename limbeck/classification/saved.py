@@ -49,7 +49,7 @@ class About:
     seed: int
 
     def sentences(self) -> list[str]:
-        """Return what was fitted to how many images, at which depth, and how good it is."""
+        """Describe the classifier: its kind, images, depth and accuracy."""
         tried = "" if len(self.depth_accuracies) < 2 else f", the best of {len(self.depth_accuracies)} depths"
         return [
             f"{self.head} on depth {self.depth}{tried}; {self.rows:,} images of {len(self.label_names)} classes",

@@ -116,7 +116,7 @@ def _instance(default: Any) -> Any:
 
 
 def _metavar(hint: Any) -> str:
-    """Return what to write for a type: `INT`, `{cpu,cuda}`, `FLOAT FLOAT`, `TEXT ...`."""
+    """Return the placeholder of a type: `INT`, `{cpu,cuda}`, `FLOAT FLOAT`, `TEXT ...`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return "|".join(_metavar(option) for option in args if option is not type(None))

@@ -42,7 +42,7 @@ def report_command(runs: Iterable[Path]) -> str:
 
 
 def open_command(page: str) -> str:
-    """Return what shows a page in the browser."""
+    """Return the command that opens a page in the browser."""
     opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
     return f"{opener} {shlex.quote(page)}"
 

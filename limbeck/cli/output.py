@@ -69,7 +69,7 @@ def show_failure(failure: Failure, *, as_json: bool, verbose: bool) -> None:
 
 
 def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
-    """Return what to print for an error; an unexpected one gets a file with its traceback."""
+    """Return the message of an error; an unexpected one gets a file with its traceback."""
     if isinstance(error, UserError):
         return Failure(USAGE if isinstance(error, UsageError) else WRONG_INPUT, error.code, str(error))
     if isinstance(error, Stopped):

@@ -206,7 +206,7 @@ def _last_metrics(file: Path) -> dict[str, float]:
 
 
 def _request(args: Any) -> dict[str, Any]:
-    """Return what a run is made from, by the names that `RunRequest` has for it."""
+    """Return the arguments of a `RunRequest`."""
     distills = hasattr(args, "student")
     _check_network_named(args, "student" if distills else "backbone")
     shared = ("method", "optim", "training", "time", "quick", "store_size", "allow_bad")
@@ -221,7 +221,7 @@ def _request(args: Any) -> dict[str, Any]:
 
 
 def _length(args: Any) -> dict[str, Any]:
-    """Return how long a run with a recipe takes: what the flags say, or else what the recipe does."""
+    """Return the time of a run with a recipe: that of the flags, or else that of the recipe."""
     if args.time:
         named = peek(args.words, "--epochs") is not None
         return {"training": args.training if named else replace(args.training, epochs="auto")}
@@ -229,7 +229,7 @@ def _length(args: Any) -> dict[str, Any]:
 
 
 def _selection(args: Any, source: str) -> dict[str, Any]:
-    """Return what is left out: the flags, or else what the file says about a source that is no store."""
+    """Return the patterns that are left out: of the flags, or else of the file, for a source that is no store."""
     from limbeck.data.store.layout import is_store
 
     given = {"exclude": args.exclude, "only": args.only, "max_images": args.max_images}

@@ -124,7 +124,7 @@ def _choices(kind: str) -> list[str]:
 
 
 def _allowed(metavar: str, *, or_none: bool = False) -> str:
-    """Return what may be written, in words."""
+    """Return the accepted values, in words."""
     counts = metavar.split(" ")
     if len(counts) > 1 and counts[-1] != "...":
         return f"{len(counts)} values ({metavar})"

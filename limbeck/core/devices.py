@@ -84,7 +84,7 @@ def resolve_bf16(precision: Precision, device: "torch.device") -> bool:
 
 
 def describe_machine(device: "torch.device") -> str:
-    """Return what the speed of kernels depends on: the GPU, or the processor and the number of threads."""
+    """Return a name of the hardware that the speed of kernels depends on: the GPU, or the processor and its threads."""
     import torch
 
     if device.type == "cuda":

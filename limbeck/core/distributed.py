@@ -88,7 +88,7 @@ def local_rows(gathered: Tensor) -> Tensor:
 
 
 def local_indices(count: int, device: torch.device) -> Tensor:
-    """Return where the `count` rows of this process lie among those of all, int64 [count]."""
+    """Return the positions of the `count` rows of this process among those of all, int64 [count]."""
     return torch.arange(count, device=device) * world_size() + rank()
 
 

@@ -82,7 +82,7 @@ def format_speed(count: float, seconds: float, unit: str) -> str:
 def progress_bar(
     total: int | None, description: str = "", *, unit: str = "steps", completed: int = 0, hidden: bool = False
 ) -> Iterator[Bar]:
-    """Show how far a work is, with its speed and the time left.
+    """Show the progress of some work, with its speed and the time left.
 
     Args:
         total: steps of the whole work; None where they are not known.

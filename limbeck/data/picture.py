@@ -106,7 +106,7 @@ def _load_low_bytes(image: Image.Image, data: bytes) -> Image.Image | None:
 
 
 def _raw(tile: Any) -> Any:
-    """Return how to read 16-bit colors of a PPM as they are; Pillow would scale them to 8 bits, in Python."""
+    """Return the raw mode of a PPM's 16-bit colors as they are; Pillow would scale them to 8 bits, in Python."""
     kind, deepest = tile.args if tile.codec_name == "ppm" else ("", 0)
     return tile._replace(codec_name="raw", args="RGB;16B") if kind == "RGB" and deepest > 255 else tile
 

@@ -11,7 +11,7 @@ QUALITY = 82  # of the JPEG
 
 
 def thumbnail(pixels: Pixels, width: int, height: int, side: int) -> str:
-    """Return what a store holds of an image, in the proportions of the original; its longer side has `side` pixels."""
+    """Return the stored image in the proportions of the original; its longer side has `side` pixels."""
     return _uri(jpeg(pixels, width, height, side))
 
 

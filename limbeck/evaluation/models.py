@@ -212,7 +212,7 @@ class BackboneModel(EvaluatedModel):
         return found
 
     def _forward(self, data: EvalData, store: Dataset, features: FeatureFn, dims: Mapping[int, int], text: str) -> Bank:
-        """Return what `features` makes of all images of a store."""
+        """Return the outputs of `features` for all images of a store."""
         with eval_mode(self.backbone.to(data.device)):
             return extract_matrix(
                 features,

@@ -74,7 +74,7 @@ class Comparison:
         return self.num_neighbors / (self.images - 1)
 
     def sentence(self, nouns: tuple[str, str] = ("image", "images")) -> str:
-        """Return how much of the teacher the first student preserves at what cost; `nouns` name one row and several."""
+        """Return the fidelity of the first student and its cost, in a sentence; `nouns` name one row and several."""
         first, *others = self.students
         shares = [percent(student.values.get("neighbor_agreement") or 0.0) for student in self.students]
         baselines = "".join(f"{other.name} {share}, " for other, share in zip(others, shares[1:], strict=True))

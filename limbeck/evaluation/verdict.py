@@ -64,7 +64,7 @@ def verdict(result: EvaluationResult) -> str:
 
 
 def _places(result: EvaluationResult) -> str:
-    """Return how far regressed keypoints are from annotated ones, next to the lines of reference.
+    """Compare the error of regressed keypoints with the lines of reference.
 
     A detector that is not better than no detector is said to be so first.
     """

@@ -36,7 +36,7 @@ class ExportSource(NamedTuple):
 
     @property
     def output(self) -> str:
-        """Return what the outputs are."""
+        """Return the kind of the outputs."""
         return "logits" if self.head else "features"
 
     def with_projection(self, layer: nn.Linear, fold: bool) -> "ExportSource":

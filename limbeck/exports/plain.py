@@ -122,7 +122,7 @@ def largest_difference(network: nn.Module, exported: Network, batches: Sequence[
 
 
 def _proof(network: nn.Module, exported: Network, examples: tuple[Tensor, Tensor] | None) -> Proof | None:
-    """Return how the file compares on real rows, if there are some."""
+    """Compare the file with the network on real rows, if there are some."""
     if examples is None:
         return None
     values, labels = examples

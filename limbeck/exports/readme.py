@@ -151,7 +151,7 @@ def _precision(result: ExportResult) -> str:
 
 
 def _projection(result: ExportResult) -> str:
-    """Return what the last layer makes of the features."""
+    """Describe the last layer of the network, if it is aligned or rotated."""
     if result.aligned_to is not None:
         return (
             f" The features are aligned with those of all {result.aligned_to.depth} blocks or stages: an index of those"

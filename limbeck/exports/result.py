@@ -49,7 +49,7 @@ class ExportResult:
     nouns: tuple[str, str] = ("image", "images")  # what one row of the data is called, and several
 
     def sentences(self) -> list[str]:
-        """Return what was written, how it compares and, of a reduced precision, whether it pays."""
+        """Describe the files, how they compare and, of a reduced precision, whether it pays."""
         found = [
             f"depth {self.depth}, {self.dim} features, {format_bytes(self.file_bytes)}; largest difference from "
             f"PyTorch {self.difference:.1e}; {self.latency_ms:.2f} ms per {self.nouns[0]} on one thread of this CPU "

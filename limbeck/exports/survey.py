@@ -246,7 +246,7 @@ def _call(content: bytes) -> Any:
 
 
 def _cache_file(source: ExportSource, whole: ExportSource, store: Store) -> Path | None:
-    """Return where the variants of one size are cached, which are compared with `whole`; None where nothing can be."""
+    """Return the folder that caches the variants of one size, compared with `whole`; None where none can be."""
     versions = [_version(package) for package in ("onnxruntime", "openvino", "torch")]
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), *versions]
     network = digest(source.backbone, {"preprocessing": to_json(source.preprocessing)})

@@ -41,7 +41,7 @@ class Variant:
         return f"depth {self.depth}, {self.image_size} pixels, {self.precision}"
 
     def sentence(self) -> str:
-        """Return what it is, costs and keeps."""
+        """Describe the variant, its cost and what it preserves."""
         labels = "" if self.knn is None else f", 20-NN accuracy {self.knn:.1%}"
         return (
             f"{self.name}: {self.latency_ms:.2f} ms, {format_bytes(self.file_bytes)}, {self.neighbors:.1%} of the 10 "
@@ -73,7 +73,7 @@ class Limits(NamedTuple):
         return self.excess(variant) <= 1
 
     def excess(self, variant: Variant) -> float:
-        """Return how many times a variant costs what is allowed, of latency and size the larger."""
+        """Return the cost of a variant relative to the limits, of latency and size the larger."""
         return max(variant.latency_ms / self.latency_ms, variant.file_bytes / self.file_bytes)
 
     def __str__(self) -> str:

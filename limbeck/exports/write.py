@@ -256,7 +256,7 @@ def _with_all_threads(request: _Request, exported: Network, folder: Path) -> Net
 
 
 def _proof(request: _Request, exported: Network) -> Proof | None:
-    """Return how a file in fp32 compares on real images, if there are some."""
+    """Compare a file in fp32 with the network on real images, if there are some."""
     if request.examples is None:
         return None
     batches = request.examples.proof

@@ -81,7 +81,7 @@ class Pixels(nn.Module):
 
 
 def load_perceptual(path: str | None) -> nn.Module:
-    """Return what maps images in [0, 1] to the features that are compared.
+    """Return the network that maps images in [0, 1] to the features that are compared.
 
     Args:
         path: a file of safetensors with torchvision's VGG-16; a run on images, or its encoder; None: pixels.

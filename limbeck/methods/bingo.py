@@ -95,7 +95,7 @@ def cutmix(
 def box(
     share: Float[Tensor, ""], y: Int[Tensor, ""], x: Int[Tensor, ""], height: int, width: int
 ) -> Bool[Tensor, "H W"]:
-    """Return where a box lies that leaves about `share` of an image uncovered; nothing waits for the device.
+    """Return a random box that leaves about `share` of an image uncovered; nothing waits for the device.
 
     Args:
         share: in [0, 1]; the sides are sqrt(1 - share) of the image's, rounded down to even numbers.

@@ -68,5 +68,5 @@ class Masked(Method):
         return self.ema_encoder.module
 
     def embed(self, images: Float[Tensor, "B *item"]) -> Float[Tensor, "B D"]:
-        """Return what the head makes of the features."""
+        """Return the head's predictions from the features."""
         return self.head(self.backbone(images).final)

@@ -137,7 +137,7 @@ class Modality(ABC, Generic[Config, Data]):
         """Return the data of a source, without what is left out by name, as an encoder of the user's is to get them."""
 
     def selection(self, data: Data) -> "Selection":
-        """Return what was left out of the source of the data by name."""
+        """Return the patterns by which images of the source were left out."""
         from limbeck.data.sources.selection import Selection
 
         return Selection()
@@ -169,7 +169,7 @@ class Modality(ABC, Generic[Config, Data]):
     def completion(
         self, cfg: Config, data: Data, targets: "Callable[[], ImageTargets | None] | None" = None
     ) -> "Callable[[Encoder], Encoder]":
-        """Return what turns the trained encoder into that of the run; what it needs is fitted before the training.
+        """Return the function that turns the trained encoder into that of the run, fitted before the training.
 
         `targets` gives the vectors of a teacher, which may be computed only later.
         """
@@ -219,7 +219,7 @@ class Modality(ABC, Generic[Config, Data]):
         raise NotImplementedError
 
     def make_eval_callback(self, data: Data, cfg: Config, teacher: "TeacherContext | None") -> "EvalCallback | None":
-        """Return what scores the encoder now and then while it is trained, if anything does."""
+        """Return the callback that evaluates the encoder during training, if there is one."""
         return None
 
     def compare_with_start(

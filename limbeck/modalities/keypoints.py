@@ -102,7 +102,7 @@ class Keypoints(StoreModality[DetectorConfig]):
         return normalized(method.make_views(cfg.image_size), NORMALIZATION, NORMALIZATION)
 
     def describe_views(self, method: "MethodConfig") -> str:
-        """Say what images are compared by, since that decides what results may be compared with."""
+        """Log the measure by which images are compared, since results of different measures are not comparable."""
         by = getattr(method, "perceptual", None) or "pixels (--method.perceptual names a network)"
         return f", compared by {by}"
 

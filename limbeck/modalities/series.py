@@ -177,7 +177,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     def completion(
         self, cfg: SeriesConfig, data: "SeriesData", targets: "Callable[[], ImageTargets | None] | None" = None
     ) -> "Callable[[Encoder], Encoder]":
-        """Return what joins fixed kernels, which are fitted here, if the network has some."""
+        """Fit fixed kernels, and return the function that joins them with the network, if it has some."""
         if not cfg.kernel_features:
             return super().completion(cfg, data)
         from limbeck.series.join import fit_join

@@ -213,7 +213,7 @@ def _timm_config(name: str, args: dict[str, Any], dim: int, preprocessing: Prepr
 
 
 def training_stage(folder: Path) -> str:
-    """Return how far the run of an encoder folder was, as in `"step 37 of 300"`; empty if it had ended."""
+    """Return the progress of an encoder folder's run, as in `"step 37 of 300"`; empty if it had ended."""
     content = read_json(folder / "config.json", "export the encoder again")
     found = content.get("limbeck") if isinstance(content, dict) else None
     provenance = found.get("provenance") if isinstance(found, dict) else None

@@ -55,7 +55,7 @@ def fit_names(weights: Mapping[str, Tensor], shapes: Shapes) -> Resolved[dict[st
 
 
 def _prefix(weights: Mapping[str, Tensor], shapes: Shapes) -> str:
-    """Return what precedes the names of the network in the checkpoint, if at least half of them have it."""
+    """Return the prefix of the network's names in the checkpoint, if at least half of them have it."""
     found: Counter[str] = Counter()
     for name in weights:
         parts = name.split(".")

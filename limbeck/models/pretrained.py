@@ -119,7 +119,7 @@ def stock_form(name: str, size: int | None = None, args: Mapping[str, Any] | Non
 
 
 def folder_config(folder: Path) -> dict[str, Any]:
-    """Return what the config.json of a network's folder holds; of a run, that of its encoder.
+    """Return the contents of the config.json of a network's folder; of a run, that of its encoder.
 
     Raises:
         UserError: there is none, or it is not that of Limbeck, timm or Hugging Face.
@@ -343,7 +343,7 @@ def _stated(known: Mapping[str, Any], size: int | None) -> StatedPreprocessing:
 
 
 def _agreed(arch: str) -> dict[str, Any]:
-    """Return what timm's record states of the input of all weights of a network alike; nothing where they differ."""
+    """Return the input settings on which timm's records agree for all weights of a network; none where they differ."""
     tags = [*timm.list_pretrained(f"{arch}.*"), arch]
     known = [vars(timm_defaults(name)) for name in tags]
     first = {key: known[0][key] for key in ("mean", "std", "interpolation")}

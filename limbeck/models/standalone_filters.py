@@ -29,7 +29,7 @@ class Joined(nn.Module):
         return F.linear(torch.cat([self.model(images), filters], dim=1), w.weight, w.bias)
 
     def codes(self, pixels: Tensor) -> Tensor:
-        """Return how much nearer than on average every patch is to every filter, or 0: [B K h w]."""
+        """Return by how much each patch is nearer to each filter than on average, or 0: [B K h w]."""
         w: Any = self
         size = w.filters_kernels.shape[-1]
         count = 3 * size**2

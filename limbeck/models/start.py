@@ -144,7 +144,7 @@ def _normalized(form: BackboneConfig, found: Pretrained, name: str) -> BackboneC
 
 
 def _described(name: str, form: BackboneConfig) -> str:
-    """Return what is taken from the start."""
+    """Describe the parts that are taken from the start."""
     stem = ", stem for small images" if form.small_stem else ""
     cut = "" if form.cut is None else f", first {plural(form.cut, 'block or stage', 'blocks or stages')}"
     mean, std = form.normalization

@@ -189,7 +189,7 @@ class _GraphBuilder:
                 yield rows["neighbor"], rows["cosine"]
 
     def _shards(self, search: ExactSearch | IvfSearch, folder: Path) -> shards.SearchSpec:
-        """Return what the workers are told; writes what they read, unless there is a file of it."""
+        """Return the parameters of the workers' function; write the file that they read, unless there is one."""
         vectors, lists, indices = self.vectors, None, None
         queries = shards.file_of(vectors.features, folder)
         if isinstance(search, IvfSearch):

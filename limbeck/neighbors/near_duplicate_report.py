@@ -48,7 +48,7 @@ class NearDuplicates:
     across: Matches | None
 
     def sentence(self) -> str:
-        """Return how many there are, in one sentence."""
+        """Return the number of near-duplicates, in one sentence."""
         total, groups = len(self.store), 0 if self.within.groups is None else len(set(self.within.groups))
         own = f"{len(self.within.indices):,} of {plural(total, 'image')}"
         parts = [f"{own} have a near-duplicate, in {plural(groups, 'group')}"]

@@ -126,7 +126,7 @@ def matches_across(features: FeatureMatrix, other: FeatureMatrix, threshold: flo
 def matches_across_by_shards(
     features: FeatureMatrix, other: FeatureMatrix, threshold: float, runner: RunnerConfig, folder: Path
 ) -> Matches:
-    """Return what `matches_across` returns, found by the workers of a runner, which work in `folder`."""
+    """Compute `matches_across` by the workers of a runner, which work in `folder`."""
     queries, base = (shards.file_of(rows, folder, name) for rows, name in ((features, "features"), (other, "other")))
     spec = shards.SearchSpec(
         queries=str(queries),

@@ -21,7 +21,7 @@ class Axis(NamedTuple):
         return [(self.place(tick), label) for tick, label in zip(self.ticks, self.labels, strict=True)]
 
     def place(self, value: float) -> float:
-        """Return where a value is, in % of the axis."""
+        """Return the position of a value, in % of the axis."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 

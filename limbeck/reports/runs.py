@@ -1,4 +1,4 @@
-"""Read what a report shows from run folders."""
+"""Read the contents of a report from run folders."""
 
 import csv
 import math

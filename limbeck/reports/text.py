@@ -23,7 +23,7 @@ class Gap(NamedTuple):
 
 
 def gaps(run: RunSummary) -> list[Gap]:
-    """Return what a run lacks; an evaluation only where there is one of its kind."""
+    """Describe what a run lacks; an evaluation only where there is one of its kind."""
     folder = shlex.quote(portable_folder(run.folder))
     evaluate = f"limbeck evaluate {folder} --train LABELED/train --test LABELED/test"
     where = f", which stopped at {run.stage}" if run.stage else ""

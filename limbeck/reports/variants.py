@@ -71,7 +71,7 @@ def row(variant: Variant) -> list[str]:
 
 
 def headline(survey: Survey, front: Sequence[Variant]) -> str:
-    """Return how many variants there are, and on what they were compared."""
+    """Describe the number of variants, and the images on which they were compared."""
     return (
         f"{plural(len(survey.variants), 'variant')} compared on {survey.images} images; no other one is better in "
         f"every respect than {len(front)} of them. The whole network in fp32 takes {survey.whole.latency_ms:.2f} ms "

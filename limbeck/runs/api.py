@@ -232,7 +232,7 @@ def _compared_with(
     references: Sequence[ModelScores] | None,
     teacher_module: nn.Module | None,
 ) -> ComparedWith:
-    """Return what a run of data other than images is measured next to."""
+    """Return the models that a run of data other than images is compared with."""
     start = (config.start.name, run / START) if config.start and (run / START).is_dir() else None
     return ComparedWith(
         teacher=_reload_teacher(config, teacher_module),

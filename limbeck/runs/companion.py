@@ -46,7 +46,7 @@ def open_data(
 
 
 def companion_of(data: Dataset) -> dict[str, Any]:
-    """Return what config.json has about the companion of the data, if there is one."""
+    """Return the entry of config.json for the companion of the data, if there is one."""
     found = data.companion if isinstance(data, Store) else None
     if found is None:
         return {}

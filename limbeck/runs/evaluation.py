@@ -102,7 +102,7 @@ def is_run(name: str) -> bool:
 def _common_selection(
     runs: Sequence[str], exclude: Sequence[str] | None, only: Sequence[str] | None
 ) -> LabeledSelection:
-    """Return what is left out for all networks; raise UserError where the runs differ in it and none is given."""
+    """Return the patterns left out for all networks; UserError where the runs differ in them and none are given."""
     found = {run: select(read_config(Path(run)), exclude, only) for run in runs}
     if len({*found.values()}) > 1:
         listed = ", ".join(f"'{run}' {str(chosen.patterns) or 'nothing'}" for run, chosen in found.items())

@@ -32,7 +32,7 @@ NOTHING_LEFT_OUT = LabeledSelection(EVERYTHING, inherited=False)
 
 
 def select(config: RunConfig, exclude: Sequence[str] | None, only: Sequence[str] | None) -> LabeledSelection:
-    """Return what the evaluation of a run leaves out: what is given, or else what the run left out."""
+    """Return the patterns that the evaluation of a run leaves out: those given, or else those of the run."""
     if exclude is None and only is None:
         return LabeledSelection(Selection(exclude=config.exclude, only=config.only), inherited=True)
     return LabeledSelection(Selection.by(exclude or (), only or ()), inherited=False)

@@ -64,7 +64,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def read_status(run: Path) -> RunStatus:
-    """Return what the files of a run state; a damaged file is a state, not an error."""
+    """Return the state of a run by its files; a damaged file is a state, not an error."""
     config = _config(run) or {}
     method, training = _part(config, "method"), _part(config, "training")
     last = _last_row(run / METRICS)

@@ -172,7 +172,7 @@ def recipe_file(name: str, verb: Verb | None = None) -> ConfigFile:
 
 
 def describe(name: str) -> dict[str, str]:
-    """Return what the docstring of a recipe states: `summary`, `command`, `hardware`, `time`, `expect` ..."""
+    """Parse the docstring of a recipe: `summary`, `command`, `hardware`, `time`, `expect` ..."""
     summary, _, fields = (inspect.getdoc(RECIPES[name]) or "").partition("\n\n")
     found: dict[str, Any] = {"summary": summary}
     for key, text in re.findall(r"^(\w+): (.*(?:\n +.*)*)", fields, re.M):

@@ -261,7 +261,7 @@ def resolve_method(
 
 
 def describe(setup: RunSetup) -> str:
-    """Return what a run does in one sentence."""
+    """Describe a run in one sentence."""
     cfg = setup.cfg
     host = getattr(cfg.method, "host", None)
     over = f" over {host.name}" if host else ""

@@ -25,7 +25,7 @@ FEW_IMAGES = 5000
 
 
 def part_of_source(request: RunRequest, seconds: float | None, modality: Modality[Any, Any]) -> Selection:
-    """Return what a run takes of its source, in `seconds` if it has a time; a store is used whole."""
+    """Return the part of its source that a run takes, in `seconds` if it has a time; a store is used whole."""
     found = Selection.by(request.exclude, request.only, request.max_images)
     a_store = isinstance(request.source, str | Path) and is_store(Path(request.source))
     if found.max_images or seconds is None or a_store or not isinstance(modality, StoreModality):

@@ -96,7 +96,7 @@ def train_run(
 
 
 def _completion(setup: RunSetup, run: Path) -> Callable[[Encoder], Encoder]:
-    """Return what turns the trained encoder into that of the run."""
+    """Return the function that turns the trained encoder into that of the run."""
     targets = partial(image_targets, setup.teacher, run) if setup.teacher else None
     completion: Callable[[Encoder], Encoder] = setup.modality.completion(setup.cfg.backbone, setup.data, targets)
     return completion

@@ -12,7 +12,7 @@ from limbeck.train.config import TrainConfig
 def make_views(
     modality: Modality[Any, Any], method: MethodConfig, encoder: EncoderConfig, training: TrainConfig
 ) -> tuple[Any, ...]:
-    """Return what the loader makes of each row; UserError for smaller views where there are none."""
+    """Return the views that the loader makes of each row; UserError for smaller views where there are none."""
     views = modality.make_views(method, encoder)
     if not training.progressive_resizing:
         return views

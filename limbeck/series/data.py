@@ -156,7 +156,7 @@ class SeriesData:
         return [some] if self.left_out else []
 
     def _of_blocks(self, function: Callable[[NDArray[np.float32]], NDArray[Any]]) -> NDArray[Any]:
-        """Return what a function makes of every series."""
+        """Return the results of a function for every series."""
         return np.concatenate([function(block) for block in self.blocks()])
 
     def _copies(self) -> Bool[np.ndarray, " N"]:

@@ -186,7 +186,7 @@ def _load_others(compared: ComparedWith) -> dict[str, DilatedEncoder]:
 
 
 def _compare_with_teacher(compared: ComparedWith, students: Sequence[SeriesModel], data: EvalData) -> Comparison | None:
-    """Return how much of the teacher's space whole networks preserve; None without one, or with too few test series."""
+    """Return the fidelity of whole networks to the teacher; None without one, or with too few test series."""
     if compared.teacher is None:
         return None
     if len(data.test) <= NUM_NEIGHBORS + 1:
@@ -211,7 +211,7 @@ def _measure_whole(models: Sequence[EvaluatedModel], data: EvalData) -> list[Mod
 def _forecast_references(
     recordings: Recordings, others: Sequence[SeriesModel]
 ) -> Callable[[EvalData], tuple[ModelScores, ...]]:
-    """Return what forecasts from the raw values of the same windows, and by other encoders."""
+    """Return the forecasts from the raw values of the same windows, and by other encoders."""
 
     def measured(data: EvalData) -> tuple[ModelScores, ...]:
         values = forecast_errors(recordings, *raw_windows(recordings), data)[0]

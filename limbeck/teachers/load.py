@@ -135,7 +135,7 @@ def _from_module(cfg: TeacherConfig, network: nn.Module) -> TeacherSource:
 
 
 def _preprocessing(cfg: TeacherConfig, stated: StatedPreprocessing) -> tuple[int, Triple, Triple]:
-    """Return what the user gives, or else what the source states; never a guess."""
+    """Return the value that the user gives, or else that of the source; never a guess."""
     given = {"image_size": cfg.pixels, "mean": cfg.mean, "std": cfg.std}
     found: dict[str, Any] = {name: value or getattr(stated, name) for name, value in given.items()}
     if unknown := [name for name, value in found.items() if value is None]:

@@ -39,7 +39,7 @@ class NetworkCost(NamedTuple):
 
     @classmethod
     def total(cls, costs: Sequence["NetworkCost"]) -> Self:
-        """Return what several networks cost together."""
+        """Return the cost of several networks together."""
         return cls(sum(cost.parameters for cost in costs), sum(cost.operations for cost in costs))
 
 

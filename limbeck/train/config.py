@@ -114,7 +114,7 @@ class TrainConfig:
         return max(1, round(self.num_epochs * steps_per_epoch))
 
     def small_steps(self, total_steps: int) -> int:
-        """Return how many optimizer steps of the run, from the first, have smaller views."""
+        """Return the number of optimizer steps, from the first, that have smaller views."""
         return round(self.progressive_resizing * total_steps)
 
     def warmup_steps(self, steps_per_epoch: int) -> int:

@@ -54,7 +54,7 @@ def set_memory_format(network: nn.Module, memory_format: MemoryFormat) -> None:
 
 
 def warn_of_other_machine(cfg: TrainConfig, device: torch.device) -> None:
-    """Say where the kernels of a run were measured, if that is not here."""
+    """Log the machine on which the kernels of a run were measured, if it is another one."""
     machine = describe_machine(device)
     if cfg.measured_on not in ("", machine):
         logger.warning(

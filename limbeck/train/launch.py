@@ -58,7 +58,7 @@ def _precision(precision: Literal["bf16", "fp16", "fp32"], device: torch.device)
 
 
 def scaler_of(fabric: "Fabric") -> torch.amp.GradScaler | None:
-    """Return what scales the loss of a run in fp16; None in any other precision."""
+    """Return the loss scaler of a run in fp16; None in any other precision."""
     scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
     return scaler
 
@@ -158,12 +158,12 @@ def connect(fabric: "Fabric", method: nn.Module, optimizer: Optimizer) -> tuple[
 
 
 def describe(fabric: "Fabric") -> str:
-    """Return where the run computes and how precisely, as in `"2 x cuda, bf16-mixed"`."""
+    """Return devices and precision of the run, as in `"2 x cuda, bf16-mixed"`."""
     return f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
 
 
 def environment(fabric: "Fabric", cfg: TrainConfig) -> dict[str, str]:
-    """Return what the last digits of a run's numbers depend on, besides its configuration."""
+    """Return the environment on which the last digits of a run's numbers depend, besides its configuration."""
     precision, kernels = str(fabric.strategy.precision.precision), Kernels.of(cfg, fabric.device)
     return {
         "precision": precision,

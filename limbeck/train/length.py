@@ -41,7 +41,7 @@ def parse_duration(text: str) -> float:
 
 
 def steps_within(seconds: float, seconds_per_step: float, spent: float = 0.0) -> int:
-    """Return how many optimizer steps fit into a time of which some seconds are `spent`.
+    """Return the number of optimizer steps that fit into a time of which some seconds are `spent`.
 
     Raises:
         UserError: hardly any do.

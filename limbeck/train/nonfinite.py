@@ -107,7 +107,7 @@ class FiniteCheckHooks:
             yield batch
 
     def cause(self, loss: Tensor) -> NonFinite:
-        """Return what went wrong first in a step with a loss or gradients that are not finite."""
+        """Locate the first value that is not finite in a step whose loss or gradients are not."""
         found = self.found
         if found and (found.where.startswith(OUTPUT) or bool(loss.isfinite())):
             return found

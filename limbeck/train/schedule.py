@@ -22,7 +22,7 @@ class Schedule:
         self._evaluates = evaluates and cfg.eval_every_epochs > 0
 
     def after(self, step: int) -> Due:
-        """Return what is due after `step` steps."""
+        """Return the actions that are due after `step` steps."""
         end, epoch_end = step == self._total_steps, step % self._steps_per_epoch == 0
         every = self._cfg.health_every_steps
         health = every > 0 and (end or step % every == 0)

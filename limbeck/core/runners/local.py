@@ -13,7 +13,7 @@ from limbeck.core.runners.run import Engine
 
 
 def local_engine(workers: int) -> Engine:
-    """Return what carries orders to `workers` processes of this machine, which divide its cores among them."""
+    """Return an engine that sends orders to `workers` processes of this machine, which divide its cores among them."""
 
     def engine(orders: Iterator[str]) -> Iterator[tuple[str, str]]:
         idle: SimpleQueue[_Worker] = SimpleQueue()

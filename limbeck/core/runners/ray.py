@@ -17,7 +17,7 @@ PATIENCE = 10.0  # seconds for a cluster to answer: Ray itself would try for hal
 
 
 def ray_engine(workers: int, arguments: Mapping[str, Any]) -> Engine:
-    """Return what carries orders to tasks of Ray, of which `workers` run at the same time.
+    """Return an engine that sends orders to tasks of Ray, of which `workers` run at the same time.
 
     Args:
         workers: tasks that run at the same time.

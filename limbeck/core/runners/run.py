@@ -103,7 +103,7 @@ def check_runner(cfg: RunnerConfig) -> None:
 
 
 def engine_of(cfg: RunnerConfig) -> Engine:
-    """Return what carries orders to workers; see `check_runner`."""
+    """Return the engine that sends orders to workers; see `check_runner`."""
     if cfg.runner == "slurm":
         from limbeck.core.runners.slurm import slurm_engine
 

@@ -18,7 +18,7 @@ SHARDS_AT_ONCE = 1000  # jobs of an array: clusters limit them
 
 
 def slurm_engine(workers: int, parameters: Mapping[str, Any]) -> Engine:
-    """Return what carries orders to jobs of SLURM, of which `workers` run at the same time.
+    """Return an engine that sends orders to jobs of SLURM, of which `workers` run at the same time.
 
     Args:
         workers: jobs that run at the same time.

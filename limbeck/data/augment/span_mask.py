@@ -19,5 +19,5 @@ class SpanMask:
         return self.span or min(max(steps // 12, 2), LONGEST)
 
     def spans(self, steps: int) -> int:
-        """Return how many spans a series of `steps` steps has."""
+        """Return the number of spans in a series of `steps` steps."""
         return max(1, round(self.share * steps / self.steps_of_span(steps)))

@@ -34,7 +34,7 @@ class Section:
 
     @property
     def more(self) -> int:
-        """Return how many are not shown."""
+        """Return the number of files that are not shown."""
         return self.count - len(self.pictures)
 
 

@@ -97,7 +97,7 @@ class ScanStats:
         self.first.setdefault(issue.name, (path, issue))
 
     def action(self, name: IssueName) -> Action:
-        """Return what becomes of the files with this issue."""
+        """Return the action taken on files with this issue."""
         return "skipped" if name in self.policy.leave_out else ISSUE_TYPES[name].action
 
     def by_harm(self) -> list[IssueName]:

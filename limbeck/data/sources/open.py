@@ -188,7 +188,7 @@ def _kind_of(name: str) -> SourceType | None:
 
 
 def _options(*, objects: bool = False) -> str:
-    """Return what a source can be: files, folders and names, and where a Python object was given also `objects`."""
+    """Describe what a source can be: files, folders and names, and where a Python object was given also `objects`."""
     kinds = ({"folder": source_types()["folder"]} | source_types()).values()
     texts = [kind.description for kind in kinds] + [kind.objects for kind in kinds if objects]
     *first, last = filter(None, texts)

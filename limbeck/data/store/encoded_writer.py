@@ -72,7 +72,7 @@ def check_encoding(keep: Keep, quality: int | None, runner: RunnerConfig) -> Non
 
 
 def choose_encoding(keep: Keep, size: int, quality: int | None, source: Any, runner: RunnerConfig) -> Encoding | None:
-    """Return how images of `size` pixels are encoded (see `choose_codec`), None where their pixels are stored."""
+    """Return the codec of images of `size` pixels (see `choose_codec`), None where their pixels are stored."""
     if keep == "raw":
         return None
     return Encoding(keep=keep, codec=choose_codec(keep, size, quality), source=source, runner=runner)

@@ -142,7 +142,7 @@ def write_source_files(folder: Path, files: Iterable[FileState]) -> None:
 
 
 def read_source_files(folder: Path) -> list[FileState]:
-    """Return what `write_source_files` wrote; nothing where the file is missing or damaged: it only explains."""
+    """Read what `write_source_files` wrote; nothing where the file is missing or damaged: it only explains."""
     try:
         table = pq.read_table(folder / SOURCE_FILES, schema=SOURCE_SCHEMA)
     except (OSError, pa.ArrowException):

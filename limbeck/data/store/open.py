@@ -128,7 +128,7 @@ def open_store(
 
 
 def source_name(path: Path) -> str:
-    """Return what the user calls a store: its folder or, of one in the cache, the source that it was built from."""
+    """Return the name of a store for messages: its folder or, of one in the cache, the source it was built from."""
     return read_manifest(path).source if path.parent == _user_cache() / CACHE and is_store(path) else str(path)
 
 

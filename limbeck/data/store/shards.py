@@ -138,7 +138,7 @@ class ShardBuild:
             unfinished.write_text(f"{json.dumps(to_json(described))}\n{''.join(lines)}", encoding="utf-8")
 
     def described(self, shard: int) -> Shard | None:
-        """Return what the file of a shard holds; None where it is not there, or not what was written."""
+        """Read the file of a shard; None where it is not there, or not what was written."""
         with suppress(OSError, ValueError), self._lines(shard).open("rb") as lines:
             found = from_json(Shard, json.loads(lines.readline()))
             if (self._store / found.name).stat().st_size == found.bytes:

@@ -175,7 +175,7 @@ class _MappedFile:
 
 
 def _to_send(images: Images) -> Images | _MappedFile:
-    """Return what another process gets for these images; part of a map is copied."""
+    """Return the images in a form that another process can be sent; part of a map is copied."""
     if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap) and images.filename:
         return _MappedFile(str(images.filename), images.offset, images.shape)
     return images

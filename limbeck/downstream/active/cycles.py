@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def run_cycles(
     learner: Learner, oracle: Oracle, known: Labels, held_out: Rows, cycles: int, journal: Journal
 ) -> list[Cycle]:
-    """Return what each cycle found; those in the journal are not repeated.
+    """Run the cycles and return their results; those in the journal are not repeated.
 
     The oracle tells the labels of chosen images to the learner, and those of held-out images to nobody: they are what
     its predictions are compared with.
@@ -55,7 +55,7 @@ def _cycle(learner: Learner, oracle: Oracle, known: Labels, held_out: Rows, numb
 
 
 def _log(cycle: int, cycles: int, journal: Journal) -> None:
-    """Say what a cycle has found, unless it is kept in memory alone: then it is there to be compared with."""
+    """Log the result of a cycle, unless it is kept in memory alone for a comparison."""
     found = journal.cycles[-1]
     if journal.file and found.accuracy is not None:
         logger.info("cycle %d of %d: accuracy %.1f %%, %s labels", cycle, cycles, 100 * found.accuracy, found.labels)

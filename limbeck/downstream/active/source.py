@@ -71,7 +71,7 @@ class LabelingCycles:
 
 
 def work_folder(out: Path) -> Path:
-    """Return where the cycles of a list are: `selected.cycles` next to `selected.csv`."""
+    """Return the folder of the cycles of a list: `selected.cycles` next to `selected.csv`."""
     return out.absolute().with_suffix(".cycles")
 
 

@@ -64,7 +64,7 @@ def _write_page(found: Outliers, out: Path) -> None:
 
 
 def _picture(found: Outliers, row: np.int64) -> dict[str, object]:
-    """Return what the page shows of an image: path, score, thumbnail and, of patches, its heat map."""
+    """Return the entry of an image in the page: path, score, thumbnail and, of patches, its heat map."""
     store = found.store
     pixels, width, height = np.asarray(store.images[row]), int(store.widths[row]), int(store.heights[row])
     heat = "" if found.maps is None else thumbnail(_heat(found, row, pixels), width, height, SIDE)

@@ -66,7 +66,7 @@ class Outliers:
             yield {"path": self.paths[row], "score": float(self.scores[row]), "rank": rank, "unusual": above}
 
     def sentences(self) -> list[str]:
-        """Return what was compared with what, and how many images are unusual."""
+        """Describe the comparison, and how many images are unusual."""
         what = "vectors" if self.memory is None else "places of the feature map"
         others = plural(self.normal, "normal image") if self.normal else "each other"
         how = (
@@ -98,7 +98,7 @@ def find_outliers(
     depth: int | None = None,
     embed: EmbedConfig | None = None,
 ) -> Outliers:
-    """Return how unusual every image of `source` is to a network.
+    """Return the outlier score of every image of `source` by a network.
 
     Args:
         source: what `embed_source` takes.
@@ -155,7 +155,7 @@ def _check_counts(different: int) -> None:
 
 
 def _count_identical(images: list[NDArray[np.int64]]) -> int:
-    """Return how many images are identical to another one that they are compared with."""
+    """Return the number of images that are identical to another one that they are compared with."""
     if len(images) > 1:
         return int(np.isin(images[0], images[1]).sum())
     return int((np.bincount(images[0])[images[0]] > 1).sum())

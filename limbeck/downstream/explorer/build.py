@@ -103,7 +103,7 @@ def write_explorer(
 
 
 def _count_files(source: Source | Store, embed: EmbedConfig) -> int | None:
-    """Return how many images a folder or file has before any is decoded; None where that is not known."""
+    """Return the number of images of a folder or file before any is decoded; None where that is not known."""
     if not isinstance(source, str | Path) or not Path(source).exists() or is_store(Path(source)):
         return None
     return open_source(source, Selection.by(embed.exclude, embed.only)).count

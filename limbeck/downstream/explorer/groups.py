@@ -41,7 +41,7 @@ class Clusters(NamedTuple):
 
 
 def default_clusters(images: int, classes: int) -> int:
-    """Return how many clusters to make: as many as there are classes, up to 24, or the fourth root of 8 N."""
+    """Return the number of clusters: that of the classes, up to 24, or the fourth root of 8 N."""
     return max(1, min(24, images // 4, classes or round((8 * images) ** 0.25)))
 
 

@@ -49,7 +49,7 @@ def shown_depths(depths: Sequence[int], images: int) -> list[int]:
 
 
 def shown_neighbors(depths: int, images: int) -> int:
-    """Return how many neighbors of an image the page has room for, at each depth."""
+    """Return the number of neighbors of an image that fit into the page, at each depth."""
     room = SHARE * page_bytes(images) / (images * depths * _id_bytes(images) * BASE64)
     return max(1, min(MOST_SHOWN, images - 1, max(FEWEST_SHOWN, int(room))))
 
@@ -131,7 +131,7 @@ def _about(view: View) -> dict[str, Any]:
 
 
 def _first(view: View) -> dict[str, str]:
-    """Return what is drawn first, by name: base64 of little-endian numbers."""
+    """Return the arrays that are drawn first, by name: base64 of little-endian numbers."""
     labels = view.store.labels[view.rows]
     ranks = np.argsort(np.argsort(view.outliers, kind="stable")) / max(1, len(view.rows) - 1)
     sizes = view.store.widths[view.rows] / view.store.heights[view.rows]
@@ -147,7 +147,7 @@ def _first(view: View) -> dict[str, str]:
 
 
 def _later(view: View) -> dict[str, str]:
-    """Return what is read once the points are on the screen."""
+    """Return the arrays that are read once the points are on the screen."""
     kind = f"<u{_id_bytes(len(view.rows))}"
     neighbors = [np.maximum(graph.neighbors[:, : view.shown], 0) for graph in view.graphs.values()]
     sheets = {f"sheet-{number}": b64encode(sheet).decode() for number, sheet in enumerate(view.atlas.sheets)}

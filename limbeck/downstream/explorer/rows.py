@@ -21,7 +21,7 @@ def check_count(images: int) -> None:
 
 
 def shown_count(images: int, cfg: ExploreConfig) -> int:
-    """Return how many images are shown."""
+    """Return the number of images that are shown."""
     return min(images, cfg.sample or images)
 
 
@@ -33,7 +33,7 @@ def shown_rows(images: int, cfg: ExploreConfig) -> NDArray[np.int64]:
 
 
 def cluster_count(rows: int, classes: int, cfg: ExploreConfig) -> int:
-    """Return how many clusters to make of the rows that are shown."""
+    """Return the number of clusters of the rows that are shown."""
     return min(cfg.clusters or default_clusters(rows, classes), rows)
 
 

@@ -80,7 +80,7 @@ class Classes(NamedTuple):
 
 
 def _count_novel(share: float, classes: int) -> int:
-    """Return how many classes the test is of; UserError where either part would have too few."""
+    """Return the number of test classes; UserError where either part would have too few."""
     novel, most = round(share * classes), classes - LEAST
     if not LEAST <= novel <= most:
         raise UserError(

@@ -53,7 +53,7 @@ class Selection:
     def of(
         cls, found: Selected, strategy: Strategy, store: Store, labels: NDArray[np.int64], *, encoder: str, depth: int
     ) -> Self:
-        """Return what was chosen from the images of a store with these `labels` [N], -1 where there is none."""
+        """Return the selection from the images of a store with these `labels` [N], -1 where there is none."""
         paths = read_paths(store)
         return cls(
             paths=[paths[row] for row in found.rows],
@@ -69,7 +69,7 @@ class Selection:
         )
 
     def sentences(self) -> list[str]:
-        """Return what was chosen, how, and how well it covers the images."""
+        """Describe the selection: images, strategy, and how well it covers the images."""
         chosen = f"{plural(len(self.paths), 'image')} of {self.pool:,} by the strategy {self.strategy}"
         known = f", with {plural(self.labeled, 'label')} known" if self.labeled else ""
         double = f"; {plural(self.near_duplicates, 'near-duplicate')} left out" if self.near_duplicates else ""

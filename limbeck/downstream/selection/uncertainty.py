@@ -16,7 +16,7 @@ def entropy(logits: Logits) -> NDArray[np.floating]:
 
 
 def margin(logits: Logits) -> NDArray[np.floating]:
-    """Return how much the most probable class of each row [N] is ahead of the second, as a difference of probabilities.
+    """Return the margin of each row [N]: the probability of its most probable class less that of the second.
 
     Scheffer, Decomain and Wrobel, *Active Hidden Markov Models for Information Extraction*, 2001.
     """

@@ -59,7 +59,7 @@ class BINGOConfig(QueueDistillConfig):
         return self.symmetric or self.cutmix_alpha > 0
 
     def bag_spec(self) -> "BagSpec":
-        """Return how partners are found."""
+        """Return the specification of the bags."""
         from limbeck.core.types import BagSpec
 
         return BagSpec(self.bag_kind, self.bag_size, self.max_similarity)

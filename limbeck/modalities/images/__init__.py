@@ -131,7 +131,7 @@ class Images(StoreModality[BackboneConfig]):
     def completion(
         self, cfg: BackboneConfig, data: "Store", targets: "Callable[[], ImageTargets | None] | None" = None
     ) -> "Callable[[Encoder], Encoder]":
-        """Return what joins patch filters, which are fitted here, if the network has some."""
+        """Fit patch filters, and return the function that joins them with the network, if it has some."""
         if not cfg.patch_filters:
             return super().completion(cfg, data)
         from limbeck.modalities.images.join import fit_join
@@ -195,7 +195,7 @@ class Images(StoreModality[BackboneConfig]):
 
 
 def _preprocessing(cfg: BackboneConfig, data: "Store") -> "Preprocessing":
-    """Return what a network expects that was trained on a store."""
+    """Return the preprocessing of a network that was trained on a store."""
     from limbeck.modalities.images.resolve import input_size
     from limbeck.models.encoder_io import Preprocessing
 

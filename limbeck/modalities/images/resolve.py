@@ -77,7 +77,7 @@ def with_small_views(views: tuple[ViewSpec, ...], scale: float, cfg: BackboneCon
 
 
 def _unit(cfg: BackboneConfig) -> int:
-    """Return what the side of a view is a multiple of."""
+    """Return the number that the side of a view must be a multiple of."""
     if not is_vit(cfg.name):
         return size_unit(input_size(cfg))
     with torch.random.fork_rng(devices=[]):

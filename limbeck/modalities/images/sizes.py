@@ -59,7 +59,7 @@ def image_size(store_size: int) -> int:
 
 
 def size_unit(size: int) -> int:
-    """Return what the side of an input of about `size` pixels is a multiple of."""
+    """Return the number that the side of an input of about `size` pixels must be a multiple of."""
     return 4 if size <= SMALL_IMAGE else 16
 
 

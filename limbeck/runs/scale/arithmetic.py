@@ -70,7 +70,7 @@ def stages(found: Constants, workload: Workload, epochs: float) -> list[Stage]:
 
 
 def pace_of(found: Constants, workload: Workload, images_per_second: float, step_seconds: float = 0.0) -> Pace:
-    """Return how fast all devices get through stored images.
+    """Return the throughput of all devices on stored images.
 
     Args:
         found: the constants.
@@ -89,20 +89,20 @@ def pace_of(found: Constants, workload: Workload, images_per_second: float, step
 
 
 def exchange_seconds(found: Constants, workload: Workload) -> float:
-    """Return how long a step's gradients take between machines (a ring), 0 where that is not known or not needed."""
+    """Return the seconds of a step's gradients between machines (a ring), 0 where they are not known or not needed."""
     if workload.machines == 1 or not found.network_bytes_per_second:
         return 0.0
     return _exchanged_bytes(found, workload) / found.network_bytes_per_second
 
 
 def graph_seconds(found: Constants, workload: Workload) -> float:
-    """Return how long an exact graph of all rows takes, without their features: 2 N^2 D operations."""
+    """Return the seconds of an exact graph of all rows, without their features: 2 N^2 D operations."""
     operations = 2 * workload.images**2 * found.need("dim")
     return operations / (found.need("products_per_second") * workload.devices)
 
 
 def _exchanged_bytes(found: Constants, workload: Workload) -> float:
-    """Return what a machine sends for a step: a ring carries the gradient twice, less one part."""
+    """Return the bytes that a machine sends for a step: a ring carries the gradient twice, less one part."""
     return 2 * found.need("gradient_bytes") * (workload.machines - 1) / workload.machines
 
 

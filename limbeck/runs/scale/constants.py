@@ -47,7 +47,7 @@ class Constants:
                 raise UserError(f"{name} is {value:g}: it must be above 0", code="out-of-range")
 
     def known(self) -> dict[str, float]:
-        """Return what is known, by name."""
+        """Return the constants that are known, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def need(self, name: str) -> float:

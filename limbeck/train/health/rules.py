@@ -113,7 +113,7 @@ class HealthIssue(NamedTuple):
 
 
 def diagnose(readings: Sequence[HealthReading], max_rank: int, collapse_hint: str) -> list[HealthIssue]:
-    """Return what the last reading shows; nothing without a reading.
+    """Return the issues that the last reading shows; none without a reading.
 
     A single reading cannot show a collapse: networks start close to one.
 
