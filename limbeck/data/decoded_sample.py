@@ -22,6 +22,7 @@ from limbeck.data.check.issues import Issue, skip_reason
 from limbeck.data.decode import SAME_FORMAT, Content, UndecodableError, decode, read_file
 from limbeck.data.first_paths import FirstPaths
 from limbeck.data.sources.base import Sample
+from limbeck.data.sources.names import has_image_suffix
 from limbeck.data.store.layout import Pixels, storable
 from limbeck.data.threads import batched, ordered_map
 
@@ -161,7 +162,7 @@ def pixel_issues(pixels: Pixels) -> tuple[Issue, ...]:
 
 def mark_mask(sample: DecodedSample, previous: str) -> DecodedSample:
     """Add an issue to an image of two colors that has a mask's name, or the name of the image before it."""
-    if sample.pixels is None or not (MASK.search(sample.path) or _stem(sample.path) == _stem(previous)):
+    if sample.pixels is None or not (MASK.search(sample.path) or _same_stem(sample.path, previous)):
         return sample
     if not is_two_tone(sample.pixels):
         return sample
@@ -176,8 +177,9 @@ def is_two_tone(pixels: Pixels) -> bool:
     return bool(((gray - gray.min() <= CONSTANT) | (gray.max() - gray <= CONSTANT)).mean() >= TWO_TONE)
 
 
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0]
+def _same_stem(path: str, previous: str) -> bool:
+    """Return whether two files differ in their extensions alone; rows of one table have no name of their own."""
+    return has_image_suffix(path) and os.path.splitext(path)[0] == os.path.splitext(previous)[0]
 
 
 def mark_duplicate(sample: DecodedSample, first_paths: FirstPaths) -> DecodedSample:

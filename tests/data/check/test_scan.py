@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -246,6 +247,12 @@ def test_arrays_are_checked(tmp_path: Path) -> None:
     images[2] = images[1]
     found = check(images, tmp_path / "check")
     assert [(line["path"], line["issue"]) for line in lines(found)] == [("2", "duplicate")]
+
+
+def test_rows_of_one_table_are_no_masks_of_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "letters.parquet"
+    pq.write_table(pa.table({"image": [encoded(two_tone(left), "PNG") for left in (2, 3)]}), file)
+    assert not lines(check(file, tmp_path / "check"))
 
 
 def test_a_store_is_checked_against_itself_and_its_source(tmp_path: Path) -> None:
