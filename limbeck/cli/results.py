@@ -75,9 +75,9 @@ def evaluate_arguments(argv: Sequence[str]) -> type[Any]:
         """Folders of runs, which are evaluated at every layer; or, as a whole, encoders, exports, folders of timm or
         Hugging Face, timm:NAME."""
         train: str
-        """Labeled images to fit on: what `limbeck store` takes, or a store."""
+        """Labeled images (what `limbeck store` takes, or a store) or series to fit on; with --forecast, recordings."""
         test: str
-        """Labeled images to score, with the same label names."""
+        """Labeled images or series to score, with the same label names; with --forecast, how the recordings go on."""
         others: Annotated[tuple[str, ...], tyro.conf.arg(name="beside", metavar="NAME|FOLDER|RUN ...")] = ()
         """Further networks to compare with, as a whole."""
         allow_bad: float = ALLOW_BAD

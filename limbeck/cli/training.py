@@ -190,8 +190,7 @@ def _finished(run: Path) -> Output:
     data: dict[str, Any] = {name: str(path) for name, path in files.items()} | {"last": _last_metrics(run / METRICS)}
     if (run / ADAPTATION).is_file():
         data["adaptation"] = read_json(run / ADAPTATION)
-    labels = f"limbeck evaluate {shlex.quote(str(run))} --train LABELED/train --test LABELED/test"
-    evaluate = [labels] if run_modality(run).evaluated else []
+    evaluate = run_modality(run).evaluate_commands(str(run))
     return Output(data, [str(run)], next_commands=[*evaluate, *export_commands(run), report_command([run])])
 
 

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.cli.command import UsageError
 from limbeck.cli.flags import Flag
 from limbeck.core.errors import did_you_mean
+from limbeck.series.recognize import is_series
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 _EXAMPLES = {"INT": "a whole number", "FLOAT": "a number", "JSON": """a JSON object such as '{"depth": 6}'"""}
@@ -92,10 +95,8 @@ def _check_places(words: Sequence[str], places: Sequence[Flag], given: Sequence[
     required = [place for place in places if place.required]
     if len(words) > len(places) and not several:
         extra = words[len(places)]
-        raise UsageError(
-            f"'{extra}' is one word too many: quote names with spaces, and see `limbeck {verb} --help`",
-            code="unexpected-word",
-        )
+        reason = _several_sources(words, places) or f"'{extra}' is one word too many: quote names with spaces"
+        raise UsageError(f"{reason}, and see `limbeck {verb} --help`", code="unexpected-word")
     for word, place in zip(words, places, strict=False):
         if not word:
             raise UsageError(f"{place.name} is empty, as an unset variable is: {_clause(place)}", code="wrong-value")
@@ -108,6 +109,21 @@ def _check_places(words: Sequence[str], places: Sequence[Flag], given: Sequence[
     greedy = [option.flag.name for option in given if option.most is None and option.values]
     order = f"; {greedy[-1]} takes all words after it, so type it last" if greedy else ""
     raise UsageError(f"`limbeck {verb}` needs {missing.name}: {_clause(missing)}{order}", code="no-value")
+
+
+def _several_sources(words: Sequence[str], places: Sequence[Flag]) -> str:
+    """Return how to give the sources among too many words as one; empty unless the second one is there."""
+    first = next((number for number, place in enumerate(places) if place.name == "SOURCE"), len(words))
+    sources = words[first : first + len(words) - len(places) + 1]
+    if len(sources) < 2 or not all(Path(source).exists() for source in sources[:2]):
+        return ""
+    found = f"'{sources[0]}' and '{sources[1]}' are two sources, and one is taken"
+    if all(Path(source).is_dir() for source in sources):
+        linked = shlex.join(str(Path(source).resolve()) for source in sources)
+        return f"{found}: put links to them into a folder and give that (`mkdir all && ln -s {linked} all/`)"
+    if is_series(sources[0]):
+        return f"{found}: of series only a folder of .csv files joins several"
+    return f"{found}: quote a pattern that names several files, such as 'shards/*.tar'"
 
 
 def _kinds(kind: str) -> Iterator[Callable[[str], bool]]:

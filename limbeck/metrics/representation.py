@@ -22,8 +22,10 @@ def negative_alignment(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
 def uniformity(a: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Return log mean_{i<j} exp(-2 |a_i - a_j|^2) of the L2-normalized rows: at most 0, lower is more uniform.
 
-    Wang & Isola 2020, section 4.1.2, with t = 2.
+    Wang & Isola 2020, section 4.1.2, with t = 2. A single row is as uniform as equal ones: 0.
     """
+    if len(a) == 1:
+        return a.new_zeros(())
     return torch.pdist(F.normalize(a, dim=-1)).square().mul(-2.0).exp().mean().log()
 
 

@@ -3,6 +3,7 @@
 Methods, losses and the training loop work with `Encoder`, `Dataset` and `Batch` and do not depend on it.
 """
 
+import shlex
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,13 @@ class Modality(ABC, Generic[Config, Data]):
     """Whether it measures other networks of such data beside it; of images `runs.api` does."""
     export_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of `limbeck export`, the usual one first."""
+    labeled: ClassVar[tuple[str, str]] = ("LABELED/train", "LABELED/test")
+    """What data to fit on and to score are called in a command that is proposed."""
+
+    def evaluate_commands(self, run: str) -> list[str]:
+        """Return the `limbeck evaluate` that one may type for a run; none where an encoder is not measured."""
+        train, test = self.labeled
+        return [shlex.join(["limbeck", "evaluate", run, "--train", train, "--test", test])] if self.evaluated else []
 
     @property
     @abstractmethod

@@ -30,6 +30,7 @@ class Keypoints(StoreModality[DetectorConfig]):
     nouns = ("image", "images")
     evaluated = True
     export_formats = ("onnx", "torch")
+    labeled = ("ANNOTATED/train", "ANNOTATED/test")
 
     def recognizes(self, source: object) -> bool:
         """Recognize nothing: images alone are for other networks."""

@@ -45,6 +45,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     nouns = ("series", "series")
     takes_teachers = evaluated = takes_others = True
     export_formats = ("onnx", "torch")
+    labeled = ("LABELED_TRAIN.ts", "LABELED_TEST.ts")
 
     @property
     def loader(self) -> "LoaderFactory":

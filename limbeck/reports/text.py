@@ -25,13 +25,13 @@ class Gap(NamedTuple):
 def gaps(run: RunSummary) -> list[Gap]:
     """Describe what a run lacks; an evaluation only where there is one of its kind."""
     folder = shlex.quote(portable_folder(run.folder))
-    evaluate = f"limbeck evaluate {folder} --train LABELED/train --test LABELED/test"
     where = f", which stopped at {run.stage}" if run.stage else ""
-    unevaluated = run.finished and not run.result and modality_of(run.config.backbone).evaluated
+    evaluate = modality_of(run.config.backbone).evaluate_commands(portable_folder(run.folder))
+    unevaluated = run.finished and not run.result and evaluate
     found = [
         (not run.curves, Gap(f"Training has not logged anything yet (no {METRICS}).")),
         (not run.finished, Gap(f"Training is not finished{where}; continue it with", f"limbeck resume {folder}")),
-        (unevaluated, Gap("The layers are not evaluated yet; do so with", evaluate)),
+        (unevaluated, Gap("The layers are not evaluated yet; do so with", "".join(evaluate))),
     ]
     return [gap for missing, gap in found if missing]
 

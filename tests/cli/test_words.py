@@ -49,6 +49,7 @@ WRONG = [
     ("store x y z", ("'z'",)),
     ("evaluate", ("NETWORK",)),
     ("evaluate run --train a", ("--test", "labeled")),
+    ("evaluate run --forecast 4", ("--train", "series", "--forecast")),
     ("evaluate run --train a --test b --k 1.5", ("--k", "1.5")),
     ("evaluate run --train a --test b --linear maybe", ("--linear", "maybe", "none")),
     ("evaluate run --train a --test b --linear-lr slow", ("--linear-lr", "slow")),
@@ -112,3 +113,26 @@ def test_arguments_of_a_network_need_its_name(limbeck: Run, tmp_path: Path) -> N
     code, _, err = limbeck("distill", str(tmp_path), "--teacher", "resnet18", "--student.cut", "2")
     assert code == 2
     assert "--student NAME" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "way"),
+    [
+        ("pretrain a b", "ln -s {0}/a {0}/b "),
+        ("pretrain a b c", "ln -s {0}/a {0}/b {0}/c "),
+        ("store a b out", "ln -s {0}/a {0}/b "),
+        ("check 1.tar 2.tar", "*.tar'"),
+        ("pretrain 1.ts 2.ts", ".csv"),
+    ],
+)
+def test_several_sources_are_told_how_they_become_one(
+    limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, way: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    for name in ("1.tar", "2.tar", "1.ts", "2.ts"):
+        (tmp_path / name).touch()
+    code, _, err = limbeck(*line.split())
+    assert code == 2
+    assert way.format(tmp_path.resolve()) in err

@@ -38,6 +38,7 @@ def test_uniformity_is_the_log_mean_potential() -> None:
     pairs = pair_distances(F.normalize(features(), dim=-1))
     potential = sum(math.exp(-2 * distance) for distance in pairs) / len(pairs)
     assert uniformity(features()).item() == pytest.approx(math.log(potential), rel=1e-12)
+    assert uniformity(features(rows=1)).item() == 0
 
 
 def test_effective_rank_is_the_exponential_of_an_entropy() -> None:

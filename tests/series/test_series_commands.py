@@ -127,7 +127,10 @@ def test_a_stopped_run_resumes_to_the_same_numbers(limbeck: Run, run: Path, data
 def test_sdssl_over_a_host_trains_on_series(limbeck: Run, data: Data, tmp_path: Path) -> None:
     heads = ["--method.hidden", "16", "--method.host.hidden", "16", "--method.host.dim", "8"]
     argv = [*heads, *SMALL, "--epochs", "1", "--batch-size", "24", "--health-every-steps", "0"]
-    assert limbeck("pretrain", data[0], "--out", tmp_path / "run", "--method", "sdssl", *argv)[0] == 0
+    code, _, err = limbeck("pretrain", data[0], "--out", tmp_path / "run", "--method", "sdssl", *argv)
+    assert code == 0
+    proposed = next(line for line in err.splitlines() if "limbeck evaluate" in line).split()
+    assert [Path(word).suffix for word in proposed if word.startswith("LABELED")] == [".ts", ".ts"]
     assert (tmp_path / "run" / "encoder" / "model.safetensors").is_file()
 
 
