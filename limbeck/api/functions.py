@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from inspect import Parameter, signature
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from limbeck.api.options import make_request, with_options
+from limbeck.api.options import make_request, names, with_options
 from limbeck.api.run import Run
 from limbeck.core.config import EncoderConfig
 from limbeck.data.sources.open import Source
@@ -193,12 +193,14 @@ def evaluate(
         UserError: the folder is not a run, labels are missing, or an option is unknown.
     """
     direct = {name: options.pop(name) for name in _EVALUATED & {*options}}
+    if "others" in direct:
+        direct["others"] = names(direct["others"], "others")
     settings = with_options(cfg or EvaluateConfig(), options, known=_EVALUATED)
     return api.evaluate_run(Path(run), train, test, settings, teacher_module=teacher_module, **direct)
 
 
 def compare(
-    networks: Sequence[Folder],
+    networks: Folder | Sequence[Folder],
     images: Source | None = None,
     *,
     count: int = IMAGES,
@@ -217,7 +219,8 @@ def compare(
     Raises:
         UserError: fewer than two networks or a dozen images, or a network that cannot be loaded.
     """
-    return compare_without_labels([fspath(name) for name in networks], images, count=count, device=device, seed=seed)
+    several = names(networks, "networks")
+    return compare_without_labels(several, images, count=count, device=device, seed=seed)
 
 
 def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, images: bool = True) -> Path:
@@ -230,8 +233,7 @@ def report(runs: Folder | Sequence[Folder], out: Folder = "report.html", *, imag
     """
     from limbeck.reports.page import write_report
 
-    several = [runs] if isinstance(runs, str | PathLike) else runs
-    return write_report([Path(run) for run in several], Path(out), images=images)
+    return write_report([Path(run) for run in names(runs, "runs")], Path(out), images=images)
 
 
 def _start(request: RunRequest, out: Folder | None) -> Run:

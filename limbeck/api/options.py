@@ -202,6 +202,15 @@ def with_options(config: T, options: Mapping[str, Any], *, known: Iterable[str] 
     return config
 
 
+def names(value: Any, keyword: str) -> list[str]:
+    """Return the names of several runs or networks, of which a single one need not be in a list."""
+    several = [value] if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable) else list(value)
+    for name in several:
+        if not isinstance(name, str | os.PathLike):
+            raise UserError(f"{keyword} has {name!r}: give names or folders", code="wrong-type")
+    return [os.fspath(name) for name in several]
+
+
 def _unknown(name: str, known: Iterable[str]) -> UserError:
     """Return the error for a keyword, with the known one that was meant: `lr` is the last part of `optim_lr`."""
     sections = (*SECTIONS, "student")

@@ -91,9 +91,10 @@ class Run(os.PathLike[str]):
 
     def load(self, depth: int | None = None) -> "Encoder":
         """Return the trained encoder, cut at `depth`, in evaluation mode."""
-        from limbeck.models.encoder_io import load
+        from limbeck.core.encoder_modality import encoder_modality
+        from limbeck.modalities import modality_named
 
-        return load(self.path, depth).eval()
+        return modality_named(encoder_modality(self.path)).load_encoder(self.path, depth).eval()
 
     def evaluate(self, train: "Source", test: "Source", **options: Any) -> "EvaluationResult":
         """Measure every layer on labeled images; see `limbeck.evaluate`."""

@@ -168,6 +168,8 @@ def load_encoder(
     """
     from limbeck.embeddings.onnx import OnnxEncoder, is_onnx
 
+    if not isinstance(reference, str | os.PathLike):
+        raise UserError(f"the network is {reference!r}: give a name, or the folder of a run", code="wrong-type")
     if encoder_modality(reference) == "keypoints":
         return KeypointEncoder(os.fspath(reference))
     if is_onnx(Path(reference)):

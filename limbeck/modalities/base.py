@@ -17,6 +17,7 @@ from limbeck.core.resolved import Resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from os import PathLike
 
     from torch import Tensor, nn
 
@@ -173,6 +174,10 @@ class Modality(ABC, Generic[Config, Data]):
     @abstractmethod
     def build_encoder(self, cfg: Config) -> "Encoder":
         """Return the encoder with random weights from torch's global generator."""
+
+    def load_encoder(self, path: "str | PathLike[str]", depth: int | None = None) -> "Encoder":
+        """Return the trained encoder of a run or a folder, cut at `depth` if given; UserError if there is none."""
+        raise UserError(f"'{path}' has an encoder of {self.name}, which cannot be loaded", code="not-images")
 
     def completion(
         self, cfg: Config, data: Data, targets: "Callable[[], ImageTargets | None] | None" = None

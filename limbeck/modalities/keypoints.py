@@ -8,6 +8,7 @@ from limbeck.keypoints.config import DEPTH, NORMALIZATION, DetectorConfig
 from limbeck.modalities.base import StoreModality, normalized
 
 if TYPE_CHECKING:
+    from os import PathLike
     from pathlib import Path
 
     from limbeck.core.types import Encoder
@@ -62,6 +63,13 @@ class Keypoints(StoreModality[DetectorConfig]):
         from limbeck.keypoints.network import Detector
 
         return Detector(cfg)
+
+    def load_encoder(self, path: "str | PathLike[str]", depth: int | None = None) -> "Detector":
+        """Load the detector, which is always whole."""
+        from limbeck.keypoints.encoder_io import load_detector
+
+        detector = load_detector(path)
+        return detector if depth is None else detector.cut(depth)
 
     def evaluate(
         self,

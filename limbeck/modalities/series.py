@@ -12,6 +12,7 @@ from limbeck.series.recognize import is_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from os import PathLike
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -174,6 +175,12 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         from limbeck.series.network import DilatedEncoder
 
         return DilatedEncoder(replace(cfg, kernel_features=0))
+
+    def load_encoder(self, path: "str | PathLike[str]", depth: int | None = None) -> "DilatedEncoder":
+        """Load the network with its fixed kernels."""
+        from limbeck.series.encoder_io import load_encoder
+
+        return load_encoder(path, depth)
 
     def completion(
         self, cfg: SeriesConfig, data: "SeriesData", targets: "Callable[[], ImageTargets | None] | None" = None

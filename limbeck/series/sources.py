@@ -4,6 +4,7 @@ import csv
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def open_series(source: Any) -> SeriesData:
     """
     if isinstance(source, SeriesData):
         return source
+    if not isinstance(source, str | PathLike):
+        raise UserError(f"series are read from {OPTIONS}, not from {source!r:.80}", code="unknown-source")
     path = Path(source).expanduser()
     if not path.exists():
         raise UserError(f"'{source}' does not exist: give {OPTIONS}", code="source-missing")

@@ -1,10 +1,13 @@
 """Keywords set options by the names of the flags, over names and configurations; a wrong one is named."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+import limbeck
 from limbeck.api.options import make_request
 from limbeck.cli import VERBS
 from limbeck.cli.flags import list_flags
@@ -13,6 +16,7 @@ from limbeck.methods.config.base import DistillConfig
 from limbeck.models.config import BackboneConfig
 from limbeck.runs.defaults import DISTILL_OPTIM, default_optim
 from limbeck.runs.recipes import Verb
+from limbeck.series.sources import open_series
 from limbeck.teachers.config import TeacherConfig
 from limbeck.train.config import OptimConfig, TrainConfig
 from tests.helpers.errors import raises
@@ -88,6 +92,22 @@ def test_an_unknown_keyword_is_answered_with_the_one_meant(keyword: str, meant: 
 def test_a_wrong_value_is_named_with_its_keyword(given: dict[str, object], code: str, values: tuple[str, ...]) -> None:
     with raises(code, *values):
         make_request("photos", given)
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "value"),
+    [
+        (lambda: limbeck.embed("photos", cast(Any, None)), "wrong-type", "None"),
+        (lambda: limbeck.evaluate("runs/a", "a.ts", "b.ts", others=[3]), "wrong-type", "others has 3"),
+        (lambda: limbeck.compare(cast(Any, 3), "photos"), "wrong-type", "networks has 3"),
+        (lambda: limbeck.compare("runs/a", "photos"), "too-few-networks", "networks"),
+        (lambda: limbeck.report(cast(Any, [None])), "wrong-type", "runs has None"),
+        (lambda: open_series(7), "unknown-source", "7"),
+    ],
+)
+def test_what_is_no_name_is_refused_as_such(call: Callable[[], object], code: str, value: str) -> None:
+    with raises(code, value):
+        call()
 
 
 @pytest.mark.parametrize("name", method_names())

@@ -12,6 +12,7 @@ from limbeck.cli import main
 from limbeck.exports.onnx_file import open_onnx
 from limbeck.keypoints.encoder_io import load_detector
 from tests.helpers.commands import Run
+from tests.helpers.errors import raises
 
 SIZE, POINTS, IMAGES = 32, 3, 14
 NETWORK = ["--backbone.image-size", SIZE, "--backbone.width", 4, "--backbone.keypoints", POINTS]
@@ -50,6 +51,14 @@ def test_embeddings_are_the_keypoints_of_whole_images(detected: Path, limbeck: R
     found = np.array([[float(value) for value in line.split(",")[2:]] for line in lines[1:]])
     assert found.shape == (IMAGES, 2 * POINTS)
     np.testing.assert_allclose(found, places(detected), atol=1e-5)
+
+
+def test_a_run_in_python_loads_the_detector_whole(detected: Path) -> None:
+    found = package.Run.open(detected / "run")
+    pixels = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(found.load()(pixels).final, load_detector(detected / "run")(pixels).final)
+    with raises("no-cut", "2"):
+        found.load(depth=2)
 
 
 @pytest.mark.parametrize("fold", [False, True], ids=["normalized", "pixels"])

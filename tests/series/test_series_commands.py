@@ -145,6 +145,13 @@ def test_check_counts_and_the_report_shows(limbeck: Run, run: Path, data: Data, 
     assert "raw series" in page
 
 
+def test_a_run_in_python_loads_the_encoder_of_its_kind(run: Path) -> None:
+    whole, cut = package.Run.open(run).load(), package.Run.open(run).load(depth=2)
+    assert (len(whole.taps) > 2, tuple(cut.taps)) == (True, (1, 2))
+    values = torch.from_numpy(waves(2, 5).values)
+    assert torch.equal(cut(values).final, whole(values, whole.taps).taps[2])
+
+
 def test_embed_writes_what_the_encoder_computes(limbeck: Run, run: Path, data: Data, tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     code, out, err = limbeck("embed", data[1], "--with", run, "--depth", "2", "--out", file, "--json")

@@ -12,6 +12,7 @@ from limbeck.models.config import BackboneConfig, StartConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from os import PathLike
 
     from torch import Tensor, nn
 
@@ -182,6 +183,12 @@ class Images(StoreModality[BackboneConfig]):
         assert isinstance(adapted, Backbone), "as above"
         held_out, trained_on, how = teacher.val_indices, teacher.train_indices, _preprocessing(cfg, data)
         return compare_with_start(start, adapted, data, held_out, trained_on, how, teacher.device, teacher.seed)
+
+    def load_encoder(self, path: "str | PathLike[str]", depth: int | None = None) -> "Backbone":
+        """Load the backbone with what is joined with it."""
+        from limbeck.models.encoder_io import load
+
+        return load(path, depth)
 
     def save_encoder(
         self, encoder: "Encoder", folder: Path, data: "Store", cfg: BackboneConfig, provenance: dict[str, Json]
