@@ -1,5 +1,6 @@
 """Every head equals its definition in float64, and what is chosen by leaving rows out equals fits without them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,25 @@ def test_the_temperature_is_that_of_the_data() -> None:
     assert found.accuracy is not None
     assert found.stderr == pytest.approx((found.accuracy * (1 - found.accuracy) / 20_000) ** 0.5)
     assert calibrate(logits[:0], labels[:0]).accuracy is None
+
+
+def test_separated_classes_keep_probabilities_below_one() -> None:
+    labels = torch.arange(80) % 4
+    noise = torch.randn(80, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = 8 * F.one_hot(labels, 4) + noise
+    found = calibrate(F.pad(logits, (0, 1), value=-1e4), labels)  # the last class has no row
+
+    def loss(temperature: float) -> float:
+        total = 0.0
+        for row, label in zip(logits, labels.tolist(), strict=True):
+            shares = (row / temperature).exp() / (row / temperature).exp().sum()
+            weights = [(80 * (number == label) + 1 / 4) / 81 for number in range(4)]
+            total -= sum(weight * math.log(share) for weight, share in zip(weights, shares.tolist(), strict=True))
+        return total
+
+    assert loss(found.temperature) < min(loss(0.98 * found.temperature), loss(1.02 * found.temperature))
+    assert found.accuracy == 1
+    assert 0.9 < found.threshold < 0.999
 
 
 @pytest.mark.parametrize("name", ["ridge", "centroid", "logistic", "knn"])
