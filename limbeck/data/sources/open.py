@@ -79,7 +79,8 @@ def _open_other(source: Source) -> ImageSource:
     if (found := _open_value(source)) is not None:
         return found
     raise UserError(
-        f"a {type(source).__name__} is not a source of images: give {_options(objects=True)}", code="unknown-source"
+        f"an object of type '{type(source).__name__}' is not a source of images: give {_options(objects=True)}",
+        code="unknown-source",
     )
 
 
