@@ -343,7 +343,7 @@ PRETRAIN = Command(
   --method NAME, --method.host NAME (for sdssl) and --backbone NAME (any timm
   model, or plain_cnn) decide which options follow. Values that are not given are
   chosen from the images and printed; on a CPU, without names and for up to an hour,
-  by the recipe contrast (20,000 images or more) or laptop. --from starts from
+  by the recipe contrast (10,000 images or more) or laptop. --from starts from
   weights: a run, an export, a model or a folder of timm, a file.
 
 Examples:

@@ -19,10 +19,10 @@ from limbeck.train.length import parse_duration
 
 SOON = 3600.0
 """Seconds within which a recipe is the default on a CPU; a run of hours is left to the default method."""
-MANY_IMAGES = 20_000
+MANY_IMAGES = 10_000
 """From so many images on, the recipe contrast is the default, else laptop.
 
-SimCLR is ahead of a student of patch filters after ten minutes of 50,000 images, and behind it with 3,000
+SimCLR is ahead of a student of patch filters after ten minutes of 10,000 or 50,000 images, and behind it with 3,000
 (BENCHMARKS.md); what lies between has not been measured.
 """
 

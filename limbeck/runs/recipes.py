@@ -46,7 +46,7 @@ def laptop() -> Recipe:
 
 
 def contrast() -> Recipe:
-    """Train on 20,000 images or more alone, by contrast within the batch, and end joined with patch filters.
+    """Train on 10,000 images or more alone, by contrast within the batch, and end joined with patch filters.
 
     Command: limbeck pretrain photos/ --recipe contrast --time 60m
     Hardware: 2 cores of a CPU (AMD EPYC with AVX-512)
