@@ -1,5 +1,6 @@
 """Print the result of a command as text or JSON, or its error with the exit status."""
 
+import errno
 import json
 import platform
 import signal
@@ -97,7 +98,8 @@ def as_failure(error: BaseException, argv: Sequence[str]) -> Failure:
 def _refused(error: OSError) -> Failure:
     """Return the failure for a file that the operating system does not let the program read or write."""
     place = f"'{error.filename}'" if error.filename else "a file, or the standard output,"
-    way = "free some space" if error.errno in DISK_FULL else "change its permissions, or choose another place"
+    ways = dict.fromkeys(DISK_FULL, "free some space") | {errno.ENAMETOOLONG: "give a shorter name"}
+    way = ways.get(error.errno or 0, "change its permissions, or choose another place")
     return Failure(WRONG_INPUT, "not-accessible", f"{place} cannot be read or written ({reason(error)}): {way}")
 
 

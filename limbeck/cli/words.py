@@ -1,10 +1,10 @@
 """Check the words of a command line before they are parsed: one sentence names the option, its value, what it takes."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.cli.command import UsageError
@@ -115,11 +115,11 @@ def _several_sources(words: Sequence[str], places: Sequence[Flag]) -> str:
     """Return how to give the sources among too many words as one; empty unless the second one is there."""
     first = next((number for number, place in enumerate(places) if place.name == "SOURCE"), len(words))
     sources = words[first : first + len(words) - len(places) + 1]
-    if len(sources) < 2 or not all(Path(source).exists() for source in sources[:2]):
+    if len(sources) < 2 or not all(map(os.path.exists, sources[:2])):
         return ""
     found = f"'{sources[0]}' and '{sources[1]}' are two sources, and one is taken"
-    if all(Path(source).is_dir() for source in sources):
-        linked = shlex.join(str(Path(source).resolve()) for source in sources)
+    if all(map(os.path.isdir, sources)):
+        linked = shlex.join(map(os.path.realpath, sources))
         return f"{found}: put links to them into a folder and give that (`mkdir all && ln -s {linked} all/`)"
     if is_series(sources[0]):
         return f"{found}: of series only a folder of .csv files joins several"

@@ -136,3 +136,12 @@ def test_several_sources_are_told_how_they_become_one(
     code, _, err = limbeck(*line.split())
     assert code == 2
     assert way.format(tmp_path.resolve()) in err
+
+
+def test_a_name_may_be_longer_than_a_file_system_takes(limbeck: Run, tmp_path: Path) -> None:
+    code, _, err = limbeck("pretrain", "a" * 300)
+    assert code == 1
+    assert "shorter" in err
+    code, _, err = limbeck("pretrain", str(tmp_path), "a" * 300)
+    assert code == 2
+    assert "a" * 300 in err
