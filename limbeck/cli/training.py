@@ -256,9 +256,10 @@ def _check_network_named(args: Any, field: str) -> None:
 
 
 def _given(args: Any, field: str) -> Any:
-    """Return an argument; None for a default that the run replaces by what fits the machine."""
-    value = getattr(args, field)
-    return None if field in args.unnamed and args.unnamed[field] == value else value
+    """Return an argument; None for a default that no flag repeats: the run replaces it by what fits the machine."""
+    value, flags = getattr(args, field), [word.partition("=")[0] for word in args.words]
+    named = any(flag == f"--{field}" or flag.startswith(f"--{field}.") for flag in flags)
+    return value if named or field not in args.unnamed or args.unnamed[field] != value else None
 
 
 def _source(args: Any) -> str:

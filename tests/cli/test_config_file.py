@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.helpers.commands import Run
@@ -49,6 +50,25 @@ def test_print_config_trains_nothing(
     monkeypatch.chdir(tmp_path)
     assert resolved(limbeck, "pretrain", trained.parent / "store", "--method", "byol", "--batch-size", "32")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "section", "expected"),
+    [
+        (("--backbone.patch-filters", "0"), "backbone", {"patch_filters": 0}),
+        (("--optim=lars",), "optim", {"name": "lars"}),
+        (("--optim.lr=0.3",), "optim", {"lr": 0.3}),
+        ((), "backbone", {"patch_filters": 400}),
+    ],
+)
+def test_a_flag_that_repeats_a_default_is_no_default(
+    limbeck: Run, tmp_path: Path, words: tuple[str, ...], section: str, expected: dict[str, Any]
+) -> None:
+    """What a run without names takes is chosen for the machine, unless a flag says otherwise."""
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (300, 32, 32, 3), np.uint8))
+    flags = ("--accelerator", "cpu", "--epochs", "1")
+    found = resolved(limbeck, "pretrain", tmp_path / "images.npy", *flags, *words)
+    assert {name: found[section][name] for name in expected} == expected
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(limbeck: Run, write: Write) -> None:
