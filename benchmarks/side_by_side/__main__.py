@@ -17,6 +17,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.page import write_between
 from benchmarks.side_by_side import table
 from benchmarks.side_by_side.record import Measurements, write
 
@@ -80,7 +81,7 @@ def main() -> None:
     if args.verb == "measure":
         return measure(args)
     results = table.load(args.results)
-    table.update(args.page, results)
+    write_between(args.page, "side by side", table.section(results))
     return table.draw(results, args.picture)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks.side_by_side.record import OURS
 
-BEGIN, END = "<!-- side by side: begin -->", "<!-- side by side: end -->"
 COLUMNS = ("what", "Limbeck", "beside", "theirs", "theirs over Limbeck's", "range", "rounds", "load")
 BLUE, GRAY = "#3f74e8", "#8b93a1"
 
@@ -52,14 +51,6 @@ def section(results: dict[str, Any]) -> str:
     """Return the table, and below it what was measured where."""
     head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     return "\n".join([*head, *rows(results), "", notes(results)])
-
-
-def update(page: Path, results: dict[str, Any]) -> None:
-    """Write the table between its marks in a page."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{section(results)}\n\n{END}{after}", encoding="utf-8")
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
