@@ -16,8 +16,8 @@ from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.measure import measure
-from limbeck.evaluation.metric import UNTRAINED, Values
+from limbeck.evaluation.measure import Measured, measure
+from limbeck.evaluation.metric import UNTRAINED
 from limbeck.evaluation.metrics import all_columns
 from limbeck.evaluation.models import BackboneModel, EvaluatedModel
 from limbeck.evaluation.references import UNTRAINED_NETWORK, measure_references
@@ -84,14 +84,14 @@ def evaluate_models(
         nouns: what one row of the data is called, and several.
     """
     started = time.perf_counter()
-    values, confusions = _measure(model, data)
+    measured, confusions = _measure(model, data)
     if untrained is not None:
-        _add_untrained(values, MetricInputs(untrained, data))
+        _add_untrained(measured, MetricInputs(untrained, data))
     found = references(data) if callable(references) else references
     if untrained is not None and (data.labels or data.keypoints) and data.cfg.references:
-        found = (_untrained(values[model.depths[-1]], model.image_size), *found)
+        found = (_untrained(measured[model.depths[-1]], model.image_size), *found)
     result = EvaluationResult(
-        layers=tuple(LayerResult(depth=depth, values=values[depth]) for depth in model.depths),
+        layers=tuple(LayerResult(depth=depth, **measured[depth]._asdict()) for depth in model.depths),
         config=data.cfg,
         linear_probe=data.linear_probe,
         classes=tuple(data.train.label_names) if data.labels else (),
@@ -132,27 +132,29 @@ def check_takes(backbone: Backbone, size: int) -> None:
         ) from error
 
 
-def _measure(model: EvaluatedModel, data: EvalData) -> tuple[dict[int, Values], Confusions]:
+def _measure(model: EvaluatedModel, data: EvalData) -> tuple[dict[int, Measured], Confusions]:
     """Return the values of every metric at every depth, and the mistakes of the linear probe at the last one."""
     inputs = MetricInputs(model, data)
-    values = measure(inputs)
+    measured = measure(inputs)
     if data.labels is None or not inputs.probe_predictions:
-        return values, ()
+        return measured, ()
     pairs = zip(data.labels.test.tolist(), inputs.probe_predictions[inputs.depths[-1]].tolist(), strict=True)
-    return values, tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
+    return measured, tuple((label, predicted, count) for (label, predicted), count in sorted(Counter(pairs).items()))
 
 
-def _add_untrained(values: dict[int, Values], untrained: MetricInputs) -> None:
-    """Add the values of the untrained network to those of the same depths."""
+def _add_untrained(measured: dict[int, Measured], untrained: MetricInputs) -> None:
+    """Add the values and hits of the untrained network to those of the same depths."""
     for depth, more in measure(untrained, untrained_only=True).items():
-        values[depth] |= {UNTRAINED + name: value for name, value in more.items()}
+        measured[depth].values.update({UNTRAINED + name: value for name, value in more.values.items()})
+        measured[depth].hits.update({UNTRAINED + name: packed for name, packed in more.hits.items()})
 
 
-def _untrained(last: Values, image_size: int) -> ModelScores:
-    """Return the untrained network as a line of reference, from the values of the last layer."""
-    costs = {column.name: last[column.name] for column in all_columns("cost") if column.name in last}
-    untrained = {name.removeprefix(UNTRAINED): value for name, value in last.items() if name.startswith(UNTRAINED)}
-    return ModelScores(name=UNTRAINED_NETWORK, image_size=image_size, values=costs | untrained)
+def _untrained(last: Measured, image_size: int) -> ModelScores:
+    """Return the untrained network as a line of reference, from the values and hits of the last layer."""
+    costs = {column.name: last.values[column.name] for column in all_columns("cost") if column.name in last.values}
+    values = {name.removeprefix(UNTRAINED): last.values[name] for name in last.values if name.startswith(UNTRAINED)}
+    hits = {name.removeprefix(UNTRAINED): last.hits[name] for name in last.hits if name.startswith(UNTRAINED)}
+    return ModelScores(name=UNTRAINED_NETWORK, image_size=image_size, values=costs | values, hits=hits)
 
 
 def _image_set(store: Dataset) -> ImageSet:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from limbeck.core.progress import progress
@@ -138,15 +138,15 @@ class LogisticHeads:
         confidences, classes = zip(*parts, strict=True)
         return torch.cat(confidences, dim=1), torch.cat(classes, dim=1)
 
-    def top_accuracy(self, features: Features, labels: Int[Tensor, " M"], k: int) -> Float[Tensor, " L"]:
-        """Return for every depth the share of rows whose label has one of the `k` largest logits, float64."""
+    def top_correct(self, features: Features, labels: Int[Tensor, " M"], k: int) -> Bool[Tensor, "L M"]:
+        """Return for every depth and row whether its label has one of the `k` largest logits."""
         labels, parts = labels.to(self.device), []
         with exact_products(self.device):
             columns = self._columns(self.weights)
             for rows in self._blocks(len(labels)):
                 logits = _logits([features[depth][rows].to(self.device) for depth in self.depths], columns)
                 parts.append((logits.topk(k, dim=2).indices == labels[rows, None]).any(dim=2))
-        return torch.cat(parts, dim=1).double().mean(dim=1)
+        return torch.cat(parts, dim=1)
 
     def _columns(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return matrix [D classes] and bias [classes] of every depth for features as they are."""

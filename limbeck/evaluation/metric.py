@@ -1,16 +1,21 @@
 """The interface of an evaluation metric: the columns that it fills, what it needs, and how it is computed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
+
+from torch import Tensor
 
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.models import Need
 
 Values = dict[str, float | None]
 """Column name -> value; None where a value is undefined or not finite."""
+
+Computed = dict[str, float | Tensor | None]
+"""As `Values`, but an accuracy is given by whether each test image is classified correctly, bool [M]."""
 
 Group = Literal["cost", "accuracy", "representation", "fidelity"]
 """Section of tables and reports that a metric belongs to."""
@@ -59,7 +64,8 @@ class Column:
     reference: bool = False
     """Whether the value is a point of comparison (untrained, by chance), which is shown in gray."""
     accuracy: bool = False
-    """Whether the value is a share of the test images, which has a standard error in a column of its own."""
+    """Whether the value is the share of the test images that are classified correctly, which has a standard error in a
+    column of its own."""
     rises: bool = False
     """Whether the value cannot fall with depth, so that a lower one is noise and marked."""
 
@@ -114,8 +120,8 @@ class Metric:
 
     group: Group
     columns: tuple[Column, ...]
-    compute: Callable[[MetricInputs], dict[int, Values]]
-    """Return the values of the columns at every depth."""
+    compute: Callable[[MetricInputs], Mapping[int, Mapping[str, float | Tensor | None]]]
+    """Return the columns at every depth, as `Computed`."""
     needs: frozenset[Need] = frozenset()
     """Inputs that must be available; without them the metric is left out."""
     untrained: bool = False

@@ -1,7 +1,8 @@
 """The result of an evaluation, and its file."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.core.config import Json, from_json, to_json
@@ -9,9 +10,10 @@ from limbeck.core.disk import is_refusal, not_readable
 from limbeck.core.errors import UserError, one_line
 from limbeck.core.files import atomic_write
 from limbeck.evaluation.config import EvaluateConfig
+from limbeck.evaluation.hits import Hits, unpack_hits
 from limbeck.evaluation.metric import Values
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class LayerResult:
     values: Values
     """Column of a metric -> value; accuracies are shares in [0, 1]. What was not measured is missing; None is undefined
     or not finite."""
+    hits: Hits = field(default_factory=dict)
+    """Charted accuracy -> the test images that are classified correctly."""
 
     def __post_init__(self) -> None:
         check_values(self.values, f"layer {self.depth}")
@@ -46,6 +50,8 @@ class ModelScores:
     """Side of its input, pixels; of series their steps."""
     values: Values
     """Column of a metric -> value, as for `LayerResult`; a teacher has no fidelity to itself."""
+    hits: Hits = field(default_factory=dict)
+    """Charted accuracy -> the test images that are classified correctly; empty where only the values are known."""
 
     def __post_init__(self) -> None:
         check_values(self.values, self.name)
@@ -126,7 +132,10 @@ class EvaluationResult:
     images, of all pairs that occur; empty without a probe."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a confusion of classes that there are none of, as in a damaged file."""
+        """Raise UserError for hits or confusions that there cannot be, as in a damaged file."""
+        scores: Iterable[LayerResult | ModelScores] = (*self.layers, *self.references)
+        for packed in (packed for each in scores for packed in each.hits.values()):
+            unpack_hits(packed, self.test.images)
         for label, predicted, images in self.confusions:
             if not (0 <= label < len(self.classes) and 0 <= predicted < len(self.classes) and images > 0):
                 raise UserError(

@@ -1,15 +1,16 @@
 """Derive the verdict of an evaluation from its numbers: where to cut, and whether training has helped."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from limbeck.evaluation.hits import paired_error, unpack_hits
 from limbeck.evaluation.metric import STDERR, standard_error
 from limbeck.evaluation.references import FILTERS, MEAN_POSE, PIXELS, PROJECTED, UNTRAINED_NETWORK
-from limbeck.evaluation.results import EvaluationResult, LayerResult
+from limbeck.evaluation.results import EvaluationResult, LayerResult, ModelScores
 
 ERRORS = 2.0
-"""Two accuracies differ where they are more than two standard errors of their difference apart."""
+"""Two accuracies differ where they are more than two standard errors of their paired difference apart."""
 ADVICE = "start from trained weights (--from), distill patch filters (--teacher patch-filters), or train longer"
 ADVICE_AFTER_FILTERS = "start from trained weights (--from), or train longer"
 """To a run that follows patch filters already."""
@@ -54,7 +55,7 @@ def cheapest_cut(result: EvaluationResult, column: str = "") -> LayerResult | No
 def verdict(result: EvaluationResult) -> str:
     """Return a sentence about the cheapest good layer and the lines of reference; empty without labels.
 
-    The accuracies are on the same images, so their errors are positively correlated and the verdict is cautious.
+    The accuracies are on the same images, so the error of a difference is the paired one.
     """
     if result.keypoints:
         return _places(result)
@@ -97,24 +98,33 @@ def _sentence(result: EvaluationResult, column: str) -> str:
     kind = "k-NN" if column.startswith("knn") else column
     where = f"layer {cut.depth} of {depth}" if depth > 1 else "the network"
     own = f"{where} has {100 * accuracy:.1f} ± {100 * standard_error(accuracy, images):.1f} % {kind} accuracy"
-    values = [(model.name, model.values.get(column)) for model in result.references]
-    others = [(name, value) for name, value in values if value is not None]
-    standing = stand(accuracy, others, images)
-    sentence = f"{own}, {standing.text()}" if others else own
+    standing = stand(cut, result.references, column, images)
+    sentence = f"{own}, {standing.text()}" if any(standing) else own
     unbeaten = [name for name in (PIXELS, FILTERS, PROJECTED) if _is_in(name, [*standing.level, *standing.below])]
-    advice = ADVICE_AFTER_FILTERS if any(name == PROJECTED for name, _ in others) else ADVICE
+    advice = ADVICE_AFTER_FILTERS if any(model.name == PROJECTED for model in result.references) else ADVICE
     return f"not yet better than {_list(unbeaten)}: {advice} ({sentence})" if unbeaten else sentence
 
 
-def stand(accuracy: float, others: Sequence[tuple[str, float]], images: int) -> Standing:
-    """Compare an accuracy with others, named, on the same number of test images."""
+def stand(layer: LayerResult, models: Iterable[ModelScores], column: str, images: int) -> Standing:
+    """Compare an accuracy of a layer with those of `models` that have it, on the same `images` test images."""
     found = Standing([], [], [])
-    for name, other in others:
-        error = math.hypot(standard_error(accuracy, images), standard_error(other, images))
-        gap = accuracy - other
+    for model in models:
+        own, other = layer.values.get(column), model.values.get(column)
+        if own is None or other is None:
+            continue
+        gap, error = own - other, _error(layer, model, column, images)
         group = found.above if gap > ERRORS * error else found.below if gap < -ERRORS * error else found.level
-        group.append(f"{name} ({100 * other:.1f})")
+        group.append(f"{model.name} ({100 * other:.1f})")
     return found
+
+
+def _error(layer: LayerResult, model: ModelScores, column: str, images: int) -> float:
+    """Return the standard error of the difference of two accuracies; as if of unrelated images without both's hits."""
+    pair = [scores.hits.get(column) for scores in (layer, model)]
+    known = [unpack_hits(packed, images) for packed in pair if packed is not None]
+    if len(known) == len(pair):
+        return paired_error(*known)
+    return math.hypot(*(standard_error(scores.values[column] or 0.0, images) for scores in (layer, model)))
 
 
 def _is_in(name: str, shown: Sequence[str]) -> bool:

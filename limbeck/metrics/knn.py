@@ -70,14 +70,14 @@ def knn_votes(
     return weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
 
 
-def euclidean_knn_accuracy(
+def euclidean_knn_correct(
     train: Float[Tensor, "N D"],
     train_labels: Int[Tensor, " N"],
     test: Float[Tensor, "M D"],
     test_labels: Int[Tensor, " M"],
     k: int = 5,
-) -> float:
-    """Return the accuracy on `test` of an unweighted majority vote of the `k` nearest training rows.
+) -> Bool[Tensor, " M"]:
+    """Return for which rows of `test` an unweighted majority vote of the `k` nearest training rows is right.
 
     Euclidean distance of the features as they are; a tie goes to the smallest label. The "5-nn" of W-MSE (Ermolov et
     al. 2021, section 4.2; htdt/self-supervised).
@@ -90,7 +90,7 @@ def euclidean_knn_accuracy(
         votes = base.new_zeros(len(found.positions), classes)
         votes.scatter_add_(1, train_labels[found.positions], votes.new_ones(found.positions.shape))
         predicted.append(votes.argmax(dim=-1))
-    return _accuracy(torch.cat(predicted), test_labels)
+    return torch.cat(predicted) == test_labels
 
 
 def _search(queries: Tensor, base: Tensor, k: int, offset: Tensor | None = None) -> Iterator[TopK]:
@@ -107,7 +107,3 @@ def _score_blocks(queries: Tensor, base: Tensor, width: int, offset: Tensor | No
     for start in range(0, len(base), width):
         scores = queries @ base[start : start + width].T
         yield start, scores if offset is None else scores + offset[start : start + width]
-
-
-def _accuracy(predicted: Tensor, labels: Tensor) -> float:
-    return (predicted == labels).double().mean().item()

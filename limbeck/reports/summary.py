@@ -154,8 +154,7 @@ def _bar(name: str, shade: str, accuracy: float, images: int, own: bool) -> Bar:
 def _standing(run: RunSummary, cut: LayerResult) -> str:
     """Return `"better than raw pixels, worse than patch filters"`; empty without lines of reference."""
     assert run.result
-    values = [(model.name, model.values.get("knn")) for model in run.result.references]
-    found = stand(cut.values["knn"] or 0.0, [(n, v) for n, v in values if v is not None], run.result.test.images)
+    found = stand(cut, run.result.references, "knn", run.result.test.images)
     words = zip(("better than ", "level with ", "worse than "), found, strict=True)
     return ", ".join(word + _list([_short(text) for text in group]) for word, group in words if group)
 

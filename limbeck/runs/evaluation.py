@@ -135,8 +135,8 @@ def _is_own(model: ModelScores) -> bool:
 
 def _rows(run: str, result: EvaluationResult) -> list[ModelScores]:
     """Return a run at its last layer and, where they were measured, the same network untrained and its start."""
-    own = [model for model in result.references if _is_own(model)]
+    own, last = [model for model in result.references if _is_own(model)], result.layers[-1]
     return [
-        ModelScores(name=run, image_size=result.image_size, values=result.layers[-1].values),
+        ModelScores(name=run, image_size=result.image_size, values=last.values, hits=last.hits),
         *(replace(model, name=f"{run}, {model.name.removesuffix(' network')}") for model in own),
     ]

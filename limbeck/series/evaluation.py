@@ -22,9 +22,10 @@ from limbeck.evaluation.comparison import ComparedWith, compare
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import evaluate_models
+from limbeck.evaluation.hits import pack_hits
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.measure import measure_whole
-from limbeck.evaluation.metric import STDERR, Group, Values, standard_error
+from limbeck.evaluation.measure import measure_whole, share_values
+from limbeck.evaluation.metric import Group, Values
 from limbeck.evaluation.models import Bank, EvaluatedModel
 from limbeck.evaluation.references import FIXED_KERNELS, START_NETWORK, UNTRAINED_NETWORK
 from limbeck.evaluation.results import Comparison, EvaluationResult, ModelScores
@@ -277,6 +278,6 @@ def rocket(
 
 
 def _scores(name: str, steps: int, column: str, predicted: Tensor, labels: Tensor) -> ModelScores:
-    share = (predicted == labels).double().mean().item()
-    values: Values = {column: share, column + STDERR: standard_error(share, len(labels))}
-    return ModelScores(name=name, image_size=steps, values=values)
+    right = predicted == labels
+    hits = {column: pack_hits(right)}
+    return ModelScores(name=name, image_size=steps, values=share_values(column, right), hits=hits)

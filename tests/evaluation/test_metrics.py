@@ -43,7 +43,13 @@ def test_a_metric_gives_the_columns_that_it_declares_at_every_depth(name: str) -
     assert list(found) == [1, 2, 3]
     for values in found.values():
         assert set(values) == {column.name for column in metric.columns} - {"knn_top5", "linear_top5"}, "of 3 classes"
-        assert all(value is None or type(value) in (int, float) for value in values.values())
+        accuracies = {column.name for column in metric.columns if column.accuracy}
+        for column, value in values.items():
+            if column in accuracies:
+                assert isinstance(value, Tensor)
+                assert (value.dtype, value.shape) == (torch.bool, (30,))
+            else:
+                assert value is None or type(value) in (int, float)
 
 
 def test_columns_have_names_of_their_own_and_a_definition() -> None:

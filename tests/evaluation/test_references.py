@@ -15,6 +15,7 @@ from limbeck.data.store.store import Store
 from limbeck.evaluation.config import EvaluateConfig
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.evaluator import evaluate
+from limbeck.evaluation.hits import pack_hits
 from limbeck.evaluation.inputs import MetricInputs
 from limbeck.evaluation.measure import measure
 from limbeck.evaluation.references import FILTERS, PIXELS, fixed_models, load_whole, measure_references
@@ -163,7 +164,7 @@ def test_fixed_models_are_on_the_device_of_the_evaluation() -> None:
 def test_fixed_models_are_measured_like_any_other() -> None:
     data = EvalData.of(shades(45, 0), shades(30, 1), replace(CFG, whiten=True))
     for model in fixed_models(data):
-        (values,) = measure(MetricInputs(model, data)).values()
+        ((values, _),) = measure(MetricInputs(model, data)).values()
         if model.name == PIXELS:  # filters do not notice the brightness of an image
             assert (values["knn"] or 0) > 0.6, "chance is 1/3"
             assert (values["knn_whitened"] or 0) > 0.6
@@ -193,7 +194,7 @@ def test_fixed_models_are_measured_once_for_images_and_settings(
 
 
 def scored(knn: tuple[float | None, ...], images: int = 1000, **references: float) -> EvaluationResult:
-    """Return a result with these k-NN accuracies of layers and of lines of reference."""
+    """Return a result with these k-NN accuracies of layers and of lines of reference, without the hits."""
     result = evaluate(tiny_vit(1), shades(9, 0, False), shades(30, 1, False), CFG, preprocessing=PLAIN)
     layers = tuple(
         LayerResult(depth=depth, values={} if p is None else {"knn": p}) for depth, p in enumerate(knn, start=1)
@@ -241,6 +242,21 @@ def test_the_verdict_names_what_is_above_level_and_below_by_the_errors() -> None
     assert noisy.startswith("not yet better than raw pixels and patch filters: ")
     assert verdict(scored((0.5,))) == "the network has 50.0 ± 1.6 % k-NN accuracy"
     assert verdict(scored((None, None))) == ""
+
+
+def test_the_verdict_is_about_pairs_of_the_same_images() -> None:
+    ours, theirs = np.zeros(1000, bool), np.zeros(1000, bool)
+    ours[:600], theirs[:570] = True, True
+    result = scored((0.6,), raw_pixels=0.57, patch_filters=0.57)
+    layer = replace(result.layers[0], hits={"knn": pack_hits(torch.from_numpy(ours))})
+    hits = [{"knn": pack_hits(torch.from_numpy(each))} for each in (theirs, np.roll(theirs, 300))]
+    lines = tuple(replace(line, hits=each) for line, each in zip(result.references, hits, strict=True))
+    assert verdict(result).startswith("not yet better than raw pixels and patch filters: "), "errors of 2.2 points"
+    found = verdict(replace(result, layers=(layer,), references=lines))
+    assert found.startswith("not yet better than patch filters: "), "of which 330 images are another's each"
+    assert "above raw pixels (57.0), level with patch filters (57.0)" in found
+    with raises("not-a-result", "raw"):
+        replace(result, layers=(replace(layer, hits={"knn": "raw"}),))
 
 
 def test_a_table_of_models_has_the_width_and_short_names() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.metrics.knn import euclidean_knn_accuracy, knn_accuracy, knn_classes, knn_votes
+from limbeck.metrics.knn import euclidean_knn_correct, knn_accuracy, knn_classes, knn_votes
 from limbeck.neighbors import search
 from limbeck.neighbors.search import BlockSize
 from tests.helpers.golden import Golden
@@ -69,15 +69,15 @@ def test_euclidean_knn_equals_the_wmse_authors(golden: Callable[[str], Golden], 
     train, test = (torch.from_numpy(data[f"{case}/{name}"]).to(dtype) for name in ("x_train", "x_test"))
     train_y, test_y, predicted = (torch.from_numpy(data[f"{case}/{name}"]) for name in ("y_train", "y_test", "pred"))
     k = int(data[f"{case}/k"])
-    assert euclidean_knn_accuracy(train, train_y, test, predicted, k) == 1.0
-    assert euclidean_knn_accuracy(train, train_y, test, test_y, k) == pytest.approx(
+    assert euclidean_knn_correct(train, train_y, test, predicted, k).all()
+    assert euclidean_knn_correct(train, train_y, test, test_y, k).double().mean().item() == pytest.approx(
         float(data[f"{case}/acc"]), abs=1e-7
     )
 
 
 def test_fewer_rows_than_neighbours_all_vote() -> None:
     train, labels = torch.eye(3), torch.tensor([0, 1, 1])
-    assert euclidean_knn_accuracy(train, labels, train, torch.tensor([1, 1, 1]), k=5) == 1.0
+    assert euclidean_knn_correct(train, labels, train, torch.tensor([1, 1, 1]), k=5).all()
     assert knn_accuracy(train, labels, train, labels, k=20) == 1.0
 
 

@@ -1,23 +1,23 @@
 """Weighted k-NN accuracy, the protocol of DINO."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Metric, Values, share_column
+from limbeck.evaluation.metric import Computed, Metric, share_column
 from limbeck.metrics.knn import knn_classes
 
 TOP = 5  # classes that may be right
 
 
-def compute(inputs: MetricInputs) -> dict[int, Values]:
+def compute(inputs: MetricInputs) -> dict[int, Computed]:
     """Vote with the nearest training images of every test image, once for both columns."""
     k, temperature, labels = inputs.data.k, inputs.data.cfg.temperature, inputs.data.labels
     assert labels is not None
-    found: dict[int, Values] = {}
+    found: dict[int, Computed] = {}
     for depth in inputs.depths:
         train, train_labels, test, test_labels = inputs.labeled(depth)
         right = knn_classes(train, train_labels, test, k, temperature, TOP) == test_labels[:, None]
-        found[depth] = {"knn": right[:, 0].double().mean().item()}
+        found[depth] = {"knn": right[:, 0]}
         if labels.classes > TOP:
-            found[depth]["knn_top5"] = right.any(dim=1).double().mean().item()
+            found[depth]["knn_top5"] = right.any(dim=1)
     return found
 
 

@@ -1,13 +1,13 @@
 """Unweighted Euclidean 5-NN accuracy, the protocol of W-MSE."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Metric, Values, share_column
-from limbeck.metrics.knn import euclidean_knn_accuracy
+from limbeck.evaluation.metric import Computed, Metric, share_column
+from limbeck.metrics.knn import euclidean_knn_correct
 
 
-def compute(inputs: MetricInputs) -> dict[int, Values]:
+def compute(inputs: MetricInputs) -> dict[int, Computed]:
     """Take the majority of the five nearest training images of every test image."""
-    return {depth: {"knn5": euclidean_knn_accuracy(*inputs.labeled(depth))} for depth in inputs.depths}
+    return {depth: {"knn5": euclidean_knn_correct(*inputs.labeled(depth))} for depth in inputs.depths}
 
 
 METRIC = Metric(

@@ -1,21 +1,24 @@
 """Weighted k-NN accuracy of half-whitened features."""
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Metric, Values, share_column
-from limbeck.metrics.knn import knn_accuracy
+from limbeck.evaluation.metric import Computed, Metric, share_column
+from limbeck.metrics.knn import knn_correct
 from limbeck.metrics.whitening import HalfWhitening
 
 
-def compute(inputs: MetricInputs) -> dict[int, Values]:
+def compute(inputs: MetricInputs) -> dict[int, Computed]:
     """Vote as for `knn`, on principal components of the training images, if the settings include it."""
-    return {depth: {"knn_whitened": _accuracy(inputs, depth)} for depth in inputs.depths if inputs.data.cfg.whiten}
+    return {depth: {"knn_whitened": _correct(inputs, depth)} for depth in inputs.depths if inputs.data.cfg.whiten}
 
 
-def _accuracy(inputs: MetricInputs, depth: int) -> float:
+def _correct(inputs: MetricInputs, depth: int) -> Bool[Tensor, " M"]:
     train, train_labels, test, test_labels = inputs.labeled(depth)
     whiten = HalfWhitening.fit(train)
     k, temperature = inputs.data.k, inputs.data.cfg.temperature
-    return knn_accuracy(whiten(train), train_labels, whiten(test), test_labels, k, temperature)
+    return knn_correct(whiten(train), train_labels, whiten(test), test_labels, k, temperature)
 
 
 METRIC = Metric(

@@ -1,22 +1,21 @@
 """Linear probe accuracy, by the protocol that the configuration chooses."""
 
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Metric, Values, share_column
-from limbeck.evaluation.probes import accuracies
+from limbeck.evaluation.metric import Computed, Metric, share_column
 
 TOP = 5  # classes that may be right
 
 
-def compute(inputs: MetricInputs) -> dict[int, Values]:
+def compute(inputs: MetricInputs) -> dict[int, Computed]:
     """Score the probes of all depths on the test images, those of the logistic probe also by their top 5."""
     labels = inputs.data.labels
     assert labels is not None
-    shares = accuracies(inputs.probe_predictions, labels.test)
-    found: dict[int, Values] = {depth: {"linear": share} for depth, share in shares.items()}
+    predictions, truth = inputs.probe_predictions, labels.test.cpu()
+    found: dict[int, Computed] = {depth: {"linear": each.cpu() == truth} for depth, each in predictions.items()}
     if inputs.data.linear_probe == "logistic" and labels.classes > TOP:
-        top = inputs.heads.top_accuracy(inputs.test_bank, labels.test, TOP).tolist()
-        for depth, share in zip(inputs.heads.depths, top, strict=True):
-            found[depth]["linear_top5"] = share
+        top = inputs.heads.top_correct(inputs.test_bank, labels.test, TOP)
+        for depth, right in zip(inputs.heads.depths, top, strict=True):
+            found[depth]["linear_top5"] = right
     return found
 
 

@@ -2,16 +2,16 @@
 
 from limbeck.classification.series_protocols import support_vectors
 from limbeck.evaluation.inputs import MetricInputs
-from limbeck.evaluation.metric import Metric, Values, share_column
+from limbeck.evaluation.metric import Computed, Metric, share_column
 
 
-def compute(inputs: MetricInputs) -> dict[int, Values]:
+def compute(inputs: MetricInputs) -> dict[int, Computed]:
     """Fit on the training series of every depth and score on the test series."""
-    found: dict[int, Values] = {}
+    found: dict[int, Computed] = {}
     for depth in inputs.depths:
         train, train_labels, test, test_labels = inputs.labeled(depth)
-        right = support_vectors(train, train_labels, test, inputs.data.cfg.seed) == test_labels.cpu()
-        found[depth] = {"svm": right.double().mean().item()}
+        predicted = support_vectors(train, train_labels, test, inputs.data.cfg.seed)
+        found[depth] = {"svm": predicted == test_labels.cpu()}
     return found
 
 
