@@ -116,7 +116,7 @@ def test_a_result_survives_its_file_whole_or_not_at_all(tmp_path: Path) -> None:
         ("[1]", "not-a-result", "result.json"),
         ('{"version": 99}', "result-version", 99),
         ('{"version": 2, "rows": []}', "result-version", 3),
-        ('{"version": 3, "layer": []}', "unknown-key", "layers"),
+        ('{"version": 4, "layer": []}', "unknown-key", "layers"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: str, code: str, value: object) -> None:
@@ -131,7 +131,7 @@ def test_another_file_is_refused(tmp_path: Path, content: str, code: str, value:
 @pytest.mark.parametrize("value", ["0.5", True, [0.5]])
 def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: object) -> None:
     result = evaluated(tiny_vit())
-    data: Any = {"version": 3, "result": to_json(result)}
+    data: Any = {"version": 4, "result": to_json(result)}
     data |= data.pop("result")
     data["layers"][1]["values"]["knn"] = value
     (tmp_path / "result.json").write_text(json.dumps(data))
