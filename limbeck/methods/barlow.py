@@ -4,6 +4,7 @@ Zbontar, Jing, Misra, LeCun, Deny, *Barlow Twins: Self-Supervised Learning via R
 Defaults are those of facebookresearch/barlowtwins 8e8d284, for a ResNet-50.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,5 +25,8 @@ class Barlow(PairHost):
         return redundancy_reduction(correlation, self.cfg.off_diagonal_weight) / 2
 
     def loss(self, output: HostOutput) -> Float[Tensor, ""]:
-        """Compute both halves from one matrix, which is large."""
-        return 2 * self.pair_loss(*output.projections)
+        """Compute both halves of the global views from one matrix, which is large."""
+        first, second, *local = output.projections
+        crops = zip(local, output.targets[2:], strict=True)
+        losses = [2 * self.pair_loss(first, second), *(self.pair_loss(z, t) for z, t in crops)]
+        return torch.stack(losses).sum()

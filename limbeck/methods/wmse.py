@@ -37,11 +37,11 @@ class WMSE(Host):
         final = torch.cat([features.final for features in parts])
         features = Features(final, {tap: torch.cat([f.taps[tap] for f in parts]) for tap in taps}, {})
         z = self.head.project(final)
-        return HostOutput((features,), (z,), (self._gather(z),), {})
+        return HostOutput((features,), (z,), (gather(z).unflatten(0, (len(batch.views), -1)),), {})
 
     def pair_loss(self, queries: Float[Tensor, "rows D"], targets: Float[Tensor, "V images D"]) -> Float[Tensor, ""]:
         """Compare whitened queries with whitened targets of all processes."""
-        return self._compare(self._gather(queries), targets)
+        return self._compare(gather(queries).unflatten(0, targets.shape[:2]), targets)
 
     def loss(self, output: HostOutput) -> Float[Tensor, ""]:
         """Compute W-MSE: the rows, of which every process has all, are their own targets."""
@@ -56,10 +56,6 @@ class WMSE(Host):
             f"lower the learning rate or clip; if the whitening of {slices} failed first, the features have collapsed "
             f"or the slices are too small, which a larger whitening_size or shrinkage {SHRINKAGE} fixes"
         )
-
-    def _gather(self, z: Float[Tensor, "rows D"]) -> Float[Tensor, "V images D"]:
-        """Gather the view-major rows of all processes, with their gradient."""
-        return gather(z).unflatten(0, (self.cfg.num_views, -1))
 
     def _compare(self, queries: Float[Tensor, "V images D"], targets: Float[Tensor, "V images D"]) -> Float[Tensor, ""]:
         orders = self._orders(queries)

@@ -204,6 +204,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
         from limbeck.series.views import VIEWS
 
         _check_bags(method)
+        _check_pixels(method)
         view = replace(VIEWS[_preset(method)], spans=method.span_mask)
         owner = _with_views(method)
         specs = replace(owner, views=type(owner).views).make_views(IMAGE_SIZE)
@@ -234,6 +235,15 @@ def _check_bags(method: "MethodConfig") -> None:
         raise UserError(
             f"method '{method.name}' compares images with their neighbors, which are not searched among series: take "
             "--method simreg",
+            code="method-not-for-data",
+        )
+
+
+def _check_pixels(method: "MethodConfig") -> None:
+    """Raise UserError for a size of local crops: a crop of a series is as long as the series."""
+    if getattr(_with_views(method), "local_crop_size", None) is not None:
+        raise UserError(
+            "local_crop_size is in pixels, and crops of series are as long as the series: leave it out",
             code="method-not-for-data",
         )
 

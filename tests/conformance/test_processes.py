@@ -17,13 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 from limbeck.core.distributed import rank, sync_batchnorm, world_size
 from limbeck.core.types import StepInfo
 from limbeck.methods import Method, MethodConfig
+from limbeck.methods.config.barlow import BarlowConfig
 from limbeck.methods.config.bingo import BINGOConfig
 from limbeck.methods.config.byol import BYOLConfig
 from limbeck.methods.config.compress import CompRessConfig
 from limbeck.methods.config.mocov3 import MoCoV3Config
 from limbeck.methods.config.sdssl import SDSSLConfig
 from limbeck.methods.config.seed import SEEDConfig
+from limbeck.methods.config.simclr import SimCLRConfig
 from limbeck.methods.config.simreg import SimRegConfig
+from limbeck.methods.config.simsiam import SimSiamConfig
+from limbeck.methods.config.vicreg import VICRegConfig
 from limbeck.methods.config.wmse import WMSEConfig
 from limbeck.train.step import detach, join
 from tests.helpers import tiny
@@ -40,6 +44,11 @@ VARIANTS: dict[str, MethodConfig] = {
     "simreg, no head": SimRegConfig(head="none"),
     "byol, local crops": BYOLConfig(views="dino"),
     "sdssl-mocov3, local crops": SDSSLConfig(host=MoCoV3Config(views="multicrop")),
+    "sdssl-simclr, local crops": SDSSLConfig(host=SimCLRConfig(num_local_crops=2)),
+    "vicreg, local crops": VICRegConfig(num_local_crops=2),
+    "barlow, local crops": BarlowConfig(num_local_crops=2),
+    "simsiam, local crops": SimSiamConfig(num_local_crops=2),
+    "wmse, local crops": WMSEConfig(num_local_crops=2, whitening_size=12, shrinkage=0.01),
     "simreg, range": SimRegConfig(range=1.1),
     "bingo, paper": BINGOConfig(symmetric=False, cutmix_alpha=0, warmup_fraction=0),
 }

@@ -135,6 +135,6 @@ def test_invalid_options_are_refused() -> None:
         config(queue_size=101).resolve(CONTEXT)
     with raises("queue-too-small", 7, 8):
         config(queue_size=7).resolve(CONTEXT)
-    with raises("wrong-number-of-views", "supervised", "2 to 8"):
+    with raises("wrong-number-of-views", "supervised", "2 to 10"):
         dataclasses.replace(config(), views="supervised").make_views(16)
     assert config(queue_size=100).resolve(CONTEXT).queue_size == 100

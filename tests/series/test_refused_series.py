@@ -39,6 +39,7 @@ def spoiled(name: str) -> dict[str, np.ndarray]:
         ("", ["--method.mask-span", "20"], "span-too-long", "mask_span is 20"),
         ("", ["--method.mask-span", "0"], "out-of-range", "mask_span is 0"),
         ("", ["--method.mask-share", "9"], "out-of-range", "mask_share is 9"),
+        ("", ["--method", "simclr", "--method.local-crop-size", "8"], "method-not-for-data", "local_crop_size"),
         ("", ["--backbone.kernel-features", "5"], "out-of-range", "5: take at least 84"),
         ("", ["--from", "RUN"], "no-encoder", "RUN"),
     ],

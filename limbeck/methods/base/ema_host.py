@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from limbeck.core.distributed import gather
 from limbeck.core.schedules import cosine
 from limbeck.core.types import Batch, Encoder, LossOutput, StepInfo
-from limbeck.methods.base.host import Host, HostOutput
+from limbeck.methods.base.host import Host, HostOutput, local_crops_twice
 from limbeck.methods.config.base import EMAConfig
 from limbeck.models.ema import EMA
 
@@ -77,13 +77,8 @@ class SymmetricEMAHost(EMAHost):
         features = tuple(self.backbone(view, taps) for view in (second, first, *local))
         projections = tuple(self.head.project(f.final) for f in features)
         targets = tuple(self.ema_forward(view) for view in (first, second))
-        twice = [index for index in range(2, len(features)) for _ in targets]
-        return HostOutput(
-            (*features[:2], *(features[index] for index in twice)),
-            (*projections[:2], *(projections[index] for index in twice)),
-            targets * (1 + len(local)),
-            {},
-        )
+        targets *= 1 + len(local)
+        return HostOutput(local_crops_twice(features), local_crops_twice(projections), targets, {})
 
     def encoder(self) -> Encoder:
         """Return the backbone of the EMA encoder, which the authors evaluate."""

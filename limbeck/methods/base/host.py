@@ -1,8 +1,9 @@
 """Hosts: methods that another method can build on, because encoding and scoring are separate."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,8 @@ from limbeck.core.types import Batch, Encoder, Features, LossOutput, StepInfo
 from limbeck.methods.base.method import Method
 from limbeck.methods.config.base import HostConfig
 from limbeck.models.heads import Head, mlp
+
+T = TypeVar("T")
 
 
 class HostOutput(NamedTuple):
@@ -83,21 +86,35 @@ def encode_views(backbone: Encoder, views: tuple[Tensor, ...], taps: tuple[int, 
     return Features(torch.cat([features.final for features in parts]), joined, {})
 
 
+def local_crops_twice(views: Sequence[T]) -> tuple[T, ...]:
+    """Return what belongs to the two global views, then twice what belongs to each local crop: it has both as targets.
+
+    These are the pairs of SwAV: a global view is compared with every other view of its image.
+    """
+    return (*views[:2], *(view for view in views[2:] for _ in range(2)))
+
+
 class BatchHost(Host):
-    """A host whose views go through the network in one batch and are each other's targets, with their gradient."""
+    """A host whose views go through the network in one pass; the global ones are targets, with their gradient."""
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """Run one pass over the V*B rows [view 1; view 2; ...]; its targets are the projections of all processes."""
-        features = self.backbone(torch.cat(batch.views), taps)
+        """Run one pass over the V*B rows [view 1; view 2; ...]; its targets are the global rows of all processes."""
+        features = encode_views(self.backbone, batch.views, taps)
         z = self.head.project(features.final)
-        return HostOutput((features,), (z,), (gather(z),), {})
+        whole = self.cfg.num_global_views * len(batch.views[0])
+        targets = z[:whole] if len(z) > whole else z  # a slice of all rows would add up gradients in another order
+        return HostOutput((features,), (z,), (gather(targets),), {})
 
 
 class PairHost(Host):
-    """A host of two views, a pass each, that are each other's targets, with their gradient."""
+    """A host of two views that are each other's targets, with their gradient, and of local crops; a pass each."""
 
     def encode(self, batch: Batch, taps: tuple[int, ...] = ()) -> HostOutput:
-        """Run one pass, and one scope of BatchNorm, per view; the target is the projection of the other view."""
+        """Run one pass, and one scope of BatchNorm, per view; the target is the projection of the other view.
+
+        A local crop has two: its pass counts twice, once with each global view.
+        """
         features = tuple(self.backbone(view, taps) for view in batch.views)
-        first, second = projections = tuple(self.head.project(f.final) for f in features)
-        return HostOutput(features, projections, (second, first), {})
+        first, second, *local = projections = tuple(self.head.project(f.final) for f in features)
+        targets = (second, first) * (1 + len(local))
+        return HostOutput(local_crops_twice(features), local_crops_twice(projections), targets, {})

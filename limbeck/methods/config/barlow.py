@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from limbeck.methods.config.base import HostConfig, MethodCard
+from limbeck.methods.config.base import LocalCropsConfig, MethodCard
 
 if TYPE_CHECKING:
     from limbeck.core.types import Encoder
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowConfig(HostConfig):
+class BarlowConfig(LocalCropsConfig):
     """Barlow Twins: decorrelate instead of contrasting; a wide embedding, no EMA encoder, no negatives."""
 
     name: ClassVar[str] = "barlow"

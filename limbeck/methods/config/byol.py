@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from limbeck.methods.config.base import EMAConfig, MethodCard
+from limbeck.methods.config.base import EMAConfig, LocalCropsConfig, MethodCard
 
 if TYPE_CHECKING:
     from limbeck.core.types import Encoder
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BYOLConfig(EMAConfig):
+class BYOLConfig(LocalCropsConfig, EMAConfig):
     """BYOL: no negatives, so small batches suffice; one more forward pass per view."""
 
     name: ClassVar[str] = "byol"
@@ -21,7 +21,6 @@ class BYOLConfig(EMAConfig):
         use_when="the usual choice: small batches, any network",
         cost=2.6,
     )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
     trailing_norm: bool = False
     """End projector and predictor with a BatchNorm without scale and shift (the release does not)."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from limbeck.methods.config.base import EMAConfig, MethodCard, check_prototypes, resolve_freeze_steps
+from limbeck.methods.config.base import EMAConfig, LocalCropsConfig, MethodCard, check_prototypes, resolve_freeze_steps
 
 if TYPE_CHECKING:
     from limbeck.core.types import DataContext, Encoder
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DINOConfig(EMAConfig):
+class DINOConfig(LocalCropsConfig, EMAConfig):
     """DINO: match an EMA encoder from global and local crops; made for ViTs and long runs."""
 
     name: ClassVar[str] = "dino"
@@ -21,7 +21,6 @@ class DINOConfig(EMAConfig):
         use_when="ViTs, and time for local crops",
         cost=6.4,
     )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
     head_norm: ClassVar[bool] = False
     head_bias: ClassVar[bool] = True
     views: str = "dino"

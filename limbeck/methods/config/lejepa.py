@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from limbeck.core.errors import UserError
-from limbeck.methods.config.base import HostConfig, MethodCard
+from limbeck.methods.config.base import LocalCropsConfig, MethodCard
 
 if TYPE_CHECKING:
     from limbeck.core.types import DataContext, Encoder
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeJEPAConfig(HostConfig):
+class LeJEPAConfig(LocalCropsConfig):
     """LeJEPA: one weight, no EMA encoder, no stop-gradient, no negatives; any number of local crops."""
 
     name: ClassVar[str] = "lejepa"
@@ -22,7 +22,6 @@ class LeJEPAConfig(HostConfig):
         use_when="local crops on any network, one weight to tune, memory for no second network",
         cost=4.8,
     )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
     head_bias: ClassVar[bool] = True
     views: str = "multicrop"
     """Preset of augmentations (docs/data.md); the mean of the first two views is the target of all."""

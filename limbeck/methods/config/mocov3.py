@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from limbeck.methods.config.base import EMAConfig, MethodCard
+from limbeck.methods.config.base import EMAConfig, LocalCropsConfig, MethodCard
 
 if TYPE_CHECKING:
     from limbeck.core.types import Encoder
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoCoV3Config(EMAConfig):
+class MoCoV3Config(LocalCropsConfig, EMAConfig):
     """MoCo v3: contrast with an EMA encoder; the usual choice for ViTs, one more forward pass per view."""
 
     name: ClassVar[str] = "mocov3"
@@ -21,7 +21,6 @@ class MoCoV3Config(EMAConfig):
         use_when="ViTs with batches of some hundreds",
         cost=2.6,
     )
-    view_count: ClassVar[tuple[int, int]] = (2, 10)
     sdssl_alpha: ClassVar[float] = 1.0
     temperature: float = 0.2
     """Divides the cosines."""

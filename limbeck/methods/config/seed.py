@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from limbeck.data.augment.views import local_crop
-from limbeck.methods.config.base import MethodCard, QueueDistillConfig, teacher_view
+from limbeck.methods.config.base import MethodCard, QueueDistillConfig, as_local_crop, repeat_local_crop, teacher_view
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +34,7 @@ class SEEDConfig(QueueDistillConfig):
 
     def student_teacher_views(self, views: tuple["ViewSpec", ...]) -> tuple["ViewSpec", ...]:
         """Return one view and the local crops, for student and teacher."""
-        crop = replace(views[0], augmentation=local_crop(views[0].augmentation))
-        student = views[0], *(crop,) * self.num_local_crops
+        student = views[0], *repeat_local_crop(as_local_crop(views[0]), self.num_local_crops)
         return *student, *(teacher_view(view, index) for index, view in enumerate(student))
 
     @property

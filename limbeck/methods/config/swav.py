@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from limbeck.methods.config.base import (
-    HostConfig,
+    LocalCropsConfig,
     MethodCard,
     check_prototypes,
     resolve_freeze_steps,
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwAVConfig(HostConfig):
+class SwAVConfig(LocalCropsConfig):
     """SwAV: cluster while learning, from two large crops and many small ones; no negatives, no EMA encoder."""
 
     name: ClassVar[str] = "swav"
@@ -27,7 +27,6 @@ class SwAVConfig(HostConfig):
         use_when="convolutional networks, and time for local crops but not for large batches",
         cost=4.8,
     )
-    view_count: ClassVar[tuple[int, int]] = (2, 8)
     head_bias: ClassVar[bool] = True
     views: str = "multicrop"
     """Preset of augmentations (docs/data.md); the first two views are assigned to prototypes, all views predict."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from limbeck.core.errors import UserError
 from limbeck.core.text import plural
-from limbeck.methods.config.base import MethodCard, MultiViewConfig
+from limbeck.methods.config.base import LocalCropsConfig, MethodCard, MultiViewConfig
 
 if TYPE_CHECKING:
     from limbeck.core.types import DataContext, Encoder
@@ -15,7 +15,7 @@ SHRINKAGE = 0.01  # what messages suggest: well above rounding, well below the v
 
 
 @dataclass(frozen=True, kw_only=True)
-class WMSEConfig(MultiViewConfig):
+class WMSEConfig(LocalCropsConfig, MultiViewConfig):
     """W-MSE: whiten slices of the batch instead of contrasting; no negatives, no EMA encoder, no queue."""
 
     name: ClassVar[str] = "wmse"
@@ -25,6 +25,7 @@ class WMSEConfig(MultiViewConfig):
         use_when="more than two views of an image, little memory, batches of 256 or more",
         cost=2.0,
     )
+    view_count: ClassVar[tuple[int, int]] = (2, 2)
     head_bias: ClassVar[bool] = True
 
     views: str = "wmse"

@@ -128,7 +128,7 @@ def resolve_positions(cfg: BackboneConfig, views: Sequence[ViewSpec]) -> Resolve
         if size % patch:
             raise UserError(
                 f"the run has views of {size} pixels, which is not a multiple of the patch size {patch} of "
-                f"'{cfg.name}': choose patch_size 8 or a CNN",
+                f"'{cfg.name}': choose patch_size 8, another --method.local-crop-size or a CNN",
                 code="view-size",
             )
     return Resolved(cfg, [f"positions are resampled for the views of {', '.join(map(str, others))} pixels"])

@@ -10,6 +10,7 @@ from limbeck.methods.config.base.host import (
     resolve_freeze_steps,
     resolve_queue_size,
 )
+from limbeck.methods.config.base.local_crops import LocalCropsConfig, as_local_crop, repeat_local_crop
 from limbeck.methods.config.base.method import MethodCard, MethodConfig, PrepareTeacher
 from limbeck.methods.config.base.supervised import SupervisedConfig
 
@@ -17,6 +18,7 @@ __all__ = [
     "DistillConfig",
     "EMAConfig",
     "HostConfig",
+    "LocalCropsConfig",
     "MethodCard",
     "MethodConfig",
     "MultiViewConfig",
@@ -24,7 +26,9 @@ __all__ = [
     "QueueConfig",
     "QueueDistillConfig",
     "SupervisedConfig",
+    "as_local_crop",
     "check_prototypes",
+    "repeat_local_crop",
     "resolve_freeze_steps",
     "resolve_queue_size",
     "teacher_view",

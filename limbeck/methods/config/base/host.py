@@ -39,6 +39,11 @@ class HostConfig(MethodConfig):
     trailing_norm: bool = True
     """End projector and predictor with a BatchNorm without scale and shift."""
 
+    @property
+    def num_global_views(self) -> int:
+        """Views of an image that come first in a batch; those after them are local crops."""
+        return 2
+
     @abstractmethod
     def build(self, backbone: "Encoder") -> "Host":
         """Build the host with new heads around `backbone`."""
@@ -50,6 +55,11 @@ class MultiViewConfig(HostConfig):
 
     num_views: int = 2
     """Views of an image, at least 2, from the preset's in turn."""
+
+    @property
+    def num_global_views(self) -> int:
+        """All views from the preset."""
+        return self.num_views
 
     def make_views(self, size: int) -> "tuple[ViewSpec, ...]":
         """Return `num_views` views, from those of the preset in turn."""
