@@ -18,7 +18,7 @@ class LocalCropsConfig(HostConfig):
 
     view_count: ClassVar[tuple[int, int]] = (2, 10)
     num_local_crops: int | None = None
-    """Local crops of an image besides its global views; None: those of the preset, which most presets have none of."""
+    """Local crops of an image besides its global views; None: those of the preset, if it has some."""
     local_crop_size: int | None = None
     """Side of a local crop in pixels; None: that of the preset, 96/224 of a global view."""
 
