@@ -32,10 +32,9 @@ class LocalCropsConfig(HostConfig):
         whole, local = views[: self.num_global_views], views[self.num_global_views :]
         if self.num_local_crops is not None:
             local = repeat_local_crop(local[0] if local else as_local_crop(whole[0]), self.num_local_crops)
-        if self.local_crop_size is not None:
-            self._check_size(self.local_crop_size, size, len(local))
-            small = (replace(view.augmentation, size=self.local_crop_size) for view in local)
-            local = tuple(replace(view, augmentation=view_of) for view, view_of in zip(local, small, strict=True))
+        if (side := self.local_crop_size) is not None:
+            self._check_size(side, size, len(local))
+            local = tuple(replace(view, augmentation=replace(view.augmentation, size=side)) for view in local)
         return *whole, *local
 
     def _check_size(self, side: int, size: int, count: int) -> None:
