@@ -198,7 +198,7 @@ def test_number_and_size_are_those_of_the_preset_or_as_configured() -> None:
         ({"num_local_crops": 2, "local_crop_size": -8}, "out-of-range", [-8, 8]),
     ],
 )
-def test_crops_that_cannot_be_made(settings: dict[str, int], code: str, values: list[object]) -> None:
+def test_crops_that_cannot_be_made(settings: dict[str, Any], code: str, values: list[object]) -> None:
     host: LocalCropsConfig = SimCLRConfig(**settings)
     for config in (host, SDSSLConfig(host=host)):
         with raises(code, *values):
@@ -237,7 +237,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(Interrupted):
             limbeck.pretrain(tmp_path / "digits.npz", tmp_path / "stopped", **settings)
     resumed = limbeck.resume(tmp_path / "stopped")
-    assert filecmp.cmp(*(run / "encoder" / "model.safetensors" for run in (whole, resumed)), shallow=False)
+    first, second = (run / "encoder" / "model.safetensors" for run in (whole, resumed))
+    assert filecmp.cmp(first, second, shallow=False)
 
 
 @pytest.fixture
