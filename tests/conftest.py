@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import unsynced
 from tests.helpers.commands import limbeck, photos, trained
 from tests.helpers.golden import GOLDEN, Golden
 
-__all__ = ["limbeck", "photos", "trained"]
+__all__ = ["limbeck", "photos", "trained", "unsynced"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # here as well, for fixtures of a module

@@ -1,9 +1,9 @@
 """The documentation is true: links resolve, commands parse, options have those defaults, examples run."""
 
 import dataclasses
-import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,12 +161,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_examples_run(page: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks marked `python run` run, in one namespace per page, all but the training itself; the rest compiles."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for name in os.listdir(pictures):
-        (tmp_path / name).symlink_to(pictures / name)
+def test_examples_run(page: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks marked `python run` run, in one namespace per page, all but the training itself; the rest compiles.
+
+    Every page has an empty folder at the same place, so that stores of the photographs are built and fitted once.
+    """
+    folder = pictures / "page"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in ("photos", "labeled"):
+        (folder / name).symlink_to(pictures / name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pictures / "cache"))
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("limbeck.runs.training.train", lambda *args, **kwargs: None)
     monkeypatch.setattr("limbeck.runs.measured_kernels.WORTH", float("inf"))  # no kernels are measured for it
     namespace: dict[str, Any] = {"__name__": "__main__"}

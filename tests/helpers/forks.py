@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-PRELOAD = ["limbeck.cli", "limbeck.runs.api", "lightning_fabric"]  # what takes seconds to import
+PRELOAD = ["limbeck.cli", "limbeck.runs.api", "lightning_fabric", "tests.helpers.unsynced"]  # seconds of imports
 FORKS = mp.get_context("forkserver")
 FORKS.set_forkserver_preload(PRELOAD)
 
