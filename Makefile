@@ -2,17 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs javascript
+.PHONY: demo test pytest lint docs javascript
 
 demo: .venv/demo
 	$(BIN)/limbeck demo
 
+# Types are checked while the tests run, some of which wait for processes and pages; either one may fail.
+test: .venv/ready
+	$(MAKE) --no-print-directory -j2 lint pytest
+
 # Bytecode is written even where the environment forbids it: the tests start many processes that import the package.
 # Each of them takes one thread, as the tests do: more would wait for each other's cores.
 # `make test COVERAGE=1` also says which share of the lines the tests run, and takes longer.
-test: export PYTHONDONTWRITEBYTECODE =
-test: export OMP_NUM_THREADS = 1
-test: lint
+pytest: export PYTHONDONTWRITEBYTECODE =
+pytest: export OMP_NUM_THREADS = 1
+pytest: .venv/ready
 	$(BIN)/python -m pytest $(if $(COVERAGE),-p tests.helpers.line_coverage) -n auto --dist worksteal --durations=10
 
 lint: .venv/ready
