@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,16 @@ def _one_table_of_operators() -> Iterator[None]:
             from torch.onnx._internal.exporter._registration import ONNXRegistry
 
             patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_look_for_callbacks() -> Iterator[None]:
+    """Let Fabric ask the installed packages once for their callbacks: it does so at every start of a run."""
+    fabric: Any = import_module("lightning_fabric.fabric")
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(AttributeError):  # of a Fabric that does not ask
+            patch.setattr(fabric, "_load_external_callbacks", cache(fabric._load_external_callbacks))
         yield
 
 

