@@ -169,15 +169,16 @@ def _local_gradient(replace: Any) -> None:
     replace(_Gather, "backward", staticmethod(lambda ctx, *grads: local_rows(grads[0])))
 
 
-@fault("a local crop has one global view as target, twice", "local_crops or local or simclr")
+@fault("a local crop has one global view as target, twice", "local_crop")
 def _one_target(replace: Any) -> None:
+    import limbeck.methods.base.ema_host
     import limbeck.methods.base.host
     import limbeck.methods.simclr
 
     def one(views: Any) -> Any:
         return *views[:2], *views[2:], *views[2:]
 
-    for module in (limbeck.methods.base.host, limbeck.methods.simclr):
+    for module in (limbeck.methods.base.ema_host, limbeck.methods.base.host, limbeck.methods.simclr):
         replace(module, "local_crops_twice", one)
 
 
