@@ -64,3 +64,11 @@ def first_names(names: Sequence[str], most: int = 3, separator: str = ", ") -> s
     """Return the first names of a list and how many more there are: `"a.png, b.png, c.png, 7 more"`."""
     more = [f"{len(names) - most:,} more"] if len(names) > most else []
     return separator.join([*map(printable, names[:most]), *more])
+
+
+def csv_delimiter(text: str) -> str:
+    """Return what separates the cells of a CSV file, by its first line: a comma, a semicolon or a tab.
+
+    Spreadsheets write one or the other, by the language that they are set to.
+    """
+    return max(",;\t", key=text.partition("\n")[0].count)

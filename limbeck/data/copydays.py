@@ -66,6 +66,8 @@ def _block_names(folder: Path) -> list[str]:
 
 
 def _images(folder: Path, name: str) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise UserError(f"the folder of Copydays '{folder}' does not exist", code="no-copies")
     files = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
     found = tuple(f"{name}/{file.name}" for file in files if has_image_suffix(file.name))
     if not found:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from limbeck.core.disk import not_readable
 from limbeck.core.errors import UserError, did_you_mean
-from limbeck.core.text import csv_cell, first_names, plain_cell, plural
+from limbeck.core.text import csv_cell, csv_delimiter, first_names, plain_cell, plural
 from limbeck.data.sources.labels import class_name
 from limbeck.data.sources.selection import Selection
 from limbeck.data.store.layout import SKIPPED
@@ -23,7 +23,6 @@ from limbeck.data.store.store import Store, read_paths
 
 logger = logging.getLogger(__name__)
 PATH, LABEL = "path", "label"
-DELIMITERS = ",;\t"  # of spreadsheets, by the language that they are set to
 MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -107,8 +106,7 @@ def _read(file: Path) -> list[tuple[int, str, str]]:
     try:
         data = file.read_bytes()
         text = data.decode("utf-16" if data.startswith(MARKS) else "utf-8-sig")
-        delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text))
         columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
         reader.fieldnames = columns
         rows = [(reader.line_num, row.get(PATH) or "", (row.get(LABEL) or "").strip()) for row in reader]

@@ -31,6 +31,13 @@ class MaskPair(NamedTuple):
         if not known or not there:
             folder = (train if not known else test)[0]
             raise UserError(f"the masks in '{folder}' have no class: every pixel is {IGNORED}", code="no-classes")
+        if len(known) == 1:
+            ignored = f", and pixels of {IGNORED}, which do not count" if (first == IGNORED).any() else ""
+            raise UserError(
+                f"the masks in '{train[0]}' have the class {known[0]} alone{ignored}: number the classes 0, 1 ..., so "
+                "that there are two to tell apart",
+                code="one-class",
+            )
         if unknown := sorted({*there} - {*known}):
             raise UserError(
                 f"test masks have the class {unknown[0]}, and no training mask has it (their classes are "
@@ -44,8 +51,11 @@ def read_masks(folder: Path, store: Store) -> Masks:
     """Return the masks of all images of a store, from `folder`/PATH of the image with the ending .png.
 
     Raises:
-        UserError: a mask is missing, is no image of one channel of 8 bits, or has another size than its image.
+        UserError: the folder or a mask is missing; or a mask is no image of one channel of 8 bits, or has another size
+            than its image.
     """
+    if not folder.is_dir():
+        raise UserError(f"the folder of masks '{folder}' does not exist", code="no-mask")
     paths = read_paths(store)
     found = np.empty((len(store), store.size, store.size), np.uint8)
     for row, path in enumerate(paths):
@@ -84,7 +94,7 @@ def open_mask(file: Path, path: str, size: tuple[int, int]) -> Image.Image:
             "agree",
             code="mask-size",
         )
-    return mask.convert("L") if mask.mode == "1" else mask
+    return Image.fromarray(np.asarray(mask, np.uint8)) if mask.mode == "1" else mask  # 0 and 1, not 0 and 255
 
 
 def _listing(values: Sequence[int]) -> str:

@@ -55,7 +55,12 @@ class Video(NamedTuple):
         first, *_ = [found.mask(index) for index in range(len(files))]
         objects = int(first[first != IGNORED].max(initial=0))
         if not objects:
-            raise UserError(f"the first mask '{found.masks[0]}' has no object: every pixel is 0", code="no-classes")
+            ignored = f" or {IGNORED}, which does not count" if (first == IGNORED).any() else ""
+            raise UserError(
+                f"the first mask '{found.masks[0]}' has no object: every pixel is 0{ignored}; number the objects from "
+                "1",
+                code="no-classes",
+            )
         return found._replace(objects=objects)
 
     def frame(self, index: int) -> Pixels:

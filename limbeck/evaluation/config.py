@@ -80,7 +80,8 @@ class EvaluateConfig:
                 raise UserError(f"{name} is {value}; it must be more than 0", code="value-out-of-range")
         if (self.train_masks is None) != (self.test_masks is None):
             given = "train_masks" if self.train_masks else "test_masks"
-            raise UserError(f"{given} alone is of no use: give train_masks and test_masks", code="no-masks")
+            message = f"{given} alone is of no use: give both train_masks and test_masks (--train-masks, --test-masks)"
+            raise UserError(message, code="no-masks")
         if self.forecast and min(self.forecast) < 1:
             raise UserError(f"a horizon of {min(self.forecast)} steps: take at least 1", code="value-out-of-range")
         if self.video_side < LEAST_SIDE:

@@ -105,9 +105,10 @@ def _random(count: int, steps: int, channels: int) -> Tensor:
 def _readme(result: ExportResult, channels: int) -> str:
     """Return the page for people: what the file takes, the lines that use it, and its proof."""
     lines = {
-        "onnx": 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n'
-        'features = session.run(None, {"series": series})[0]  # series: float32 [B T C]',
-        "torch": 'import torch\n\nfeatures = torch.export.load("model.pt2").module()(series)  # series: [B T C]',
+        "onnx": f"import numpy as np\nimport onnxruntime\n\nseries = np.zeros((4, 100, {channels}), np.float32)\n"
+        'session = onnxruntime.InferenceSession("model.onnx")\nfeatures = session.run(None, {"series": series})[0]',
+        "torch": f"import torch\n\nseries = torch.zeros(4, 100, {channels})\n"
+        'features = torch.export.load("model.pt2").module()(series)',
     }[result.format]
     proof = "\n".join(f"* {sentence}" for sentence in result.sentences())
     return (

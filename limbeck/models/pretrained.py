@@ -131,6 +131,11 @@ def folder_config(folder: Path) -> dict[str, Any]:
             code="not-a-network",
         )
     config = read_json(file)
+    if isinstance(config, dict) and {"method", "training"} <= {*config}:
+        raise UserError(
+            f"'{folder}' is a run that has written no encoder yet: `limbeck resume {folder}` continues it",
+            code="not-a-network",
+        )
     if not isinstance(config, dict) or not {"limbeck", "architecture", "model_type"} & {*config}:
         raise UserError(
             f"'{folder}' is not a network: its config.json is not that of Limbeck, timm or Hugging Face",

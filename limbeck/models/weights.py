@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.core.errors import UserError, one_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+MAGIC = (b"PK\x03\x04", b"\x80")  # what files of torch.save begin with: an archive, formerly a pickle
 MAX_NAMES_SHOWN = 3  # of each kind of mismatch
 # What timm's loaders raise for files that are damaged, of another architecture, or out of reach
 LOADING_ERRORS = (RuntimeError, OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, AssertionError)
@@ -38,7 +39,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", UserWarning)  # torch's, of the pickle protocol
             content = timm.models.load_state_dict(str(path), weights_only=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read as weights: {_reason(error)}", code="weights-unreadable") from error
+        raise UserError(
+            f"'{path}' cannot be read as weights: {_reason(error, path)}", code="weights-unreadable"
+        ) from error
     if not any(isinstance(value, Tensor) for value in content.values()):
         content = _of_all_networks(content) or content
     if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
@@ -49,11 +52,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path) -> str:
     """Return why a file cannot be read, with the way out, in place of torch's advice to run what is in it."""
-    if "weights_only" in str(error):
-        return "it holds Python objects, which could run code, and is not opened; save `model.state_dict()` alone"
-    return f"{one_line(error)}; copy or save it again"
+    if isinstance(error, OSError):
+        return f"{one_line(error)}; copy or save it again"
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC[0]))
+    if not start:
+        return "it is empty; copy or save it again"
+    if path.suffix != SUFFIXES[0] and start.startswith(MAGIC):
+        if "weights_only" in str(error):
+            return "it holds Python objects, which could run code, and is not opened; save `model.state_dict()` alone"
+        if isinstance(error, AttributeError | TypeError):
+            return "it holds no state dict; save `model.state_dict()` alone"
+    kind = "safetensors" if path.suffix == SUFFIXES[0] else "PyTorch"
+    return f"it is damaged, or no file of {kind}; copy or save it again"
 
 
 def _of_all_networks(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limbeck.classification.forecasting import forecast, pairs
 from limbeck.core.errors import UserError
+from limbeck.core.text import plural
 from limbeck.evaluation.data import EvalData
 from limbeck.evaluation.metric import Values
 from limbeck.features.extract import extract_matrix
@@ -42,8 +43,9 @@ class Recordings(NamedTuple):
         """
         if (len(train), train.channels) != (len(test), test.channels):
             raise UserError(
-                f"a forecast continues the training recordings, and there are {len(train)} of {train.channels} "
-                f"channels to fit on and {len(test)} of {test.channels} to score: give both parts of the same ones",
+                f"a forecast continues the training recordings, and there are {plural(len(train), 'recording')} of "
+                f"{plural(train.channels, 'channel')} to fit on and {len(test)} of {test.channels} to score: give both "
+                "parts of the same ones",
                 code="recordings-differ",
             )
         raw = np.concatenate([train.values, test.values], axis=1)

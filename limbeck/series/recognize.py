@@ -6,6 +6,8 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from limbeck.core.text import csv_delimiter
+
 ARRAY = "series"
 """Name of the array of values in a .npz file, and of their column in a .parquet file."""
 FIRST = 20  # entries of a folder that are read
@@ -56,7 +58,9 @@ def _holds_csv(folder: Path) -> bool:
 def _holds_numbers(file: Path) -> bool:
     """Return whether the first rows of a CSV file, but perhaps a header, are numbers and empty cells."""
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as content, suppress(ValueError, csv.Error):
-        cells = [cell for row in islice(csv.reader(content), 1, FIRST) for cell in row if cell.strip()]
+        head = content.readline()
+        rows = islice(csv.reader(content, delimiter=csv_delimiter(head)), FIRST - 1)
+        cells = [cell for row in rows for cell in row if cell.strip()]
         return bool([float(cell) for cell in cells])
     return False
 

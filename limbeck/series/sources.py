@@ -1,6 +1,7 @@
 """Sources of series: .ts files (UCR, UEA), .tsv, .npz and .parquet with `series`, CSV files or folders of them."""
 
 import csv
+import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UserError, one_line
+from limbeck.core.text import csv_delimiter
 from limbeck.data.sources.labels import class_name
 from limbeck.series.data import SeriesData
 from limbeck.series.recognize import ARRAY, is_csv
@@ -85,6 +87,8 @@ def _read_tsv(path: Path) -> SeriesData:
 def _read_npz(path: Path) -> SeriesData:
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            if ARRAY not in arrays.files:
+                raise ValueError(f"its arrays are {', '.join(arrays.files) or 'none'}")
             values, labels = arrays[ARRAY], arrays[LABELS] if LABELS in arrays.files else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
@@ -122,8 +126,9 @@ def _read_folder(folder: Path) -> SeriesData:
 
 
 def _read_csv(file: Path) -> Row:
-    with file.open(newline="", encoding="utf-8-sig", errors="replace") as content:
-        lines = [(number, cells) for number, cells in enumerate(csv.reader(content), 1) if cells]
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text))
+    lines = [(number, cells) for number, cells in enumerate(reader, 1) if cells]
     if lines and not all(map(_is_number, lines[0][1])):
         lines = lines[1:]  # a header
     if not lines:
@@ -173,7 +178,8 @@ def _numbers(cells: Sequence[str], path: Path, line: int) -> list[float]:
     except ValueError as error:
         bad = next(cell for cell in cells if not _is_number(cell))
         raise UserError(
-            f"line {line} of '{path}' has '{bad[:40]}' where a number should be: correct it, or leave it empty",
+            f"line {line} of '{path}' has '{bad[:40]}' where a number should be: correct it, leave it empty, or "
+            "leave out the column if it is none of numbers, such as times",
             code="bad-series-file",
         ) from error
 

@@ -73,7 +73,7 @@ def test_a_strong_copy_belongs_to_the_original_with_its_first_four_characters(fo
 
 
 def test_folders_that_do_not_fit_are_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
-    with raises("no-copies", "original"):
+    with raises("no-copies", "nothing"):
         data(tmp_path / "nothing")
     (folder / "crops/50/200000.png").unlink()
     with raises("copies-do-not-fit", "crops/50", 4, 5):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data.masks import read_masks
+from limbeck.data.masks import MaskPair, read_masks
 from limbeck.data.store.open import build_store
 from limbeck.data.store.store import Store
 from limbeck.evaluation.data import EvalData
@@ -78,10 +78,14 @@ def test_masks_that_do_not_fit_are_refused_before_any_work(halves: tuple[Path, S
     folder, train, test = halves
     with raises("no-masks", "train_masks"):
         replace(CFG, train_masks="masks")
+    with raises("no-mask", "nowhere"):
+        read_masks(tmp_path / "nowhere", test)
     with raises("no-mask", "0.png", tmp_path):
         EvalData.of(train, test, replace(CFG, train_masks=str(tmp_path), test_masks=str(tmp_path)))
     for number in range(8):
         Image.fromarray(np.full((20, 30), 7, np.uint8)).save(tmp_path / f"{number}.png")
+    with raises("one-class", 7, tmp_path):
+        EvalData.of(test, test, replace(CFG, train_masks=str(tmp_path), test_masks=str(tmp_path)))
     with raises("labels-differ", 7, "0, 1"):
         EvalData.of(train, test, replace(CFG, train_masks=str(folder / "train/masks"), test_masks=str(tmp_path)))
     Image.new("L", (30, 21)).save(tmp_path / "3.png")
@@ -93,3 +97,17 @@ def test_masks_that_do_not_fit_are_refused_before_any_work(halves: tuple[Path, S
     (tmp_path / "1.png").write_bytes(b"")
     with raises("not-a-mask", "1.png"):
         read_masks(tmp_path, test)
+
+
+def test_binary_masks_are_of_two_classes_in_one_bit_and_of_one_with_255(
+    halves: tuple[Path, Store, Store], tmp_path: Path
+) -> None:
+    _, _, test = halves
+    inside = np.indices((20, 30)).sum(0) % 7 < 3
+    for name, drawn in (("bits", Image.fromarray(inside)), ("bytes", Image.fromarray(np.uint8(255) * inside))):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            drawn.save(tmp_path / name / f"{number}.png")
+    assert np.unique(read_masks(tmp_path / "bits", test)).tolist() == [0, 1]
+    with raises("one-class", 255, "bytes"):
+        MaskPair.read((tmp_path / "bytes", test), (tmp_path / "bytes", test))

@@ -120,6 +120,9 @@ def test_videos_that_do_not_fit_are_refused_before_any_work(tmp_path: Path) -> N
     Image.new("L", (WIDTH, HEIGHT)).save(folder / "masks/a/00000.png")
     with raises("no-classes", "00000.png"):
         inputs(folder)
+    Image.new("L", (WIDTH, HEIGHT), 255).save(folder / "masks/a/00000.png")
+    with raises("no-classes", "00000.png", 255):
+        inputs(folder)
     (folder / "frames/a/00001.png").write_bytes(b"x")
     with raises("unreadable-frame", "00001.png"):
         inputs(folder)

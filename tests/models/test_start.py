@@ -183,6 +183,9 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(
 def test_folders_and_files_that_are_no_networks(tmp_path: Path) -> None:
     with raises("not-a-network", tmp_path):
         start(tmp_path)
+    (tmp_path / "config.json").write_text('{"method": {}, "training": {}}')
+    with raises("not-a-network", f"limbeck resume {tmp_path}"):
+        start(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
     with raises("not-a-network", "transformers"):
         start(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from limbeck.modalities import find_modality
 from limbeck.series.data import SeriesData
+from limbeck.series.recognize import is_series
 from limbeck.series.sources import open_series
 from tests.helpers.errors import raises
 
@@ -193,3 +194,18 @@ def test_remarks_name_the_series() -> None:
     assert "2 classes" in data.summary()
     assert data.classes() == ["classes: a (2), b (2)"]
     assert np.allclose(data.normalization(), [[np.nanmean(rows)], [np.nanstd(rows)]])
+
+
+def test_recordings_of_spreadsheets_are_separated_by_semicolons_or_tabs(tmp_path: Path) -> None:
+    values = np.arange(24.0).reshape(8, 3)
+    for number, delimiter in enumerate(",;\t"):
+        lines = [delimiter.join("abc"), *(delimiter.join(map(str, row)) for row in values)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(lines), encoding="utf-8")
+        assert is_series(tmp_path / f"{number}.csv")
+    np.testing.assert_array_equal(open_series(tmp_path).values, [values] * 3)
+    (tmp_path / "0.csv").write_text("t,a\n2024-01-01,3\n", encoding="utf-8")
+    with raises("bad-series-file", "2024-01-01", "column"):
+        open_series(tmp_path / "0.csv")
+    np.savez(tmp_path / "other.npz", values=values)
+    with raises("bad-series-file", "values"):
+        open_series(tmp_path / "other.npz")

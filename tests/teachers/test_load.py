@@ -128,11 +128,11 @@ def test_a_folder_with_weights_of_another_network_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 nor this"])
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "kind"), [("pth", "PyTorch"), ("safetensors", "safetensors")])
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes, suffix: str, kind: str) -> None:
     file = tmp_path / f"a.{suffix}"
     file.write_bytes(content)
-    with raises("weights-unreadable", file):
+    with raises("weights-unreadable", file, f"no file of {kind}" if content else "empty"):
         load_teacher(teacher("resnet10t", weights=str(file)))
 
 
@@ -141,6 +141,9 @@ def test_a_file_that_would_run_code_or_holds_more_than_tensors_is_refused(tmp_pa
     torch.save({"epoch": 3, "student": {}}, tmp_path / "more.pth")
     with raises("weights-unreadable", "module.pth"):
         load_teacher(teacher("resnet10t", weights=str(tmp_path / "module.pth")))
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with raises("weights-unreadable", "list.pth", "state dict"):
+        load_teacher(teacher("resnet10t", weights=str(tmp_path / "list.pth")))
     with raises("weights-format", "epoch, student"):
         load_teacher(teacher("resnet10t", weights=str(tmp_path / "more.pth")))
 

@@ -67,8 +67,10 @@ class HealthMonitor:
                 shutil.copyfile(self.run / CHECKPOINT, path)
 
     def summarize(self) -> None:
-        """Log the verdict at the end of the run, and write it to health.json."""
+        """Log the verdict at the end of the run, and write it to health.json; keep one checkpoint of a sound run."""
         logger.info(self._write_verdict())
+        if not any(issue.stops_run for issue in self._issues):
+            (self.run / HEALTHY).unlink(missing_ok=True)
 
     def _current(self, step: int) -> HealthReading:
         known = self.readings and self.readings[-1]["step"] == step

@@ -150,3 +150,11 @@ def test_readings_change_no_number(tmp_path: Path, every: int) -> None:
     expected, got = alone.state_dict(), watched.state_dict()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert (tmp_path / "watched" / "health.json").exists() == (every > 0)
+
+
+def test_a_run_that_is_too_short_to_judge_ends_with_one_checkpoint(tmp_path: Path) -> None:
+    """A single low reading spares the checkpoint before it, which the end of a run that is not stopped gives back."""
+    settings = SETTINGS | {"epochs": 2, "health_every_steps": 10}
+    fit(tmp_path, collapsing(), checkpoint_every_minutes=0, stop_on_collapse=False, **settings)
+    assert "representation collapse" not in verdict(tmp_path)["sentence"], "which takes more than one reading"
+    assert not (tmp_path / "healthy.ckpt").exists()
