@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import itertools
 import json
-import textwrap
+import sys
 import types
 from collections.abc import Iterator
 from functools import cache
@@ -146,14 +146,35 @@ def field_docs(kind: type[Any]) -> dict[str, str]:
 
 @cache
 def _own_docs(kind: type[Any]) -> dict[str, str]:
-    try:
-        (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, SyntaxError):  # made without a source, as by `make_dataclass`
+    found = _classes_of(sys.modules.get(kind.__module__)).get(kind.__qualname__)
+    if found is None:  # made without a source, as by `make_dataclass`
         return {}
-    assert isinstance(found, ast.ClassDef)
     return {
         field.target.id: " ".join(text.value.value.split())
         for field, text in itertools.pairwise(found.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
         if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
     }
+
+
+@cache
+def _classes_of(module: types.ModuleType | None) -> dict[str, ast.ClassDef]:
+    """Return the classes of a module by their qualified names, none where it has no source.
+
+    `inspect` would read the whole module again for every class.
+    """
+    try:
+        return {} if module is None else dict(_classes(ast.parse(inspect.getsource(module)), ""))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+
+
+def _classes(parent: ast.AST, path: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for child in ast.iter_child_nodes(parent):
+        if isinstance(child, ast.ClassDef):
+            yield path + child.name, child
+            yield from _classes(child, f"{path}{child.name}.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _classes(child, f"{path}{child.name}.<locals>.")
+        elif isinstance(child, ast.stmt):
+            yield from _classes(child, path)
