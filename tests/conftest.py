@@ -19,6 +19,7 @@ from tests.helpers.golden import GOLDEN, Golden
 
 __all__ = ["limbeck", "photos", "trained", "unsynced"]
 
+gc.disable()  # until the tests begin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # here as well, for fixtures of a module
 if not hasattr(sys.modules["__main__"], "__file__"):  # a worker of pytest-xdist, which stands for the script pytest
@@ -30,6 +31,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
