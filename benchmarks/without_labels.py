@@ -1,11 +1,12 @@
 """Which measure without labels orders checkpoints as labels do: Kendall's tau, by set and method.
 
-    python -m benchmarks.without_labels digits STORE ... --methods simclr vicreg byol
+    python -m benchmarks.without_labels digits TRAIN,TEST ... --seeds 0 1
 
-Every method trains a narrow ResNet on every set (`digits`, or a labeled store) and leaves twelve checkpoints, at steps
-that grow evenly in logarithms. On test images that were not trained on, the measures of `limbeck.evaluation.label_free`
-are compared with the 20-NN accuracy. Tau is given within each method and over all checkpoints of a set, with the
-standard deviation over bootstraps of the checkpoints.
+Every method trains a narrow ResNet on every set (`digits`, or two labeled stores: one to train on, one to measure on)
+and leaves twelve checkpoints, at steps that grow evenly in logarithms. On images that were not trained on, the measures
+of `limbeck.evaluation.label_free` are compared with the 20-NN accuracy. Tau is given for each run and over all
+checkpoints of a set, with the standard deviation over bootstraps of the checkpoints, and as the mean over the runs,
+with the 95 % interval over bootstraps of the runs. Runs that `--out` has are not measured again.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from limbeck.models.config import BackboneConfig
 from limbeck.models.encoder_io import Preprocessing
 from tests.helpers.tiny import shrink
 
+Row = dict[str, Any]
 CHECKPOINTS, BOOTSTRAPS = 12, 200
 CPU = torch.device("cpu")
 HEADS = {"hidden": 256, "dim": 64}
@@ -62,15 +64,19 @@ class Checkpoint(FrozenEncoder):
 
 
 def stores(name: str, seed: int, train: int, test: int) -> tuple[Store, Store]:
-    """Return images to train on and others to measure on."""
+    """Return images to train on and others to measure on, at most so many of each, drawn by the seed."""
+    generator = np.random.default_rng(seed)
     if name == "digits":
         images, labels = digits()
-    else:
-        store = Store.open(name)
-        images, labels = np.asarray(store.images), np.asarray(store.labels)
-    order = np.random.default_rng(seed).permutation(len(images))
-    first, second = (np.sort(rows) for rows in (order[:train], order[train : train + test]))
-    return Store.from_arrays(images[first], labels[first]), Store.from_arrays(images[second], labels[second])
+        order = generator.permutation(len(images))
+        first, second = np.sort(order[:train]), np.sort(order[train : train + test])
+        return Store.from_arrays(images[first], labels[first]), Store.from_arrays(images[second], labels[second])
+    both = []
+    for path, count in zip(name.split(","), (train, test), strict=True):
+        store = Store.open(path)
+        rows = np.sort(generator.permutation(len(store))[:count])
+        both.append(Store.from_arrays(np.asarray(store.images)[rows], store.labels[rows]))
+    return both[0], both[1]
 
 
 def accuracy(encoder: Encoder, known: Store, test: Store, how: Preprocessing) -> float:
@@ -112,38 +118,88 @@ def checkpoints(name: str, train: Store, size: int, steps: int, seed: int) -> li
     return found
 
 
+def measured(name: str, seed: int, missing: dict[str, Path], args: argparse.Namespace) -> None:
+    """Train methods on a set, and write the measures of all checkpoints of each, those of single images as lists."""
+    train, test = stores(name, seed, args.train, args.test)
+    size = min(-(-train.size // 4) * 4, args.size)
+    how = Preprocessing(image_size=size, store_size=train.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    block = Block.of(test, args.images, CPU, seed)
+    for method, path in missing.items():
+        rows = []
+        for step, encoder in checkpoints(method, train, size, args.steps, seed):
+            began = time.process_time()
+            values = {key: value.tolist() for key, value in measure(Checkpoint(encoder, how), block).items()}
+            seconds = time.process_time() - began
+            knn = accuracy(encoder, train, test, how)
+            rows.append({"set": name, "seed": seed, "method": method, "step": step, "knn": knn, "tested": len(test)})
+            rows[-1] |= {"seconds": seconds, **values}
+            print(name, seed, method, step, f"{knn:.3f}", f"{seconds:.1f} s", flush=True)
+        path.write_text(json.dumps(rows))
+
+
 def kendall(a: Tensor, b: Tensor) -> float:
     """Return Kendall's tau-b of two sequences."""
     signs = [(x[:, None] - x[None, :]).sign().double() for x in (a, b)]
     return ((signs[0] * signs[1]).sum() / (signs[0].square().sum() * signs[1].square().sum()).sqrt()).item()
 
 
-def spread(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Return tau, and its standard deviation over bootstraps of the pairs."""
+def tau(rows: Sequence[Row], key: str) -> float:
+    """Return Kendall's tau of a measure with the accuracy."""
+    values = torch.tensor([[float(np.mean(row[key])), row["knn"]] for row in rows])
+    return kendall(*values.T)
+
+
+def spread(rows: Sequence[Row], key: str) -> tuple[float, float]:
+    """Return tau, and its standard deviation over bootstraps of the checkpoints."""
     generator = torch.Generator().manual_seed(0)
-    draws = [torch.randint(len(a), (len(a),), generator=generator) for _ in range(BOOTSTRAPS)]
-    return kendall(a, b), float(np.nanstd([kendall(a[rows], b[rows]) for rows in draws]))
+    draws = [torch.randint(len(rows), (len(rows),), generator=generator).tolist() for _ in range(BOOTSTRAPS)]
+    return tau(rows, key), float(np.nanstd([tau([rows[i] for i in draw], key) for draw in draws]))
 
 
-def ordered_pairs(
-    rows: Sequence[dict[str, Any]], by_image: Sequence[dict[str, Tensor]], key: str, *, same: bool
-) -> tuple[int, int]:
+def interval(found: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean over runs, and the 95 % interval of the mean over bootstraps of the runs."""
+    draws = np.random.default_rng(0).choice(np.asarray(found), (10_000, len(found))).mean(axis=1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(np.mean(found)), float(low), float(high)
+
+
+def ordered_pairs(rows: Sequence[Row], key: str, *, same: bool) -> tuple[int, int]:
     """Return how many pairs of checkpoints differ by two paired standard errors in both, and how many agree in sign."""
     decided = agree = 0
-    for (a, x), (b, y) in combinations(zip(rows, by_image, strict=True), 2):
-        if a["set"] != b["set"] or (a["method"] == b["method"]) != same:
+    for a, b in combinations(rows, 2):
+        if (a["set"], a["seed"]) != (b["set"], b["seed"]) or (a["method"] == b["method"]) != same:
             continue
-        difference = y[key] - x[key]
-        knn, images = b["knn"] - a["knn"], 1000
-        error = (2 * a["knn"] * (1 - a["knn"]) / images) ** 0.5
-        if difference.mean().abs() > 2 * difference.std() / len(difference) ** 0.5 and abs(knn) > 2 * error:
+        difference, knn = np.subtract(b[key], a[key]), b["knn"] - a["knn"]
+        error = (2 * a["knn"] * (1 - a["knn"]) / a["tested"]) ** 0.5
+        if abs(difference.mean()) > 2 * difference.std(ddof=1) / len(difference) ** 0.5 and abs(knn) > 2 * error:
             decided += 1
-            agree += (difference.mean().item() > 0) == (knn > 0)
-    return decided, agree
+            agree += (difference.mean() > 0) == (knn > 0)
+    return decided, int(agree)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print tau of every run and set, the mean over runs, and how many pairs labels order in the same way."""
+    runs = {key: [*group] for key, group in groupby(rows, key=lambda row: (row["set"], row["method"], row["seed"]))}
+    for (name, method, seed), run in runs.items():
+        best = max(row["knn"] for row in run)
+        cells = [f"{value:+.2f} ± {error:.2f}" for value, error in (spread(run, key) for key in MEASURES)]
+        print(f"| {name} | {method}, {seed} | {run[0]['knn']:.3f} to {best:.3f} | {' | '.join(cells)} |")
+    for name, group in groupby(rows, key=lambda row: row["set"]):
+        chosen = [*group]
+        cells = [f"{value:+.2f} ± {error:.2f}" for value, error in (spread(chosen, key) for key in MEASURES)]
+        print(f"| {name} | all {len(chosen)} | | {' | '.join(cells)} |")
+    cells = [
+        "{:+.2f} ({:+.2f} to {:+.2f})".format(*interval([tau(run, key) for run in runs.values()])) for key in MEASURES
+    ]
+    print(f"| all | mean of {len(runs)} runs | | {' | '.join(cells)} |")
+    for key in MEASURES:
+        if isinstance(rows[0][key], list):
+            for same in (True, False):
+                print(key, "same method" if same else "other method", *ordered_pairs(rows, key, same=same))
 
 
 def main() -> None:
-    """Train, measure, and print a table for every set."""
+    """Measure every run that is not in `--out`, and print a table of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+")
     parser.add_argument("--methods", nargs="+", default=["simclr", "vicreg", "byol"])
@@ -151,37 +207,20 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=3000)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--images", type=int, default=400, help="with eight views each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="without_labels.json")
+    parser.add_argument("--size", type=int, default=32, help="side of what networks see, at most that of the stores")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/without_labels"))
     args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    by_image: list[dict[str, Tensor]] = []
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
     for name in args.sets:
-        train, test = stores(name, args.seed, args.train, args.test)
-        size = -(-train.size // 4) * 4
-        how = Preprocessing(image_size=size, store_size=train.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        block = Block.of(test, args.images, CPU, args.seed)
-        for method in args.methods:
-            for step, encoder in checkpoints(method, train, size, args.steps, args.seed):
-                began = time.process_time()
-                found = measure(Checkpoint(encoder, how), block)
-                values = {key: value.mean().item() for key, value in found.items()}
-                seconds = time.process_time() - began
-                knn = accuracy(encoder, train, test, how)
-                rows.append({"set": name, "method": method, "step": step, "knn": knn, "seconds": seconds, **values})
-                by_image.append({key: value for key, value in found.items() if value.dim()})
-                print(json.dumps(rows[-1]), flush=True)
-    Path(args.out).write_text(json.dumps(rows, indent=1))
-    for name in args.sets:
-        for method in (*args.methods, "all"):
-            chosen = [row for row in rows if row["set"] == name and method in (row["method"], "all")]
-            truth = torch.tensor([row["knn"] for row in chosen])
-            for key in MEASURES:
-                tau, error = spread(torch.tensor([row[key] for row in chosen]), truth)
-                print(f"{name} {method}: {key} {tau:+.2f} ± {error:.2f}")
-    for key in by_image[0]:
-        for same in (True, False):
-            print(key, "same method" if same else "other method", *ordered_pairs(rows, by_image, key, same=same))
+        for seed in args.seeds:
+            stem = f"{Path(name.partition(',')[0]).name}-{seed}"
+            paths = {method: args.out / f"{stem}-{method}.json" for method in args.methods}
+            if missing := {method: path for method, path in paths.items() if not path.exists()}:
+                measured(name, seed, missing, args)
+            rows += [row for path in paths.values() for row in json.loads(path.read_text())]
+    show(rows)
 
 
 if __name__ == "__main__":
