@@ -25,7 +25,7 @@ class LayerResult:
     values: Values
     """Column of a metric -> value; accuracies are shares in [0, 1]. What was not measured is missing; None is undefined
     or not finite."""
-    hits: Hits = field(default_factory=dict)
+    hits: Hits = field(default_factory=dict, repr=False)
     """Charted accuracy -> the test images that are classified correctly."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class ModelScores:
     """Side of its input, pixels; of series their steps."""
     values: Values
     """Column of a metric -> value, as for `LayerResult`; a teacher has no fidelity to itself."""
-    hits: Hits = field(default_factory=dict)
+    hits: Hits = field(default_factory=dict, repr=False)
     """Charted accuracy -> the test images that are classified correctly; empty where only the values are known."""
 
     def __post_init__(self) -> None:
