@@ -17,6 +17,7 @@ from limbeck.modalities import default_config
 from limbeck.models.config import StartConfig
 from limbeck.runs.choose import fill
 from limbeck.runs.defaults import (
+    check_adapted,
     choose_modality,
     default_method,
     default_optim,
@@ -48,6 +49,8 @@ def make_request(source: Source, given: Mapping[str, Any], *, verb: Verb | None 
     recipe = given.get("recipe")
     if not isinstance(recipe, str | None):
         raise UserError(f"recipe is {recipe!r}: give the name of one (`limbeck recipes`)", code="wrong-type")
+    if verb == "adapt":
+        check_adapted(choose_modality(source, None, None))
     distills = (verb or (find_recipe(recipe).verb if recipe else "")) == "distill"
     network = "student" if distills else "backbone"
     fields = {field.name for field in dataclasses.fields(RunRequest)}

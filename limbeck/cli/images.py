@@ -12,6 +12,7 @@ import tyro
 from limbeck.cli.arguments import FLATTENED, Source
 from limbeck.cli.command import Command, Output
 from limbeck.cli.next import open_command
+from limbeck.core.encoder_modality import encoder_modality
 from limbeck.series.recognize import is_series
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def _embed(args: Any) -> Output:
     }
 
     explore = shlex.join(["limbeck", "explore", args.source, "--with", args.encoder])
-    return Output(data, [args.out], next_commands=[] if series else [explore])
+    return Output(data, [args.out], next_commands=[] if encoder_modality(args.encoder) else [explore])
 
 
 def explore_arguments(argv: Sequence[str]) -> type[Any]:

@@ -176,11 +176,12 @@ def adapt_arguments(argv: Sequence[str]) -> type[RunArgs]:
     """Return the arguments of adapt for the method and the start that `argv` or its file names."""
     from limbeck.methods import DistillConfig, distill_config
     from limbeck.models.config import StartConfig
-    from limbeck.runs.defaults import ADAPT_BATCH, default_method, default_optim
+    from limbeck.runs.defaults import ADAPT_BATCH, check_adapted, default_method, default_optim
     from limbeck.teachers.config import START_TEACHER, TeacherConfig
     from limbeck.train.config import OptimConfig
 
     given = _settings(argv, "adapt")
+    check_adapted(_modality(argv, given, "--backbone"))
     chosen: Any = _method(argv, given, default_method(START_TEACHER).name, distill_config)
     weights = _start(argv, given)
     named = _encoder(argv, given, "--backbone")

@@ -181,6 +181,19 @@ def load_encoder(
     return WholeEncoder(loaded)
 
 
+def load_features(
+    reference: str | os.PathLike[str], precision: Literal["auto", "bf16", "fp32"] = "auto"
+) -> FrozenEncoder:
+    """Return what `load_encoder` does where the vectors are compared as features; UserError for places of keypoints."""
+    if isinstance(reference, str | os.PathLike) and encoder_modality(reference) == "keypoints":
+        raise UserError(
+            f"'{os.fspath(reference)}' has a detector, whose vectors are places of keypoints and no features of an "
+            "image: give a run on images (`limbeck embed` writes the places)",
+            code="no-features",
+        )
+    return load_encoder(reference, precision)
+
+
 def _store_size(name: str) -> int | None:
     """Return the side of the images that an encoder of Limbeck's was trained on."""
     try:

@@ -58,8 +58,12 @@ class Modality(ABC, Generic[Config, Data]):
     """Whether patch filters can be that teacher, as in the recipe for short runs."""
     evaluated: ClassVar[bool] = False
     """Whether `limbeck evaluate` measures an encoder."""
+    measured_as: ClassVar[tuple[str, ...]] = ("features",)
+    """What the settings of an evaluation that it takes are for, as their fields state it (`EvaluateConfig`)."""
+    adapted: ClassVar[bool] = False
+    """Whether `limbeck adapt` goes on from trained weights."""
     takes_others: ClassVar[bool] = False
-    """Whether it measures other networks of such data beside it; of images `runs.api` does."""
+    """Whether it measures other networks of such data beside it."""
     export_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of `limbeck export`, the usual one first."""
     labeled: ClassVar[tuple[str, str]] = ("LABELED/train", "LABELED/test")

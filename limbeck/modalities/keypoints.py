@@ -30,6 +30,7 @@ class Keypoints(StoreModality[DetectorConfig]):
     name = "keypoints"
     nouns = ("image", "images")
     evaluated = True
+    measured_as = ("keypoints",)
     export_formats = ("onnx", "torch")
     labeled = ("ANNOTATED/train", "ANNOTATED/test")
 

@@ -45,6 +45,7 @@ class Series(Modality[SeriesConfig, "SeriesData"]):
     name = "series"
     nouns = ("series", "series")
     takes_teachers = evaluated = takes_others = True
+    measured_as = ("features", "series")
     export_formats = ("onnx", "torch")
     labeled = ("LABELED_TRAIN.ts", "LABELED_TEST.ts")
 

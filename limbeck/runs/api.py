@@ -45,6 +45,7 @@ from limbeck.runs.request import RunRequest, RunSettings
 from limbeck.runs.resolve import resolve_run
 from limbeck.runs.resume import resume
 from limbeck.runs.run_length import estimate_run, fit_to_time
+from limbeck.runs.suited import check_suited
 from limbeck.runs.training import build_method, fresh_encoder, train_run
 from limbeck.teachers.config import PATCH_FILTERS, START_TEACHER, TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher
@@ -179,9 +180,9 @@ def evaluate_run(
         UserError: as `limbeck.evaluation.evaluator.evaluate`, or the folder has no encoder.
     """
     ensure_visible()
-    folder, cfg = Path(run), cfg or EvaluateConfig()
+    cfg, config = cfg or EvaluateConfig(), read_config(folder := Path(run))
     check_writable(folder)  # before hours of work
-    config = read_config(folder)
+    check_suited([str(run)], others, (train_data, test_data), cfg, allow_bad=allow_bad, exclude=exclude, only=only)
     left_out = select(config, exclude, only)
     sources = LabeledSources(train=train_data, test=test_data, device=cfg.device, left_out=left_out)
     if not isinstance(config.backbone, BackboneConfig):
@@ -205,14 +206,8 @@ def evaluate_run(
 def _evaluate_other_data(
     run: Path, config: RunConfig, sources: LabeledSources, cfg: EvaluateConfig, compared: ComparedWith
 ) -> EvaluationResult:
-    """Evaluate a run whose features are none of images; UserError for other networks beside one of keypoints."""
+    """Evaluate a run whose features are none of images."""
     modality = modality_of(config.backbone)
-    if compared.others and not modality.takes_others:
-        raise UserError(
-            f"'{compared.others[0]}' is measured on images and '{run}' on {modality.name}: leave --beside out, and "
-            "evaluate runs one by one",
-            code="not-images",
-        )
     train: Any = sources.train
     test: Any = sources.test
     if isinstance(modality, StoreModality):

@@ -18,7 +18,7 @@ from limbeck.core.logs import ensure_visible
 from limbeck.data.sources.open import Source
 from limbeck.data.store.open import open_store
 from limbeck.data.store.store import Store
-from limbeck.embeddings.encoders import load_encoder
+from limbeck.embeddings.encoders import load_features
 from limbeck.evaluation.label_free import IMAGES, MEASURES, Block, measure
 from limbeck.metrics.fidelity import check_images
 from limbeck.runs.config import read_config
@@ -83,7 +83,7 @@ def compare_without_labels(
     """Measure networks on the same images and views, without their labels, and order them.
 
     Args:
-        networks: two or more runs, encoders, exports, folders or names of models, as `load_encoder` takes them.
+        networks: two or more runs, encoders, exports, folders or names of models, as `load_features` takes them.
         images: images that none of them was trained on; None: those of the first run.
         count: images to draw; each is seen as it is and in eight views.
         device: where to compute.
@@ -97,7 +97,7 @@ def compare_without_labels(
     ensure_visible()
     if len({*networks}) < 2:
         raise UserError("a comparison needs two different networks, such as runs/a runs/b", code="too-few-networks")
-    encoders = [load_encoder(name) for name in networks]
+    encoders = [load_features(name) for name in networks]
     store = open_store(images) if images is not None else _images_of(networks)
     check_images(min(len(store), count))
     show = "patch filters" if progress else ""

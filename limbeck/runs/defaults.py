@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.config import EncoderConfig
 from limbeck.core.devices import has_cuda
+from limbeck.core.errors import UserError
 from limbeck.core.resolved import Resolved
 from limbeck.methods import MethodConfig
 from limbeck.methods.config.anchor import AnchorConfig
@@ -75,6 +76,16 @@ def choose_modality(source: object, backbone: EncoderConfig | None, method: Meth
         return modality_of(backbone)
     only = method.only_on if method else None
     return find_modality(source, only=only[0] if only else "")
+
+
+def check_adapted(modality: Modality[Any, Any]) -> None:
+    """Raise UserError for encoders that `limbeck adapt` does not go on with."""
+    if not modality.adapted:
+        raise UserError(
+            f"only encoders of images are adapted, and not those of {modality.name}: train them with `limbeck "
+            "pretrain SOURCE`, which goes on from trained blocks of series with --from RUN",
+            code="not-images",
+        )
 
 
 def default_training(modality: str) -> TrainConfig:

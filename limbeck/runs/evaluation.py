@@ -24,6 +24,7 @@ from limbeck.evaluation.results import EvaluationResult, ModelScores
 from limbeck.runs.api import evaluate_run
 from limbeck.runs.config import read_config
 from limbeck.runs.labeled import LabeledSelection, LabeledSources, select
+from limbeck.runs.suited import check_suited
 
 
 class Evaluations(NamedTuple):
@@ -50,8 +51,7 @@ def evaluate_networks(
 
     Args:
         networks: folders of runs; or, as a whole, what `load_whole` takes: encoders, exports, timm:NAME ...
-        train_data: labeled images to fit on.
-        test_data: labeled images to score.
+        train_data, test_data: labeled images to fit on, and to score.
         cfg: settings of the evaluation.
         others: further networks as a whole, runs included.
         allow_bad: fraction of the images of either source that may be unreadable.
@@ -63,6 +63,7 @@ def evaluate_networks(
     cfg, runs = cfg or EvaluateConfig(), [name for name in networks if is_run(name)]
     selection = _common_selection(runs, exclude, only)
     others = [*(name for name in networks if name not in runs), *others]
+    check_suited(runs, others, (train_data, test_data), cfg, allow_bad=allow_bad, exclude=exclude, only=only)
     if not runs:
         sources = LabeledSources(
             train=train_data, test=test_data, allow_bad=allow_bad, left_out=selection, device=cfg.device

@@ -30,6 +30,7 @@ from limbeck.runs.defaults import (
     ADAPT_EPOCHS,
     ADAPT_TIME,
     QUICK,
+    check_adapted,
     choose_modality,
     default_optim,
     runs_small,
@@ -348,6 +349,8 @@ def _check_teacher(method: MethodConfig, teacher: TeacherConfig | None, modality
     if teacher is None:
         method.raise_without_teacher()
         return
+    if teacher.name == START_TEACHER:
+        check_adapted(modality)
     distill_config(method.name)
     if not modality.takes_teachers:
         raise UserError(

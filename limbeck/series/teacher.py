@@ -16,7 +16,7 @@ from limbeck.models.weights import check_digest, digest
 from limbeck.series.data import SeriesData
 from limbeck.series.encoder_io import load_encoder
 from limbeck.series.network import DilatedEncoder
-from limbeck.teachers.config import START_TEACHER, TeacherConfig
+from limbeck.teachers.config import TeacherConfig
 from limbeck.teachers.frozen import LoadedTeacher, TeacherFeatures, TeacherNetwork
 
 FOR_IMAGES = ("further", "weights", "image_size", "mean", "std", "batch_statistics", "cached_views")
@@ -63,11 +63,6 @@ def load_series_teacher(cfg: TeacherConfig, module: nn.Module | None = None) -> 
         UserError: `cfg` names no such encoder, a depth that it does not have, or settings of teachers of images; or
             the encoder is another one than recorded.
     """
-    if cfg.name == START_TEACHER:
-        raise UserError(
-            "only images are adapted: series go on from trained blocks with `limbeck pretrain SOURCE --from RUN`",
-            code="not-images",
-        )
     if module is not None or encoder_modality(cfg.name) != "series":
         raise UserError(
             f"the teacher '{cfg.name}' is no encoder of series: give a run on series, its encoder or an export",

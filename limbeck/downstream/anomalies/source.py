@@ -19,7 +19,7 @@ from limbeck.downstream.anomalies.config import MEMORY, Compare, OutlierConfig
 from limbeck.downstream.anomalies.distances import Vectors, neighbor_distances, resolve_neighbors
 from limbeck.downstream.anomalies.patches import PatchMemory, remember
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_features
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 
 NORMAL_SHARE = 0.95  # of the normal images that are not unusual
@@ -102,7 +102,7 @@ def find_outliers(
 
     Args:
         source: what `embed_source` takes.
-        encoder: what `load_encoder` takes, or its result.
+        encoder: what `load_features` takes, or its result.
         cfg: what is compared.
         normal: images that are known to be normal; by default each image of `source` is compared with the others.
         depth: block or stage; by default the last one, of patches the one at two thirds of the network.
@@ -112,7 +112,7 @@ def find_outliers(
         UserError: as `embed_source`; there are too few images, or the network has no feature maps.
     """
     embed = embed or EmbedConfig()
-    network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
+    network = encoder if isinstance(encoder, FrozenEncoder) else load_features(encoder, embed.precision)
     depth = _default_depth(network, cfg.compare) if depth is None else depth
     network.check_depths([depth])
     patches = cfg.compare == "patches"

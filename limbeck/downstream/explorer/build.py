@@ -26,7 +26,7 @@ from limbeck.downstream.explorer.layout import COMPONENTS, lay_out_components, p
 from limbeck.downstream.explorer.page import MOST, View, page, page_bytes, shown_depths
 from limbeck.downstream.explorer.rows import check_count, cluster_count, neighbor_graph, shown_count, shown_rows
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_features
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write_explorer(
 
     Args:
         source: what `embed_source` takes.
-        encoder: what `load_encoder` takes.
+        encoder: what `load_features` takes.
         out: the page; one of Limbeck's is replaced.
         cfg: what the page shows.
         embed: how the embeddings are computed.
@@ -79,7 +79,7 @@ def write_explorer(
     check_ours(path, PAGE_START, "page")
     if files := _count_files(source, embed):
         _check_page(shown_count(files, cfg))
-    network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
+    network = encoder if isinstance(encoder, FrozenEncoder) else load_features(encoder, embed.precision)
     store = open_images(source, network, embed)
     _check_page(shown_count(len(store), cfg))
     found = embed_source(store, network, cfg=embed)

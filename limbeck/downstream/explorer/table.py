@@ -30,7 +30,7 @@ from limbeck.downstream.explorer.groups import find_clusters, vote
 from limbeck.downstream.explorer.layout import COMPONENTS, Layout, lay_out_components
 from limbeck.downstream.explorer.rows import check_count, cluster_count, neighbor_graph, shown_count, shown_rows
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_features
 from limbeck.embeddings.source import Embedded, embed_source, open_images
 from limbeck.neighbors.graph import Graph
 
@@ -86,7 +86,7 @@ def write_table(
 
     Args:
         source: what `embed_source` takes.
-        encoder: what `load_encoder` takes.
+        encoder: what `load_features` takes.
         out: the file, .parquet; one of Limbeck's is replaced.
         cfg: the map, the clusters, the sample and the seed.
         embed: how the embeddings are computed.
@@ -96,7 +96,7 @@ def write_table(
     """
     cfg, embed, path = cfg or ExploreConfig(), embed or EmbedConfig(), Path(out)
     _check_out(path)
-    network = encoder if isinstance(encoder, FrozenEncoder) else load_encoder(encoder, embed.precision)
+    network = encoder if isinstance(encoder, FrozenEncoder) else load_features(encoder, embed.precision)
     store = open_images(source, network, embed)
     check_count(shown_count(len(store), cfg))
     found = embed_source(store, network, depths=[network.last], cfg=embed)

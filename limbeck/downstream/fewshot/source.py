@@ -22,7 +22,7 @@ from limbeck.downstream.fewshot.networks import FrozenNetwork, LearningNetwork, 
 from limbeck.downstream.fewshot.relation import ClassMemory, RelationNetwork
 from limbeck.downstream.fewshot.training import accuracies, train_relation
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import load_encoder
+from limbeck.embeddings.encoders import load_features
 from limbeck.embeddings.source import embed_source, open_images
 from limbeck.metrics.few_shot import Episodes, episode_accuracies, few_shot
 from limbeck.modalities.images import MODALITY
@@ -96,7 +96,7 @@ def measure_episodes(
             code="one-network",
         )
     if encoder is not None:
-        frozen = load_encoder(encoder, embed.precision)
+        frozen = load_features(encoder, embed.precision)
         depth = frozen.last if depth is None else depth
         frozen.check_depths([depth])
         store = open_images(source, frozen, embed)

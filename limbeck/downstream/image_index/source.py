@@ -30,7 +30,7 @@ from limbeck.downstream.image_index.index import (
     write_index,
 )
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_features
 from limbeck.embeddings.source import Embedded, embed_source
 from limbeck.models.hub import known_only
 
@@ -58,7 +58,7 @@ def index_images(
     Args:
         source: a folder, files, a store, ...
         folder: of the index.
-        encoder: what `load_encoder` takes; of an index that exists by default the one that made it.
+        encoder: what `load_features` takes; of an index that exists by default the one that made it.
         depth: number of blocks or stages; by default all, or that of the index.
         search: exact, ivf (FAISS, approximate), or auto by the number of images.
         embed: how to compute the features.
@@ -149,7 +149,7 @@ def _encoder(
     name = named if named is not None else index.about.encoder if index else ""
     try:
         with nullcontext() if named is not None else known_only():
-            network = load_encoder(name, (embed or EmbedConfig()).precision)
+            network = load_features(name, (embed or EmbedConfig()).precision)
     except UserError as error:
         if named is not None or index is None:
             raise

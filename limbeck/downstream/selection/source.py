@@ -21,7 +21,7 @@ from limbeck.downstream.selection.config import SelectConfig, Strategy
 from limbeck.downstream.selection.covering import Covering
 from limbeck.downstream.selection.select import Selected, check_request, select_rows
 from limbeck.embeddings.config import EmbedConfig
-from limbeck.embeddings.encoders import FrozenEncoder, load_encoder
+from limbeck.embeddings.encoders import FrozenEncoder, load_features
 from limbeck.embeddings.source import embed_source, open_images
 from limbeck.neighbors.near_duplicates import thumbnails
 
@@ -123,4 +123,4 @@ def load_network(encoder: str | PathLike[str] | None, strategy: str, embed: Embe
             "timm:resnet18",
             code="no-network",
         )
-    return load_encoder(encoder, embed.precision)
+    return load_features(encoder, embed.precision)

@@ -37,7 +37,8 @@ class Images(StoreModality[BackboneConfig]):
 
     name = "images"
     nouns = ("image", "images")
-    takes_teachers = takes_filters = evaluated = True
+    takes_teachers = takes_filters = evaluated = takes_others = adapted = True
+    measured_as = ("features", "images")
     export_formats = ("timm", "onnx", "torch", "executorch")
 
     def recognizes(self, source: object) -> bool:
